@@ -1,0 +1,64 @@
+# The commands of this project: `make` checks everything, `make help` lists the rest.
+
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
+GOLANGCI_VERSION := v2.15.0
+GOLANGCI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rollcall/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+
+PKG ?= ./...
+TIMEOUT ?= 10m
+FUZZTIME ?= 20s
+
+.PHONY: all help run build test race lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
+all: lint test ## lint and test (the default)
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## start everything in one process; needs nothing but Go
+	go run ./app/cmd/rollcall dev
+
+build: ## build bin/rollcall, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/rollcall ./app/cmd/rollcall
+
+race: test
+test: deps ## run the tests under the race detector; PKG=./hipache for one package
+	go test -race -timeout $(TIMEOUT) $(PKG)
+
+lint: lint-go lint-scripts ## check format, Go, Lua and shell
+
+lint-go: tools
+	$(GOLANGCI) fmt --diff
+	$(GOLANGCI) run
+
+lint-scripts: deps
+	luacheck -q .
+	find . -name '*.sh' -not -path './.git/*' -exec shellcheck .ci/run {} +
+
+fmt: tools ## format the Go code
+	$(GOLANGCI) fmt
+
+fuzz: ## run each fuzz target; FUZZTIME=1m for longer
+	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ {f[++n] = $$1; next} {for (i = 1; i <= n; i++) print f[i], $$2; n = 0}' | \
+	while read -r target package; do \
+		echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done
+
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem $(PKG)
+
+cover: deps ## run the tests and say what they cover; details in coverage.txt
+	go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.txt $(PKG)
+	go tool cover -func=coverage.txt | tail -n 1
+
+clean: ## remove what was built
+	rm -rf bin coverage.txt
+
+deps:
+	@tests/install.sh
+
+tools: $(GOLANGCI)
+
+$(GOLANGCI):
+	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what the tests and the linters need beyond Go, where it is missing:
+# with apt-get on Debian and its kin, as root or through sudo. Elsewhere it says
+# what to install and goes on (the tests that need it are skipped), except in CI,
+# where what is missing is an error. It is silent when everything is there.
+set -euo pipefail
+
+# program | Debian packages | Homebrew formula
+needs='redis-server|redis-server|redis
+memcached|memcached|memcached
+luacheck|lua-check|luacheck
+shellcheck|shellcheck|shellcheck
+make|make|make
+gcc|gcc libc6-dev|gcc'
+
+# missing prints the lines of the programs that are not on PATH.
+missing() {
+  while IFS='|' read -r program debian brew; do
+    command -v "$program" >/dev/null || echo "$program|$debian|$brew"
+  done <<<"$needs"
+}
+
+# column N prints one field of the missing lines, on one line.
+column() { missing | cut -d'|' -f"$1" | paste -sd ' ' -; }
+
+# install installs the missing packages with apt-get.
+install() {
+  local as_root=(env DEBIAN_FRONTEND=noninteractive) packages
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || return 1
+    if [ -t 0 ]; then as_root=(sudo "${as_root[@]}"); else as_root=(sudo -n "${as_root[@]}"); fi
+  fi
+  read -ra packages <<<"$(column 2)"
+  echo "tests/install.sh: installing ${packages[*]}" >&2
+  # A source that is down is no reason to stop: the install tells whether it mattered.
+  "${as_root[@]}" apt-get -qq update >/dev/null 2>&1 || true
+  "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+[ -n "$(missing)" ] || exit 0
+if command -v apt-get >/dev/null; then install || true; fi
+[ -n "$(missing)" ] || exit 0
+
+{
+  echo "tests/install.sh: not found: $(column 1)"
+  echo "  Debian, Ubuntu:  apt-get install $(column 2)"
+  echo "  Homebrew:        brew install $(column 3)"
+} >&2
+if [ "${CI:-}" = true ]; then exit 1; fi
+echo "  Going on without; the tests that need them are skipped and say so." >&2
