@@ -1,0 +1,227 @@
+package app
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Kind is how health is found out.
+type Kind string
+
+// The kinds of check. Heartbeat and None are not probed: with Heartbeat the
+// container reports by itself, with None it is healthy because it says so.
+const (
+	HTTP      Kind = "http"
+	TCP       Kind = "tcp"
+	GRPC      Kind = "grpc"
+	Memcached Kind = "memcached"
+	Redis     Kind = "redis"
+	Heartbeat Kind = "heartbeat"
+	None      Kind = "none"
+)
+
+// Check says how an instance's health is found out and how results are judged.
+// It is comparable: two checks are the same if and only if they are ==.
+type Check struct {
+	Kind      Kind
+	Port      int    // the port probed; 0 means the instance's own
+	Path      string // HTTP: path and query, begins with "/"
+	StatusMin int    // HTTP: lowest status that passes
+	StatusMax int    // HTTP: highest status that passes
+	Body      string // HTTP: text the first 4 KiB of the body must contain; empty means any
+
+	Interval time.Duration // between probes; for Heartbeat, between reports
+	Timeout  time.Duration // one probe's limit; for Heartbeat, how late a report may be
+	Rise     int           // consecutive passes that make an instance healthy
+	Fall     int           // consecutive failures that make it unhealthy
+	Grace    time.Duration // how long it may be starting before it is called failed
+	Forget   time.Duration // how long unhealthy or failed before it is removed
+}
+
+// Limits on the timing of a check.
+const (
+	MinInterval = 100 * time.Millisecond
+	MaxInterval = time.Hour
+	MaxTimeout  = 30 * time.Second
+	MaxStreak   = 100 // of Rise and Fall
+	MaxGrace    = 24 * time.Hour
+	MinForget   = time.Second
+	MaxForget   = 30 * 24 * time.Hour
+)
+
+// undecidedInterval is the time between probes while a verdict is pending,
+// recheckAfter the time from a healthy instance's first failure to the probe that
+// confirms or contradicts it.
+const (
+	undecidedInterval = time.Second
+	recheckAfter      = 200 * time.Millisecond
+)
+
+// DefaultCheck is the check of an instance that gives no timing of its own.
+func DefaultCheck(kind Kind) Check {
+	c := Check{
+		Kind:     kind,
+		Interval: 2 * time.Second,
+		Timeout:  time.Second,
+		Rise:     2,
+		Fall:     2,
+		Grace:    time.Minute,
+		Forget:   10 * time.Minute,
+	}
+	switch kind {
+	case HTTP:
+		c.Path, c.StatusMin, c.StatusMax = "/", 200, 399
+	case Heartbeat:
+		c.Interval, c.Rise = 5*time.Second, 1
+	case TCP, GRPC, Memcached, Redis, None:
+	}
+	return c
+}
+
+// Probed reports whether Rollcall finds out the health by calling the instance.
+func (c Check) Probed() bool { return c.Kind != Heartbeat && c.Kind != None }
+
+// Lease is how long a heartbeat instance counts as alive after a report: Fall
+// intervals, plus the time a report may be late. Other kinds have no lease.
+func (c Check) Lease() time.Duration {
+	if c.Kind != Heartbeat {
+		return 0
+	}
+	return time.Duration(c.Fall)*c.Interval + c.Timeout
+}
+
+// validate checks what does not depend on the instance.
+func (c Check) validate() error {
+	switch {
+	case c.Interval < MinInterval || c.Interval > MaxInterval:
+		return invalid("interval", "is "+c.Interval.String(), "give a duration from 100ms to 1h")
+	case c.Timeout <= 0 || c.Timeout > MaxTimeout:
+		return invalid("timeout", "is "+c.Timeout.String(), "give a duration from 1ms to 30s")
+	case c.Rise < 1 || c.Rise > MaxStreak:
+		return invalid("rise", fmt.Sprintf("is %d", c.Rise), "give a number from 1 to 100")
+	case c.Fall < 1 || c.Fall > MaxStreak:
+		return invalid("fall", fmt.Sprintf("is %d", c.Fall), "give a number from 1 to 100")
+	case c.Grace <= 0 || c.Grace > MaxGrace:
+		return invalid("grace", "is "+c.Grace.String(), "give a duration up to 24h")
+	case c.Forget < MinForget || c.Forget > MaxForget:
+		return invalid("forget", "is "+c.Forget.String(), "give a duration from 1s to 720h")
+	}
+	return nil
+}
+
+// parseHealth reads the health field for an instance at address:
+//
+//	/path  :8081/path  http://own-host:port/path  tcp  tcp:8081  grpc  grpc:9090
+//	memcached  redis  heartbeat  none
+//
+// An empty field means tcp.
+func parseHealth(health, address string) (Check, error) {
+	const want = "give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none"
+	bad := func(problem string) (Check, error) { return Check{}, invalid("health", problem, want) }
+	if len(health) > 512 {
+		return bad("is longer than 512 characters")
+	}
+	if strings.ContainsFunc(health, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return bad("contains a space, a control character or a character outside ASCII")
+	}
+	if strings.HasPrefix(health, "/") {
+		return parseHealthPath(health, 0)
+	}
+	if strings.HasPrefix(health, ":") {
+		port, path, found := strings.Cut(health[1:], "/")
+		n, err := parsePort(port)
+		if err != nil || !found {
+			return bad(fmt.Sprintf("is %q", health))
+		}
+		return parseHealthPath("/"+path, n)
+	}
+	if strings.Contains(health, "://") {
+		return parseHealthURL(health, address)
+	}
+	name, port, hasPort := strings.Cut(health, ":")
+	kind := Kind(name)
+	switch kind {
+	case "":
+		kind = TCP
+	case TCP, GRPC, Memcached, Redis:
+	case Heartbeat, None:
+		if hasPort {
+			return bad(fmt.Sprintf("is %q, and %s has no port", health, name))
+		}
+	case HTTP: // a bare word without a path
+		return bad(fmt.Sprintf("is %q", health))
+	default:
+		return bad(fmt.Sprintf("is %q", health))
+	}
+	c := DefaultCheck(kind)
+	if hasPort {
+		n, err := parsePort(port)
+		if err != nil {
+			return bad(fmt.Sprintf("is %q, whose port is not a number from 1 to 65535", health))
+		}
+		c.Port = n
+	}
+	return c, nil
+}
+
+func parseHealthPath(path string, port int) (Check, error) {
+	if strings.Contains(path, "#") {
+		return Check{}, invalid("health", "has a fragment", "leave out # and what follows it")
+	}
+	if _, err := url.ParseRequestURI(path); err != nil {
+		return Check{}, invalid("health", fmt.Sprintf("is %q, which is not a path", path), "give a path such as /healthz?full=1")
+	}
+	c := DefaultCheck(HTTP)
+	c.Path, c.Port = path, port
+	return c, nil
+}
+
+func parseHealthURL(health, address string) (Check, error) {
+	u, err := url.Parse(health)
+	switch {
+	case err != nil || u.Host == "" || u.Opaque != "":
+		return Check{}, invalid("health", fmt.Sprintf("is %q, which is not a URL", health), "give a path such as /healthz")
+	case u.Scheme != "http":
+		return Check{}, invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "probes speak plain http")
+	case u.User != nil:
+		return Check{}, invalid("health", "has a user name or password", "leave them out")
+	case u.Fragment != "":
+		return Check{}, invalid("health", "has a fragment", "leave out # and what follows it")
+	}
+	port := 80
+	if p := u.Port(); p != "" {
+		if port, err = parsePort(p); err != nil {
+			return Check{}, invalid("health", fmt.Sprintf("has the port %q", p), "give a port from 1 to 65535")
+		}
+	}
+	host, err := canonicalHost(u.Hostname())
+	own, _ := splitAddress(address)
+	if err != nil || host != own {
+		return Check{}, invalid("health", fmt.Sprintf("has the host %q", u.Hostname()),
+			"a health URL is on the instance's own host, here "+own+"; give only :port/path")
+	}
+	return parseHealthPath(u.RequestURI(), port)
+}
+
+// parseStatus reads "200", "200-399" into a range of HTTP statuses.
+func parseStatus(s string) (lo, hi int, ok bool) {
+	first, last, isRange := strings.Cut(s, "-")
+	if !isRange {
+		last = first
+	}
+	lo, err1 := strconv.Atoi(first)
+	hi, err2 := strconv.Atoi(last)
+	ok = err1 == nil && err2 == nil && len(first) == 3 && len(last) == 3 && lo >= 100 && hi <= 599 && lo <= hi
+	return lo, hi, ok
+}
+
+func parsePort(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 65535 || s != strconv.Itoa(n) {
+		return 0, ErrInvalid
+	}
+	return n, nil
+}

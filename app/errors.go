@@ -1,0 +1,66 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The failure vocabulary. Everything else a verb returns is internal.
+var (
+	// ErrInvalid means the caller's input cannot be used; see FieldError.
+	ErrInvalid = errors.New("invalid")
+	// ErrNotFound means there is no such instance or service.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict means somebody else holds what the caller asked for: a newer
+	// revision, a vhost, or an id.
+	ErrConflict = errors.New("conflict")
+	// ErrGone means the instance is leaving and cannot be changed any more.
+	ErrGone = errors.New("draining")
+	// ErrClaimLost means that another worker has the check by now, or that nobody
+	// has: what the loser found out counts for nothing.
+	ErrClaimLost = errors.New("claim lost")
+	// ErrUnavailable means the store cannot be reached; nothing was decided.
+	ErrUnavailable = errors.New("unavailable")
+)
+
+// A FieldError is an ErrInvalid (or an ErrConflict, when Held is set) that names
+// the field at fault and says what would be right.
+type FieldError struct {
+	Field   string // as the caller wrote it: "host", "interval", "meta.owner"
+	Problem string // what is wrong with it, in words
+	Want    string // what would be right; may be empty
+	Held    bool   // the value is fine but somebody else has it
+}
+
+func (e *FieldError) Error() string {
+	if e.Want == "" {
+		return fmt.Sprintf("%s %s", e.Field, e.Problem)
+	}
+	return fmt.Sprintf("%s %s; %s", e.Field, e.Problem, e.Want)
+}
+
+// Is makes a FieldError an ErrInvalid or an ErrConflict.
+func (e *FieldError) Is(target error) bool {
+	if e.Held {
+		return target == ErrConflict
+	}
+	return target == ErrInvalid
+}
+
+func invalid(field, problem, want string) error {
+	return &FieldError{Field: field, Problem: problem, Want: want}
+}
+
+// A TakenError is an ErrConflict over something that only one can have.
+type TakenError struct {
+	What   string // "address" or "host"
+	Value  string // the address or vhost
+	Holder string // the instance's id or the service's name
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("%s %s belongs to %s", e.What, e.Value, e.Holder)
+}
+
+// Is makes a TakenError an ErrConflict.
+func (e *TakenError) Is(target error) bool { return target == ErrConflict }

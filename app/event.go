@@ -1,0 +1,68 @@
+package app
+
+import (
+	"cmp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// EventKind is what an event says.
+type EventKind string
+
+// The kinds of event. Those named like a state say that an instance entered it.
+const (
+	EventRegistered EventKind = "registered" // a new instance, or one that begins anew
+	EventUpdated    EventKind = "updated"    // registered again with other fields, state unchanged
+	EventHealthy    EventKind = "healthy"
+	EventUnhealthy  EventKind = "unhealthy"
+	EventFailed     EventKind = "failed"
+	EventDraining   EventKind = "draining"
+	EventGone       EventKind = "gone"
+)
+
+// Event is one entry of the registry's history. Every change of an instance's state
+// has exactly one.
+type Event struct {
+	Revision Revision // set by the store
+	Kind     EventKind
+	At       time.Time
+	Service  string
+	Instance string
+	From, To State
+	Reason   string // in words, for people
+}
+
+// Entry is an event together with the instance as it stood after it; Instance is
+// the zero value when it is gone.
+type Entry struct {
+	Event    Event
+	Instance Instance
+}
+
+// Revision names a point in the history of the registry: the id of the last event
+// that is part of it, as Redis writes stream ids (milliseconds-number). The empty
+// revision is the beginning.
+type Revision string
+
+// Compare is -1, 0 or +1 when r is before, at or after other.
+func (r Revision) Compare(other Revision) int {
+	rms, rn := r.parts()
+	oms, on := other.parts()
+	return cmp.Or(cmp.Compare(rms, oms), cmp.Compare(rn, on))
+}
+
+func (r Revision) parts() (ms, n uint64) {
+	first, second, _ := strings.Cut(string(r), "-")
+	ms, _ = strconv.ParseUint(first, 10, 64)
+	n, _ = strconv.ParseUint(second, 10, 64)
+	return ms, n
+}
+
+// eventOf describes the step of an instance from was to is.
+func eventOf(kind EventKind, was, is Instance, now time.Time, reason string) *Event {
+	return &Event{
+		Kind: kind, At: now, Service: is.Service, Instance: is.ID,
+		From: was.State, To: is.State, Reason: reason,
+	}
+}

@@ -1,0 +1,174 @@
+package app
+
+import (
+	"hash/fnv"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Instance is one running copy of a service.
+type Instance struct {
+	// Rev counts writes. A store refuses a write that was not decided on the
+	// revision it holds, so two replicas can never both win. 0 means never written.
+	Rev int64
+
+	ID       string
+	Service  string
+	Address  string   // canonical host:port, see parseAddress
+	Hosts    []string // the vhosts it serves, normalized, sorted, without doubles
+	Weight   int      // its share of a vhost's traffic; 1 to MaxWeight
+	FailOpen bool     // as the last routable member of a vhost it stays listed, whatever its state
+	Boot     string   // the container's own nonce of this start; may be empty
+	Replaces string   // id of the instance it takes over from once healthy; may be empty
+	Tags     []string
+	Meta     map[string]string
+	Check    Check
+
+	State        State
+	Streak       int       // consecutive results that disagree with State
+	Last         Result    // the result that last changed State, Streak or the reason
+	RegisteredAt time.Time // first registration under this id
+	ChangedAt    time.Time // when State last changed
+
+	// Due is when the next probe is due; zero when it is not probed. The store keeps
+	// it in the queue the workers claim from.
+	Due time.Time
+	// Deadline is when State changes by itself (grace, lease, hold or forget over);
+	// zero when it does not. The store keeps it on a clock that stands still while
+	// the registry is out of reach, so that an outage never runs a lease out.
+	Deadline time.Time
+}
+
+// Routable reports whether end users' requests may be sent to the instance.
+func (i Instance) Routable() bool { return i.State == Healthy }
+
+// URL is the canonical backend entry of the instance, http://host:port.
+func (i Instance) URL() string { return "http://" + i.Address }
+
+// Target is the host:port that probes connect to.
+func (i Instance) Target() string {
+	if i.Check.Port == 0 {
+		return i.Address
+	}
+	host, _ := splitAddress(i.Address)
+	return net.JoinHostPort(host, strconv.Itoa(i.Check.Port))
+}
+
+// NextDue is when the next probe of a probed instance is due, after one that was
+// due at due and whose verdict was reached at now. Decided instances are probed at
+// a phase of their own, so that a thousand that were registered in the same second
+// are not probed in the same instant for ever.
+func (i Instance) NextDue(due, now time.Time) time.Time {
+	switch {
+	case i.State == Healthy && i.Streak == 1:
+		return now.Add(min(recheckAfter, i.Check.Interval))
+	case i.State == Starting || i.Streak > 0:
+		return latest(due.Add(min(undecidedInterval, i.Check.Interval)), now)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(i.ID))
+	interval := i.Check.Interval.Milliseconds()
+	phase := int64(h.Sum64() % uint64(interval)) //nolint:gosec // the remainder is below interval
+	after := latest(due, now).UnixMilli()
+	return time.UnixMilli((after-phase)/interval*interval + phase + interval)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// parseAddress returns the canonical form of host:port: a lower-case name or an IP
+// address (IPv6 in brackets) and a port from 1 to 65535.
+func parseAddress(address string) (string, error) {
+	const want = "give host:port, such as 10.0.0.7:8080"
+	if strings.Contains(address, "://") {
+		return "", invalid("address", "has a scheme", "backends speak plain http; "+want)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", invalid("address", "is not host:port", want)
+	}
+	n, err := parsePort(port)
+	if err != nil {
+		return "", invalid("address", "has a port that is not a number from 1 to 65535", want)
+	}
+	host, err = canonicalHost(host)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(host, strconv.Itoa(n)), nil
+}
+
+// canonicalHost returns a backend's host as it is stored: an IP address in its
+// shortest form or a lower-case name. Names that some resolvers read as numbers
+// (decimal, octal or hexadecimal addresses) are refused; those that only begin with a
+// digit are not: a container's host name is the beginning of its hexadecimal id.
+func canonicalHost(host string) (string, error) {
+	const want = "give an IP address or a host name"
+	if ip, err := netip.ParseAddr(host); err == nil {
+		switch {
+		case ip.Zone() != "":
+			return "", invalid("address", "has an IPv6 zone", "an address with a zone means something else on every machine")
+		case ip.Unmap().IsUnspecified():
+			return "", invalid("address", "is the unspecified address", "give the address that others reach it at")
+		case ip.Unmap().IsMulticast():
+			return "", invalid("address", "is a multicast address", want)
+		}
+		return ip.Unmap().String(), nil
+	}
+	host = lowerASCII(host)
+	if !validName(host) {
+		return "", invalid("address", "has a host that is neither an IP address nor a name", want)
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	if strings.HasPrefix(last, "0x") || strings.Trim(last, "0123456789") == "" {
+		return "", invalid("address", "has a host that looks like a number but is not an IP address", want)
+	}
+	return host, nil
+}
+
+// splitAddress takes a canonical address apart.
+func splitAddress(address string) (host, port string) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		panic("app: not a canonical address: " + address) // Registration.Instance is the only way in
+	}
+	return host, port
+}
+
+// lowerASCII is s in lower case where it is ASCII. strings.ToLower would turn the
+// Kelvin sign into a k, and one name into another.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// validName reports whether s is a lower-case DNS name: labels of letters, digits,
+// hyphens and underscores, 1 to 63 bytes each, 253 in all, no trailing dot.
+func validName(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}

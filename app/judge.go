@@ -1,0 +1,126 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Outcome is what became of a claimed check.
+type Outcome struct {
+	Claim  Claim
+	Result Result
+}
+
+// Decide splits outcomes into the instances that change, and have to be written one
+// by one with Judge, and the settlements of those that do not.
+func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settlement) {
+	now := r.now()
+	for _, o := range outcomes {
+		was := o.Claim.Instance
+		is := was.Observe(o.Result, now)
+		if decided(was, is) {
+			change = append(change, o)
+			continue
+		}
+		same = append(same, Settlement{Claim: o.Claim, Due: is.NextDue(o.Claim.Due, now), Result: &o.Result})
+	}
+	return change, same
+}
+
+// Judge applies the result of a claimed probe to its instance and returns it as it
+// stands then. An instance that becomes healthy takes over from the one it replaces
+// in the same step. It returns ErrClaimLost when the result came too late to count.
+func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
+	was, is := o.Claim.Instance, Instance{}
+	err := r.retry(ctx, func() error {
+		now := r.now()
+		is = was.Observe(o.Result, now)
+		if is.State != Draining {
+			is.Due = is.NextDue(o.Claim.Due, now)
+		}
+		err := r.commitResult(ctx, was, is, &o.Claim)
+		if errors.Is(err, ErrConflict) {
+			if was, err = r.store.Get(ctx, was.ID); errors.Is(err, ErrNotFound) {
+				return ErrClaimLost
+			} else if err == nil {
+				err = ErrConflict
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return Instance{}, fmt.Errorf("judge %s: %w", o.Claim.Instance.ID, err)
+	}
+	return is, nil
+}
+
+// Expire ends the state of an instance whose deadline has passed, as claimed from
+// the queue of deadlines.
+func (r *Registry) Expire(ctx context.Context, c Claim) error {
+	now := r.now()
+	was := c.Instance
+	is := was.Expire(now)
+	if is.State == was.State { // nothing ends by itself: the queue is wrong, not the instance
+		is.Deadline = time.Time{}
+		_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Claim: &c}}})
+		return err
+	}
+	event := eventOf(EventKind(is.State), was, is, now, expiryReason(was, is))
+	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event, Claim: &c}}})
+	if err != nil {
+		return fmt.Errorf("expire %s: %w", was.ID, err)
+	}
+	return nil
+}
+
+func expiryReason(was, is Instance) string {
+	switch was.State {
+	case Starting:
+		reason := "not healthy within its grace of " + was.Check.Grace.String()
+		if was.Last.Code != OK || was.Last.Detail != "" {
+			reason += " (" + was.Last.Reason() + ")"
+		}
+		if was.Replaces != "" {
+			reason += "; " + was.Replaces + " stays"
+		}
+		return reason
+	case Healthy:
+		return is.Last.Reason()
+	case Unhealthy, Failed:
+		return fmt.Sprintf("%s for %s", was.State, was.Check.Forget)
+	case Draining:
+		return "drained"
+	case Gone:
+	}
+	return ""
+}
+
+// commitResult writes what one result made of an instance.
+func (r *Registry) commitResult(ctx context.Context, was, is Instance, claim *Claim) error {
+	step := Step{Was: was, Is: is, Claim: claim}
+	if is.State != was.State {
+		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, is.Last.Reason())
+	}
+	change := Change{Steps: []Step{step}}
+	if is.State == Healthy && was.State != Healthy && is.Replaces != "" {
+		old, err := r.store.Get(ctx, is.Replaces)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		if err == nil && old.Service == is.Service && old.State != Draining {
+			out := old.Drain(r.hold, is.ChangedAt)
+			change.Steps = append(change.Steps, Step{
+				Was: old, Is: out, Event: eventOf(EventDraining, old, out, is.ChangedAt, "replaced by "+is.ID),
+			})
+		}
+	}
+	_, err := r.commit(ctx, change)
+	return err
+}
+
+// decided reports whether a result changed anything that is worth a write of its own.
+func decided(was, is Instance) bool {
+	return is.State != was.State || is.Streak != was.Streak || is.Last.Code != was.Last.Code
+}

@@ -1,0 +1,75 @@
+package app
+
+import (
+	"context"
+	"time"
+)
+
+// A Store keeps the registry. Every method returns ErrUnavailable, within a second
+// or so, when it cannot reach what it keeps it in.
+type Store interface {
+	// Get returns an instance, or ErrNotFound.
+	Get(ctx context.Context, id string) (Instance, error)
+	// Commit makes a change in one atomic step: the instances, their places in the
+	// queues, the routing lists of their vhosts and the events. It returns ErrConflict
+	// when an instance is not at the revision the change was decided on, ErrClaimLost
+	// when a claim is, a *TakenError when an address or vhost belongs to somebody else,
+	// and then nothing is written.
+	Commit(ctx context.Context, c Change) (Revision, error)
+	// Renew moves the deadline of an instance that has not been written since it was
+	// read (else ErrConflict), and records the result if there is one.
+	Renew(ctx context.Context, i Instance, deadline time.Time, r *Result) error
+}
+
+// A Queue hands out work that is due to one worker at a time.
+type Queue interface {
+	// Claim takes up to limit entries that fall due until horizon. An entry that is
+	// neither settled nor renewed within ClaimLease is due again.
+	Claim(ctx context.Context, horizon time.Time, limit int) ([]Claim, error)
+	// Renew makes claims last another ClaimLease and returns them with their new
+	// tokens, without those that are lost.
+	Renew(ctx context.Context, claims []Claim) ([]Claim, error)
+	// Settle puts claimed entries back with their next due time, and records their
+	// results, for the instances that did not change. Those whose claim is lost are
+	// dropped. A pass clears the marks that proxies left on the instance's backends.
+	Settle(ctx context.Context, settled []Settlement) error
+}
+
+// A Prober checks an instance once. It returns before ctx is over, and within the
+// check's timeout.
+type Prober interface {
+	Probe(ctx context.Context, i Instance) Result
+}
+
+// ClaimLease is how long a claim is good for, counted from when it was made: a
+// worker that dies holds up its claims no longer than this. One that needs more
+// time renews the claim.
+const ClaimLease = 3 * time.Second
+
+// A Change is one atomic step of the registry. No instance appears in it twice.
+type Change struct {
+	Steps []Step
+}
+
+// A Step takes one instance from what it was to what it is.
+type Step struct {
+	Was   Instance // Rev 0: it must not exist
+	Is    Instance // State Gone: it is removed
+	Event *Event   // nil when nothing happened that anybody is told of
+	Claim *Claim   // when set, the step only holds while the claim does
+}
+
+// A Claim is one worker's right to check one instance.
+type Claim struct {
+	Queue    string // the queue it was claimed from
+	Instance Instance
+	Due      time.Time // when the check was due
+	Token    string    // changes with every claim of the entry
+}
+
+// A Settlement is the end of a claim whose instance did not change.
+type Settlement struct {
+	Claim  Claim
+	Due    time.Time // when the entry is due next
+	Result *Result   // nil when the check was not run
+}

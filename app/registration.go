@@ -1,0 +1,273 @@
+package app
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a registration.
+const (
+	MaxHosts  = 20
+	MaxWeight = 100
+
+	maxExpect = 4 << 10 // bytes of a body that a probe looks at
+)
+
+// Registration is what a container says of itself. The zero value of a field means
+// that it said nothing.
+type Registration struct {
+	Service  string
+	ID       string
+	Boot     string
+	Replaces string
+	Address  string // host:port, or a host when Port is given
+	Port     int
+	Caller   string // the IP address the call came from
+	Hosts    []string
+	Health   string
+	Expect   []string // a status, a range of statuses, or text of the body; one of each
+	Weight   *int
+	FailOpen *bool
+	Tags     []string
+	Meta     map[string]string
+
+	Interval, Timeout, Grace, Forget *time.Duration
+	Rise, Fall                       *int
+}
+
+// AddressSource says where an instance's address came from.
+type AddressSource string
+
+// The sources of an address.
+const (
+	AddressGiven      AddressSource = "given"
+	AddressFromCaller AddressSource = "caller"
+)
+
+// Instance checks the registration and returns the instance it describes, with no
+// state yet. Errors are FieldErrors.
+func (r Registration) Instance() (Instance, AddressSource, error) {
+	var none Instance
+	if err := validService(r.Service); err != nil {
+		return none, "", err
+	}
+	address, source, err := r.address()
+	if err != nil {
+		return none, "", err
+	}
+	if err := r.validText(); err != nil {
+		return none, "", err
+	}
+	check, err := r.check(address)
+	if err != nil {
+		return none, "", err
+	}
+	hosts, err := r.hosts()
+	if err != nil {
+		return none, "", err
+	}
+	i := Instance{
+		ID: r.ID, Service: r.Service, Address: address, Hosts: hosts, Check: check,
+		Weight: 1, FailOpen: true, Boot: r.Boot, Replaces: r.Replaces,
+		Tags: slices.Clone(r.Tags), Meta: maps.Clone(r.Meta),
+	}
+	if r.Weight != nil {
+		if i.Weight = *r.Weight; i.Weight < 1 || i.Weight > MaxWeight {
+			return none, "", invalid("weight", fmt.Sprintf("is %d", i.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
+		}
+	}
+	if r.FailOpen != nil {
+		i.FailOpen = *r.FailOpen
+	}
+	if i.ID == "" {
+		i.ID = defaultID(i.Service, i.Address)
+	}
+	if err := validID("id", i.ID); err != nil {
+		return none, "", err
+	}
+	if i.Replaces != "" {
+		if err := validID("replaces", i.Replaces); err != nil {
+			return none, "", err
+		}
+		if i.Replaces == i.ID {
+			return none, "", invalid("replaces", "is the instance's own id", "give the id of the instance to take over from")
+		}
+	}
+	return i, source, nil
+}
+
+func (r Registration) address() (string, AddressSource, error) {
+	if r.Port < 0 || r.Port > 65535 {
+		return "", "", invalid("port", fmt.Sprintf("is %d", r.Port), "give a number from 1 to 65535")
+	}
+	port := strconv.Itoa(r.Port)
+	switch {
+	case r.Address == "" && r.Port == 0:
+		return "", "", invalid("port", "is missing", "give port, or address as host:port")
+	case r.Address == "":
+		if r.Caller == "" {
+			return "", "", invalid("address", "is missing, and the call did not come over IP", "give address as host:port")
+		}
+		a, err := parseAddress(net.JoinHostPort(r.Caller, port))
+		return a, AddressFromCaller, err
+	case r.Port == 0:
+		a, err := parseAddress(r.Address)
+		return a, AddressGiven, err
+	}
+	if _, own, err := net.SplitHostPort(r.Address); err == nil {
+		if own != port {
+			return "", "", invalid("port", "is "+port+", but address names port "+own, "give the port once")
+		}
+		a, err := parseAddress(r.Address)
+		return a, AddressGiven, err
+	}
+	a, err := parseAddress(net.JoinHostPort(strings.Trim(r.Address, "[]"), port))
+	return a, AddressGiven, err
+}
+
+func (r Registration) check(address string) (Check, error) {
+	c, err := parseHealth(r.Health, address)
+	if err != nil {
+		return Check{}, err
+	}
+	for _, d := range []struct {
+		given *time.Duration
+		to    *time.Duration
+	}{{r.Interval, &c.Interval}, {r.Timeout, &c.Timeout}, {r.Grace, &c.Grace}, {r.Forget, &c.Forget}} {
+		if d.given != nil {
+			*d.to = d.given.Truncate(time.Millisecond) // more is not stored
+		}
+	}
+	if r.Timeout == nil && r.Interval != nil && c.Interval >= MinInterval {
+		c.Timeout = min(c.Timeout, c.Interval)
+	}
+	if r.Rise != nil {
+		c.Rise = *r.Rise
+	}
+	if r.Fall != nil {
+		c.Fall = *r.Fall
+	}
+	if err := r.expect(&c); err != nil {
+		return Check{}, err
+	}
+	return c, c.validate()
+}
+
+func (r Registration) expect(c *Check) error {
+	const want = "give a status or a range such as 200-399, and text of the body, each at most once"
+	var status bool
+	for _, e := range r.Expect {
+		lo, hi, ok := parseStatus(e)
+		switch {
+		case c.Kind != HTTP:
+			return invalid("expect", "goes with an http check only", "leave it out, or give health as a path")
+		case e == "":
+			return invalid("expect", "is empty", want)
+		case len(e) > maxExpect:
+			return invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
+		case !utf8.ValidString(e):
+			return notText("expect")
+		case ok && !status:
+			c.StatusMin, c.StatusMax, status = lo, hi, true
+		case !ok && c.Body == "":
+			c.Body = e
+		default:
+			return invalid("expect", "is given twice", want)
+		}
+	}
+	return nil
+}
+
+func (r Registration) hosts() ([]string, error) {
+	if len(r.Hosts) > MaxHosts {
+		return nil, invalid("host", fmt.Sprintf("is given %d times", len(r.Hosts)), fmt.Sprintf("an instance serves at most %d", MaxHosts))
+	}
+	var hosts []string
+	for _, h := range r.Hosts {
+		n, err := NormalizeHost(h)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(hosts, n) {
+			return nil, invalid("host", fmt.Sprintf("names %q twice", n), "name every vhost once")
+		}
+		hosts = append(hosts, n)
+	}
+	slices.Sort(hosts)
+	return hosts, nil
+}
+
+// validText refuses what would not be the same once it has been stored as JSON: such
+// an instance would look like a changed one with every registration.
+func (r Registration) validText() error {
+	if !utf8.ValidString(r.Boot) {
+		return notText("boot")
+	}
+	for _, tag := range r.Tags {
+		if !utf8.ValidString(tag) {
+			return notText("tag")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Meta)) {
+		if !utf8.ValidString(name) {
+			return notText("meta")
+		}
+		if !utf8.ValidString(r.Meta[name]) {
+			return notText("meta." + name)
+		}
+	}
+	return nil
+}
+
+func notText(field string) error { return invalid(field, "is not text in UTF-8", "give it in UTF-8") }
+
+func validService(s string) error {
+	const want = "give 1 to 63 lower-case letters, digits, hyphens, dots or underscores, beginning with a letter or digit"
+	if s == "" {
+		return invalid("service", "is missing", want)
+	}
+	if len(s) > 63 || !validWord(s) || strings.ToLower(s) != s {
+		return invalid("service", fmt.Sprintf("is %.80q", s), want)
+	}
+	return nil
+}
+
+func validID(field, s string) error {
+	if len(s) > 128 || !validWord(s) {
+		return invalid(field, fmt.Sprintf("is %.80q", s),
+			"give 1 to 128 letters, digits, hyphens, dots or underscores, beginning with a letter or digit")
+	}
+	return nil
+}
+
+// validWord reports whether s begins with an ASCII letter or digit and goes on with
+// those, hyphens, dots and underscores.
+func validWord(s string) bool {
+	for i, c := range []byte(s) {
+		letter := (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
+		if !letter && (i == 0 || (c != '-' && c != '.' && c != '_')) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// defaultID names an instance after its service and address, so that a container
+// that registers again is the same instance.
+func defaultID(service, address string) string {
+	host, port := splitAddress(address)
+	id := service + "-" + strings.ReplaceAll(host, ":", "-") + "-" + port
+	if len(id) > 128 { // a long name for a host: neither its beginning nor its end alone tells it from others
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(host))
+		id = fmt.Sprintf("%s-x%016x-%s", service, h.Sum64(), port)
+	}
+	return id
+}

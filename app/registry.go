@@ -1,0 +1,288 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// attempts bounds how often a verb decides again after it lost a race. Losing that
+// often means something is wrong, not busy.
+const attempts = 10
+
+// Registry has the verbs that change the registry. Handlers and jobs call the same
+// ones; the zero value is not usable.
+type Registry struct {
+	store Store
+	now   func() time.Time
+	hold  time.Duration
+	told  func(context.Context, Event)
+}
+
+// NewRegistry returns the verbs on a store. now is the store's idea of the time;
+// hold is how long an instance that is replaced goes on answering; told hears of
+// every event that this registry has written.
+func NewRegistry(store Store, now func() time.Time, hold time.Duration, told func(context.Context, Event)) *Registry {
+	return &Registry{store: store, now: now, hold: hold, told: told}
+}
+
+// Registered is what became of a registration.
+type Registered struct {
+	Instance Instance
+	Source   AddressSource
+	New      bool     // it was not known before
+	Revision Revision // empty when nothing had to be written
+}
+
+// Register adds an instance, or repairs one that is known. State and streak of a
+// known one survive unless its address, what its check asks or its boot nonce
+// changed. An instance that holds the same address of the same service is
+// superseded: containers inherit each other's addresses.
+//
+// It returns a FieldError (ErrInvalid, or ErrConflict for a vhost or id of another
+// service), or ErrGone when this very start of the container is draining.
+func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, error) {
+	want, source, err := reg.Instance()
+	if err != nil {
+		return Registered{}, err
+	}
+	out := Registered{Source: source}
+	var superseded string
+	err = r.retry(ctx, func() error {
+		was, err := r.store.Get(ctx, want.ID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		step, err := r.registration(was, want)
+		if err != nil {
+			return err
+		}
+		out.Instance, out.New, out.Revision = step.Is, was.Rev == 0, ""
+		if step.Event == nil && superseded == "" {
+			return r.stillHere(ctx, step.Is)
+		}
+		change := Change{Steps: []Step{step}}
+		if superseded != "" {
+			if change, err = r.supersede(ctx, superseded, step); err != nil {
+				return err
+			}
+		}
+		out.Revision, err = r.commit(ctx, change)
+		out.Instance.Rev++
+		if taken, ok := errors.AsType[*TakenError](err); ok {
+			if taken.What != "address" {
+				return &FieldError{
+					Field: "host", Held: true, Problem: fmt.Sprintf("%s is served by the service %s", taken.Value, taken.Holder),
+					Want: "a vhost belongs to one service at a time: deregister its instances first",
+				}
+			}
+			superseded = taken.Holder
+			return ErrConflict
+		}
+		superseded = ""
+		return err
+	})
+	if err != nil {
+		return Registered{}, fmt.Errorf("register %s: %w", want.ID, err)
+	}
+	return out, nil
+}
+
+// registration decides the step from what is known of an instance (the zero value:
+// nothing) to what it says of itself now. The step has no event when they agree.
+func (r *Registry) registration(was, want Instance) (Step, error) {
+	now := r.now()
+	is := want
+	is.Rev, is.RegisteredAt = was.Rev, now
+	switch {
+	case was.Rev == 0:
+		is = is.Begin(now)
+		return Step{Is: is, Event: eventOf(EventRegistered, was, is, now, "first registration")}, nil
+	case was.Service != want.Service:
+		return Step{}, &FieldError{
+			Field: "id", Held: true, Problem: "belongs to an instance of the service " + was.Service,
+			Want: "give every instance an id of its own",
+		}
+	case was.State == Draining && is.Boot != "" && is.Boot == was.Boot:
+		return Step{}, fmt.Errorf("this start of %s: %w", was.ID, ErrGone)
+	}
+	is.RegisteredAt = was.RegisteredAt
+	if is.Boot == "" {
+		is.Boot = was.Boot
+	}
+	if reason := restarts(was, is); reason != "" {
+		is = is.Begin(now)
+		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
+	}
+	is.State, is.Streak, is.Last, is.ChangedAt = was.State, was.Streak, was.Last, was.ChangedAt
+	is.Due, is.Deadline = was.Due, was.Deadline
+	if sameFields(was, is) {
+		return Step{Was: was, Is: was}, nil
+	}
+	return Step{Was: was, Is: is, Event: eventOf(EventUpdated, was, is, now, "registered with other fields")}, nil
+}
+
+// restarts says why a known instance begins anew, or nothing if it does not. Another
+// interval or threshold alone does not put a live container out of service.
+func restarts(was, is Instance) string {
+	a, b := was.Check, is.Check
+	switch {
+	case was.State == Draining:
+		return "registered again while draining"
+	case was.Boot != is.Boot:
+		return "the container was started anew"
+	case was.Address != is.Address:
+		return "the address changed from " + was.Address
+	case a.Kind != b.Kind || a.Port != b.Port || a.Path != b.Path ||
+		a.StatusMin != b.StatusMin || a.StatusMax != b.StatusMax || a.Body != b.Body:
+		return "the check changed"
+	}
+	return ""
+}
+
+func sameFields(a, b Instance) bool {
+	return a.Check == b.Check && a.Weight == b.Weight && a.FailOpen == b.FailOpen &&
+		a.Boot == b.Boot && a.Replaces == b.Replaces &&
+		slices.Equal(a.Hosts, b.Hosts) && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
+}
+
+// stillHere notes that an instance that is about to be forgotten still asserts
+// itself: it is sick, not gone.
+func (r *Registry) stillHere(ctx context.Context, i Instance) error {
+	if i.State != Unhealthy && i.State != Failed {
+		return nil
+	}
+	return r.store.Renew(ctx, i, r.now().Add(i.Check.Forget), nil)
+}
+
+// supersede adds to an instance's step the end of the one that held its address.
+func (r *Registry) supersede(ctx context.Context, holder string, step Step) (Change, error) {
+	old, err := r.store.Get(ctx, holder)
+	if errors.Is(err, ErrNotFound) {
+		return Change{Steps: []Step{step}}, nil
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	now := r.now()
+	gone := old.Leave(now)
+	if step.Event == nil {
+		step.Event = eventOf(EventUpdated, step.Was, step.Is, now, "took over its address")
+	}
+	return Change{Steps: []Step{
+		{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, step.Is.ID+" registered with its address")},
+		step,
+	}}, nil
+}
+
+// Report takes a heartbeat: the container's own word that it is well or sick. For
+// an instance that is probed a good report changes nothing and tells the container
+// that it is still known; a bad one is ErrInvalid.
+func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
+	err := r.retry(ctx, func() error {
+		was, err := r.store.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		if was.State == Draining {
+			return ErrGone
+		}
+		if was.Check.Kind != Heartbeat {
+			if passed {
+				return nil
+			}
+			return invalid("status", "is fail, but the health of this instance is probed by "+string(was.Check.Kind), "register it with health=heartbeat")
+		}
+		now := r.now()
+		result := Result{At: now, Passed: passed, Detail: detail}
+		if !passed {
+			result.Code = ReportedSick
+		}
+		is := was.Observe(result, now)
+		if decided(was, is) {
+			return r.commitResult(ctx, was, is, nil)
+		}
+		return r.store.Renew(ctx, was, is.Deadline, &result)
+	})
+	if err != nil {
+		return fmt.Errorf("heartbeat of %s: %w", id, err)
+	}
+	return nil
+}
+
+// Drain tells an instance to leave: it is out of the lists from now on and gone
+// after hold. Draining one that already does returns it as it is.
+func (r *Registry) Drain(ctx context.Context, id string, hold time.Duration) (Instance, Revision, error) {
+	return r.leave(ctx, "drain", id, func(was Instance, now time.Time) (Instance, *Event) {
+		is := was.Drain(hold, now)
+		return is, eventOf(EventDraining, was, is, now, "told to drain")
+	})
+}
+
+// Deregister removes an instance at once.
+func (r *Registry) Deregister(ctx context.Context, id string) (Instance, Revision, error) {
+	return r.leave(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event) {
+		is := was.Leave(now)
+		return is, eventOf(EventGone, was, is, now, "deregistered")
+	})
+}
+
+func (r *Registry) leave(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event)) (is Instance, rev Revision, err error) {
+	err = r.retry(ctx, func() error {
+		was, err := r.store.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		var event *Event
+		is, event = decide(was, r.now())
+		if is.State == was.State {
+			return nil
+		}
+		rev, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event}}})
+		is.Rev++
+		return err
+	})
+	if err != nil {
+		return Instance{}, "", fmt.Errorf("%s %s: %w", verb, id, err)
+	}
+	return is, rev, nil
+}
+
+// commit writes a change, and says what was written.
+func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
+	rev, err := r.store.Commit(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	for _, step := range c.Steps {
+		if step.Event != nil {
+			r.told(ctx, *step.Event)
+		}
+	}
+	return rev, nil
+}
+
+// Get returns an instance, or ErrNotFound.
+func (r *Registry) Get(ctx context.Context, id string) (Instance, error) {
+	return r.store.Get(ctx, id)
+}
+
+// retry runs a decision again when somebody else wrote first.
+func (r *Registry) retry(ctx context.Context, decide func() error) error {
+	var err error
+	for range attempts {
+		if err = ctx.Err(); err != nil {
+			return err
+		}
+		if err = decide(); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if field, ok := errors.AsType[*FieldError](err); ok {
+			return field
+		}
+	}
+	return err
+}

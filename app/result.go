@@ -1,0 +1,74 @@
+package app
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Code says what a check found. 100 to 599 are HTTP statuses, 0 is a plain pass;
+// the rest are the ways to fail that have no status.
+type Code uint16
+
+// The codes beside the HTTP statuses. They are stored: never renumber one.
+const (
+	OK            Code = 0
+	Refused       Code = 10 // connection refused
+	TimedOut      Code = 11 // no answer within the timeout
+	Reset         Code = 12 // connection reset
+	ClosedEarly   Code = 13 // connection closed before a whole answer
+	BodyMismatch  Code = 14 // the expected text is not in the body
+	BadAnswer     Code = 15 // an answer that is not of the protocol
+	NotServing    Code = 16 // answered, and said that it is not able to serve
+	Unresolvable  Code = 17 // the name has no address
+	Unreachable   Code = 18 // no route to the address, or another network error
+	Forbidden     Code = 19 // an address that probes must not call
+	NoHeartbeat   Code = 20 // the lease ran out
+	ReportedSick  Code = 21 // a heartbeat with status=fail
+	minHTTPStatus Code = 100
+)
+
+var codeTexts = map[Code]string{
+	OK:           "passed",
+	Refused:      "connection refused",
+	TimedOut:     "timed out",
+	Reset:        "connection reset",
+	ClosedEarly:  "connection closed early",
+	BodyMismatch: "expected text not in body",
+	BadAnswer:    "not an answer of this protocol",
+	NotServing:   "not serving",
+	Unresolvable: "name does not resolve",
+	Unreachable:  "unreachable",
+	Forbidden:    "address not allowed",
+	NoHeartbeat:  "no heartbeat",
+	ReportedSick: "reported sick",
+}
+
+// String is the code in words.
+func (c Code) String() string {
+	if c >= minHTTPStatus {
+		return strings.TrimSpace(fmt.Sprintf("status %d %s", int(c), http.StatusText(int(c))))
+	}
+	if text, ok := codeTexts[c]; ok {
+		return text
+	}
+	return fmt.Sprintf("code %d", int(c))
+}
+
+// Result is what one check of one instance found.
+type Result struct {
+	At      time.Time     // when the check began
+	Latency time.Duration // how long it took
+	Passed  bool
+	Code    Code
+	Detail  string // more than Code says, for people; at most 200 bytes; may be empty
+}
+
+// Reason is the result in words.
+func (r Result) Reason() string {
+	if r.Detail == "" {
+		return r.Code.String()
+	}
+	return r.Code.String() + ": " + r.Detail
+}

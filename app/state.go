@@ -1,0 +1,112 @@
+package app
+
+import "time"
+
+// State is where an instance is in its life; the diagram is in the package comment.
+type State string
+
+// The states. Gone is never stored: it is what the last event of an instance says.
+const (
+	Starting  State = "starting"
+	Healthy   State = "healthy"
+	Unhealthy State = "unhealthy"
+	Failed    State = "failed"
+	Draining  State = "draining"
+	Gone      State = "gone"
+)
+
+// Begin returns the instance as it stands when it has just been registered, or
+// registered anew with another address, check or boot nonce.
+func (i Instance) Begin(now time.Time) Instance {
+	i.State, i.Streak, i.Last, i.ChangedAt = Starting, 0, Result{}, now
+	i.Due, i.Deadline = time.Time{}, now.Add(i.Check.Grace)
+	if i.Check.Kind == None {
+		return i.enter(Healthy, now)
+	}
+	if i.Check.Probed() {
+		i.Due = now
+	}
+	return i
+}
+
+// Observe returns the instance as it stands after one result, reached at now.
+func (i Instance) Observe(r Result, now time.Time) Instance {
+	if i.State == Draining || i.State == Gone {
+		return i
+	}
+	if i.State == Healthy && i.Check.Kind == Heartbeat && r.Passed {
+		i.Deadline = now.Add(i.Check.Lease())
+	}
+	if r.Passed == i.Routable() {
+		if i.Streak > 0 || (!r.Passed && r.Code != i.Last.Code) {
+			i.Last = r
+		}
+		i.Streak = 0
+		return i
+	}
+	if i.State == Starting || i.State == Failed || i.State == Unhealthy {
+		i.Streak++
+		i.Last = r
+		if i.Streak >= i.Check.Rise {
+			return i.enter(Healthy, now)
+		}
+		return i
+	}
+	i.Streak++
+	i.Last = r
+	if i.Streak >= i.Check.Fall {
+		return i.enter(Unhealthy, now)
+	}
+	return i
+}
+
+// Expire returns the instance as it stands once its deadline has passed.
+func (i Instance) Expire(now time.Time) Instance {
+	switch i.State {
+	case Starting:
+		return i.enter(Failed, now)
+	case Healthy:
+		if i.Check.Kind == Heartbeat {
+			i.Last = Result{At: now, Code: NoHeartbeat, Detail: "none for " + i.Check.Lease().String()}
+			return i.enter(Unhealthy, now)
+		}
+		return i
+	case Unhealthy, Failed, Draining:
+		return i.enter(Gone, now)
+	case Gone:
+	}
+	return i
+}
+
+// Drain returns the instance as it stands when it has been told to leave and keeps
+// answering for hold.
+func (i Instance) Drain(hold time.Duration, now time.Time) Instance {
+	if i.State == Draining || i.State == Gone {
+		return i
+	}
+	i = i.enter(Draining, now)
+	i.Deadline = now.Add(hold)
+	return i
+}
+
+// Leave returns the instance as it stands when it is gone.
+func (i Instance) Leave(now time.Time) Instance { return i.enter(Gone, now) }
+
+// enter moves the instance to a state and sets what ends that state by itself.
+func (i Instance) enter(s State, now time.Time) Instance {
+	i.State, i.Streak, i.ChangedAt = s, 0, now
+	switch s {
+	case Healthy:
+		i.Deadline = time.Time{}
+		if lease := i.Check.Lease(); lease > 0 {
+			i.Deadline = now.Add(lease)
+		}
+	case Unhealthy, Failed:
+		i.Deadline = now.Add(i.Check.Forget)
+	case Starting:
+		i.Deadline = now.Add(i.Check.Grace)
+	case Draining, Gone:
+		i.Due, i.Deadline = time.Time{}, time.Time{}
+	}
+	return i
+}

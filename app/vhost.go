@@ -1,0 +1,38 @@
+package app
+
+import (
+	"fmt"
+	"strings"
+)
+
+// maxWildcardLabels is how many labels may follow "*." for Hipache to find it: it
+// cuts a requested name to its last six labels before it builds wildcards.
+const maxWildcardLabels = 5
+
+// NormalizeHost returns the vhost as the proxies look it up: lower case, no port,
+// no trailing dot; a name, "*.name" or "*".
+func NormalizeHost(host string) (string, error) {
+	const want = "give a name such as shop.example.com, *.example.com or *"
+	bad := func(problem string) (string, error) { return "", invalid("host", problem, want) }
+	h := lowerASCII(strings.TrimSuffix(host, "."))
+	if strings.ContainsFunc(h, func(r rune) bool { return r >= 0x80 }) {
+		return bad(fmt.Sprintf("is %.80q, and proxies look up the ASCII form (xn--…)", host))
+	}
+	if strings.Contains(h, ":") {
+		return bad(fmt.Sprintf("is %.80q, and proxies look a vhost up without its port", host))
+	}
+	if h == "__ping__" {
+		return bad("is __ping__, which the proxy answers by itself")
+	}
+	if host == "*" { // and not "*.", which is "*." and a name that came out empty
+		return host, nil
+	}
+	name, wildcard := strings.CutPrefix(h, "*.")
+	if !validName(name) {
+		return bad(fmt.Sprintf("is %.80q, which is not a host name", host))
+	}
+	if wildcard && strings.Count(name, ".") >= maxWildcardLabels {
+		return bad(fmt.Sprintf("is %.80q, and the proxy finds wildcards of at most %d labels", host, maxWildcardLabels))
+	}
+	return h, nil
+}
