@@ -1,0 +1,60 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// patience is how long workers or web processes may be silent before deadlines
+// count it as an outage.
+const patience = 3 * time.Second
+
+var (
+	//go:embed lua/tick.lua
+	tickSource string
+
+	tickScript = redis.NewScript(tickSource)
+)
+
+// Role is who advances the clock that deadlines are kept on.
+type Role string
+
+// The roles. Once is a worker that an outside scheduler runs now and then.
+const (
+	Worker Role = "worker"
+	Web    Role = "web"
+	Once   Role = "once"
+)
+
+// Now is the Redis server's time, as far as this process knows.
+func (s *Store) Now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
+
+// SyncClock measures how far the Redis server's clock is from ours.
+func (s *Store) SyncClock(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	before := time.Now()
+	theirs, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return wrap("read the time", err)
+	}
+	ours := before.Add(time.Since(before) / 2)
+	s.offset.Store(int64(theirs.Sub(ours)))
+	return nil
+}
+
+// Tick says that this process is at work, and returns the outage that has ended with
+// it: deadlines have been extended by that much. Zero means there was none.
+func (s *Store) Tick(ctx context.Context, as Role) (outage time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ms, err := tickScript.Run(ctx, s.rdb, []string{s.keys.clock()},
+		s.Now().UnixMilli(), patience.Milliseconds(), string(as)).Int64()
+	if err != nil {
+		return 0, wrap("tick", err)
+	}
+	return milliseconds(ms), nil
+}

@@ -1,0 +1,166 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/hipache"
+)
+
+var (
+	//go:embed lua/project.lua
+	projectSource string
+	//go:embed lua/announce.lua
+	announceSource string
+
+	projectScript  = withVhosts(projectSource)
+	announceScript = withVhosts(announceSource)
+)
+
+// projected bounds how many vhosts one script call goes through.
+const projected = 100
+
+// Compact takes the slots whose settle time is over out of their lists, and returns
+// how many lists it wrote.
+func (s *Store) Compact(ctx context.Context) (int, error) {
+	wrote := 0
+	for {
+		hosts, err := s.rdb.ZRangeByScore(ctx, s.keys.settling(), &redis.ZRangeBy{
+			Min: "-inf", Max: strconv.FormatInt(s.Now().UnixMilli(), 10), Count: projected,
+		}).Result()
+		if err != nil {
+			return wrote, wrap("list settling vhosts", err)
+		}
+		n, _, err := s.project(ctx, hosts)
+		wrote += n
+		if err != nil || len(hosts) < projected {
+			return wrote, err
+		}
+	}
+}
+
+// project has the lists of vhosts follow their members.
+func (s *Store) project(ctx context.Context, hosts []string) (wrote int, repaired []string, err error) {
+	if len(hosts) == 0 {
+		return 0, nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	args := []any{s.settings()}
+	for _, h := range hosts {
+		args = append(args, h)
+	}
+	reply, err := projectScript.Run(ctx, s.rdb, nil, args...).Slice()
+	if err != nil {
+		return 0, nil, wrap("project vhosts", err)
+	}
+	n, _ := reply[0].(int64)
+	for _, r := range reply[1:] {
+		repaired = append(repaired, fmt.Sprint(r))
+	}
+	s.reportRepairs(ctx, repaired)
+	return int(n), repaired, nil
+}
+
+// Announced takes note of a backend that a proxy has marked; see lua/announce.lua.
+// It reports whether the mark was taken back, and the instance that is due for a
+// probe at once, if any.
+func (s *Store) Announced(ctx context.Context, a hipache.Announcement) (repaired bool, early string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	args := []any{s.settings(), a.Host, strings.TrimRight(strings.ToLower(a.URL), "/"), a.Slot}
+	for _, h := range hipache.Lookup(a.Host) {
+		args = append(args, h)
+	}
+	reply, err := announceScript.Run(ctx, s.rdb, nil, args...).Slice()
+	if err != nil {
+		return false, "", wrap("note the announcement for "+a.Host, err)
+	}
+	taken, _ := reply[0].(int64)
+	early, _ = reply[1].(string)
+	return taken == 1, early, nil
+}
+
+// Frontends reads every vhost as the proxy would, sorted by name.
+func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	owners, err := s.rdb.HGetAll(ctx, s.keys.vhosts()).Result()
+	if err != nil {
+		return nil, wrap("list vhosts", err)
+	}
+	hosts := slices.Sorted(maps.Keys(owners))
+	lists := make([]*redis.StringSliceCmd, len(hosts))
+	marks := make([]*redis.StringSliceCmd, len(hosts))
+	members := make([]*redis.MapStringStringCmd, len(hosts))
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n, h := range hosts {
+			lists[n] = p.LRange(ctx, s.keys.proxy.Frontend(h), 0, -1)
+			marks[n] = p.SMembers(ctx, s.keys.proxy.Dead(h))
+			members[n] = p.HGetAll(ctx, s.keys.vhost(h))
+		}
+		return nil
+	})
+	if err != nil && !isWrongType(err) {
+		return nil, wrap("read vhosts", err)
+	}
+	frontends := make([]app.Frontend, len(hosts))
+	for n, h := range hosts {
+		frontends[n] = frontendOf(h, owners[h], lists[n].Val(), marks[n].Val(), members[n].Val())
+	}
+	return frontends, nil
+}
+
+func isWrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
+
+func frontendOf(host, service string, list, marks []string, members map[string]string) app.Frontend {
+	f := app.Frontend{Host: host, Service: service}
+	if len(list) > 0 {
+		f.Identifier, list = list[0], list[1:]
+	}
+	wanted := map[string]int{}
+	for slot, url := range list {
+		m, ours := parseMember(members[url])
+		s := app.Slot{URL: url, Instance: m.id, Foreign: !ours, Marked: slices.Contains(marks, strconv.Itoa(slot))}
+		if wanted[url]++; ours && wanted[url] > m.n && m.leave > 0 {
+			s.Leaves = time.UnixMilli(m.leave)
+		}
+		f.Slots = append(f.Slots, s)
+	}
+	for _, url := range slices.Sorted(maps.Keys(members)) {
+		if m, _ := parseMember(members[url]); m.id != "" && wanted[url] == 0 {
+			f.Unlisted = append(f.Unlisted, m.id)
+		}
+	}
+	return f
+}
+
+// member is what a vhost's hash holds of a backend.
+type member struct {
+	n     int
+	keep  bool
+	leave int64
+	id    string
+}
+
+func parseMember(v string) (m member, ok bool) {
+	parts := strings.SplitN(v, " ", 4)
+	if len(parts) != 4 {
+		return member{}, false
+	}
+	var err1, err2 error
+	m.n, err1 = strconv.Atoi(parts[0])
+	m.keep = parts[1] == "1"
+	m.leave, err2 = strconv.ParseInt(parts[2], 10, 64)
+	m.id = parts[3]
+	return m, err1 == nil && err2 == nil
+}

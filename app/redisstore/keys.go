@@ -1,0 +1,51 @@
+package redisstore
+
+import "rollcall/hipache"
+
+// keys builds the name of every key of ours. All begin with the prefix, by default
+// "rollcall:".
+//
+//	key             type    content
+//	instance:<id>   string  JSON, {"rev":n,...} first; see record
+//	results:<id>    string  the last results, 14 characters each; see encodeResult
+//	services        set     names of the services that have instances
+//	service:<name>  hash    address -> id of the instance that has it
+//	vhosts          hash    vhost -> the service that serves it
+//	vhost:<host>    hash    backend url -> "slots keep leave id"; see lua/vhost.lua
+//	marked:<host>   set     for a wildcard: requested hosts that have a dead set
+//	settling        zset    vhost -> when its next surplus slot leaves the list, ms
+//	due             zset    instance id -> when its next probe is due, ms; a claimed
+//	                        one is due when the claim runs out
+//	deadlines       zset    instance id -> when its state ends by itself, ms on the
+//	                        clock that stands still during outages
+//	clock           hash    tick, web: when a worker, a web process was last heard of, ms;
+//	                        away: how long the second clock has stood still, ms
+//	early:<id>      string  for a second after a probe was brought forward
+//	events          stream  event: JSON; doc: the instance after it, '' when gone
+//	epoch           string  random; another value means another registry
+//	wake            channel something is due now
+//
+// The proxy's keys are hipache.Keys, with a prefix of their own.
+type keys struct {
+	prefix string
+	proxy  hipache.Keys
+}
+
+func (k keys) instance(id string) string  { return k.prefix + "instance:" + id }
+func (k keys) results(id string) string   { return k.prefix + "results:" + id }
+func (k keys) services() string           { return k.prefix + "services" }
+func (k keys) service(name string) string { return k.prefix + "service:" + name }
+func (k keys) vhosts() string             { return k.prefix + "vhosts" }
+func (k keys) vhost(host string) string   { return k.prefix + "vhost:" + host }
+func (k keys) settling() string           { return k.prefix + "settling" }
+func (k keys) queue(name string) string   { return k.prefix + name }
+func (k keys) clock() string              { return k.prefix + "clock" }
+func (k keys) events() string             { return k.prefix + "events" }
+func (k keys) epoch() string              { return k.prefix + "epoch" }
+func (k keys) wake() string               { return k.prefix + "wake" }
+
+// The queues; the names are those of their keys.
+const (
+	dueQueue      = "due"
+	deadlineQueue = "deadlines"
+)

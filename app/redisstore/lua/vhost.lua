@@ -1,0 +1,117 @@
+-- vhost.lua knows which instances a vhost has, and has its list written.
+--
+-- It stands between hipache's frontend.lua and the script that uses it, and reads
+-- ARGV[1], the settings every such script gets first, as JSON:
+--   prefix   of our own keys;  hipache  prefix of the proxy's keys
+--   now, settle  in ms;  ttl  of marks, in seconds
+--
+-- The keys of single instances and vhosts are built here from the prefixes: which
+-- ones are needed is only known inside. One Redis (with its replicas) is enough,
+-- a Redis Cluster is not supported.
+local c = cjson.decode(ARGV[1])
+local vhosts, settling = c.prefix .. 'vhosts', c.prefix .. 'settling'
+
+local vhost = {repaired = {}}
+
+local function load(key)
+  local members, stored = {}, {}
+  local flat = redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    local n, keep, leave, id = string.match(flat[i + 1], '^(%d+) (%d) (%d+) (.*)$')
+    stored[flat[i]] = flat[i + 1]
+    if n then
+      members[flat[i]] = {n = tonumber(n), keep = keep == '1', leave = tonumber(leave), id = id}
+    end
+  end
+  return members, stored
+end
+
+local function save(key, members, stored)
+  for url, m in pairs(members) do
+    local value = string.format('%d %d %.0f %s', m.n, m.keep and 1 or 0, m.leave, m.id)
+    if stored[url] ~= value then redis.call('HSET', key, url, value) end
+  end
+  for url in pairs(stored) do
+    if not members[url] then redis.call('HDEL', key, url) end
+  end
+end
+
+-- touch applies changes (url -> {n, keep, id, was}, may be nil) to a vhost's members and
+-- has its list follow. service is whose vhost it is when changes register anybody;
+-- clear names the urls that have just passed a check.
+function vhost.touch(host, service, changes, clear)
+  local key, marked = c.prefix .. 'vhost:' .. host, c.prefix .. 'marked:' .. host
+  local wildcard = host == '*' or string.sub(host, 1, 2) == '*.'
+  local members, stored = load(key)
+  for url, change in pairs(changes or {}) do
+    local m = members[url]
+    if not change.was or (m and m.id == change.was) then
+      members[url] = {n = change.n, keep = change.keep, leave = m and m.leave or 0, id = change.id}
+    end
+  end
+
+  local children = {}
+  if wildcard then
+    for _, requested in ipairs(redis.call('SMEMBERS', marked)) do
+      children[#children + 1] = c.hipache .. 'dead:' .. requested
+    end
+  end
+  local wrote, repaired, left = frontend.project({
+    list = c.hipache .. 'frontend:' .. host, dead = c.hipache .. 'dead:' .. host,
+    wildcard = wildcard, children = children, identifier = service or host,
+    members = members, clear = clear, now = c.now, settle = c.settle, ttl = c.ttl,
+  })
+  if repaired then vhost.repaired[#vhost.repaired + 1] = repaired .. ' of ' .. host end
+  if wildcard and left then redis.call('DEL', marked) end
+
+  save(key, members, stored)
+  local registered, due = false, nil
+  for _, m in pairs(members) do
+    registered = registered or m.id ~= ''
+    if m.leave > 0 and (not due or m.leave < due) then due = m.leave end
+  end
+  if not registered then
+    redis.call('HDEL', vhosts, host)
+  elseif service then
+    redis.call('HSET', vhosts, host, service)
+  end
+  if due then
+    redis.call('ZADD', settling, due, host)
+  else
+    redis.call('ZREM', settling, host)
+  end
+  return wrote
+end
+
+-- passed clears what proxies marked of an instance that has just passed a check:
+-- nothing to do, most of the time.
+function vhost.passed(host, url)
+  if host == '*' or string.sub(host, 1, 2) == '*.' then
+    local marked = c.prefix .. 'marked:' .. host
+    for _, requested in ipairs(redis.call('SMEMBERS', marked)) do
+      local dead = c.hipache .. 'dead:' .. requested
+      if redis.call('EXISTS', dead) == 0 then
+        redis.call('SREM', marked, requested)
+      else
+        for slot, entry in ipairs(redis.call('LRANGE', c.hipache .. 'frontend:' .. host, 1, -1)) do
+          if entry == url then redis.call('SREM', dead, string.format('%.0f', slot - 1)) end
+        end
+      end
+    end
+  elseif redis.call('EXISTS', c.hipache .. 'dead:' .. host) == 1 then
+    vhost.touch(host, nil, nil, {[url] = true})
+  end
+end
+
+-- record appends one check's result to what is kept of an instance.
+local RECORD, KEPT = 14, 20
+
+local function record(id, result)
+  local key = c.prefix .. 'results:' .. id
+  redis.call('SET', key, string.sub((redis.call('GET', key) or '') .. result, -RECORD * KEPT))
+end
+
+local function revision(id)
+  local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
+  return doc and tonumber(string.match(doc, '^{"rev":(%d+)')) or 0
+end

@@ -1,0 +1,320 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/hipache"
+)
+
+// callTimeout bounds every call, so that a Redis that hangs is noticed like one that
+// is down.
+const callTimeout = 900 * time.Millisecond
+
+// keepEvents is about how many events the stream holds.
+const keepEvents = 10_000
+
+var (
+	//go:embed lua/vhost.lua
+	vhostSource string
+	//go:embed lua/commit.lua
+	commitSource string
+	//go:embed lua/renew.lua
+	renewSource string
+
+	commitScript = withVhosts(commitSource)
+	renewScript  = withVhosts(renewSource)
+)
+
+// withVhosts makes a script that changes who is routed.
+func withVhosts(source string) *redis.Script {
+	return redis.NewScript(hipache.FrontendLua + vhostSource + source)
+}
+
+// Options are the settings of a store. The zero value of a field means its default.
+type Options struct {
+	Prefix  string        // of our own keys; default "rollcall:"
+	Hipache hipache.Keys  // the proxy's keys
+	Settle  time.Duration // how long a marked backend stays listed; default hipache.SettleTime
+	Log     *slog.Logger  // default slog.Default()
+}
+
+// Store is the registry in one Redis.
+type Store struct {
+	rdb    redis.UniversalClient
+	keys   keys
+	settle time.Duration
+	log    *slog.Logger
+	offset atomic.Int64 // ns that the Redis server's clock is ahead of ours
+}
+
+var _ app.Store = (*Store)(nil)
+
+// New returns the store in rdb. Call SyncClock before anything that depends on time.
+func New(rdb redis.UniversalClient, o Options) *Store {
+	return &Store{
+		rdb:    rdb,
+		keys:   keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
+		settle: cmp.Or(o.Settle, hipache.SettleTime),
+		log:    cmp.Or(o.Log, slog.Default()),
+	}
+}
+
+// settings is the first argument of every script that changes who is routed.
+func (s *Store) settings() string {
+	return fmt.Sprintf(`{"prefix":%q,"hipache":%q,"now":%d,"settle":%d,"ttl":%d}`, s.keys.prefix, s.keys.proxy.Prefix,
+		s.Now().UnixMilli(), s.settle.Milliseconds(), int((hipache.SettleMarkTTL + s.settle).Seconds()))
+}
+
+// Get returns an instance, or app.ErrNotFound.
+func (s *Store) Get(ctx context.Context, id string) (app.Instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var doc *redis.StringCmd
+	var due, deadline *redis.FloatCmd
+	var away *redis.StringCmd
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		doc = p.Get(ctx, s.keys.instance(id))
+		due = p.ZScore(ctx, s.keys.queue(dueQueue), id)
+		deadline = p.ZScore(ctx, s.keys.queue(deadlineQueue), id)
+		away = p.HGet(ctx, s.keys.clock(), "away")
+		return nil
+	})
+	if errors.Is(doc.Err(), redis.Nil) {
+		return app.Instance{}, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
+	}
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return app.Instance{}, wrap("get instance "+id, err)
+	}
+	i, err := decode(id, doc.Val())
+	if err != nil {
+		return app.Instance{}, err
+	}
+	if due.Err() == nil {
+		i.Due = time.UnixMilli(int64(due.Val()))
+	}
+	if deadline.Err() == nil {
+		stood, _ := away.Int64() // absent: it never stood still
+		i.Deadline = time.UnixMilli(int64(deadline.Val()) + stood)
+	}
+	return i, nil
+}
+
+// Results returns the last results of an instance, oldest first.
+func (s *Store) Results(ctx context.Context, id string) ([]app.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	v, err := s.rdb.Get(ctx, s.keys.results(id)).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, wrap("get results of "+id, err)
+	}
+	return decodeResults(v), nil
+}
+
+// changeArg is a change as commit.lua reads it; the head of the script says what
+// the fields are.
+type changeArg struct {
+	Steps []stepArg `json:"steps"`
+	Keep  int       `json:"keep"`
+}
+
+type stepArg struct {
+	ID         string    `json:"id"`
+	Rev        int64     `json:"rev"`
+	Doc        string    `json:"doc,omitempty"`
+	Service    string    `json:"service"`
+	Address    string    `json:"address"`
+	WasAddress string    `json:"was_address,omitempty"`
+	Due        *int64    `json:"due,omitempty"`
+	Deadline   *int64    `json:"deadline,omitempty"`
+	Queue      string    `json:"queue,omitempty"`
+	Token      string    `json:"token,omitempty"`
+	Result     string    `json:"result,omitempty"`
+	Hosts      []hostArg `json:"hosts"`
+	Passed     bool      `json:"passed,omitempty"`
+	Event      string    `json:"event,omitempty"`
+}
+
+// hostArg is what becomes of an instance's slots in one vhost.
+type hostArg struct {
+	Host string `json:"host"`
+	URL  string `json:"url"`
+	N    int    `json:"n"`    // slots wanted
+	Keep bool   `json:"keep"` // may stay as the last routable one
+	ID   string `json:"id"`   // empty: not registered any more
+
+	Was *string `json:"was,omitempty"` // nothing happens unless the slots belong to this id now
+}
+
+// Commit makes a change; see app.Store.
+func (s *Store) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
+	arg := changeArg{Keep: keepEvents}
+	for _, step := range c.Steps {
+		a, err := stepOf(step)
+		if err != nil {
+			return "", err
+		}
+		arg.Steps = append(arg.Steps, a)
+	}
+	return s.commit(ctx, arg)
+}
+
+func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error) {
+	doc, err := json.Marshal(arg)
+	if err != nil {
+		return "", fmt.Errorf("encode change: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := commitScript.Run(ctx, s.rdb, nil, s.settings(), doc).StringSlice()
+	if err != nil {
+		return "", wrap("commit", err)
+	}
+	switch reply[0] {
+	case "conflict":
+		return "", fmt.Errorf("instance %s was written by somebody else: %w", reply[1], app.ErrConflict)
+	case "lost":
+		return "", fmt.Errorf("check of %s: %w", reply[1], app.ErrClaimLost)
+	case "taken":
+		return "", &app.TakenError{What: reply[1], Value: reply[2], Holder: reply[3]}
+	}
+	s.reportRepairs(ctx, reply[2:])
+	return app.Revision(reply[1]), nil
+}
+
+func (s *Store) reportRepairs(ctx context.Context, repaired []string) {
+	for _, what := range repaired {
+		s.log.WarnContext(ctx, "a key of the proxy had the wrong type and was made anew", "key", what)
+	}
+}
+
+func stepOf(step app.Step) (stepArg, error) {
+	was, is := step.Was, step.Is
+	a := stepArg{
+		ID: is.ID, Rev: was.Rev, Service: is.Service, Address: is.Address,
+		Hosts: hostsOf(was, is), Passed: is.Last.Passed && is.Last != was.Last,
+	}
+	var err error
+	if step.Event != nil {
+		if a.Event, err = encodeEvent(*step.Event); err != nil {
+			return stepArg{}, err
+		}
+	}
+	if step.Claim != nil {
+		a.Queue, a.Token = step.Claim.Queue, step.Claim.Token
+	}
+	if is.State == app.Gone {
+		a.Address = was.Address
+		return a, nil
+	}
+	if a.Doc, err = encode(is, was.Rev+1); err != nil {
+		return stepArg{}, err
+	}
+	if was.Rev > 0 && was.Address != is.Address {
+		a.WasAddress = was.Address
+	}
+	a.Due, a.Deadline = moved(was.Due, is.Due), moved(was.Deadline, is.Deadline)
+	if is.Last != was.Last && is.Last != (app.Result{}) {
+		a.Result = encodeResult(is.Last)
+	}
+	return a, nil
+}
+
+// moved is nil when a time stays what it is, 0 when there is none any more.
+func moved(was, is time.Time) *int64 {
+	if was.Equal(is) {
+		return nil
+	}
+	var ms int64
+	if !is.IsZero() {
+		ms = is.UnixMilli()
+	}
+	return &ms
+}
+
+// hostsOf lists what becomes of the slots of an instance in every vhost that it
+// served or serves.
+func hostsOf(was, is app.Instance) []hostArg {
+	hosts := []hostArg{}
+	if was.Rev > 0 {
+		for _, h := range was.Hosts {
+			hosts = append(hosts, hostArg{Host: h, URL: was.URL()})
+		}
+	}
+	if is.State == app.Gone {
+		return hosts
+	}
+	for _, h := range is.Hosts {
+		a := hostArg{Host: h, URL: is.URL(), ID: is.ID}
+		if is.Routable() {
+			a.N = is.Weight
+		}
+		// One that has never passed since it began may not stay: it is not what was listed.
+		a.Keep = is.FailOpen && is.State != app.Starting && is.State != app.Failed
+		hosts = append(hosts, a)
+	}
+	return hosts
+}
+
+// Renew moves the deadline of an instance; see app.Store.
+func (s *Store) Renew(ctx context.Context, i app.Instance, deadline time.Time, r *app.Result) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var ms int64
+	if !deadline.IsZero() {
+		ms = deadline.UnixMilli()
+	}
+	result, hosts := "", "[]"
+	if r != nil {
+		result = encodeResult(*r)
+		if r.Passed && i.Routable() {
+			doc, err := json.Marshal(append([]string{}, i.Hosts...))
+			if err != nil {
+				return fmt.Errorf("encode vhosts of %s: %w", i.ID, err)
+			}
+			hosts = string(doc)
+		}
+	}
+	same, err := renewScript.Run(ctx, s.rdb, nil, s.settings(), i.ID, i.Rev, ms, result, i.URL(), hosts).Bool()
+	if err != nil {
+		return wrap("renew "+i.ID, err)
+	}
+	if !same {
+		return fmt.Errorf("instance %s was written by somebody else: %w", i.ID, app.ErrConflict)
+	}
+	return nil
+}
+
+// wrap says what was being done, and whether Redis is at fault: an error that is not
+// Redis's answer, or an answer that it cannot serve now, is app.ErrUnavailable.
+func wrap(doing string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if answer, ok := errors.AsType[redis.Error](err); ok {
+		for _, p := range []string{"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "NOREPLICAS", "BUSY", "ERR max number of clients"} {
+			if strings.HasPrefix(answer.Error(), p) {
+				return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
+			}
+		}
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
+}
+
+func score(s string) time.Time {
+	f, _ := strconv.ParseFloat(s, 64) // Redis wrote it
+	return time.UnixMilli(int64(f))
+}
