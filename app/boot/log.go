@@ -1,0 +1,23 @@
+package boot
+
+import (
+	"io"
+	"log/slog"
+)
+
+// newLog returns the logger: JSON lines, or text for people who try it out.
+func newLog(w io.Writer, c Config, text bool) *slog.Logger {
+	level, err := logLevel(c.LogLevel)
+	if err != nil {
+		level = slog.LevelInfo // Config.check has refused it already
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if text {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+func logLevel(s string) (level slog.Level, err error) {
+	return level, level.UnmarshalText([]byte(s))
+}

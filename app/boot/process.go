@@ -1,0 +1,318 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/probe"
+	"rollcall/app/redisstore"
+	"rollcall/handlers"
+	"rollcall/hipache"
+	"rollcall/hipache/edge"
+	"rollcall/jobs"
+	"rollcall/migrations"
+)
+
+// shutdownGrace is how long requests under way have to end when the process is told
+// to: longer than the default hold of a drain, whose callers wait for the answer.
+const shutdownGrace = 10 * time.Second
+
+// Roles say what a process does.
+type Roles struct {
+	Web  bool // answers the API
+	Cron bool // probes, ends what has a deadline, keeps the lists
+	Edge bool // routes end users' requests
+}
+
+// Process is everything that one process runs. New has bound its listeners, so that
+// the addresses are known before Run serves them.
+type Process struct {
+	log      *slog.Logger
+	config   Config
+	rdb      redis.UniversalClient
+	store    *redisstore.Store
+	registry *app.Registry
+	snapshot *app.Snapshot
+	probe    *jobs.Probe
+	proxy    hipache.Keys
+
+	embedded *embedded
+	web      net.Listener // nil without the role
+	edge     net.Listener
+	roles    Roles
+	closers  []func()
+}
+
+// New connects to Redis, checks the schema, puts the parts together and binds the
+// listeners. Without a Redis URL it starts the embedded one if that is allowed.
+func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Logger) (p *Process, err error) {
+	p = &Process{log: log, config: c, roles: roles, proxy: hipache.Keys{Prefix: c.HipachePrefix}}
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	if err := p.openRedis(ctx, mayEmbed); err != nil {
+		return p, err
+	}
+	if err := p.checkSchema(ctx); err != nil {
+		return p, err
+	}
+	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Log: log})
+	if err := p.store.SyncClock(ctx); err != nil {
+		return p, err
+	}
+	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.logEvent)
+	p.snapshot = app.NewSnapshot()
+	p.probe = jobs.NewProbe(p.store.Probes(), probe.New(probe.Options{Now: p.store.Now}), p.registry, p.store.Now, log)
+	if roles.Web {
+		if p.web, err = p.listen("PORT", c.Port); err != nil {
+			return p, err
+		}
+	}
+	if roles.Edge {
+		if p.edge, err = p.listen("ROLLCALL_EDGE_PORT", c.EdgePort); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// logEvent is the operator's timeline: one line for every change, in the log of the
+// process that made it.
+func (p *Process) logEvent(ctx context.Context, e app.Event) {
+	p.log.InfoContext(ctx, "instance changed", "event", e.Kind, "instance", e.Instance, "service", e.Service,
+		"from", e.From, "to", e.To, "reason", e.Reason)
+}
+
+func (p *Process) openRedis(ctx context.Context, mayEmbed bool) (err error) {
+	raw := p.config.RedisURL
+	if raw == "" && !mayEmbed {
+		return errors.New("config: REDIS_URL is not set: processes that work together share a Redis (rollcall dev and rollcall serve bring one)")
+	}
+	if raw == "" {
+		if p.embedded, err = startEmbedded(ctx, p.config.EmbeddedRedisPort); err != nil {
+			return err
+		}
+		p.closers = append(p.closers, p.embedded.close)
+		raw = p.embedded.url()
+		p.log.WarnContext(ctx, "REDIS_URL is not set: the registry is in memory and ends with this process", "redis", raw)
+	}
+	if p.rdb, err = connect(ctx, raw, p.log); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, func() { _ = p.rdb.Close() })
+	return nil
+}
+
+// checkSchema migrates a Redis that has no schema yet, refuses one that is newer
+// than this program, and works with an older one.
+func (p *Process) checkSchema(ctx context.Context) error {
+	v, err := migrations.Version(ctx, p.rdb, p.config.Prefix)
+	if err != nil {
+		return fmt.Errorf("schema: %w", err)
+	}
+	if v == 0 {
+		_, _, err = migrations.Run(ctx, p.rdb, p.config.Prefix)
+		if errors.Is(err, migrations.ErrBusy) { // another process is as new as this one
+			return nil
+		}
+		return err
+	}
+	if v < migrations.Latest {
+		p.log.WarnContext(ctx, "the schema is older than this program: run rollcall migrate", "version", v, "latest", migrations.Latest)
+	}
+	return nil
+}
+
+func (p *Process) listen(variable string, port int) (net.Listener, error) {
+	l, err := net.Listen("tcp", net.JoinHostPort(p.config.Bind.String(), strconv.Itoa(port))) //nolint:noctx // binding does not wait
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (set %s to another port, or to 0 for any)", variable, err, variable)
+	}
+	p.closers = append(p.closers, func() { _ = l.Close() })
+	return l, nil
+}
+
+// Close lets go of what New took. Run does it by itself.
+func (p *Process) Close() {
+	for n := len(p.closers) - 1; n >= 0; n-- {
+		p.closers[n]()
+	}
+	p.closers = nil
+}
+
+// WebAddr, EdgeAddr and RedisAddr are where the process listens; empty where it does
+// not.
+func (p *Process) WebAddr() string { return addrOf(p.web) }
+
+// EdgeAddr is where the edge listens.
+func (p *Process) EdgeAddr() string { return addrOf(p.edge) }
+
+// RedisAddr is where the embedded Redis listens.
+func (p *Process) RedisAddr() string {
+	if p.embedded == nil {
+		return ""
+	}
+	return p.embedded.server.Addr()
+}
+
+func addrOf(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+// Run does the work of the process's roles until the context is over or a part
+// fails, and returns when all of it has ended.
+func (p *Process) Run(ctx context.Context) error {
+	defer p.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	run := func(name string, part func(context.Context) error) {
+		parts.Go(func() {
+			if err := part(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	every := func(interval time.Duration, do func(context.Context) error) {
+		run("timer", func(ctx context.Context) error {
+			t := time.NewTicker(interval)
+			defer t.Stop()
+			for {
+				_ = do(ctx) // away Redis is everybody's business, and said elsewhere
+				select {
+				case <-t.C:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+		})
+	}
+	every(time.Minute, p.store.SyncClock)
+	if p.roles.Web {
+		every(time.Second, func(ctx context.Context) error {
+			_, err := p.store.Tick(ctx, redisstore.Web)
+			return err
+		})
+		run("snapshot", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
+		run("web", p.serveWeb)
+	}
+	if p.roles.Cron {
+		p.cron(run)
+	}
+	if p.roles.Edge {
+		run("edge", p.serveEdge)
+	}
+	parts.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// cron starts the worker, the jobs, and what wakes the worker between ticks.
+func (p *Process) cron(run func(string, func(context.Context) error)) {
+	work := []jobs.Job{p.probe.Job()}
+	work = append(work, p.upkeep(redisstore.Worker)...)
+	if p.config.HcheckerPing {
+		beacon := hipache.Beacon{Redis: p.rdb}
+		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.probe.Swept, p.store.Now, beacon.Shine))
+		run("beacon", func(ctx context.Context) error {
+			<-ctx.Done()
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			return beacon.Douse(ctx)
+		})
+	}
+	runner := jobs.NewRunner(p.log, work...)
+	run("jobs", func(ctx context.Context) error { runner.Run(ctx); return nil })
+	run("worker", func(ctx context.Context) error { p.probe.Work(ctx); return nil })
+	run("wakes", func(ctx context.Context) error { p.store.Wakes(ctx, p.probe.Poke); return nil })
+	run("announcements", func(ctx context.Context) error {
+		hipache.Listen(ctx, p.rdb, func(a hipache.Announcement) { p.announced(ctx, a) })
+		return nil
+	})
+}
+
+// upkeep is the jobs beside probing.
+func (p *Process) upkeep(as redisstore.Role) []jobs.Job {
+	tick := func(ctx context.Context) (time.Duration, error) { return p.store.Tick(ctx, as) }
+	return []jobs.Job{
+		jobs.Expire(p.store.Deadlines(), p.registry, p.store.Now, tick, p.log),
+		jobs.Compact(p.store.Compact),
+		jobs.Reconcile(p.store.Reconcile, p.log),
+	}
+}
+
+// onDemand is every job as an outside scheduler or a person runs it: once.
+func (p *Process) onDemand() *jobs.Runner {
+	once := jobs.Job{Name: "probe", Timeout: time.Minute, Run: p.probe.Once}
+	return jobs.NewRunner(p.log, append([]jobs.Job{once}, p.upkeep(redisstore.Once)...)...)
+}
+
+func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
+	repaired, early, err := p.store.Announced(ctx, a)
+	switch {
+	case err != nil:
+		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
+	case repaired:
+		p.log.InfoContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
+	case early != "":
+		p.log.InfoContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", early)
+	}
+}
+
+func (p *Process) serveWeb(ctx context.Context) error {
+	api := &handlers.API{
+		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
+		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(),
+	}
+	server := &http.Server{
+		Handler:           api.Handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(p.web) }()
+	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	err := server.Shutdown(grace)
+	<-served
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return nil
+}
+
+func (p *Process) serveEdge(ctx context.Context) error {
+	e, err := edge.New(edge.Options{Redis: p.rdb, Keys: p.proxy, Log: p.log, Debug: p.config.Bind.IsLoopback(), Grace: shutdownGrace})
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	p.log.InfoContext(ctx, "edge is up", "addr", p.EdgeAddr())
+	return e.Serve(ctx, p.edge)
+}

@@ -1,0 +1,127 @@
+package boot
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"rollcall/jobs"
+	"rollcall/migrations"
+)
+
+// Program is a long-running program of the process.
+type Program struct {
+	Roles    Roles
+	MayEmbed bool // may bring its own Redis when none is configured
+	Text     bool // logs for people, and a greeting
+}
+
+// The programs.
+var (
+	Web   = Program{Roles: Roles{Web: true}}
+	Cron  = Program{Roles: Roles{Cron: true}}
+	Edge  = Program{Roles: Roles{Edge: true}}
+	Serve = Program{Roles: Roles{Web: true, Cron: true}, MayEmbed: true}
+	Dev   = Program{Roles: Roles{Web: true, Cron: true, Edge: true}, MayEmbed: true, Text: true}
+)
+
+// Run runs a program until its context is over.
+func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer) error {
+	c, err := Load(environ)
+	if err != nil {
+		return err
+	}
+	p, err := New(ctx, c, g.Roles, g.MayEmbed, newLog(logs, c, g.Text))
+	if err != nil {
+		return err
+	}
+	if g.Text {
+		if err := p.greet(out); err != nil {
+			p.Close()
+			return err
+		}
+	}
+	return p.Run(ctx)
+}
+
+// greet says where everything is and what to type next.
+func (p *Process) greet(out io.Writer) error {
+	redis := "REDIS_URL"
+	if a := p.RedisAddr(); a != "" {
+		redis = a + "  (embedded: nothing is kept when this ends)"
+	}
+	_, err := fmt.Fprintf(out, `
+Rollcall is up.
+
+  API    http://%[1]s
+  edge   http://%[2]s  (what browsers talk to)
+  Redis  %[3]s
+
+Register a server and reach it through the edge:
+
+  python3 -m http.server 9000 &
+  curl -d service=files -d port=9000 -d host=files.localhost -d health=/ 'http://%[1]s/v1/register?wait=10s'
+  curl -H 'Host: files.localhost' http://%[2]s/
+
+`, p.WebAddr(), p.EdgeAddr(), redis)
+	return err
+}
+
+// Migrate brings the keys to the schema of this program.
+func Migrate(ctx context.Context, environ []string, out, logs io.Writer) error {
+	c, err := Load(environ)
+	if err != nil {
+		return err
+	}
+	if c.RedisURL == "" {
+		return fmt.Errorf("config: REDIS_URL is not set: there is nothing to migrate")
+	}
+	rdb, err := connect(ctx, c.RedisURL, newLog(logs, c, false))
+	if err != nil {
+		return err
+	}
+	defer rdb.Close() //nolint:errcheck // nothing to do about it
+	from, to, err := migrations.Run(ctx, rdb, c.Prefix)
+	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	_, err = fmt.Fprintf(out, "schema %d -> %d\n", from, to)
+	return err
+}
+
+// RunJob runs one job once, for platforms without long-running workers.
+func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) error {
+	c, err := Load(environ)
+	if err != nil {
+		return err
+	}
+	p, err := New(ctx, c, Roles{}, false, newLog(logs, c, false))
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	runner := p.onDemand()
+	if err := runner.RunOnce(ctx, name); err != nil {
+		return fmt.Errorf("job %s: %w", name, err)
+	}
+	return nil
+}
+
+// ErrUnknownJob means that RunJob's job does not exist.
+var ErrUnknownJob = jobs.ErrUnknownJob
+
+// Version is the version of this program, from what the Go tool put into it.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			version += " " + s.Value
+		}
+	}
+	return version + " " + info.GoVersion
+}

@@ -1,0 +1,148 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+)
+
+// awaitRedis is how long a process that starts waits for a Redis that is not there yet.
+const awaitRedis = 30 * time.Second
+
+// redisOptions reads a Redis URL. redis+sentinel://host1,host2/primary names the
+// sentinels and the primary they watch.
+func redisOptions(raw string) (*redis.UniversalOptions, error) {
+	o := &redis.UniversalOptions{
+		// Short, and never for ever: a Redis that hangs is as good as one that is down.
+		DialTimeout: 500 * time.Millisecond, ReadTimeout: 800 * time.Millisecond, WriteTimeout: 800 * time.Millisecond,
+		PoolTimeout: 800 * time.Millisecond, ContextTimeoutEnabled: true,
+		MaxRetries: 1, PoolSize: 64, ClientName: "rollcall",
+	}
+	if rest, ok := strings.CutPrefix(raw, "redis+sentinel://"); ok {
+		return o, sentinelOptions(o, rest)
+	}
+	if raw == "" {
+		return o, nil
+	}
+	u, err := redis.ParseURL(raw)
+	if err != nil {
+		// The library's error repeats the URL, and with it the password.
+		return nil, errors.New("must be redis://, rediss://, unix:// or redis+sentinel://, as in redis://:password@host:6379/0")
+	}
+	o.Addrs, o.DB, o.Username, o.Password, o.TLSConfig = []string{u.Addr}, u.DB, u.Username, u.Password, u.TLSConfig
+	return o, nil
+}
+
+func sentinelOptions(o *redis.UniversalOptions, rest string) error {
+	bad := errors.New("must be redis+sentinel://[user:password@]host1[:port],host2[:port]/primary[/db]")
+	if user, hosts, ok := cutLast(rest, "@"); ok {
+		u, err := url.Parse("redis://" + user + "@host")
+		if err != nil {
+			return bad
+		}
+		o.Username = u.User.Username()
+		o.Password, _ = u.User.Password()
+		rest = hosts
+	}
+	hosts, path, _ := strings.Cut(rest, "/")
+	primary, db, hasDB := strings.Cut(path, "/")
+	if hosts == "" || primary == "" {
+		return bad
+	}
+	if hasDB {
+		n, err := strconv.Atoi(db)
+		if err != nil || n < 0 {
+			return bad
+		}
+		o.DB = n
+	}
+	o.MasterName = primary
+	for h := range strings.SplitSeq(hosts, ",") {
+		if _, _, err := net.SplitHostPort(h); err != nil {
+			h = net.JoinHostPort(h, "26379")
+		}
+		o.Addrs = append(o.Addrs, h)
+	}
+	return nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if n := strings.LastIndex(s, sep); n >= 0 {
+		return s[:n], s[n+len(sep):], true
+	}
+	return "", s, false
+}
+
+// connect returns a client of the Redis at raw, which answers.
+func connect(ctx context.Context, raw string, log *slog.Logger) (redis.UniversalClient, error) {
+	o, err := redisOptions(raw)
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_URL %w", err)
+	}
+	rdb := redis.NewUniversalClient(o)
+	ctx, cancel := context.WithTimeout(ctx, awaitRedis)
+	defer cancel()
+	for said := false; ; said = true {
+		err := rdb.Ping(ctx).Err()
+		if err == nil {
+			return rdb, nil
+		}
+		if ctx.Err() != nil {
+			return nil, errors.Join(fmt.Errorf("REDIS_URL: no answer from Redis for %s: %w", awaitRedis, err), rdb.Close())
+		}
+		if !said {
+			log.WarnContext(ctx, "waiting for Redis", "addr", strings.Join(o.Addrs, ","), "err", err)
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// embedded is the Redis of the embedded default: in memory, in this process, on a
+// port of its own so that redis-cli and a real proxy can read it.
+type embedded struct {
+	server *miniredis.Miniredis
+	stop   context.CancelFunc
+	aging  sync.WaitGroup
+}
+
+func startEmbedded(ctx context.Context, port int) (*embedded, error) {
+	e := &embedded{server: miniredis.NewMiniRedis()}
+	if err := e.server.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
+		return nil, fmt.Errorf("ROLLCALL_EMBEDDED_REDIS_PORT: %w", err)
+	}
+	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
+	e.aging.Go(func() { // its keys grow old only when told
+		second := time.NewTicker(time.Second)
+		defer second.Stop()
+		for {
+			select {
+			case <-second.C:
+				e.server.FastForward(time.Second)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return e, nil
+}
+
+func (e *embedded) url() string { return "redis://" + e.server.Addr() }
+
+func (e *embedded) close() {
+	e.stop()
+	e.aging.Wait()
+	e.server.Close()
+}

@@ -1,0 +1,106 @@
+// Command rollcall is the health and registration service, its edge and its tools.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"rollcall/app/boot"
+)
+
+// cli is the subcommands. Servers are configured by the environment only; commands
+// that talk to a running Rollcall take ROLLCALL_URL.
+type cli struct {
+	Dev     devCmd     `cmd:"" help:"Everything in one process, with an embedded Redis: for trying out."`
+	Web     webCmd     `cmd:"" help:"Answer the API."`
+	Cron    cronCmd    `cmd:"" help:"Probe, end what has a deadline, keep the proxy's lists."`
+	Serve   serveCmd   `cmd:"" help:"web and cron in one process."`
+	Edge    edgeCmd    `cmd:"" help:"Route end users' requests by the keys that Hipache reads."`
+	Migrate migrateCmd `cmd:"" help:"Bring Rollcall's keys to the schema of this version."`
+	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
+	Ls      lsCmd      `cmd:"" help:"List services and their instances."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// session is what a command gets of the process it runs in.
+type session struct {
+	ctx      context.Context //nolint:containedctx // kong hands commands values, not a context
+	environ  []string
+	out, err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rollcall:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args, environ []string, out, logs io.Writer) error {
+	var commands cli
+	exited := false
+	parser, err := kong.New(&commands, kong.Name("rollcall"),
+		kong.Description("Health and registration for containers behind Hipache."),
+		kong.Writers(out, logs), kong.Exit(func(int) { exited = true }), kong.UsageOnError())
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if exited { // help was asked for and given
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return command.Run(&session{ctx: ctx, environ: environ, out: out, err: logs})
+}
+
+type devCmd struct{}
+
+func (devCmd) Run(s *session) error { return boot.Dev.Run(s.ctx, s.environ, s.out, s.err) }
+
+type webCmd struct{}
+
+func (webCmd) Run(s *session) error { return boot.Web.Run(s.ctx, s.environ, s.out, s.err) }
+
+type cronCmd struct{}
+
+func (cronCmd) Run(s *session) error { return boot.Cron.Run(s.ctx, s.environ, s.out, s.err) }
+
+type serveCmd struct{}
+
+func (serveCmd) Run(s *session) error { return boot.Serve.Run(s.ctx, s.environ, s.out, s.err) }
+
+type edgeCmd struct{}
+
+func (edgeCmd) Run(s *session) error { return boot.Edge.Run(s.ctx, s.environ, s.out, s.err) }
+
+type migrateCmd struct{}
+
+func (migrateCmd) Run(s *session) error { return boot.Migrate(s.ctx, s.environ, s.out, s.err) }
+
+type jobsCmd struct {
+	Run jobsRunCmd `cmd:"" help:"Run one job once: probe, expire, compact or reconcile."`
+}
+
+type jobsRunCmd struct {
+	Name string `arg:"" help:"probe, expire, compact or reconcile."`
+}
+
+func (c jobsRunCmd) Run(s *session) error { return boot.RunJob(s.ctx, c.Name, s.environ, s.err) }
+
+type versionCmd struct{}
+
+func (versionCmd) Run(s *session) error {
+	_, err := fmt.Fprintln(s.out, "rollcall", boot.Version())
+	return err
+}

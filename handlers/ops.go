@@ -1,0 +1,38 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// runJob runs a job now and answers when it is done.
+func (a *API) runJob(c echo.Context) error {
+	name := c.Param("name")
+	if !slices.Contains(a.Jobs.Names(), name) {
+		return fmt.Errorf("job %s (there are %s): %w", quote(name), strings.Join(a.Jobs.Names(), ", "), app.ErrNotFound)
+	}
+	began := time.Now()
+	if err := a.Jobs.RunOnce(c.Request().Context(), name); err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]any{"job": name, "took_ms": time.Since(began).Milliseconds()})
+}
+
+// livez says that the process serves.
+func (a *API) livez(c echo.Context) error { return c.String(http.StatusOK, "ok\n") }
+
+// readyz says that the registry can be read and has been heard of just now.
+func (a *API) readyz(c echo.Context) error {
+	age, err := a.Snapshot.Age(time.Now())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]any{"revision": a.Snapshot.Revision(), "age_ms": age.Milliseconds()})
+}

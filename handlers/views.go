@@ -1,0 +1,107 @@
+package handlers
+
+import (
+	"fmt"
+	"time"
+
+	"rollcall/app"
+)
+
+// instanceView is an instance as callers see it. Times are RFC 3339, durations are
+// Go's.
+type instanceView struct {
+	ID        string            `json:"id"`
+	Service   string            `json:"service"`
+	Address   string            `json:"address"`
+	Hosts     []string          `json:"hosts"`
+	State     app.State         `json:"state"`
+	Since     *time.Time        `json:"since"`
+	Weight    int               `json:"weight"`
+	Tags      []string          `json:"tags,omitempty"`
+	Meta      map[string]string `json:"meta,omitempty"`
+	Boot      string            `json:"boot,omitempty"`
+	Replaces  string            `json:"replaces,omitempty"`
+	FailOpen  bool              `json:"fail_open"`
+	Check     checkView         `json:"check"`
+	Revision  int64             `json:"instance_revision"`
+	CreatedAt *time.Time        `json:"registered_at"`
+}
+
+type checkView struct {
+	Kind     app.Kind `json:"kind"`
+	Target   string   `json:"target,omitempty"` // what is probed
+	Expect   string   `json:"expect,omitempty"`
+	Body     string   `json:"expect_body,omitempty"`
+	Interval string   `json:"interval"`
+	Timeout  string   `json:"timeout"`
+	Rise     int      `json:"rise"`
+	Fall     int      `json:"fall"`
+	Grace    string   `json:"grace"`
+	Forget   string   `json:"forget"`
+	Lease    string   `json:"lease,omitempty"` // how long a report keeps a heartbeat instance alive
+}
+
+// resultView is one check's result.
+type resultView struct {
+	At        *time.Time `json:"at"`
+	Passed    bool       `json:"passed"`
+	Reason    string     `json:"reason"`
+	LatencyMS int64      `json:"latency_ms"`
+}
+
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Millisecond)
+	return &t
+}
+
+func instanceOf(i app.Instance) instanceView {
+	return instanceView{
+		ID: i.ID, Service: i.Service, Address: i.Address, Hosts: append([]string{}, i.Hosts...), State: i.State,
+		Since: instant(i.ChangedAt), Weight: i.Weight, Tags: i.Tags, Meta: i.Meta, Boot: i.Boot, Replaces: i.Replaces,
+		FailOpen: i.FailOpen, Check: checkOf(i), Revision: i.Rev, CreatedAt: instant(i.RegisteredAt),
+	}
+}
+
+func instancesOf(instances []app.Instance) []instanceView {
+	views := make([]instanceView, len(instances))
+	for n, i := range instances {
+		views[n] = instanceOf(i)
+	}
+	return views
+}
+
+func checkOf(i app.Instance) checkView {
+	c := i.Check
+	v := checkView{
+		Kind: c.Kind, Interval: c.Interval.String(), Timeout: c.Timeout.String(), Rise: c.Rise, Fall: c.Fall,
+		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body,
+	}
+	if c.Probed() {
+		v.Target = i.Target()
+	}
+	if c.Kind == app.HTTP {
+		v.Target = "http://" + i.Target() + c.Path
+		v.Expect = fmt.Sprintf("%d-%d", c.StatusMin, c.StatusMax)
+	}
+	if lease := c.Lease(); lease > 0 {
+		v.Lease = lease.String()
+	}
+	return v
+}
+
+func resultOf(r app.Result) resultView {
+	return resultView{At: instant(r.At), Passed: r.Passed, Reason: r.Reason(), LatencyMS: r.Latency.Milliseconds()}
+}
+
+func times(n int) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
+		return "twice in a row"
+	}
+	return fmt.Sprintf("%d times in a row", n)
+}

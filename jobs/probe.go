@@ -1,0 +1,283 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"rollcall/app"
+)
+
+const (
+	lookahead  = 1100 * time.Millisecond // a tick, and a little for its lateness
+	slot       = 100 * time.Millisecond  // probes due within one start together: a third cheaper than one by one
+	claimed    = 100                     // checks claimed at once: more would block Redis for others
+	inFlight   = 8192                    // checks claimed and not yet settled
+	gather     = 20 * time.Millisecond   // how long results wait for others to be settled with
+	judging    = 32                      // writes of changed instances at once
+	renewAfter = time.Second             // a claim that is older is renewed with the next tick
+)
+
+// Probe is a worker that claims what falls due before the next tick, probes each in
+// its slot, and settles the results. Any number of workers may share a queue.
+//
+// Every probe has a deadline and a goroutine of its own, so a slow target holds up
+// nobody. A worker that is told to stop puts back what it has not finished.
+type Probe struct {
+	queue    app.Queue
+	prober   app.Prober
+	registry *app.Registry
+	now      func() time.Time
+	log      *slog.Logger
+
+	wake    chan struct{}
+	results chan outcome
+
+	mu    sync.Mutex
+	held  map[*flight]struct{}
+	swept time.Time // when a claim last found nothing more to take
+}
+
+// flight is a claim on its way: waiting for its slot, being probed or being settled.
+// Its claim changes when it is renewed, under the worker's lock.
+type flight struct {
+	claim app.Claim
+	since time.Time
+}
+
+type outcome struct {
+	flight *flight
+	result app.Result
+}
+
+// NewProbe returns a worker; it does nothing before Work or Once.
+func NewProbe(queue app.Queue, prober app.Prober, registry *app.Registry, now func() time.Time, log *slog.Logger) *Probe {
+	return &Probe{
+		queue: queue, prober: prober, registry: registry, now: now, log: log,
+		wake: make(chan struct{}, 1), results: make(chan outcome, claimed), held: map[*flight]struct{}{},
+	}
+}
+
+// Poke has the worker look for due checks at once.
+func (p *Probe) Poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// Job returns the tick: it pokes the worker and keeps its claims.
+func (p *Probe) Job() Job {
+	return Job{Name: "probe", Every: time.Second, Timeout: 5 * time.Second, Run: func(ctx context.Context) error {
+		p.Poke()
+		return p.renew(ctx)
+	}}
+}
+
+// Swept is when the worker last had everything in hand that was due.
+func (p *Probe) Swept() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.swept
+}
+
+// Work claims and probes whenever it is poked, until the context is over; then it
+// puts back what it holds and returns.
+func (p *Probe) Work(ctx context.Context) {
+	var probes, settler sync.WaitGroup
+	settler.Go(func() { p.settle(context.WithoutCancel(ctx)) })
+	failing := false
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-p.wake:
+			err := p.claim(ctx, lookahead, &probes)
+			if err != nil && !failing && ctx.Err() == nil {
+				p.log.ErrorContext(ctx, "no checks can be claimed", "err", err)
+			}
+			failing = err != nil
+		}
+	}
+	probes.Wait()
+	close(p.results)
+	settler.Wait()
+	p.release(context.WithoutCancel(ctx))
+}
+
+// Once probes what is due now and returns when all of it is settled.
+func (p *Probe) Once(ctx context.Context) error {
+	p = NewProbe(p.queue, p.prober, p.registry, p.now, p.log)
+	var probes, settler sync.WaitGroup
+	settler.Go(func() { p.settle(context.WithoutCancel(ctx)) })
+	err := p.claim(ctx, 0, &probes)
+	probes.Wait()
+	close(p.results)
+	settler.Wait()
+	p.release(context.WithoutCancel(ctx))
+	return err
+}
+
+// claim takes all that falls due within ahead and starts it.
+func (p *Probe) claim(ctx context.Context, ahead time.Duration, probes *sync.WaitGroup) error {
+	for {
+		now := p.now()
+		claims, err := p.queue.Claim(ctx, now.Add(ahead), claimed)
+		if err != nil {
+			return err
+		}
+		if len(claims) > 0 {
+			flights := p.hold(claims, now)
+			probes.Go(func() { p.start(ctx, flights, probes) })
+		}
+		p.mu.Lock()
+		full := len(p.held) >= inFlight
+		if len(claims) < claimed {
+			p.swept = now
+		}
+		p.mu.Unlock()
+		if len(claims) < claimed || full {
+			return nil
+		}
+	}
+}
+
+func (p *Probe) hold(claims []app.Claim, now time.Time) []*flight {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	flights := make([]*flight, len(claims))
+	for n, c := range claims {
+		flights[n] = &flight{claim: c, since: now}
+		p.held[flights[n]] = struct{}{}
+	}
+	return flights
+}
+
+// start begins the probes of a batch, ordered by due time, slot by slot.
+func (p *Probe) start(ctx context.Context, flights []*flight, probes *sync.WaitGroup) {
+	var until time.Time
+	for _, f := range flights {
+		if due := f.claim.Due; due.After(until) {
+			until = due.Truncate(slot).Add(slot)
+			if due.Before(p.now()) {
+				until = p.now() // late: all that is late starts now
+			}
+			select {
+			case <-time.After(until.Sub(p.now()) - slot/2):
+			case <-ctx.Done():
+				return // what has not begun is put back
+			}
+		}
+		probes.Go(func() {
+			if result := p.prober.Probe(ctx, f.claim.Instance); ctx.Err() == nil {
+				p.results <- outcome{f, result}
+			}
+		})
+	}
+}
+
+// settle writes results as they come, a few milliseconds' worth at once, until there
+// are no more.
+func (p *Probe) settle(ctx context.Context) {
+	var judges sync.WaitGroup
+	room := make(chan struct{}, judging)
+	for first := range p.results {
+		change, same := p.registry.Decide(p.collect(first))
+		for _, o := range change {
+			room <- struct{}{}
+			judges.Go(func() {
+				defer func() { <-room }()
+				i, err := p.registry.Judge(ctx, o)
+				p.report(ctx, err)
+				p.pokeIfNear(i.Due)
+			})
+		}
+		p.report(ctx, p.queue.Settle(ctx, same))
+		for _, s := range same {
+			p.pokeIfNear(s.Due)
+		}
+	}
+	judges.Wait()
+}
+
+// collect gathers results for a moment, and lets go of their claims.
+func (p *Probe) collect(first outcome) []app.Outcome {
+	outcomes := []outcome{first}
+	enough := time.After(gather)
+	for len(outcomes) < claimed {
+		select {
+		case o, open := <-p.results:
+			if !open {
+				return p.letGo(outcomes)
+			}
+			outcomes = append(outcomes, o)
+		case <-enough:
+			return p.letGo(outcomes)
+		}
+	}
+	return p.letGo(outcomes)
+}
+
+func (p *Probe) letGo(outcomes []outcome) []app.Outcome {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make([]app.Outcome, len(outcomes))
+	for n, o := range outcomes {
+		delete(p.held, o.flight)
+		out[n] = app.Outcome{Claim: o.flight.claim, Result: o.result}
+	}
+	return out
+}
+
+// report logs what went wrong with a write. A lost claim is not wrong: another
+// worker has the check, or its instance is gone.
+func (p *Probe) report(ctx context.Context, err error) {
+	if err != nil && !errors.Is(err, app.ErrClaimLost) {
+		p.log.WarnContext(ctx, "a result could not be written; the check is done again", "err", err)
+	}
+}
+
+// pokeIfNear looks at once when the next check is due before the next tick may see it.
+func (p *Probe) pokeIfNear(due time.Time) {
+	if !due.IsZero() && due.Before(p.now().Add(lookahead)) {
+		p.Poke()
+	}
+}
+
+// renew keeps the claims of probes that take longer than a claim lasts.
+func (p *Probe) renew(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var old []*flight
+	var claims []app.Claim
+	for f := range p.held {
+		if p.now().Sub(f.since) >= renewAfter {
+			old, claims = append(old, f), append(claims, f.claim)
+		}
+	}
+	kept, err := p.queue.Renew(ctx, claims)
+	if err != nil {
+		return err
+	}
+	tokens := make(map[string]string, len(kept))
+	for _, c := range kept {
+		tokens[c.Instance.ID] = c.Token
+	}
+	for _, f := range old {
+		if token, ok := tokens[f.claim.Instance.ID]; ok {
+			f.claim.Token, f.since = token, p.now()
+		}
+	}
+	return nil
+}
+
+// release puts back what is still held, due when it was due.
+func (p *Probe) release(ctx context.Context) {
+	var back []app.Settlement
+	for f := range p.held {
+		back = append(back, app.Settlement{Claim: f.claim, Due: f.claim.Due})
+	}
+	p.report(ctx, p.queue.Settle(ctx, back))
+	clear(p.held)
+}

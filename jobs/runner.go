@@ -1,0 +1,120 @@
+// Package jobs runs what has to happen by itself: probes, deadlines, the removal of
+// marked backends, reconciliation. robfig/cron keeps the time; the Runner owns what
+// a schedule alone does not give: no overlap of a job with itself, a limit on its
+// duration, panics that cost one run and not the job, and an end that waits.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// Job is something to do every so often. Run returns when it is done, or soon after
+// its context is over.
+type Job struct {
+	Name    string
+	Every   time.Duration // whole seconds
+	Timeout time.Duration // of one run
+	Run     func(context.Context) error
+}
+
+// ErrUnknownJob means that no job has that name.
+var ErrUnknownJob = errors.New("unknown job")
+
+// Runner runs jobs on their schedules.
+type Runner struct {
+	log  *slog.Logger
+	jobs []*entry
+}
+
+type entry struct {
+	Job
+	busy    sync.Mutex
+	failing bool // the last run failed; guarded by busy
+}
+
+// NewRunner returns a runner of the given jobs; none runs before Run.
+func NewRunner(log *slog.Logger, jobs ...Job) *Runner {
+	r := &Runner{log: log}
+	for _, j := range jobs {
+		r.jobs = append(r.jobs, &entry{Job: j})
+	}
+	return r
+}
+
+// Names lists the jobs.
+func (r *Runner) Names() []string {
+	names := make([]string, len(r.jobs))
+	for n, j := range r.jobs {
+		names[n] = j.Name
+	}
+	return names
+}
+
+// Run runs every job once at once, then on schedule, until the context is over. It
+// returns when the last run has ended.
+func (r *Runner) Run(ctx context.Context) {
+	c := cron.New(cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger))
+	var first sync.WaitGroup
+	for _, j := range r.jobs {
+		tick := func() { r.tick(ctx, j) }
+		first.Go(tick)
+		c.Schedule(cron.Every(j.Every), cron.FuncJob(tick))
+	}
+	c.Start()
+	<-ctx.Done()
+	<-c.Stop().Done()
+	first.Wait()
+}
+
+// RunOnce runs a job now, after a run that is under way has ended.
+func (r *Runner) RunOnce(ctx context.Context, name string) error {
+	for _, j := range r.jobs {
+		if j.Name == name {
+			j.busy.Lock()
+			defer j.busy.Unlock()
+			return r.once(ctx, j)
+		}
+	}
+	return fmt.Errorf("%w %q", ErrUnknownJob, name)
+}
+
+// tick runs a job unless it is still running. A job that fails says so when it
+// begins to fail, not every second that it goes on.
+func (r *Runner) tick(ctx context.Context, j *entry) {
+	if ctx.Err() != nil {
+		return
+	}
+	if !j.busy.TryLock() {
+		r.log.WarnContext(ctx, "job still running, tick dropped", "job", j.Name)
+		return
+	}
+	defer j.busy.Unlock()
+	err := r.once(ctx, j)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && !j.failing:
+		r.log.ErrorContext(ctx, "job failed", "job", j.Name, "err", err)
+	case err == nil && j.failing:
+		r.log.InfoContext(ctx, "job works again", "job", j.Name)
+	}
+	j.failing = err != nil
+}
+
+func (r *Runner) once(ctx context.Context, j *entry) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, j.Timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+			r.log.ErrorContext(ctx, "job panicked", "job", j.Name, "panic", p)
+		}
+	}()
+	return j.Run(ctx)
+}
