@@ -19,6 +19,10 @@ func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settleme
 	now := r.now()
 	for _, o := range outcomes {
 		was := o.Claim.Instance
+		if o.Result.Code == Inconclusive {
+			same = append(same, Settlement{Claim: o.Claim, Due: now.Add(undecidedInterval)})
+			continue
+		}
 		is := was.Observe(o.Result, now)
 		if decided(was, is) {
 			change = append(change, o)

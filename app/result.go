@@ -14,6 +14,7 @@ type Code uint16
 // The codes beside the HTTP statuses. They are stored: never renumber one.
 const (
 	OK            Code = 0
+	Inconclusive  Code = 1  // the check could not be made; says nothing about the instance
 	Refused       Code = 10 // connection refused
 	TimedOut      Code = 11 // no answer within the timeout
 	Reset         Code = 12 // connection reset
@@ -31,6 +32,7 @@ const (
 
 var codeTexts = map[Code]string{
 	OK:           "passed",
+	Inconclusive: "the check could not be made",
 	Refused:      "connection refused",
 	TimedOut:     "timed out",
 	Reset:        "connection reset",

@@ -1,0 +1,64 @@
+package probe_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"rollcall/app"
+	"rollcall/app/probe"
+)
+
+func TestErrorsMapToCodes(t *testing.T) {
+	t.Parallel()
+	during := func(op string, errno syscall.Errno) error {
+		return fmt.Errorf("wrapped: %w", &net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError("call", errno)})
+	}
+	for _, c := range []struct {
+		err  error
+		want app.Result
+	}{
+		{during("dial", syscall.ECONNREFUSED), fail(app.Refused, "")},
+		{during("dial", syscall.ETIMEDOUT), fail(app.TimedOut, "connecting")},
+		{during("dial", syscall.EHOSTUNREACH), fail(app.Unreachable, "no route to host")},
+		{during("dial", syscall.ENETUNREACH), fail(app.Unreachable, "network is unreachable")},
+		{during("dial", syscall.EADDRNOTAVAIL), fail(app.Inconclusive, "cannot assign requested address")},
+		{during("dial", syscall.EMFILE), fail(app.Inconclusive, "too many open files")},
+		{during("read", syscall.ECONNRESET), fail(app.Reset, "")},
+		{during("write", syscall.EPIPE), fail(app.Reset, "")},
+		{during("read", syscall.ETIMEDOUT), fail(app.TimedOut, "connected, but no whole answer")},
+		{during("read", syscall.EHOSTUNREACH), fail(app.Unreachable, "no route to host")},
+		{context.DeadlineExceeded, fail(app.TimedOut, "connected, but no whole answer")},
+		{os.ErrDeadlineExceeded, fail(app.TimedOut, "connected, but no whole answer")},
+		{io.EOF, fail(app.ClosedEarly, "")},
+		{fmt.Errorf("body: %w", io.ErrUnexpectedEOF), fail(app.ClosedEarly, "")},
+		{&net.DNSError{IsNotFound: true}, fail(app.Unresolvable, "")},
+		{&net.DNSError{IsTimeout: true}, fail(app.Unresolvable, "the name server does not answer")},
+		{&net.DNSError{Err: "server misbehaving"}, fail(app.Unresolvable, "the name server fails")},
+		{&net.OpError{Op: "dial", Err: &net.AddrError{Err: "no suitable address"}}, fail(app.Unreachable, "no suitable address")},
+		{errors.New("odd"), fail(app.BadAnswer, "odd")},
+	} {
+		same(t, probe.Failure(t.Context(), c.err), c.want)
+	}
+}
+
+func TestDetailIsPrintable(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                       "",
+		"plain":                  "plain",
+		"a\r\nb\x1b[31m\x00\x7f": "a??b?[31m??",
+		"caf\u00e9 \xff":         "caf? ?",
+		strings.Repeat("x", 201): strings.Repeat("x", 200),
+	} {
+		if got := probe.Printable(in); got != want {
+			t.Errorf("printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

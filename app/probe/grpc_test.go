@@ -1,0 +1,233 @@
+package probe_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"rollcall/app"
+	"rollcall/app/probe"
+)
+
+func TestRealGRPCHealthService(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[grpc_health_v1.HealthCheckResponse_ServingStatus]app.Result{
+		grpc_health_v1.HealthCheckResponse_SERVING:         pass(app.OK),
+		grpc_health_v1.HealthCheckResponse_NOT_SERVING:     fail(app.NotServing, "NOT_SERVING"),
+		grpc_health_v1.HealthCheckResponse_UNKNOWN:         fail(app.NotServing, "UNKNOWN"),
+		grpc_health_v1.HealthCheckResponse_SERVICE_UNKNOWN: fail(app.NotServing, "SERVICE_UNKNOWN"),
+		7: fail(app.NotServing, "7"),
+	} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			h := health.NewServer()
+			h.SetServingStatus("", s)
+			server := grpc.NewServer()
+			grpc_health_v1.RegisterHealthServer(server, h)
+			expect(t, instance(app.GRPC, serveGRPC(t, server), ample), want)
+		})
+	}
+}
+
+func TestRealGRPCWithoutHealthService(t *testing.T) {
+	t.Parallel()
+	address := serveGRPC(t, grpc.NewServer())
+	expect(t, instance(app.GRPC, address, ample), fail(app.BadAnswer, "gRPC status UNIMPLEMENTED"))
+	expect(t, instance(app.HTTP, address, ample), fail(app.BadAnswer, `begins "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00"`))
+}
+
+func TestRealGRPCThatRefusesUs(t *testing.T) {
+	t.Parallel()
+	server := grpc.NewServer(grpc.UnaryInterceptor(
+		func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+			return nil, status.Error(codes.Unauthenticated, "secret")
+		}))
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	expect(t, instance(app.GRPC, serveGRPC(t, server), ample), fail(app.BadAnswer, "gRPC status UNAUTHENTICATED"))
+}
+
+func TestRealGRPCThatHangs(t *testing.T) {
+	t.Parallel()
+	server := grpc.NewServer(grpc.UnaryInterceptor(
+		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
+			<-ctx.Done() // the probe hung up
+			return nil, ctx.Err()
+		}))
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	expect(t, instance(app.GRPC, serveGRPC(t, server), brief), fail(app.TimedOut, "connected, but no whole answer"))
+}
+
+func TestGRPCRequest(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *http.Request, 1)
+	i := instance(app.GRPC, serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		seen <- r
+		answerGRPC(w, "\x00\x00\x00\x00\x02\x08\x01", "0")
+	}), ample)
+	expect(t, i, pass(app.OK))
+	r := <-seen
+	got := r.Proto + " " + r.Method + " " + r.Host + r.RequestURI + " " + r.Header.Get("Content-Type") + " " + r.Header.Get("TE")
+	want := "HTTP/2.0 POST " + i.Address + "/grpc.health.v1.Health/Check application/grpc trailers"
+	if got != want || r.UserAgent() != "rollcall-probe" {
+		t.Errorf("request is %s by %s, want %s", got, r.UserAgent(), want)
+	}
+}
+
+func TestGRPCAnswers(t *testing.T) {
+	t.Parallel()
+	malformed := fail(app.BadAnswer, "not a HealthCheckResponse")
+	for name, c := range map[string]struct {
+		body, status string
+		want         app.Result
+	}{
+		"serving":         {"\x00\x00\x00\x00\x02\x08\x01", "0", pass(app.OK)},
+		"unknown fields":  {"\x00\x00\x00\x00\x09\x12\x02hi\x08\x01\x1a\x01x", "0", pass(app.OK)},
+		"default":         {"\x00\x00\x00\x00\x00", "0", fail(app.NotServing, "UNKNOWN")},
+		"no message":      {"", "0", malformed},
+		"compressed":      {"\x01\x00\x00\x00\x02\x08\x01", "0", malformed},
+		"half a message":  {"\x00\x00\x00\x00\x02\x08", "0", malformed},
+		"two messages":    {"\x00\x00\x00\x00\x02\x08\x01\x00\x00\x00\x00\x02\x08\x01", "0", malformed},
+		"unavailable":     {"", "14", fail(app.BadAnswer, "gRPC status UNAVAILABLE")},
+		"no status":       {"\x00\x00\x00\x00\x02\x08\x01", "", fail(app.BadAnswer, "gRPC status missing or unknown")},
+		"unknown status":  {"", "99", fail(app.BadAnswer, "gRPC status missing or unknown")},
+		"status in words": {"", "OK", fail(app.BadAnswer, "gRPC status missing or unknown")},
+		"long":            {strings.Repeat("x", 4000), "0", fail(app.BadAnswer, "longer than a probe reads")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { answerGRPC(w, c.body, c.status) })
+			expect(t, instance(app.GRPC, address, ample), c.want)
+		})
+	}
+}
+
+func TestGRPCProbeOfAnHTTPServer(t *testing.T) {
+	t.Parallel()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	expect(t, instance(app.GRPC, plain.Listener.Addr().String(), ample), fail(app.BadAnswer, `begins "HTTP/1.1"`))
+	two := serveHTTP2(t, http.NotFound)
+	expect(t, instance(app.GRPC, two, ample), fail(app.BadAnswer, "HTTP/2 without gRPC, status 404"))
+}
+
+func TestGRPCReadsABoundedAnswer(t *testing.T) {
+	t.Parallel()
+	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	tooLong := fail(app.BadAnswer, "longer than a probe reads")
+	for name, c := range map[string]struct {
+		first, more string
+		want        app.Result
+	}{
+		"pings":          {settings, "\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678", tooLong},
+		"settings":       {settings, settings, tooLong},
+		"unknown frames": {settings, "\x00\x00\x04\x7f\x00\x00\x00\x00\x00abcd", tooLong},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := listen(t, func(conn net.Conn) {
+				go silent(conn) // takes what the probe replies
+				repeats(c.first, c.more)(conn)
+			})
+			expect(t, instance(app.GRPC, address, ample), c.want)
+		})
+	}
+	t.Run("body", func(t *testing.T) {
+		t.Parallel()
+		address := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			for _, err := w.Write(nil); err == nil; _, err = w.Write(make([]byte, 512)) {
+			}
+		})
+		expect(t, instance(app.GRPC, address, ample), tooLong)
+	})
+}
+
+func TestUnknownFramesAreDropped(t *testing.T) {
+	t.Parallel()
+	const settings, unknown = "\x00\x00\x04\x04\x00\x00\x00\x00\x00abcd", "\x00\x00\x02\x0a\x00\x00\x00\x00\x00xy"
+	const ping = "\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"
+	for name, wrap := range map[string]func(io.Reader) io.Reader{
+		"at once":      func(r io.Reader) io.Reader { return r },
+		"byte by byte": iotest.OneByteReader,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sent := strings.NewReplacer("s", settings, "u", unknown, "p", ping).Replace("suuspup")
+			got, err := io.ReadAll(wrap(probe.Frames(bytes.NewReader([]byte(sent)))))
+			if want := settings + settings + ping + ping; string(got) != want || err != nil {
+				t.Errorf("%q passed as %q, %v; want %q", sent, got, err, want)
+			}
+		})
+	}
+}
+
+func TestGRPCAnswersThatAreNotHTTP2(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]app.Result{
+		"SSH-2.0-OpenSSH_9.2p1\r\n":                            fail(app.BadAnswer, `begins "SSH-2.0-O"`),
+		"\x15\x03\x01\x00\x02\x02\x0a and so on":               fail(app.BadAnswer, `begins "\x15\x03\x01\x00\x02\x02"`),
+		"\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678":         fail(app.BadAnswer, `begins "\x00\x00\b\x06\x00\x00\x00\x00\x00"`),
+		"\x00\x00\x00\x04\x00\x00\x00\x00\x00":                 fail(app.ClosedEarly, ""),
+		"\x00\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x08\x07": fail(app.ClosedEarly, ""),
+		"\x00\x00": fail(app.ClosedEarly, ""),
+	} {
+		t.Run(want.Reason(), func(t *testing.T) {
+			t.Parallel()
+			address := listen(t, func(c net.Conn) {
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = c.Write([]byte(answer))
+				_ = c.(*net.TCPConn).CloseWrite()
+				silent(c)
+			})
+			expect(t, instance(app.GRPC, address, ample), want)
+		})
+	}
+}
+
+func serveGRPC(t *testing.T, s *grpc.Server) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		s.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Addr().String()
+}
+
+func serveHTTP2(t *testing.T, handle http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(handle)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}
+
+func answerGRPC(w http.ResponseWriter, body, status string) {
+	w.Header().Set("Content-Type", "application/grpc+proto")
+	_, _ = w.Write([]byte(body))
+	w.(http.Flusher).Flush()
+	if status != "" {
+		w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
+	}
+}

@@ -1,0 +1,135 @@
+package probe_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"rollcall/app"
+	"rollcall/app/probe"
+)
+
+func TestLineAnswers(t *testing.T) {
+	t.Parallel()
+	tooLong := fail(app.BadAnswer, "longer than a probe reads")
+	for _, c := range []struct {
+		kind   app.Kind
+		answer string
+		want   app.Result
+	}{
+		{app.Memcached, "VERSION 1.6.18\r\n", pass(app.OK)},
+		{app.Memcached, "VERSION\r\n", fail(app.BadAnswer, `begins "VERSION"`)},
+		{app.Memcached, "ERROR\r\n", fail(app.BadAnswer, `begins "ERROR"`)},
+		{app.Memcached, "HTTP/1.1 400 Bad Request\r\n", fail(app.BadAnswer, `begins "HTTP/1.1"`)},
+		{app.Memcached, "VERSION 1.6", fail(app.ClosedEarly, "")},
+		{app.Memcached, strings.Repeat("V", 600), tooLong},
+		{app.Redis, "+PONG\r\n", pass(app.OK)},
+		{app.Redis, "+PONGS\r\n", fail(app.BadAnswer, `begins "+PONGS"`)},
+		{app.Redis, "-NOAUTH Authentication required.\r\n", pass(app.OK)},
+		{app.Redis, "-NOPERM this user has no permissions to run the 'ping' command\r\n", pass(app.OK)},
+		{app.Redis, "-LOADING Redis is loading the dataset in memory\r\n", fail(app.NotServing, "LOADING")},
+		{app.Redis, "-BUSY Redis is busy running a script.\r\n", fail(app.NotServing, "BUSY")},
+		{app.Redis, "-DENIED Redis is running in protected mode\r\n", fail(app.NotServing, "DENIED")},
+		{app.Redis, "-\x07\xff\r\n", fail(app.NotServing, "??")},
+		{app.Redis, "220 mail.internal ESMTP\r\n", fail(app.BadAnswer, `begins "220"`)},
+		{app.Redis, "\r\n", fail(app.BadAnswer, `begins ""`)},
+		{app.Redis, "+PON", fail(app.ClosedEarly, "")},
+		{app.Redis, "+" + strings.Repeat("P", 600), tooLong},
+	} {
+		t.Run(string(c.kind)+" "+strings.TrimSpace(c.answer[:min(20, len(c.answer))]), func(t *testing.T) {
+			t.Parallel()
+			address := listen(t, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 64))
+				_, _ = conn.Write([]byte(c.answer))
+			})
+			expect(t, instance(c.kind, address, ample), c.want)
+		})
+	}
+}
+
+func TestRealMemcached(t *testing.T) {
+	t.Parallel()
+	address := start(t, "memcached", "-l", "127.0.0.1", "-u", "root", "-t", "1", "-p")
+	expect(t, instance(app.Memcached, address, ample), pass(app.OK))
+	expect(t, instance(app.TCP, address, ample), pass(app.OK))
+	expect(t, instance(app.Redis, address, ample), fail(app.BadAnswer, `begins "ERROR"`))
+}
+
+func TestRealRedis(t *testing.T) {
+	t.Parallel()
+	open := startRedis(t)
+	expect(t, instance(app.Redis, open, ample), pass(app.OK))
+	expect(t, instance(app.TCP, open, ample), pass(app.OK))
+	expect(t, instance(app.Memcached, open, ample), fail(app.BadAnswer, `begins "-ERR"`))
+}
+
+func TestRealRedisThatDoesNotServeUs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		option []string
+		want   app.Result
+	}{
+		"wants a password": {[]string{"--requirepass", "secret"}, pass(app.OK)},
+		"lost its master":  {[]string{"--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"}, fail(app.NotServing, "MASTERDOWN")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			expect(t, instance(app.Redis, startRedis(t, c.option...), ample), c.want)
+		})
+	}
+}
+
+func startRedis(t *testing.T, options ...string) string {
+	t.Helper()
+	options = append(options, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	return start(t, "redis-server", append(options, "--port")...)
+}
+
+// start runs a server with a free port as its last argument until the test ends,
+// waits until it accepts connections, and returns its address.
+func start(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	_, port, _ := net.SplitHostPort(address)
+
+	ctx, kill := context.WithCancel(context.WithoutCancel(t.Context()))
+	cmd := exec.CommandContext(ctx, path, append(args, port)...)
+	var output strings.Builder
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait(); close(exited) }()
+	t.Cleanup(func() {
+		kill()
+		for range exited { // until it is closed
+		}
+	})
+
+	p := probe.New(probe.Options{})
+	for !p.Probe(t.Context(), instance(app.TCP, address, ample)).Passed {
+		select {
+		case err := <-exited:
+			t.Fatalf("%s: %v\n%s", name, err, output.String())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return address
+}

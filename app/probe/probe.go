@@ -1,0 +1,110 @@
+// Package probe checks an instance once: it connects, asks, judges the answer and
+// hangs up.
+//
+// The instances are strangers. A probe therefore has one deadline for everything,
+// from the name's lookup to the last byte, reads a bounded number of bytes,
+// follows no redirect, uses no proxy, and calls no address it must not call (see
+// guard.go). Every probe opens a connection of its own: a kept one would miss a
+// listener that accepts no more.
+package probe
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"rollcall/app"
+)
+
+// userAgent is how the probed recognize a probe in their logs.
+const userAgent = "rollcall-probe"
+
+// Options of a Prober. The zero value is ready to use.
+type Options struct {
+	// Allow says whether an address may be called. It is asked when the connection
+	// is made, about the very address connected to, so that no answer of a name
+	// server can slip past it. IPv4 addresses come as such, even when they were
+	// written as IPv6. nil allows all that guard.go does not refuse anyway.
+	Allow func(netip.Addr) bool
+	// Now stamps the results; nil means time.Now.
+	Now func() time.Time
+}
+
+// A Prober is an app.Prober. It keeps no connection and no state of an instance.
+type Prober struct {
+	dialer net.Dialer
+	now    func() time.Time
+}
+
+var _ app.Prober = (*Prober)(nil)
+
+// New returns a Prober.
+func New(o Options) *Prober {
+	p := &Prober{now: o.Now}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	p.dialer = net.Dialer{
+		KeepAlive:      -1, // no probe lives long enough to need it
+		ControlContext: guard(o.Allow),
+		Resolver:       newResolver(new(net.Dialer).DialContext),
+	}
+	return p
+}
+
+// Probe checks the instance once. When ctx ends before the check's timeout, the
+// result says nothing about the instance; the caller knows, since it ended ctx.
+func (p *Prober) Probe(ctx context.Context, i app.Instance) (r app.Result) {
+	at, began := p.now(), time.Now()
+	defer func() {
+		if v := recover(); v != nil {
+			r = failed(app.BadAnswer, fmt.Sprint("the probe panicked: ", v))
+		}
+		r.At, r.Latency, r.Detail = at, time.Since(began), printable(r.Detail)
+	}()
+	timed, cancel := context.WithTimeout(ctx, i.Check.Timeout)
+	defer cancel()
+	r, err := p.ask(timed, i)
+	if err != nil {
+		return failure(ctx, err)
+	}
+	return r
+}
+
+// A judge asks the instance at the other end of a new connection how it is.
+type judge func(context.Context, *conn, app.Instance) (app.Result, error)
+
+var judges = map[app.Kind]judge{
+	app.HTTP:      judgeHTTP,
+	app.TCP:       judgeTCP,
+	app.GRPC:      judgeGRPC,
+	app.Memcached: judgeMemcached,
+	app.Redis:     judgeRedis,
+}
+
+// judgeTCP passes: there is a connection.
+func judgeTCP(context.Context, *conn, app.Instance) (app.Result, error) { return passed(app.OK), nil }
+
+// ask returns what the instance answered, or why there was no answer.
+func (p *Prober) ask(ctx context.Context, i app.Instance) (app.Result, error) {
+	judge, ok := judges[i.Check.Kind]
+	if !ok {
+		return app.Result{}, fmt.Errorf("there is no probe of kind %q", i.Check.Kind)
+	}
+	c, err := p.dial(ctx, i.Target())
+	if err != nil {
+		return app.Result{}, err
+	}
+	defer c.Close()
+	r, err := judge(ctx, c, i)
+	if broken := c.broken.Load(); err != nil && broken != nil {
+		err = *broken // rather than what a parser says of the half line it got
+	}
+	return r, err
+}
+
+func passed(code app.Code) app.Result { return app.Result{Passed: true, Code: code} }
+
+func failed(code app.Code, detail string) app.Result { return app.Result{Code: code, Detail: detail} }
