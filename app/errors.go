@@ -64,3 +64,15 @@ func (e *TakenError) Error() string {
 
 // Is makes a TakenError an ErrConflict.
 func (e *TakenError) Is(target error) bool { return target == ErrConflict }
+
+// A TrimmedError is an ErrGone: the events after a revision are no longer all there.
+type TrimmedError struct {
+	First Revision // the first event that is
+}
+
+func (e *TrimmedError) Error() string {
+	return "events before " + string(e.First) + " are no longer kept: begin there, or read everything anew"
+}
+
+// Is makes a TrimmedError an ErrGone.
+func (e *TrimmedError) Is(target error) bool { return target == ErrGone }

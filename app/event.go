@@ -13,7 +13,7 @@ type EventKind string
 // The kinds of event. Those named like a state say that an instance entered it.
 const (
 	EventRegistered EventKind = "registered" // a new instance, or one that begins anew
-	EventUpdated    EventKind = "updated"    // registered again with other fields, state unchanged
+	EventUpdated    EventKind = "updated"    // registered again with other fields, or overridden; state unchanged
 	EventHealthy    EventKind = "healthy"
 	EventUnhealthy  EventKind = "unhealthy"
 	EventFailed     EventKind = "failed"
@@ -50,6 +50,16 @@ func (r Revision) Compare(other Revision) int {
 	rms, rn := r.parts()
 	oms, on := other.parts()
 	return cmp.Or(cmp.Compare(rms, oms), cmp.Compare(rn, on))
+}
+
+// Valid reports whether r is written like a revision: a number, or two with a hyphen.
+func (r Revision) Valid() bool {
+	first, second, two := strings.Cut(string(r), "-")
+	_, err := strconv.ParseUint(first, 10, 64)
+	if err == nil && two {
+		_, err = strconv.ParseUint(second, 10, 64)
+	}
+	return err == nil
 }
 
 func (r Revision) parts() (ms, n uint64) {

@@ -26,6 +26,7 @@ type Instance struct {
 	Tags     []string
 	Meta     map[string]string
 	Check    Check
+	Override Override // what an operator has set for a while, over what the container says
 
 	State        State
 	Streak       int       // consecutive results that disagree with State
@@ -42,8 +43,41 @@ type Instance struct {
 	Deadline time.Time
 }
 
-// Routable reports whether end users' requests may be sent to the instance.
-func (i Instance) Routable() bool { return i.State == Healthy }
+// An Override is an operator's word over a container's. It always expires. The zero
+// value overrides nothing.
+type Override struct {
+	Maintenance bool      // gets no traffic and is not found, whatever its checks say
+	Weight      int       // instead of the instance's own; 0: its own
+	Until       time.Time // when it expires
+}
+
+// Equal reports whether two overrides say the same.
+func (o Override) Equal(other Override) bool {
+	return o.Maintenance == other.Maintenance && o.Weight == other.Weight && o.Until.Equal(other.Until)
+}
+
+// Routable reports whether end users' requests may be sent to the instance, and
+// whether others find it.
+func (i Instance) Routable() bool { return i.State == Healthy && !i.Override.Maintenance }
+
+// Slots is the instance's share of each of its vhosts: its weight while it is
+// routable, else 0.
+func (i Instance) Slots() int {
+	switch {
+	case !i.Routable():
+		return 0
+	case i.Override.Weight > 0:
+		return i.Override.Weight
+	}
+	return i.Weight
+}
+
+// MayStay reports whether the instance stays listed when it is the last routable one
+// of a vhost. One that has never passed since it began may not: it is not what was
+// listed. One in maintenance may not: somebody who knows said so.
+func (i Instance) MayStay() bool {
+	return i.FailOpen && i.State != Starting && i.State != Failed && !i.Override.Maintenance
+}
 
 // URL is the canonical backend entry of the instance, http://host:port.
 func (i Instance) URL() string { return "http://" + i.Address }

@@ -19,16 +19,19 @@ func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settleme
 	now := r.now()
 	for _, o := range outcomes {
 		was := o.Claim.Instance
-		if o.Result.Code == Inconclusive {
-			same = append(same, Settlement{Claim: o.Claim, Due: now.Add(undecidedInterval)})
-			continue
-		}
 		is := was.Observe(o.Result, now)
 		if decided(was, is) {
 			change = append(change, o)
 			continue
 		}
-		same = append(same, Settlement{Claim: o.Claim, Due: is.NextDue(o.Claim.Due, now), Result: &o.Result})
+		s := Settlement{Claim: o.Claim, Due: is.NextDue(o.Claim.Due, now), Result: &o.Result}
+		if o.Result.Code == Inconclusive { // it is made again soon, and not counted
+			s.Result = nil
+			if soon := now.Add(undecidedInterval); s.Due.After(soon) {
+				s.Due = soon
+			}
+		}
+		same = append(same, s)
 	}
 	return change, same
 }
@@ -66,14 +69,13 @@ func (r *Registry) Expire(ctx context.Context, c Claim) error {
 	now := r.now()
 	was := c.Instance
 	is := was.Expire(now)
+	var event *Event
 	if is.State == was.State { // nothing ends by itself: the queue is wrong, not the instance
 		is.Deadline = time.Time{}
-		_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Claim: &c}}})
-		return err
+	} else {
+		event = eventOf(EventKind(is.State), was, is, now, expiryReason(was, is))
 	}
-	event := eventOf(EventKind(is.State), was, is, now, expiryReason(was, is))
-	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event, Claim: &c}}})
-	if err != nil {
+	if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event, Claim: &c}}}); err != nil {
 		return fmt.Errorf("expire %s: %w", was.ID, err)
 	}
 	return nil
@@ -107,20 +109,11 @@ func (r *Registry) commitResult(ctx context.Context, was, is Instance, claim *Cl
 	if is.State != was.State {
 		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, is.Last.Reason())
 	}
-	change := Change{Steps: []Step{step}}
-	if is.State == Healthy && was.State != Healthy && is.Replaces != "" {
-		old, err := r.store.Get(ctx, is.Replaces)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		if err == nil && old.Service == is.Service && old.State != Draining {
-			out := old.Drain(r.hold, is.ChangedAt)
-			change.Steps = append(change.Steps, Step{
-				Was: old, Is: out, Event: eventOf(EventDraining, old, out, is.ChangedAt, "replaced by "+is.ID),
-			})
-		}
+	change, err := r.takeover(ctx, step)
+	if err != nil {
+		return err
 	}
-	_, err := r.commit(ctx, change)
+	_, err = r.commit(ctx, change)
 	return err
 }
 

@@ -122,10 +122,10 @@ func (r Registration) address() (string, AddressSource, error) {
 		return a, AddressGiven, err
 	}
 	if _, own, err := net.SplitHostPort(r.Address); err == nil {
-		if own != port {
+		a, err := parseAddress(r.Address)
+		if err == nil && own != port {
 			return "", "", invalid("port", "is "+port+", but address names port "+own, "give the port once")
 		}
-		a, err := parseAddress(r.Address)
 		return a, AddressGiven, err
 	}
 	a, err := parseAddress(net.JoinHostPort(strings.Trim(r.Address, "[]"), port))
@@ -174,6 +174,8 @@ func (r Registration) expect(c *Check) error {
 			return invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
 		case !utf8.ValidString(e):
 			return notText("expect")
+		case !ok && looksLikeStatus(e):
+			return invalid("expect", fmt.Sprintf("is %.80q, which is not a status", e), "give a status from 100 to 599 or a range such as 200-399")
 		case ok && !status:
 			c.StatusMin, c.StatusMax, status = lo, hi, true
 		case !ok && c.Body == "":
@@ -183,6 +185,11 @@ func (r Registration) expect(c *Check) error {
 		}
 	}
 	return nil
+}
+
+// looksLikeStatus reports whether somebody who wrote s meant statuses: 2xx, 399-200.
+func looksLikeStatus(s string) bool {
+	return s[0] >= '0' && s[0] <= '9' && strings.Trim(s, "0123456789xX-") == ""
 }
 
 func (r Registration) hosts() ([]string, error) {

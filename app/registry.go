@@ -64,9 +64,12 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 		if step.Event == nil && superseded == "" {
 			return r.stillHere(ctx, step.Is)
 		}
-		change := Change{Steps: []Step{step}}
+		change, err := r.takeover(ctx, step)
+		if err != nil {
+			return err
+		}
 		if superseded != "" {
-			if change, err = r.supersede(ctx, superseded, step); err != nil {
+			if change, err = r.supersede(ctx, superseded, change); err != nil {
 				return err
 			}
 		}
@@ -109,7 +112,7 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 	case was.State == Draining && is.Boot != "" && is.Boot == was.Boot:
 		return Step{}, fmt.Errorf("this start of %s: %w", was.ID, ErrGone)
 	}
-	is.RegisteredAt = was.RegisteredAt
+	is.RegisteredAt, is.Override = was.RegisteredAt, was.Override
 	if is.Boot == "" {
 		is.Boot = was.Boot
 	}
@@ -121,6 +124,9 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 	is.Due, is.Deadline = was.Due, was.Deadline
 	if sameFields(was, is) {
 		return Step{Was: was, Is: was}, nil
+	}
+	if was.Check != is.Check {
+		is = is.Retime(now)
 	}
 	return Step{Was: was, Is: is, Event: eventOf(EventUpdated, was, is, now, "registered with other fields")}, nil
 }
@@ -158,24 +164,44 @@ func (r *Registry) stillHere(ctx context.Context, i Instance) error {
 	return r.store.Renew(ctx, i, r.now().Add(i.Check.Forget), nil)
 }
 
-// supersede adds to an instance's step the end of the one that held its address.
-func (r *Registry) supersede(ctx context.Context, holder string, step Step) (Change, error) {
+// supersede puts before a change the end of the instance that held the address of
+// its first one.
+func (r *Registry) supersede(ctx context.Context, holder string, c Change) (Change, error) {
 	old, err := r.store.Get(ctx, holder)
 	if errors.Is(err, ErrNotFound) {
-		return Change{Steps: []Step{step}}, nil
+		return c, nil
 	}
 	if err != nil {
 		return Change{}, err
 	}
 	now := r.now()
 	gone := old.Leave(now)
-	if step.Event == nil {
-		step.Event = eventOf(EventUpdated, step.Was, step.Is, now, "took over its address")
+	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, c.Steps[0].Is.ID+" registered with its address")}
+	steps := slices.DeleteFunc(c.Steps, func(s Step) bool { return s.Is.ID == holder }) // it need not drain as well
+	return Change{Steps: append([]Step{end}, steps...)}, nil
+}
+
+// takeover adds to the step that makes an instance healthy the end of the one that it
+// replaces.
+func (r *Registry) takeover(ctx context.Context, step Step) (Change, error) {
+	c := Change{Steps: []Step{step}}
+	was, is := step.Was, step.Is
+	if is.State != Healthy || is.Replaces == "" || (was.State == Healthy && was.Replaces == is.Replaces) {
+		return c, nil
 	}
-	return Change{Steps: []Step{
-		{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, step.Is.ID+" registered with its address")},
-		step,
-	}}, nil
+	old, err := r.store.Get(ctx, is.Replaces)
+	if errors.Is(err, ErrNotFound) {
+		return c, nil
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	if old.Service == is.Service && old.State != Draining {
+		now := r.now()
+		out := old.Drain(r.hold, now)
+		c.Steps = append(c.Steps, Step{Was: old, Is: out, Event: eventOf(EventDraining, old, out, now, "replaced by "+is.ID)})
+	}
+	return c, nil
 }
 
 // Report takes a heartbeat: the container's own word that it is well or sick. For
@@ -216,29 +242,69 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 // Drain tells an instance to leave: it is out of the lists from now on and gone
 // after hold. Draining one that already does returns it as it is.
 func (r *Registry) Drain(ctx context.Context, id string, hold time.Duration) (Instance, Revision, error) {
-	return r.leave(ctx, "drain", id, func(was Instance, now time.Time) (Instance, *Event) {
+	return r.change(ctx, "drain", id, func(was Instance, now time.Time) (Instance, *Event) {
 		is := was.Drain(hold, now)
+		if is.State == was.State {
+			return was, nil
+		}
 		return is, eventOf(EventDraining, was, is, now, "told to drain")
 	})
 }
 
 // Deregister removes an instance at once.
 func (r *Registry) Deregister(ctx context.Context, id string) (Instance, Revision, error) {
-	return r.leave(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event) {
+	return r.change(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event) {
 		is := was.Leave(now)
 		return is, eventOf(EventGone, was, is, now, "deregistered")
 	})
 }
 
-func (r *Registry) leave(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event)) (is Instance, rev Revision, err error) {
+// Override sets what an operator wants of an instance for a while, or takes it back
+// when o overrides nothing.
+func (r *Registry) Override(ctx context.Context, id string, o Override) (Instance, Revision, error) {
+	if o.Weight < 0 || o.Weight > MaxWeight {
+		return Instance{}, "", invalid("weight", fmt.Sprintf("is %d", o.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
+	}
+	return r.change(ctx, "override", id, func(was Instance, now time.Time) (Instance, *Event) {
+		if was.State == Draining || was.Override.Equal(o) {
+			return was, nil
+		}
+		is := was
+		is.Override = o
+		return is, eventOf(EventUpdated, was, is, now, o.reason())
+	})
+}
+
+// Restore ends an override that has expired, as claimed from the queue of overrides.
+func (r *Registry) Restore(ctx context.Context, c Claim) error {
+	was, is, now := c.Instance, c.Instance, r.now()
+	is.Override = Override{}
+	event := eventOf(EventUpdated, was, is, now, "the override has expired")
+	if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event, Claim: &c}}}); err != nil {
+		return fmt.Errorf("restore %s: %w", was.ID, err)
+	}
+	return nil
+}
+
+func (o Override) reason() string {
+	until := " until " + o.Until.UTC().Format(time.RFC3339)
+	switch {
+	case o.Maintenance:
+		return "in maintenance" + until
+	case o.Weight > 0:
+		return fmt.Sprintf("weight %d%s", o.Weight, until)
+	}
+	return "no longer overridden"
+}
+
+func (r *Registry) change(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event)) (is Instance, rev Revision, err error) {
 	err = r.retry(ctx, func() error {
 		was, err := r.store.Get(ctx, id)
 		if err != nil {
 			return err
 		}
 		var event *Event
-		is, event = decide(was, r.now())
-		if is.State == was.State {
+		if is, event = decide(was, r.now()); event == nil {
 			return nil
 		}
 		rev, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event}}})

@@ -19,16 +19,30 @@ const freshFor = 2 * time.Second
 // answer names the revision it stands on. A snapshot that has not heard from the
 // store for two seconds says so instead of answering.
 //
-// It holds what events tell: streaks, due times and deadlines are not in it.
+// It holds what events tell: streaks, due times and deadlines are not in it. It also
+// holds the last events themselves, from which any number of readers are served at
+// their own pace.
 type Snapshot struct {
 	mu        sync.RWMutex
 	instances map[string]Instance
-	services  map[string]map[string]Instance // by name, then id
+	services  map[string]*serviceView
 	revision  Revision
 	heard     time.Time
 	loaded    bool
 	changed   chan struct{} // closed and replaced with every change
+
+	recent []Event  // oldest first, at most twice keptEvents
+	before Revision // recent has everything after this
 }
+
+// serviceView is a service as of its last change.
+type serviceView struct {
+	revision  Revision
+	instances map[string]Instance
+}
+
+// keptEvents is how many events a snapshot holds at least, once there were that many.
+const keptEvents = 4096
 
 // NewSnapshot returns a snapshot that has not heard anything yet.
 func NewSnapshot() *Snapshot {
@@ -39,11 +53,12 @@ func NewSnapshot() *Snapshot {
 func (s *Snapshot) Reset(instances []Instance, at Revision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instances, s.services = map[string]Instance{}, map[string]map[string]Instance{}
+	s.instances, s.services = map[string]Instance{}, map[string]*serviceView{}
 	for _, i := range instances {
-		s.put(i)
+		s.put(i, at)
 	}
 	s.revision, s.loaded = at, true
+	s.recent, s.before = nil, at
 	s.wake()
 }
 
@@ -54,12 +69,20 @@ func (s *Snapshot) Apply(entries []Entry) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.loaded {
+		return // nothing to add to: Reset comes first
+	}
 	for _, e := range entries {
-		s.remove(e.Event.Instance)
+		s.remove(e.Event.Instance, e.Event.Revision)
 		if e.Instance.ID != "" {
-			s.put(e.Instance)
+			s.put(e.Instance, e.Event.Revision)
 		}
 		s.revision = e.Event.Revision
+		s.recent = append(s.recent, e.Event)
+	}
+	if n := len(s.recent); n > 2*keptEvents {
+		s.before = s.recent[n-keptEvents-1].Revision
+		s.recent = slices.Clone(s.recent[n-keptEvents:])
 	}
 	s.wake()
 }
@@ -71,22 +94,25 @@ func (s *Snapshot) Heard(at time.Time) {
 	s.heard = at
 }
 
-func (s *Snapshot) put(i Instance) {
+func (s *Snapshot) put(i Instance, at Revision) {
 	s.instances[i.ID] = i
-	if s.services[i.Service] == nil {
-		s.services[i.Service] = map[string]Instance{}
+	v := s.services[i.Service]
+	if v == nil {
+		v = &serviceView{instances: map[string]Instance{}}
+		s.services[i.Service] = v
 	}
-	s.services[i.Service][i.ID] = i
+	v.instances[i.ID], v.revision = i, at
 }
 
-func (s *Snapshot) remove(id string) {
+func (s *Snapshot) remove(id string, at Revision) {
 	i, ok := s.instances[id]
 	if !ok {
 		return
 	}
 	delete(s.instances, id)
-	delete(s.services[i.Service], id)
-	if len(s.services[i.Service]) == 0 {
+	v := s.services[i.Service]
+	delete(v.instances, id)
+	if v.revision = at; len(v.instances) == 0 {
 		delete(s.services, i.Service)
 	}
 }
@@ -132,9 +158,40 @@ func (s *Snapshot) Instances(service string) []Instance {
 	defer s.mu.RUnlock()
 	from := s.instances
 	if service != "" {
-		from = s.services[service]
+		v := s.services[service]
+		if v == nil {
+			return nil
+		}
+		from = v.instances
 	}
 	return slices.SortedFunc(maps.Values(from), func(a, b Instance) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// ServiceRevision is the revision of a service's last change; that of the whole when
+// it has no instances, for it may have had some a moment ago.
+func (s *Snapshot) ServiceRevision(name string) Revision {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if v := s.services[name]; v != nil {
+		return v.revision
+	}
+	return s.revision
+}
+
+// EventsAfter returns up to limit events after a revision, oldest first, and whether
+// the snapshot still holds all there were since: if not, they are to be had from the
+// store only.
+func (s *Snapshot) EventsAfter(r Revision, limit int) (events []Event, held bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if !s.loaded || r.Compare(s.before) < 0 {
+		return nil, false
+	}
+	from, found := slices.BinarySearchFunc(s.recent, r, func(e Event, r Revision) int { return e.Revision.Compare(r) })
+	if found {
+		from++
+	}
+	return slices.Clone(s.recent[from:min(from+limit, len(s.recent))]), true
 }
 
 // Instance returns one instance.

@@ -18,8 +18,8 @@ const (
 // Begin returns the instance as it stands when it has just been registered, or
 // registered anew with another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
-	i.State, i.Streak, i.Last, i.ChangedAt = Starting, 0, Result{}, now
-	i.Due, i.Deadline = time.Time{}, now.Add(i.Check.Grace)
+	i = i.enter(Starting, now)
+	i.Last, i.Due = Result{}, time.Time{}
 	if i.Check.Kind == None {
 		return i.enter(Healthy, now)
 	}
@@ -31,13 +31,13 @@ func (i Instance) Begin(now time.Time) Instance {
 
 // Observe returns the instance as it stands after one result, reached at now.
 func (i Instance) Observe(r Result, now time.Time) Instance {
-	if i.State == Draining || i.State == Gone {
+	if i.State == Draining || i.State == Gone || r.Code == Inconclusive {
 		return i
 	}
 	if i.State == Healthy && i.Check.Kind == Heartbeat && r.Passed {
 		i.Deadline = now.Add(i.Check.Lease())
 	}
-	if r.Passed == i.Routable() {
+	if r.Passed == (i.State == Healthy) {
 		if i.Streak > 0 || (!r.Passed && r.Code != i.Last.Code) {
 			i.Last = r
 		}
@@ -86,6 +86,26 @@ func (i Instance) Drain(hold time.Duration, now time.Time) Instance {
 	}
 	i = i.enter(Draining, now)
 	i.Deadline = now.Add(hold)
+	return i
+}
+
+// Retime returns the instance with its times in line with a check whose timing has
+// changed: nothing comes later than the new timing says, and a lease begins anew.
+func (i Instance) Retime(now time.Time) Instance {
+	if next := i.NextDue(now, now); !i.Due.IsZero() && next.Before(i.Due) {
+		i.Due = next
+	}
+	switch i.State {
+	case Healthy:
+		if lease := i.Check.Lease(); lease > 0 {
+			i.Deadline = now.Add(lease)
+		}
+	case Starting:
+		i.Deadline = i.ChangedAt.Add(i.Check.Grace)
+	case Unhealthy, Failed:
+		i.Deadline = i.ChangedAt.Add(i.Check.Forget)
+	case Draining, Gone:
+	}
 	return i
 }
 

@@ -1,0 +1,7 @@
+package app
+
+var (
+	ParseAddress = parseAddress
+	ParseHealth  = parseHealth
+	ParseStatus  = parseStatus
+)

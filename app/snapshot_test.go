@@ -1,0 +1,523 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"rollcall/app"
+)
+
+// known returns instances written as service/id:state.
+func known(words ...string) []app.Instance {
+	var instances []app.Instance
+	for _, word := range words {
+		service, rest, _ := strings.Cut(word, "/")
+		id, state, _ := strings.Cut(rest, ":")
+		instances = append(instances, app.Instance{Service: service, ID: id, State: app.State(state)})
+	}
+	return instances
+}
+
+// entry is an event on an instance, written like those of known; -id says it is gone.
+func entry(revision app.Revision, word string) app.Entry {
+	if id, gone := strings.CutPrefix(word, "-"); gone {
+		return app.Entry{Event: app.Event{Revision: revision, Kind: app.EventGone, Instance: id}}
+	}
+	i := known(word)[0]
+	return app.Entry{Event: app.Event{Revision: revision, Kind: app.EventUpdated, Instance: i.ID}, Instance: i}
+}
+
+// written is the reverse of known, space-separated.
+func written(instances []app.Instance) string {
+	var words []string
+	for _, i := range instances {
+		words = append(words, fmt.Sprintf("%s/%s:%s", i.Service, i.ID, i.State))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestANewSnapshotKnowsNothing(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	if s.Revision() != "" || len(s.Services()) != 0 || len(s.Instances("")) != 0 || len(s.Instances("web")) != 0 {
+		t.Errorf("revision %q, services %q, instances %q", s.Revision(), s.Services(), written(s.Instances("")))
+	}
+	if i, ok := s.Instance("a"); ok {
+		t.Errorf("knows %+v", i)
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reset, events string // applied as 1-0, 2-0, 3-0
+		revision      app.Revision
+		services      string
+		all           string
+	}{
+		"empty":           {"", "", "1-0", "", ""},
+		"loaded":          {"web/b:healthy db/c:starting web/a:failed", "", "1-0", "db web", "web/a:failed web/b:healthy db/c:starting"},
+		"one more":        {"web/b:healthy", "web/a:starting", "2-0", "web", "web/a:starting web/b:healthy"},
+		"another service": {"web/b:healthy", "web/d:failed db/a:starting", "3-0", "db web", "db/a:starting web/b:healthy web/d:failed"},
+		"another state":   {"web/a:starting", "web/a:healthy web/a:draining", "3-0", "web", "web/a:draining"},
+		"one gone":        {"web/a:healthy web/b:healthy", "-a", "2-0", "web", "web/b:healthy"},
+		"a service gone":  {"web/a:healthy db/b:healthy", "-a", "2-0", "db", "db/b:healthy"},
+		"gone and back":   {"web/a:healthy", "-a web/a:starting", "3-0", "web", "web/a:starting"},
+		"told twice":      {"web/a:healthy", "web/a:starting web/a:healthy", "3-0", "web", "web/a:healthy"}, // written during a reset
+		"gone unknown":    {"web/a:healthy", "-z", "2-0", "web", "web/a:healthy"},
+		"moved":           {"web/a:healthy", "-a db/a:starting", "3-0", "db", "db/a:starting"},
+		"just moved":      {"web/a:healthy", "db/a:starting", "2-0", "db", "db/a:starting"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := app.NewSnapshot()
+			s.Reset(known(strings.Fields(c.reset)...), "1-0")
+			var entries []app.Entry
+			for n, word := range strings.Fields(c.events) {
+				entries = append(entries, entry(app.Revision(fmt.Sprintf("%d-0", n+2)), word))
+			}
+			s.Apply(entries)
+
+			if s.Revision() != c.revision {
+				t.Errorf("stands on %s, want %s", s.Revision(), c.revision)
+			}
+			if got := strings.Join(s.Services(), " "); got != c.services {
+				t.Errorf("services are %q, want %q", got, c.services)
+			}
+			if got := written(s.Instances("")); got != c.all {
+				t.Errorf("instances are %q, want %q", got, c.all)
+			}
+			consistent(t, s)
+		})
+	}
+}
+
+// consistent compares the ways to ask for an instance.
+func consistent(t *testing.T, s *app.Snapshot) {
+	t.Helper()
+	var count int
+	for _, name := range s.Services() {
+		for _, i := range s.Instances(name) {
+			count++
+			if same, ok := s.Instance(i.ID); !ok || i.Service != name || cmp.Diff(i, same) != "" {
+				t.Errorf("%s of %s by its id is %+v, %t", i.ID, name, same, ok)
+			}
+		}
+	}
+	if all := s.Instances(""); len(all) != count {
+		t.Errorf("%d instances in all services, %q in all", count, written(all))
+	}
+	if got := s.Instances("nobody"); len(got) != 0 {
+		t.Errorf("a service nobody registered has %q", written(got))
+	}
+}
+
+func TestResetForgetsWhatWasKnown(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(known("web/a:healthy", "db/b:healthy"), "9-0")
+	s.Reset(known("web/c:healthy"), "1-0") // another registry may be younger
+	if got := written(s.Instances("")); got != "web/c:healthy" || s.Revision() != "1-0" || !slices.Equal(s.Services(), []string{"web"}) {
+		t.Errorf("instances %q, services %q, revision %s", got, s.Services(), s.Revision())
+	}
+	if _, ok := s.Instance("a"); ok {
+		t.Error("a is still known")
+	}
+}
+
+// TestSnapshotFollowsAnyHistory compares with a plain map.
+func TestSnapshotFollowsAnyHistory(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s, want := app.NewSnapshot(), map[string]string{}
+		s.Reset(nil, "1-0")
+		for n, word := range rapid.SliceOfN(rapid.StringMatching(`(web|db)/[a-d]:(healthy|failed)|-[a-d]`), 1, 30).Draw(t, "history") {
+			e := entry(app.Revision(fmt.Sprintf("2-%d", n)), word)
+			s.Apply([]app.Entry{e})
+			delete(want, e.Event.Instance)
+			if e.Instance.ID != "" {
+				want[e.Event.Instance] = word
+			}
+			byID := make([]string, 0, len(want))
+			services := map[string]bool{}
+			for _, id := range slices.Sorted(maps.Keys(want)) {
+				byID = append(byID, want[id])
+				service, _, _ := strings.Cut(want[id], "/")
+				services[service] = true
+			}
+			if got, want := written(s.Instances("")), strings.Join(byID, " "); got != want {
+				t.Fatalf("after %s: %q, want %q", word, got, want)
+			}
+			if got := s.Services(); !slices.Equal(got, slices.Sorted(maps.Keys(services))) {
+				t.Fatalf("after %s: services %q", word, got)
+			}
+		}
+	})
+}
+
+func TestAge(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		loaded bool
+		heard  time.Time
+		now    time.Duration // since the epoch
+		want   time.Duration
+		err    string // empty: none
+	}{
+		{false, time.Time{}, 0, 0, "the registry has not been read yet: unavailable"},
+		{true, time.Time{}, 0, 0, "the registry has not been read yet: unavailable"}, // its events not yet
+		{false, epoch, 0, 0, "the registry has not been read yet: unavailable"},
+		{true, epoch, 0, 0, ""},
+		{true, epoch, time.Second, time.Second, ""},
+		{true, epoch, 2 * time.Second, 2 * time.Second, ""},
+		{true, epoch, 2*time.Second + 1, 2*time.Second + 1, "no word from the registry for 2s: unavailable"},
+		{true, epoch, 61260 * time.Millisecond, 61260 * time.Millisecond, "no word from the registry for 1m1.3s: unavailable"},
+	} {
+		s := app.NewSnapshot()
+		if c.loaded {
+			s.Reset(nil, "1-0")
+		}
+		s.Heard(c.heard)
+		got, err := s.Age(epoch.Add(c.now))
+		if got != c.want {
+			t.Errorf("loaded %t, heard %s, %s later: %s old, want %s", c.loaded, c.heard, c.now, got, c.want)
+		}
+		if text := fmt.Sprint(err); c.err == "" && err != nil || c.err != "" && (text != c.err || !errors.Is(err, app.ErrUnavailable)) {
+			t.Errorf("loaded %t, heard %s, %s later: %q, want %q", c.loaded, c.heard, c.now, text, c.err)
+		}
+	}
+}
+
+func TestAgeCountsFromTheLastWord(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(nil, "1-0")
+	s.Heard(epoch)
+	s.Heard(epoch.Add(3 * time.Second))
+	s.Apply([]app.Entry{entry("2-0", "web/a:healthy")}) // one event is not all there is
+	if age, err := s.Age(epoch.Add(4 * time.Second)); age != time.Second || err != nil {
+		t.Errorf("%s old, %v; want 1s", age, err)
+	}
+}
+
+func TestServiceRevision(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		events string // applied as 2-1, 2-2, ...
+		want   string // of web, db and a service nobody registered
+	}{
+		{"", "1-0 1-0 1-0"},
+		{"web/a:failed", "2-1 1-0 2-1"},
+		{"web/a:failed db/c:failed", "2-1 2-2 2-2"},
+		{"web/c:failed db/d:failed db/e:failed", "2-1 2-3 2-3"},
+		{"db/c:failed -a", "2-2 2-1 2-2"},    // it is a change that one is gone
+		{"-a -b db/c:failed", "2-3 2-3 2-3"}, // none left: nobody knows when
+		{"-a -b web/a:starting db/c:failed", "2-3 2-4 2-4"},
+		{"-z", "1-0 1-0 2-1"},
+		{"db/a:starting", "2-1 2-1 2-1"}, // both lost and won
+	} {
+		s := app.NewSnapshot()
+		s.Reset(known("web/a:healthy", "web/b:healthy", "db/y:healthy"), "1-0")
+		for n, word := range strings.Fields(c.events) {
+			s.Apply([]app.Entry{entry(at(n+1), word)})
+		}
+		if got := fmt.Sprint(s.ServiceRevision("web"), " ", s.ServiceRevision("db"), " ", s.ServiceRevision("nobody")); got != c.want {
+			t.Errorf("after %q: %s, want %s", c.events, got, c.want)
+		}
+	}
+}
+
+// at is the revision of the n-th event of a test.
+func at(n int) app.Revision { return app.Revision(fmt.Sprintf("2-%d", n)) }
+
+func revisions(events []app.Event) string {
+	var words []string
+	for _, e := range events {
+		words = append(words, string(e.Revision))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestEventsAfter(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(known("web/a:healthy"), "1-5")
+	s.Apply([]app.Entry{entry("2-1", "web/a:failed"), entry("2-2", "-a"), entry("2-10", "web/a:starting")})
+	s.Apply([]app.Entry{entry("3-0", "web/a:healthy")})
+	for _, c := range []struct {
+		after app.Revision
+		limit int
+		want  string
+		held  bool
+	}{
+		{"1-5", 10, "2-1 2-2 2-10 3-0", true},
+		{"1-5", 2, "2-1 2-2", true},
+		{"1-5", 0, "", true},
+		{"1-6", 10, "2-1 2-2 2-10 3-0", true},
+		{"2-1", 10, "2-2 2-10 3-0", true},
+		{"2-2", 1, "2-10", true},
+		{"2-3", 10, "2-10 3-0", true}, // an event of another registry, or trimmed away
+		{"2-10", 10, "3-0", true},
+		{"3-0", 10, "", true},
+		{"9-0", 10, "", true},
+		{"1-4", 10, "", false},
+		{"", 10, "", false},
+	} {
+		events, held := s.EventsAfter(c.after, c.limit)
+		if got := revisions(events); got != c.want || held != c.held {
+			t.Errorf("at most %d after %q: %q, held %t; want %q, %t", c.limit, c.after, got, held, c.want, c.held)
+		}
+	}
+}
+
+func TestEventsAfterAReset(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(nil, "1-0")
+	s.Apply([]app.Entry{entry("2-0", "web/a:healthy")})
+	s.Reset(known("web/a:healthy"), "2-0")
+	if events, held := s.EventsAfter("1-0", 10); held {
+		t.Errorf("held %q", revisions(events))
+	}
+	if events, held := s.EventsAfter("2-0", 10); !held || len(events) != 0 {
+		t.Errorf("held %t, %q", held, revisions(events))
+	}
+}
+
+// TestASnapshotHoldsTheLastEvents applies far more than are held, in pieces of
+// several sizes.
+func TestASnapshotHoldsTheLastEvents(t *testing.T) {
+	t.Parallel()
+	const total, kept = 10_000, 4096
+	for _, piece := range []int{1, 1000, 7000, total} {
+		s := app.NewSnapshot()
+		s.Reset(nil, "1-0")
+		var entries []app.Entry
+		for n := 1; n <= total; n++ {
+			if entries = append(entries, entry(at(n), "web/a:healthy")); len(entries) == piece || n == total {
+				s.Apply(entries)
+				entries = nil
+			}
+		}
+		if events, held := s.EventsAfter(at(total-kept), total); !held || len(events) != kept || events[0].Revision != at(total-kept+1) {
+			t.Errorf("in pieces of %d: held %t, %d of the last %d", piece, held, len(events), kept)
+		}
+		oldest := sort.Search(total, func(n int) bool {
+			_, held := s.EventsAfter(at(n), 1)
+			return held
+		})
+		if oldest < total-2*kept {
+			t.Errorf("in pieces of %d: %d are held", piece, total-oldest)
+		}
+		if events, held := s.EventsAfter(at(oldest), 1); !held || len(events) != 1 || events[0].Revision != at(oldest+1) {
+			t.Errorf("in pieces of %d: after %s comes %q, held %t", piece, at(oldest), revisions(events), held)
+		}
+	}
+}
+
+func TestEventsAreTheCallers(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(nil, "1-0")
+	s.Apply([]app.Entry{entry("2-1", "web/a:healthy"), entry("2-2", "web/a:failed")})
+	events, _ := s.EventsAfter("1-0", 1)
+	events = append(events[:0], app.Event{Revision: "0-0"}, app.Event{Revision: "0-0"})
+	if again, _ := s.EventsAfter("1-0", 10); revisions(again) != "2-1 2-2" {
+		t.Errorf("after a caller wrote %q: %q", revisions(events), revisions(again))
+	}
+}
+
+// waiting runs a wait of a snapshot in a bubble and reports how it ended, if it has.
+func waiting(wait func() error) (ended func() (bool, error)) {
+	var done bool
+	var err error
+	go func() {
+		err = wait()
+		done = true
+	}()
+	return func() (bool, error) {
+		synctest.Wait()
+		return done, err
+	}
+}
+
+func TestWaitIsAskedAfterEveryChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, asked := app.NewSnapshot(), 0
+		ended := waiting(func() error {
+			return s.Wait(t.Context(), func() bool {
+				asked++
+				_, ok := s.Instance("b")
+				return ok
+			})
+		})
+		expect := func(what string, wantAsked int, want bool) {
+			t.Helper()
+			if done, err := ended(); done != want || err != nil || asked != wantAsked {
+				t.Errorf("%s: over %t, %v, asked %d times; want %t and %d times", what, done, err, asked, want, wantAsked)
+			}
+		}
+		expect("at first", 1, false)
+		s.Reset(known("web/a:healthy"), "1-0")
+		expect("after a reset", 2, false)
+		s.Apply(nil)
+		s.Heard(epoch)
+		expect("after nothing", 2, false)
+		s.Apply([]app.Entry{entry("2-0", "db/c:healthy")})
+		expect("after another change", 3, false)
+		s.Apply([]app.Entry{entry("2-1", "web/b:starting")})
+		expect("after the change", 4, true)
+		s.Apply([]app.Entry{entry("2-2", "-b")})
+		expect("afterwards", 4, true)
+	})
+}
+
+func TestWaitForWhatIsAlreadySo(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := app.NewSnapshot().Wait(ctx, func() bool { return true }); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stopped := errors.New("stopped")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		s := app.NewSnapshot()
+		ended := waiting(func() error { return s.Wait(ctx, func() bool { return false }) })
+		s.Reset(nil, "1-0")
+		if done, err := ended(); done {
+			t.Errorf("over, %v", err)
+		}
+		cancel(stopped)
+		if done, err := ended(); !done || !errors.Is(err, stopped) {
+			t.Errorf("over %t, %v; want %v", done, err, stopped)
+		}
+	})
+}
+
+func TestWaitDoesNotMissAChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	err := s.Wait(t.Context(), func() bool {
+		if _, ok := s.Instance("a"); ok {
+			return true
+		}
+		s.Reset(known("web/a:healthy"), "1-0") // between the question and the wait for an answer
+		return false
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReached(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		stands, wanted app.Revision
+		want           bool
+	}{
+		{"", "", true},
+		{"", "0-1", false},
+		{"5-1", "", true},
+		{"5-1", "5-0", true},
+		{"5-1", "5-1", true},
+		{"5-1", "5-2", false},
+		{"5-1", "5-10", false},
+		{"5-10", "5-9", true},
+		{"9-0", "10-0", false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := app.NewSnapshot()
+			s.Reset(nil, c.stands)
+			ended := waiting(func() error { return s.Reached(t.Context(), c.wanted) })
+			if done, err := ended(); done != c.want || err != nil {
+				t.Errorf("%q has reached %q: %t, %v; want %t", c.stands, c.wanted, done, err, c.want)
+			}
+			s.Apply([]app.Entry{entry("99-0", "web/a:healthy")})
+			if done, err := ended(); !done || err != nil {
+				t.Errorf("%q has reached %q: %t, %v", s.Revision(), c.wanted, done, err)
+			}
+		})
+	}
+}
+
+func TestReachedEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := app.NewSnapshot().Reached(ctx, "1-0"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want that the deadline is over", err)
+		}
+	})
+}
+
+// TestSnapshotIsForMany has readers look while a writer works: every answer is of
+// one moment, and every reader gets to the end.
+func TestSnapshotIsForMany(t *testing.T) {
+	t.Parallel()
+	const last = 600
+	s := app.NewSnapshot()
+	s.Reset(known("web/a:healthy", "web/b:healthy"), "1-0")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if err := s.Reached(t.Context(), at(last)); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			for seen := app.Revision(""); seen != at(last); {
+				before := seen
+				if seen = s.Revision(); seen.Compare(before) < 0 {
+					t.Errorf("stands on %s after %s", seen, before)
+				}
+				if got := written(s.Instances("web")); got != "web/a:healthy web/b:healthy" && got != "web/a:failed web/b:failed" {
+					t.Errorf("instances are %q", got)
+				}
+				if i, ok := s.Instance("a"); !ok || i.ID != "a" {
+					t.Errorf("a is %+v, %t", i, ok)
+				}
+				if got := s.Services(); !slices.Equal(got, []string{"web"}) {
+					t.Errorf("services are %q", got)
+				}
+				if got := s.ServiceRevision("web"); got.Compare(seen) < 0 {
+					t.Errorf("web stands on %s after %s", got, seen)
+				}
+				if events, held := s.EventsAfter(seen, last); held && slices.ContainsFunc(events, func(e app.Event) bool { return e.Revision.Compare(seen) <= 0 }) {
+					t.Errorf("events after %s: %v", seen, revisions(events))
+				}
+				if _, err := s.Age(epoch); err != nil && !errors.Is(err, app.ErrUnavailable) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for n := 2; n <= last; n += 2 {
+		state := []string{"healthy", "failed"}[n/2%2]
+		revision := at(n)
+		s.Apply([]app.Entry{entry(at(n-1), "web/a:"+state), entry(revision, "web/b:"+state)})
+		s.Heard(epoch)
+		if n == last/2 {
+			s.Reset(s.Instances(""), revision)
+		}
+	}
+	wg.Wait()
+}
