@@ -1,66 +1,34 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
 )
 
-// remote is what a command needs to talk to a running Rollcall.
-type remote struct {
-	URL string `env:"ROLLCALL_URL" default:"http://127.0.0.1:8080" help:"Where Rollcall's API is (${env})."`
-}
-
-// get reads a JSON answer. An error is the problem that the server described.
-func (r remote) get(ctx context.Context, path string, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	target := strings.TrimSuffix(r.URL, "/") + path
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
-		return fmt.Errorf("ROLLCALL_URL: %w", err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("no answer from ROLLCALL_URL: %w", err)
-	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var problem struct{ Title, Detail string }
-		if json.Unmarshal(body, &problem) == nil && problem.Title != "" {
-			return fmt.Errorf("%s: %s", problem.Title, problem.Detail)
-		}
-		return errors.New(resp.Status)
-	}
-	return json.Unmarshal(body, into)
-}
-
 type lsCmd struct {
 	remote
 
 	Service string `arg:"" optional:"" help:"Only this service."`
+	Output  string `short:"o" enum:"table,json" default:"table" help:"table or json."`
 }
 
 type instance struct {
 	ID      string    `json:"id"`
+	Service string    `json:"service"`
 	Address string    `json:"address"`
 	State   string    `json:"state"`
 	Since   time.Time `json:"since"`
 	Hosts   []string  `json:"hosts"`
+	Last    *struct {
+		Reason string `json:"reason"`
+	} `json:"last"`
 }
 
-// Run prints a line for every instance, in whatever state.
+// Run prints every instance, in whatever state.
 func (c lsCmd) Run(s *session) error {
 	names := []string{c.Service}
 	if c.Service == "" {
@@ -73,17 +41,35 @@ func (c lsCmd) Run(s *session) error {
 			names = append(names, service.Name)
 		}
 	}
-	table := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(table, "SERVICE\tINSTANCE\tADDRESS\tSTATE\tSINCE\tVHOSTS")
+	all := []json.RawMessage{}
 	for _, name := range names {
-		var list struct{ Instances []instance }
+		var list struct{ Instances []json.RawMessage }
 		if err := c.get(s.ctx, "/v1/services/"+url.PathEscape(name)+"?state=any", &list); err != nil {
 			return err
 		}
-		for _, i := range list.Instances {
-			since := time.Since(i.Since).Round(time.Second)
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", name, i.ID, i.Address, i.State, since, strings.Join(i.Hosts, " "))
-		}
+		all = append(all, list.Instances...)
 	}
-	return table.Flush()
+	if c.Output == "json" {
+		doc, err := json.MarshalIndent(all, "", "  ")
+		if err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		_, err = fmt.Fprintf(s.out, "%s\n", doc)
+		return err
+	}
+	return c.table(s, all)
+}
+
+func (lsCmd) table(s *session, all []json.RawMessage) error {
+	t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "SERVICE\tINSTANCE\tADDRESS\tSTATE\tSINCE\tVHOSTS")
+	for _, doc := range all {
+		var i instance
+		if err := json.Unmarshal(doc, &i); err != nil {
+			return fmt.Errorf("the answer is not what was expected: %w", err)
+		}
+		since := time.Since(i.Since).Round(time.Second)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.Service, i.ID, i.Address, i.State, since, strings.Join(i.Hosts, " "))
+	}
+	return t.Flush()
 }

@@ -25,6 +25,10 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Bring Rollcall's keys to the schema of this version."`
 	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
 	Ls      lsCmd      `cmd:"" help:"List services and their instances."`
+	Watch   watchCmd   `cmd:"" help:"Print what happens, as it happens."`
+	Wait    waitCmd    `cmd:"" help:"Wait until services have a healthy instance."`
+	Env     envCmd     `cmd:"" help:"Print the variables that Docker links would have set."`
+	Health  healthCmd  `cmd:"" help:"Ask the web or edge of this container whether it is alive; for HEALTHCHECK."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// remote is what a command needs to talk to a running Rollcall.
+type remote struct {
+	URL   string `env:"ROLLCALL_URL" default:"http://127.0.0.1:8080" help:"Where Rollcall's API is (${env})."`
+	Token string `env:"ROLLCALL_TOKEN" help:"Bearer token for it (${env})."`
+}
+
+// answerWithin is how long a command waits for an answer that is not asked to wait.
+const answerWithin = 10 * time.Second
+
+// remoteError is what the server said instead of an answer.
+type remoteError struct {
+	status int
+	text   string
+}
+
+func (e *remoteError) Error() string { return e.text }
+
+// do sends a request and returns the answer, which the caller closes, if it is a good
+// one; else an error that says what the server said. 304 is a good one.
+func (r remote) do(ctx context.Context, method, path string, headers map[string]string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.URL, "/")+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ROLLCALL_URL: %w", err)
+	}
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
+	if r.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.Token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("no answer from ROLLCALL_URL: %w", err)
+	}
+	if resp.StatusCode < 300 || resp.StatusCode == http.StatusNotModified {
+		return resp, nil
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	var problem struct{ Title, Detail string }
+	said := &remoteError{status: resp.StatusCode, text: resp.Status}
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&problem) == nil && problem.Title != "" {
+		said.text = strings.TrimSuffix(problem.Title+": "+problem.Detail, ": ")
+	}
+	return nil, said
+}
+
+// text reads an answer as it is.
+func (r remote) text(ctx context.Context, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	resp, err := r.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return body, nil
+}
+
+// get reads a JSON answer.
+func (r remote) get(ctx context.Context, path string, into any) error {
+	body, err := r.text(ctx, path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("the answer is not JSON: %w", err)
+	}
+	return nil
+}
+
+func isStatus(err error, status int) bool {
+	said, ok := errors.AsType[*remoteError](err)
+	return ok && said.status == status
+}

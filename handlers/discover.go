@@ -1,0 +1,212 @@
+package handlers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// awaitChange waits until a service is no longer at the revision that the caller has
+// seen, as If-None-Match says, or until the wait is over. It reports whether the caller
+// has seen what there is.
+func (a *API) awaitChange(c echo.Context, service string, wait time.Duration) (seen bool, err error) {
+	known := c.Request().Header.Get("If-None-Match")
+	seenIt := func() bool { return known == etag(a.Snapshot.ServiceRevision(service)) }
+	if known != "" && wait > 0 {
+		ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
+		defer cancel()
+		_ = a.Snapshot.Wait(ctx, func() bool { return !seenIt() }) // over is over
+	}
+	if err := c.Request().Context().Err(); err != nil {
+		return false, err
+	}
+	_, err = a.age()
+	return seenIt(), err
+}
+
+func etag(r app.Revision) string { return `"` + string(r) + `"` }
+
+// healthyOf returns the instances of a service that others may use.
+func (a *API) healthyOf(name string) ([]app.Instance, error) {
+	if _, err := a.age(); err != nil {
+		return nil, err
+	}
+	all := a.Snapshot.Instances(name)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound)
+	}
+	healthy := slices.DeleteFunc(all, func(i app.Instance) bool { return !i.Routable() })
+	if len(healthy) == 0 {
+		return nil, fmt.Errorf("service %s: %w", quote(name), errNoneHealthy)
+	}
+	return healthy, nil
+}
+
+// pick answers with one healthy address: a random one, the next one (?by=rr), or the
+// same one for the same key as long as it is there (?by=hash&key=).
+func (a *API) pick(c echo.Context) error {
+	var query struct {
+		By  string `field:"by" validate:"omitempty,oneof=rr hash"`
+		Key string `field:"key"`
+	}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
+	if query.By == "hash" && query.Key == "" {
+		return &app.FieldError{Field: "key", Problem: "is missing", Want: "give what to choose by, such as a user's id"}
+	}
+	name := c.Param("name")
+	healthy, err := a.healthyOf(name)
+	if err != nil {
+		return err
+	}
+	i := random(healthy)
+	switch query.By {
+	case "rr":
+		n, _ := a.turns.LoadOrStore(name, new(atomic.Uint64))
+		turn := n.(*atomic.Uint64).Add(1) //nolint:forcetypeassert // nothing else is stored
+		i = healthy[(turn-1)%uint64(len(healthy))]
+	case "hash":
+		i = byKey(healthy, query.Key)
+	}
+	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), echo.MIMEApplicationJSON) {
+		return c.JSON(http.StatusOK, instanceOf(i))
+	}
+	return c.String(http.StatusOK, i.Address+"\n")
+}
+
+// random picks by weight.
+func random(from []app.Instance) app.Instance {
+	total := 0
+	for _, i := range from {
+		total += i.Slots()
+	}
+	n := rand.IntN(total) //nolint:gosec // spreading load needs no secrecy
+	for _, i := range from {
+		if n -= i.Slots(); n < 0 {
+			return i
+		}
+	}
+	return from[0]
+}
+
+// byKey picks by weighted rendezvous hashing: when an instance comes or goes, only
+// the keys that it wins or had move.
+func byKey(from []app.Instance, key string) app.Instance {
+	score := func(i app.Instance) float64 {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(i.ID + "\x00" + key))
+		x := h.Sum64() // FNV spreads its last bytes badly: mix
+		x ^= x >> 33
+		x *= 0xff51afd7ed558ccd
+		x ^= x >> 33
+		x *= 0xc4ceb9fe1a85ec53
+		x ^= x >> 33
+		return -float64(i.Slots()) / math.Log((float64(x>>11)+0.5)/(1<<53))
+	}
+	return slices.MaxFunc(from, func(a, b app.Instance) int {
+		switch sa, sb := score(a), score(b); {
+		case sa < sb:
+			return -1
+		case sa > sb:
+			return 1
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+}
+
+// prometheus answers Prometheus's http_sd: the healthy instances, or those
+// in the ?state=, one target group each.
+func (a *API) prometheus(c echo.Context) error {
+	query := struct {
+		Service string `field:"service"`
+		State   string `field:"state" validate:"oneof=starting healthy unhealthy failed draining any"`
+	}{State: string(app.Healthy)}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
+	if _, err := a.age(); err != nil {
+		return err
+	}
+	type group struct {
+		Targets []string          `json:"targets"`
+		Labels  map[string]string `json:"labels"`
+	}
+	groups := []group{}
+	for _, i := range a.Snapshot.Instances(query.Service) {
+		if !selected(i, query.State) {
+			continue
+		}
+		labels := map[string]string{
+			"__meta_rollcall_service": i.Service, "__meta_rollcall_instance": i.ID, "__meta_rollcall_state": string(i.State),
+			"__meta_rollcall_vhosts": joined(i.Hosts), "__meta_rollcall_tags": joined(i.Tags),
+		}
+		for name, value := range i.Meta {
+			labels["__meta_rollcall_meta_"+strings.Map(labelRune, name)] = value
+		}
+		groups = append(groups, group{Targets: []string{i.Address}, Labels: labels})
+	}
+	return c.JSON(http.StatusOK, groups)
+}
+
+// joined puts the separator around every item, so that a relabelling rule can match
+// one item: .*,shop\.example\.com,.*
+func joined(items []string) string {
+	if len(items) == 0 {
+		return ""
+	}
+	return "," + strings.Join(items, ",") + ","
+}
+
+func labelRune(r rune) rune {
+	if r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9') {
+		return r
+	}
+	return '_'
+}
+
+// tlsAsk answers the question whether to get a certificate for a name, which Caddy
+// asks as ?domain= and kamal-proxy as ?host=: 200 when a healthy instance serves it.
+// The catch-all vhost does not count: it would have certificates made for any name
+// that strangers point here.
+func (a *API) tlsAsk(c echo.Context) error {
+	var query struct {
+		Domain string `field:"domain"`
+		Host   string `field:"host"`
+	}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
+	if _, err := a.age(); err != nil {
+		return err
+	}
+	given := cmp.Or(query.Domain, query.Host)
+	domain, err := app.NormalizeHost(given)
+	if err != nil || net.ParseIP(domain) != nil || strings.HasPrefix(domain, "*") {
+		return &app.FieldError{Field: "domain", Problem: "is " + quote(given), Want: "give a name such as shop.example.com"}
+	}
+	for _, i := range a.Snapshot.Instances("") {
+		if i.Routable() && slices.ContainsFunc(i.Hosts, func(h string) bool { return covers(h, domain) }) {
+			return c.String(http.StatusOK, "ok\n")
+		}
+	}
+	return fmt.Errorf("no healthy instance serves %s: %w", domain, app.ErrNotFound)
+}
+
+func covers(vhost, domain string) bool {
+	suffix, wildcard := strings.CutPrefix(vhost, "*.")
+	return vhost == domain || wildcard && strings.HasSuffix(domain, "."+suffix)
+}

@@ -1,0 +1,158 @@
+package handlers
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// variable is one of the variables that a Docker link would have set.
+type variable struct{ name, value string }
+
+// link is a service under the name that the program knows it by.
+type link struct {
+	service string
+	alias   string
+	port    string // the port that the program knows; empty: the instance's own
+}
+
+// parseLink reads service[:alias[:port]].
+func parseLink(s string) (link, error) {
+	parts := strings.Split(s, ":")
+	l := link{service: parts[0], alias: parts[0]}
+	if len(parts) > 1 && parts[1] != "" {
+		l.alias = parts[1]
+	}
+	if len(parts) > 2 {
+		l.port = parts[2]
+	}
+	return l, l.check(len(parts) > 3)
+}
+
+func (l link) check(tooMany bool) error {
+	if l.port != "" {
+		if n, err := strconv.Atoi(l.port); err != nil || n < 1 || n > 65535 {
+			return &app.FieldError{Field: "port", Problem: "is " + quote(l.port), Want: "give a number from 1 to 65535"}
+		}
+	}
+	if l.service == "" || tooMany {
+		return &app.FieldError{Field: "link", Problem: "is malformed", Want: "give service, service:alias or service:alias:port"}
+	}
+	return nil
+}
+
+// variables are what Docker sets in a container that is linked to another one:
+// https://docs.docker.com/engine/network/links/#environment-variables
+func (l link) variables(i app.Instance) []variable {
+	host, own, _ := net.SplitHostPort(i.Address) // canonical
+	known := l.port
+	if known == "" {
+		known = own
+	}
+	prefix := envName(l.alias)
+	tcp := "tcp://" + i.Address
+	port := prefix + "_PORT_" + known + "_TCP"
+	return []variable{
+		{prefix + "_NAME", "/" + l.service + "/" + l.alias},
+		{prefix + "_PORT", tcp},
+		{port, tcp},
+		{port + "_ADDR", host},
+		{port + "_PORT", own},
+		{port + "_PROTO", "tcp"},
+	}
+}
+
+// envName makes a variable's name of a service's, as Docker does.
+func envName(s string) string {
+	name := strings.ToUpper(strings.Map(labelRune, s))
+	if name[0] >= '0' && name[0] <= '9' {
+		name = "_" + name
+	}
+	return name
+}
+
+// linkOne answers with the variables of one service.
+func (a *API) linkOne(c echo.Context) error {
+	query := struct {
+		Alias  string `field:"alias"`
+		Port   string `field:"port"`
+		Format string `field:"format" validate:"oneof=export dotenv json"`
+	}{Alias: c.Param("name"), Format: "export"}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
+	l := link{service: c.Param("name"), alias: query.Alias, port: query.Port}
+	if err := l.check(false); err != nil {
+		return err
+	}
+	return a.link(c, []link{l}, query.Format)
+}
+
+// linkMany answers with the variables of several services: ?link=service:alias:port,
+// repeatable.
+func (a *API) linkMany(c echo.Context) error {
+	query := struct {
+		Links  []string `field:"link"`
+		Format string   `field:"format" validate:"oneof=export dotenv json"`
+	}{Format: "export"}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
+	var links []link
+	for _, s := range query.Links {
+		l, err := parseLink(s)
+		if err != nil {
+			return err
+		}
+		links = append(links, l)
+	}
+	if len(links) == 0 {
+		return &app.FieldError{Field: "link", Problem: "is missing", Want: "give service, service:alias or service:alias:port"}
+	}
+	return a.link(c, links, query.Format)
+}
+
+// link picks an instance of each service and writes its variables as lines to eval
+// (export), an .env file (dotenv) or an object (json).
+func (a *API) link(c echo.Context, links []link, format string) error {
+	var all []variable
+	for _, l := range links {
+		if !validAlias(l.alias) {
+			return &app.FieldError{Field: "alias", Problem: "is " + quote(l.alias), Want: "give letters, digits, hyphens, dots or underscores"}
+		}
+		healthy, err := a.healthyOf(l.service)
+		if err != nil {
+			return err
+		}
+		all = append(all, l.variables(random(healthy))...)
+	}
+	if format == "json" {
+		object := map[string]string{}
+		for _, v := range all {
+			object[v.name] = v.value
+		}
+		return c.JSON(http.StatusOK, object)
+	}
+	lead := ""
+	if format == "export" {
+		lead = "export "
+	}
+	var text strings.Builder
+	for _, v := range all {
+		fmt.Fprintf(&text, "%s%s=%s\n", lead, v.name, v.value) // addresses and names need no quotes
+	}
+	return c.String(http.StatusOK, text.String())
+}
+
+// validAlias keeps out what a shell would not take as it is.
+func validAlias(s string) bool {
+	return s != "" && len(s) <= 64 && strings.IndexFunc(s, func(r rune) bool {
+		return labelRune(r) == '_' && r != '_' && r != '-' && r != '.'
+	}) < 0
+}

@@ -1,0 +1,55 @@
+package handlers
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// overrideRequest asks for an override. It lasts 24 hours at most: long enough for a
+// night's work, too short to be forgotten for good.
+type overrideRequest struct {
+	Maintenance *bool         `field:"maintenance"`
+	Weight      *int          `field:"weight" validate:"omitempty,min=1,max=100"`
+	For         time.Duration `field:"for" validate:"omitempty,min=1s,max=24h"`
+}
+
+// override sets a weight or maintenance for a while: maintenance=true or weight=n,
+// with for=10m; maintenance=false takes back whatever is set.
+func (a *API) override(c echo.Context) error {
+	var given overrideRequest
+	if err := readFields(c.Request(), &given); err != nil {
+		return err
+	}
+	o, err := given.override(a.Now())
+	if err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	i, rev, err := a.Registry.Override(ctx, c.Param("id"), o)
+	if err != nil {
+		return err
+	}
+	a.wrote(ctx, rev)
+	return c.JSON(http.StatusOK, instanceOf(i))
+}
+
+func (r overrideRequest) override(now time.Time) (app.Override, error) {
+	o := app.Override{Maintenance: r.Maintenance != nil && *r.Maintenance}
+	if r.Weight != nil {
+		o.Weight = *r.Weight
+	}
+	switch lifts := r.Maintenance != nil && !*r.Maintenance; {
+	case lifts && o.Weight == 0 && r.For == 0:
+		return o, nil
+	case !o.Maintenance && o.Weight == 0:
+		return o, &app.FieldError{Field: "maintenance", Problem: "is missing", Want: "give maintenance=true or weight, with for=10m; or maintenance=false alone"}
+	case r.For == 0:
+		return o, &app.FieldError{Field: "for", Problem: "is missing", Want: "an override always expires: give for=10m"}
+	}
+	o.Until = now.Add(r.For).Truncate(time.Millisecond)
+	return o, nil
+}
