@@ -9,10 +9,16 @@ import (
 	"rollcall/app"
 )
 
-// Expire returns the job that ends states whose deadline has passed. tick advances
-// the clock that deadlines are kept on and returns the outage that has just ended,
-// by which they have been extended.
-func Expire(deadlines app.Queue, registry *app.Registry, now func() time.Time, tick func(context.Context) (time.Duration, error), log *slog.Logger) Job {
+// Ending is a queue of what ends by itself, and the verb that ends it.
+type Ending struct {
+	Queue app.Queue
+	End   func(context.Context, app.Claim) error
+}
+
+// Expire returns the job that ends what has a deadline: states and overrides. tick
+// advances the clock that the deadlines of states are kept on and returns the outage
+// that has just ended, by which they have been extended.
+func Expire(endings []Ending, now func() time.Time, tick func(context.Context) (time.Duration, error), log *slog.Logger) Job {
 	run := func(ctx context.Context) error {
 		outage, err := tick(ctx)
 		if err != nil {
@@ -21,22 +27,31 @@ func Expire(deadlines app.Queue, registry *app.Registry, now func() time.Time, t
 		if outage > 0 {
 			log.WarnContext(ctx, "deadlines extended: the registry could not be reached", "outage", outage)
 		}
-		for {
-			claims, err := deadlines.Claim(ctx, now(), claimed)
-			if err != nil {
+		for _, e := range endings {
+			if err := e.run(ctx, now()); err != nil {
 				return err
 			}
-			for _, c := range claims {
-				// Lost or changed meanwhile: somebody renewed it or wrote it, which is well.
-				err := registry.Expire(ctx, c)
-				if err != nil && !errors.Is(err, app.ErrClaimLost) && !errors.Is(err, app.ErrConflict) {
-					return err
-				}
-			}
-			if len(claims) < claimed {
-				return nil
-			}
 		}
+		return nil
 	}
 	return Job{Name: "expire", Every: time.Second, Timeout: 10 * time.Second, Run: run}
+}
+
+func (e Ending) run(ctx context.Context, now time.Time) error {
+	for {
+		claims, err := e.Queue.Claim(ctx, now, claimed)
+		if err != nil {
+			return err
+		}
+		for _, c := range claims {
+			// Lost or changed meanwhile: somebody renewed it or wrote it, which is well.
+			err := e.End(ctx, c)
+			if err != nil && !errors.Is(err, app.ErrClaimLost) && !errors.Is(err, app.ErrConflict) {
+				return err
+			}
+		}
+		if len(claims) < claimed {
+			return nil
+		}
+	}
 }

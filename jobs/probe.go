@@ -274,6 +274,8 @@ func (p *Probe) renew(ctx context.Context) error {
 
 // release puts back what is still held, due when it was due.
 func (p *Probe) release(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var back []app.Settlement
 	for f := range p.held {
 		back = append(back, app.Settlement{Claim: f.claim, Due: f.claim.Due})
