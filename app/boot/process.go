@@ -56,25 +56,22 @@ type Process struct {
 // New connects to Redis, checks the schema, puts the parts together and binds the
 // listeners. Without a Redis URL it starts the embedded one if that is allowed.
 func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Logger) (p *Process, err error) {
-	p = &Process{log: log, config: c, roles: roles, proxy: hipache.Keys{Prefix: c.HipachePrefix}}
+	if c.RedisURL == "" && !mayEmbed {
+		return nil, errors.New("config: REDIS_URL is not set: processes that work together share a Redis (rollcall dev and rollcall serve bring one)")
+	}
+	p, err = open(ctx, c, log)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			p.Close()
 		}
 	}()
-	if err := p.openRedis(ctx, mayEmbed); err != nil {
-		return p, err
-	}
+	p.roles = roles
 	if err := p.checkSchema(ctx); err != nil {
 		return p, err
 	}
-	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Log: log})
-	if err := p.store.SyncClock(ctx); err != nil {
-		return p, err
-	}
-	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.logEvent)
-	p.snapshot = app.NewSnapshot()
-	p.probe = jobs.NewProbe(p.store.Probes(), probe.New(probe.Options{Now: p.store.Now}), p.registry, p.store.Now, log)
 	if roles.Web {
 		if p.web, err = p.listen("PORT", c.Port); err != nil {
 			return p, err
@@ -95,24 +92,36 @@ func (p *Process) logEvent(ctx context.Context, e app.Event) {
 		"from", e.From, "to", e.To, "reason", e.Reason)
 }
 
-func (p *Process) openRedis(ctx context.Context, mayEmbed bool) (err error) {
-	raw := p.config.RedisURL
-	if raw == "" && !mayEmbed {
-		return errors.New("config: REDIS_URL is not set: processes that work together share a Redis (rollcall dev and rollcall serve bring one)")
-	}
+// open connects to Redis, or starts the embedded one when there is no URL, and puts
+// together what works on it.
+func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err error) {
+	p = &Process{log: log, config: c, proxy: hipache.Keys{Prefix: c.HipachePrefix}}
+	defer func() {
+		if err != nil {
+			p.Close()
+		}
+	}()
+	raw := c.RedisURL
 	if raw == "" {
-		if p.embedded, err = startEmbedded(ctx, p.config.EmbeddedRedisPort); err != nil {
-			return err
+		if p.embedded, err = startEmbedded(ctx, c.EmbeddedRedisPort); err != nil {
+			return nil, err
 		}
 		p.closers = append(p.closers, p.embedded.close)
 		raw = p.embedded.url()
-		p.log.WarnContext(ctx, "REDIS_URL is not set: the registry is in memory and ends with this process", "redis", raw)
+		log.WarnContext(ctx, "REDIS_URL is not set: the registry is in memory and ends with this process", "redis", raw)
 	}
-	if p.rdb, err = connect(ctx, raw, p.log); err != nil {
-		return err
+	if p.rdb, err = connect(ctx, raw, log); err != nil {
+		return nil, err
 	}
 	p.closers = append(p.closers, func() { _ = p.rdb.Close() })
-	return nil
+	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Log: log})
+	if err := p.store.SyncClock(ctx); err != nil {
+		return nil, err
+	}
+	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.logEvent)
+	p.snapshot = app.NewSnapshot()
+	p.probe = jobs.NewProbe(p.store.Probes(), probe.New(probe.Options{Now: p.store.Now}), p.registry, p.store.Now, log)
+	return p, nil
 }
 
 // checkSchema migrates a Redis that has no schema yet, refuses one that is newer
@@ -251,8 +260,12 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 // upkeep is the jobs beside probing.
 func (p *Process) upkeep(as redisstore.Role) []jobs.Job {
 	tick := func(ctx context.Context) (time.Duration, error) { return p.store.Tick(ctx, as) }
+	endings := []jobs.Ending{
+		{Queue: p.store.Deadlines(), End: p.registry.Expire},
+		{Queue: p.store.Overrides(), End: p.registry.Restore},
+	}
 	return []jobs.Job{
-		jobs.Expire(p.store.Deadlines(), p.registry, p.store.Now, tick, p.log),
+		jobs.Expire(endings, p.store.Now, tick, p.log),
 		jobs.Compact(p.store.Compact),
 		jobs.Reconcile(p.store.Reconcile, p.log),
 	}
