@@ -8,9 +8,10 @@
 --   children     for a wildcard, the names of the dead sets known to be its own
 --   identifier   what a list that has to be made begins with
 --   members      url -> {n = slots wanted, keep = may stay as the last routable
---                one, leave = time in ms when its surplus slots go or 0, id = who
---                it is, "" when not registered any more}; changed in place: a
---                member that has left is taken out
+--                one, leave = time in ms when its surplus slots go or 0, fewer =
+--                true when n has just become less, id = who it is, "" when not
+--                registered any more}; changed in place: a member that has left is
+--                taken out
 --   clear        url -> true for those that have just passed a check
 --   now, settle  in ms;  ttl  of our marks, in seconds
 --
@@ -22,7 +23,8 @@
 --   * slots whose url is nobody's are foreign: kept, in place, for ever;
 --   * a missing slot is appended; one that is wanted again is unmarked;
 --   * a surplus slot is marked, and taken out a settle time later, together with
---     the translation of all the marks that stay;
+--     the translation of all the marks that stay; one more surplus slot of the same
+--     member makes the others wait with it;
 --   * when nothing else is routable the first surplus member that may stays as it is;
 --   * with no registered member and no foreign slot both keys are deleted;
 --   * nothing is written when nothing has to change.
@@ -59,8 +61,8 @@ local function read(v)
   t = frontend.keytype(v.dead)
   if t == 'set' then
     for _, mark in ipairs(redis.call('SMEMBERS', v.dead)) do
-      local n = tonumber(mark)
-      if n and n >= 0 and n < #slots and mark == string.format('%.0f', n) then
+      local n = string.match(mark, '^%d+$') and tonumber(mark)
+      if n and n < #slots and mark == string.format('%.0f', n) then
         marks[n + 1] = true
       else
         redis.call('SREM', v.dead, mark)
@@ -112,13 +114,21 @@ local function missing(members, seen)
   return out
 end
 
+local function unmark(v, slot, marks)
+  redis.call('SREM', v.dead, string.format('%.0f', slot - 1))
+  marks[slot] = nil
+end
+
+-- begins says whether a surplus slot's member has to begin to leave.
+local function begins(m) return m.leave == 0 or m.fewer end
+
 -- stays picks the member that is left alone because nothing else is routable:
 -- the first one that no proxy has marked, else the first.
 local function stays(v, slots, surplus, marks)
   local second
   for slot, url in ipairs(slots) do
     local m = v.members[url]
-    if surplus[slot] and m.keep and m.leave == 0 then
+    if surplus[slot] and m.keep and begins(m) then
       if not marks[slot] then return url end
       second = second or url
     end
@@ -142,8 +152,7 @@ function frontend.project(v)
     else
       seen[url] = (seen[url] or 0) + 1
       if marks[slot] and (m.leave > 0 or (v.clear and v.clear[url])) then
-        redis.call('SREM', v.dead, string.format('%.0f', slot - 1))
-        marks[slot] = nil
+        unmark(v, slot, marks)
       end
     end
     if not surplus[slot] and not marks[slot] then routable = routable + 1 end
@@ -160,14 +169,17 @@ function frontend.project(v)
   local kept = routable + #append == 0 and stays(v, slots, surplus, marks) or nil
   local leaving, out, ours = {}, {}, false
   for slot, url in ipairs(slots) do
-    if surplus[slot] and url ~= kept then
-      local m = v.members[url]
-      if m.leave == 0 then m.leave = v.now + v.settle end
-      if v.wildcard or m.leave <= v.now then
+    local m = v.members[url]
+    if surplus[slot] and url == kept then
+      if marks[slot] and m.leave > 0 then unmark(v, slot, marks) end -- it was to leave
+    elseif surplus[slot] then
+      local begun = begins(m)
+      local leave = begun and v.now + v.settle or m.leave
+      if v.wildcard or leave <= v.now then
         out[slot] = true
       else
-        leaving[url], ours = true, true
-        if not marks[slot] then
+        leaving[url], ours = leave, true
+        if begun or not marks[slot] then -- a proxy's mark may be about to expire
           redis.call('SADD', v.dead, string.format('%.0f', slot - 1))
           redis.call('EXPIRE', v.dead, v.ttl)
           marks[slot] = true
@@ -198,10 +210,8 @@ function frontend.project(v)
   end
 
   for url, m in pairs(v.members) do
-    if not leaving[url] then
-      m.leave = 0
-      if m.id == '' then v.members[url] = nil end
-    end
+    m.leave, m.fewer = leaving[url] or 0, nil
+    if m.id == '' and m.leave == 0 then v.members[url] = nil end
   end
   return wrote, repaired, left
 end

@@ -41,6 +41,12 @@ type Reader struct {
 // NewReader returns a Reader. A replica will do.
 func NewReader(r redis.Cmdable, k Keys) *Reader { return &Reader{redis: r, keys: k} }
 
+// Found is the answer for one of several hosts.
+type Found struct {
+	Frontend Frontend
+	Err      error
+}
+
 // Lookup finds who answers for a requested host, in one round trip and as of one
 // moment: a mark must not be read with the list before or after the one it counts
 // in. See RequestedHost for what to pass.
@@ -49,31 +55,60 @@ func NewReader(r redis.Cmdable, k Keys) *Reader { return &Reader{redis: r, keys:
 // wrong type is passed over, and so is a dead set: neither may take down a vhost
 // whose own list is fine.
 func (r *Reader) Lookup(ctx context.Context, requested string) (Frontend, error) {
-	hosts := Lookup(requested)
-	lists := make([]*redis.StringSliceCmd, len(hosts))
-	var dead *redis.StringSliceCmd
+	found := r.LookupAll(ctx, requested)[0]
+	return found.Frontend, found.Err
+}
+
+// LookupAll is Lookup for several hosts in the same round trip.
+func (r *Reader) LookupAll(ctx context.Context, requested ...string) []Found {
+	questions := make([]question, len(requested))
 	// The error of the whole would only be the first of its commands'.
 	_, _ = r.redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		for i, host := range hosts {
-			lists[i] = p.LRange(ctx, r.keys.Frontend(host), 0, -1)
+		for i, host := range requested {
+			questions[i] = r.ask(ctx, p, host)
 		}
-		dead = p.SMembers(ctx, r.keys.Dead(requested))
 		return nil
 	})
-	if wrongType(lists[0].Err()) {
-		return Frontend{}, fmt.Errorf("%s: %w", r.keys.Frontend(requested), ErrWrongType)
+	answers := make([]Found, len(requested))
+	for i := range questions {
+		answers[i].Frontend, answers[i].Err = r.answer(&questions[i])
 	}
-	for _, cmd := range append(lists, dead) {
+	return answers
+}
+
+// question is what is asked for one host.
+type question struct {
+	requested string
+	hosts     []string // whose lists can answer, first match first
+	lists     []*redis.StringSliceCmd
+	dead      *redis.StringSliceCmd
+}
+
+func (r *Reader) ask(ctx context.Context, p redis.Pipeliner, requested string) question {
+	q := question{requested: requested, hosts: Lookup(requested)}
+	q.lists = make([]*redis.StringSliceCmd, len(q.hosts))
+	for i, host := range q.hosts {
+		q.lists[i] = p.LRange(ctx, r.keys.Frontend(host), 0, -1)
+	}
+	q.dead = p.SMembers(ctx, r.keys.Dead(requested))
+	return q
+}
+
+func (r *Reader) answer(q *question) (Frontend, error) {
+	if wrongType(q.lists[0].Err()) {
+		return Frontend{}, fmt.Errorf("%s: %w", r.keys.Frontend(q.requested), ErrWrongType)
+	}
+	for _, cmd := range append(q.lists, q.dead) {
 		if err := cmd.Err(); err != nil && !wrongType(err) {
-			return Frontend{}, fmt.Errorf("look up %s: %w", requested, err)
+			return Frontend{}, fmt.Errorf("look up %s: %w", q.requested, err)
 		}
 	}
-	for i, list := range lists {
+	for i, list := range q.lists {
 		if entries := list.Val(); len(entries) > 0 {
-			return newFrontend(requested, hosts[i], entries, dead.Val()), nil
+			return newFrontend(q.requested, q.hosts[i], entries, q.dead.Val()), nil
 		}
 	}
-	return Frontend{}, fmt.Errorf("%s: %w", requested, ErrNoFrontend)
+	return Frontend{}, fmt.Errorf("%s: %w", q.requested, ErrNoFrontend)
 }
 
 func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -12,25 +12,35 @@ import (
 	"rollcall/app"
 )
 
+// beginning is the revision before the first event.
+const beginning app.Revision = "0-0"
+
 const (
 	pollFor    = 500 * time.Millisecond // how long one read of the stream waits for news
 	batch      = 1000                   // entries or documents read at once
 	retryAfter = 200 * time.Millisecond // after Redis was away
 )
 
-// errOther means that this is another registry than the one that was loaded:
-// emptied, restored or failed over to a replica that had not heard everything.
-var errOther = errors.New("the registry was replaced")
+var (
+	// errOther means that this is another registry than the one that was loaded:
+	// emptied, or restored from a copy.
+	errOther = errors.New("the registry was replaced")
+	// errMissed means that the event that the snapshot stands on is not there any more:
+	// the stream was cut while we were away, or lost its end in a failover.
+	errMissed = errors.New("events are missing")
+)
 
 // Follow keeps a snapshot up to date until the context is over. It reads everything
 // once, then the events; it reads everything again whenever it may have missed one.
 func (s *Store) Follow(ctx context.Context, snapshot *app.Snapshot) {
-	for ctx.Err() == nil {
-		err := s.follow(ctx, snapshot)
+	for first := true; ctx.Err() == nil; first = false {
+		loaded, err := s.follow(ctx, snapshot)
 		if ctx.Err() != nil {
 			return
 		}
-		s.log.WarnContext(ctx, "the registry is read anew", "err", err)
+		if loaded || first { // not with every attempt
+			s.log.WarnContext(ctx, "the registry is read anew", "err", err)
+		}
 		select {
 		case <-time.After(retryAfter):
 		case <-ctx.Done():
@@ -38,18 +48,18 @@ func (s *Store) Follow(ctx context.Context, snapshot *app.Snapshot) {
 	}
 }
 
-func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) error {
+func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool, err error) {
 	epoch, err := s.epoch(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	last, err := s.lastEvent(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	instances, err := s.All(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	// What was written while we read is in the stream after last: it is applied
 	// before the first Heard.
@@ -58,23 +68,42 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) error {
 		asked := time.Now()
 		entries, err := s.read(ctx, last)
 		if err != nil {
-			return err
+			return true, err
+		}
+		if err := s.unbroken(ctx, epoch, last); err != nil {
+			return true, err
 		}
 		if n := len(entries); n > 0 {
 			snapshot.Apply(entries)
 			last = entries[n-1].Event.Revision
 		}
 		if len(entries) < batch {
-			now, err := s.epoch(ctx)
-			if err != nil {
-				return err
-			}
-			if now != epoch {
-				return errOther
-			}
 			snapshot.Heard(asked)
 		}
 	}
+}
+
+// unbroken makes sure that what was just read is the continuation of what was read
+// before: from the same registry, and without a gap.
+func (s *Store) unbroken(ctx context.Context, epoch string, last app.Revision) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var now *redis.StringCmd
+	var there *redis.XMessageSliceCmd
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		now = p.Get(ctx, s.keys.epoch())
+		there = p.XRange(ctx, s.keys.events(), string(last), string(last))
+		return nil
+	})
+	switch err := failed(cmds, err, noValue); {
+	case err != nil:
+		return wrap("read the epoch", err)
+	case now.Val() != epoch:
+		return errOther
+	case last != beginning && len(there.Val()) == 0:
+		return errMissed
+	}
+	return nil
 }
 
 // read waits a moment for events after a revision.
@@ -109,7 +138,7 @@ func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
 		return "", wrap("read the last event", err)
 	}
 	if len(newest) == 0 {
-		return "0-0", nil
+		return beginning, nil
 	}
 	return app.Revision(newest[0].ID), nil
 }
@@ -132,50 +161,75 @@ func (s *Store) epoch(ctx context.Context) (string, error) {
 
 // All reads every instance, without due times and deadlines.
 func (s *Store) All(ctx context.Context) ([]app.Instance, error) {
-	services, err := s.rdb.SMembers(ctx, s.keys.services()).Result()
+	ids, err := s.ids(ctx)
 	if err != nil {
-		return nil, wrap("list services", err)
-	}
-	var ids []string
-	for _, name := range services {
-		members, err := s.rdb.HVals(ctx, s.keys.service(name)).Result()
-		if err != nil {
-			return nil, wrap("list instances of "+name, err)
-		}
-		ids = append(ids, members...)
+		return nil, err
 	}
 	var instances []app.Instance
-	for len(ids) > 0 {
-		n := min(len(ids), batch)
-		names := make([]string, n)
-		for j, id := range ids[:n] {
-			names[j] = s.keys.instance(id)
-		}
-		docs, err := s.rdb.MGet(ctx, names...).Result()
+	for chunk := range slices.Chunk(ids, batch) {
+		docs, err := s.documents(ctx, chunk)
 		if err != nil {
-			return nil, wrap("get instances", err)
+			return nil, err
 		}
 		for j, doc := range docs {
 			text, ok := doc.(string)
 			if !ok {
 				continue // gone between the two reads
 			}
-			i, err := decode(ids[j], text)
-			if err != nil {
-				return nil, fmt.Errorf("get instances: %w", err)
+			i, err := decode(chunk[j], text)
+			if err != nil { // the others are not to wait for it
+				s.log.ErrorContext(ctx, "an instance cannot be read and is left out", "instance", chunk[j], "err", err)
+				continue
 			}
 			instances = append(instances, i)
 		}
-		ids = ids[n:]
 	}
 	return instances, nil
+}
+
+// ids lists the ids of all instances.
+func (s *Store) ids(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	services, err := s.rdb.SMembers(ctx, s.keys.services()).Result()
+	if err != nil {
+		return nil, wrap("list services", err)
+	}
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, name := range services {
+			p.HVals(ctx, s.keys.service(name))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("list instances", err)
+	}
+	var ids []string
+	for _, cmd := range cmds {
+		ids = append(ids, cmd.(*redis.StringSliceCmd).Val()...)
+	}
+	return ids, nil
+}
+
+func (s *Store) documents(ctx context.Context, ids []string) ([]any, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	names := make([]string, len(ids))
+	for n, id := range ids {
+		names[n] = s.keys.instance(id)
+	}
+	docs, err := s.rdb.MGet(ctx, names...).Result()
+	if err != nil {
+		return nil, wrap("get instances", err)
+	}
+	return docs, nil
 }
 
 // Wakes calls wake whenever something becomes due at once, until the context is
 // over. A call may be missing while Redis is away, and there may be one too many.
 func (s *Store) Wakes(ctx context.Context, wake func()) {
 	sub := s.rdb.Subscribe(ctx, s.keys.wake())
-	defer sub.Close() //nolint:errcheck // nothing to do about it
+	defer sub.Close()
 	for {
 		select {
 		case <-ctx.Done():

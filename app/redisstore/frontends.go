@@ -34,11 +34,9 @@ const projected = 100
 func (s *Store) Compact(ctx context.Context) (int, error) {
 	wrote := 0
 	for {
-		hosts, err := s.rdb.ZRangeByScore(ctx, s.keys.settling(), &redis.ZRangeBy{
-			Min: "-inf", Max: strconv.FormatInt(s.Now().UnixMilli(), 10), Count: projected,
-		}).Result()
+		hosts, err := s.settled(ctx)
 		if err != nil {
-			return wrote, wrap("list settling vhosts", err)
+			return wrote, err
 		}
 		n, _, err := s.project(ctx, hosts)
 		wrote += n
@@ -46,6 +44,19 @@ func (s *Store) Compact(ctx context.Context) (int, error) {
 			return wrote, err
 		}
 	}
+}
+
+// settled lists some of the vhosts that have a slot whose settle time is over.
+func (s *Store) settled(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	hosts, err := s.rdb.ZRangeByScore(ctx, s.keys.settling(), &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(s.Now().UnixMilli(), 10), Count: projected,
+	}).Result()
+	if err != nil {
+		return nil, wrap("list settling vhosts", err)
+	}
+	return hosts, nil
 }
 
 // project has the lists of vhosts follow their members.
@@ -90,7 +101,8 @@ func (s *Store) Announced(ctx context.Context, a hipache.Announcement) (repaired
 	return taken == 1, early, nil
 }
 
-// Frontends reads every vhost as the proxy would, sorted by name.
+// Frontends reads every vhost that the registry has something in as the proxy would,
+// sorted by name.
 func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -98,11 +110,15 @@ func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 	if err != nil {
 		return nil, wrap("list vhosts", err)
 	}
-	hosts := slices.Sorted(maps.Keys(owners))
+	leaving, err := s.rdb.ZRange(ctx, s.keys.settling(), 0, -1).Result()
+	if err != nil {
+		return nil, wrap("list settling vhosts", err)
+	}
+	hosts := slices.Compact(slices.Sorted(slices.Values(append(leaving, slices.Collect(maps.Keys(owners))...))))
 	lists := make([]*redis.StringSliceCmd, len(hosts))
 	marks := make([]*redis.StringSliceCmd, len(hosts))
 	members := make([]*redis.MapStringStringCmd, len(hosts))
-	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for n, h := range hosts {
 			lists[n] = p.LRange(ctx, s.keys.proxy.Frontend(h), 0, -1)
 			marks[n] = p.SMembers(ctx, s.keys.proxy.Dead(h))
@@ -110,7 +126,7 @@ func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 		}
 		return nil
 	})
-	if err != nil && !isWrongType(err) {
+	if err := failed(cmds, err, wrongType); err != nil {
 		return nil, wrap("read vhosts", err)
 	}
 	frontends := make([]app.Frontend, len(hosts))
@@ -119,8 +135,6 @@ func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 	}
 	return frontends, nil
 }
-
-func isWrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
 func frontendOf(host, service string, list, marks []string, members map[string]string) app.Frontend {
 	f := app.Frontend{Host: host, Service: service}

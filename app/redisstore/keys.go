@@ -15,12 +15,13 @@ import "rollcall/hipache"
 //	marked:<host>   set     for a wildcard: requested hosts that have a dead set
 //	settling        zset    vhost -> when its next surplus slot leaves the list, ms
 //	due             zset    instance id -> when its next probe is due, ms; a claimed
-//	                        one is due when the claim runs out
+//	                        one is due when the claim runs out, see lua/claim.lua
 //	deadlines       zset    instance id -> when its state ends by itself, ms on the
 //	                        clock that stands still during outages
+//	overrides       zset    instance id -> when its override expires, ms
 //	clock           hash    tick, web: when a worker, a web process was last heard of, ms;
 //	                        away: how long the second clock has stood still, ms
-//	early:<id>      string  for a second after a probe was brought forward
+//	early:<id>      string  for a moment after a probe was brought forward
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
 //	epoch           string  random; another value means another registry
 //	wake            channel something is due now
@@ -48,4 +49,5 @@ func (k keys) wake() string               { return k.prefix + "wake" }
 const (
 	dueQueue      = "due"
 	deadlineQueue = "deadlines"
+	overrideQueue = "overrides"
 )

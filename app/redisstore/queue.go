@@ -30,18 +30,26 @@ var (
 type Queue struct {
 	store    *Store
 	name     string
-	other    string
 	standing bool // its times are on the clock that stands still during outages
 }
 
 var _ app.Queue = Queue{}
 
 // Probes is the queue of probes that are due.
-func (s *Store) Probes() Queue { return Queue{store: s, name: dueQueue, other: deadlineQueue} }
+func (s *Store) Probes() Queue { return Queue{store: s, name: dueQueue} }
 
 // Deadlines is the queue of states that end by themselves.
-func (s *Store) Deadlines() Queue {
-	return Queue{store: s, name: deadlineQueue, other: dueQueue, standing: true}
+func (s *Store) Deadlines() Queue { return Queue{store: s, name: deadlineQueue, standing: true} }
+
+// Overrides is the queue of overrides that expire.
+func (s *Store) Overrides() Queue { return Queue{store: s, name: overrideQueue} }
+
+// clock is how scripts are told which of the two clocks the queue's times are on.
+func (q Queue) clock() string {
+	if q.standing {
+		return "1"
+	}
+	return "0"
 }
 
 // Claim takes up to limit entries that fall due until horizon; see app.Queue.
@@ -49,35 +57,30 @@ func (q Queue) Claim(ctx context.Context, horizon time.Time, limit int) ([]app.C
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	k := q.store.keys
-	standing := "0"
-	if q.standing {
-		standing = "1"
-	}
-	reply, err := claimScript.Run(ctx, q.store.rdb, []string{k.queue(q.name), k.queue(q.other), k.clock()}, k.prefix,
-		q.store.Now().UnixMilli(), horizon.UnixMilli(), app.ClaimLease.Milliseconds(), limit, standing).StringSlice()
+	from := []string{k.queue(q.name), k.queue(dueQueue), k.queue(deadlineQueue), k.clock()}
+	reply, err := claimScript.Run(ctx, q.store.rdb, from, k.prefix, q.store.Now().UnixMilli(), horizon.UnixMilli(),
+		app.ClaimLease.Milliseconds(), limit, q.clock()).StringSlice()
 	if err != nil {
 		return nil, wrap("claim from "+q.name, err)
 	}
 	ms, _ := strconv.ParseInt(reply[0], 10, 64) // the script wrote it
 	away := milliseconds(ms)
-	claims := make([]app.Claim, 0, len(reply)/5)
-	for r := reply[1:]; len(r) >= 5; r = r[5:] {
+	claims := make([]app.Claim, 0, len(reply)/6)
+	for r := reply[1:]; len(r) >= 6; r = r[6:] {
 		i, err := decode(r[0], r[3])
-		if err != nil {
-			return claims, err
+		if err != nil { // the others are not to wait for it
+			q.store.log.ErrorContext(ctx, "an instance cannot be read and is not checked", "instance", r[0], "err", err)
+			continue
 		}
 		c := app.Claim{Queue: q.name, Instance: i, Due: score(r[1]), Token: r[2]}
 		if q.standing {
 			c.Due = c.Due.Add(away)
-			c.Instance.Deadline = c.Due
-			if r[4] != "" {
-				c.Instance.Due = score(r[4])
-			}
-		} else {
-			c.Instance.Due = c.Due
-			if r[4] != "" {
-				c.Instance.Deadline = score(r[4]).Add(away)
-			}
+		}
+		if r[4] != "" {
+			c.Instance.Due = score(r[4])
+		}
+		if r[5] != "" {
+			c.Instance.Deadline = score(r[5]).Add(away)
 		}
 		claims = append(claims, c)
 	}
@@ -91,19 +94,19 @@ func (q Queue) Renew(ctx context.Context, claims []app.Claim) ([]app.Claim, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	token := strconv.FormatInt(q.store.Now().Add(app.ClaimLease).UnixMilli(), 10)
-	args := []any{token}
+	args := []any{q.store.Now().UnixMilli(), app.ClaimLease.Milliseconds(), q.clock()}
 	for _, c := range claims {
 		args = append(args, c.Instance.ID, c.Token)
 	}
-	held, err := keepScript.Run(ctx, q.store.rdb, []string{q.store.keys.queue(q.name)}, args...).Int64Slice()
+	k := q.store.keys
+	reply, err := keepScript.Run(ctx, q.store.rdb, []string{k.queue(q.name), k.clock()}, args...).StringSlice()
 	if err != nil {
 		return nil, wrap("renew claims of "+q.name, err)
 	}
 	kept := make([]app.Claim, 0, len(claims))
 	for n, c := range claims {
-		if held[n] == 1 {
-			c.Token = token
+		if reply[n+1] == "1" {
+			c.Token = reply[0]
 			kept = append(kept, c)
 		}
 	}
@@ -142,7 +145,7 @@ func (q Queue) Settle(ctx context.Context, settled []app.Settlement) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if err := settleScript.Run(ctx, q.store.rdb, nil, q.store.settings(), q.name, doc).Err(); err != nil {
+	if err := settleScript.Run(ctx, q.store.rdb, nil, q.store.settings(), q.name, q.clock(), doc).Err(); err != nil {
 		return wrap("settle "+q.name, err)
 	}
 	return nil

@@ -21,7 +21,7 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 	if err != nil {
 		return done, err
 	}
-	vhosts, err := s.members(ctx)
+	vhosts, err := s.vhosts(ctx)
 	if err != nil {
 		return done, err
 	}
@@ -40,6 +40,11 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 			}
 		}
 	}
+	if len(done.Instances) > 0 {
+		if vhosts, err = s.vhosts(ctx); err != nil {
+			return done, err
+		}
+	}
 	if done.Orphans, err = s.dropOrphans(ctx, instances, vhosts); err != nil {
 		return done, err
 	}
@@ -54,19 +59,44 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 	return done, nil
 }
 
-// members reads the members of every vhost, by vhost and url.
-func (s *Store) members(ctx context.Context) (map[string]map[string]string, error) {
-	hosts, err := s.rdb.HKeys(ctx, s.keys.vhosts()).Result()
+// vhosts reads the members of every vhost, by vhost and url.
+func (s *Store) vhosts(ctx context.Context) (map[string]map[string]string, error) {
+	short, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	hosts, err := s.rdb.HKeys(short, s.keys.vhosts()).Result()
 	if err != nil {
 		return nil, wrap("list vhosts", err)
 	}
 	members := map[string]map[string]string{}
-	for _, h := range hosts {
-		m, err := s.rdb.HGetAll(ctx, s.keys.vhost(h)).Result()
+	for chunk := range slices.Chunk(hosts, batch) {
+		some, err := s.members(ctx, chunk)
 		if err != nil {
-			return nil, wrap("list backends of "+h, err)
+			return nil, err
 		}
-		members[h] = m
+		maps.Copy(members, some)
+	}
+	return members, nil
+}
+
+// members reads the members of those of some vhosts that are in the index.
+func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, h := range hosts {
+			p.HGetAll(ctx, s.keys.vhost(h))
+			p.HExists(ctx, s.keys.vhosts(), h)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("list backends", err)
+	}
+	members := map[string]map[string]string{}
+	for n, h := range hosts {
+		if cmds[2*n+1].(*redis.BoolCmd).Val() {
+			members[h] = cmds[2*n].(*redis.MapStringStringCmd).Val()
+		}
 	}
 	return members, nil
 }
@@ -74,22 +104,27 @@ func (s *Store) members(ctx context.Context) (map[string]map[string]string, erro
 // incomplete picks the instances that are missing from a queue or a vhost, or stand
 // there as something else.
 func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]app.Instance, error) {
-	due := make([]*redis.FloatCmd, len(instances))
-	deadlines := make([]*redis.FloatCmd, len(instances))
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for n, i := range instances {
-			due[n] = p.ZScore(ctx, s.keys.queue(dueQueue), i.ID)
-			deadlines[n] = p.ZScore(ctx, s.keys.queue(deadlineQueue), i.ID)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	queues := []string{dueQueue, deadlineQueue, overrideQueue}
+	scores, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, i := range instances {
+			for _, q := range queues {
+				p.ZScore(ctx, s.keys.queue(q), i.ID)
+			}
 		}
 		return nil
 	})
-	if err != nil && err != redis.Nil { //nolint:errorlint // go-redis returns it bare; the commands tell which
+	if err := failed(scores, err, noValue); err != nil {
 		return nil, wrap("read queues", err)
 	}
 	var broken []app.Instance
 	for n, i := range instances {
-		queued := due[n].Err() == nil == probed(i) && deadlines[n].Err() == nil == ends(i)
-		if !queued || !listed(i, vhosts) {
+		ok := listed(i, vhosts)
+		for q, want := range []bool{probed(i), ends(i), overridden(i)} {
+			ok = ok && want == (scores[n*len(queues)+q].Err() == nil)
+		}
+		if !ok {
 			broken = append(broken, i)
 		}
 	}
@@ -111,6 +146,8 @@ func probed(i app.Instance) bool { return i.Check.Probed() && i.State != app.Dra
 
 func ends(i app.Instance) bool { return i.State != app.Healthy || i.Check.Kind == app.Heartbeat }
 
+func overridden(i app.Instance) bool { return i.Override != (app.Override{}) }
+
 // mend writes an instance once more as it is, with everything that belongs to it. It
 // reads it again first: what looked broken may just have been in the middle of a
 // change.
@@ -119,15 +156,15 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 	if err != nil {
 		return false, ignore(err, app.ErrNotFound)
 	}
-	vhosts := map[string]map[string]string{}
-	for _, h := range i.Hosts {
-		m, err := s.rdb.HGetAll(ctx, s.keys.vhost(h)).Result()
-		if err != nil {
-			return false, wrap("list backends of "+h, err)
-		}
-		vhosts[h] = m
+	vhosts, err := s.members(ctx, i.Hosts)
+	if err != nil {
+		return false, err
 	}
-	is, now := i, s.Now()
+	if broken, err := s.incomplete(ctx, []app.Instance{i}, vhosts); len(broken) == 0 {
+		return false, err
+	}
+	was, is, now := i, i, s.Now()
+	was.Override.Until = was.Override.Until.Add(1) // so that it is queued once more
 	switch {
 	case !probed(i):
 		is.Due = time.Time{}
@@ -140,15 +177,12 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 	case i.Deadline.IsZero():
 		is.Deadline = now.Add(max(i.Check.Grace, i.Check.Lease()))
 	}
-	if is.Due.Equal(i.Due) && is.Deadline.Equal(i.Deadline) && listed(i, vhosts) {
-		return false, nil
-	}
-	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: i, Is: is}}})
+	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: was, Is: is}}})
 	return err == nil, ignore(err, app.ErrConflict)
 }
 
-// dropOrphans takes backends out of vhosts whose instance is not registered, or not
-// there.
+// dropOrphans takes backends out of vhosts whose instance is not registered, or is
+// elsewhere.
 func (s *Store) dropOrphans(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]string, error) {
 	byID := map[string]app.Instance{}
 	for _, i := range instances {
@@ -162,7 +196,7 @@ func (s *Store) dropOrphans(ctx context.Context, instances []app.Instance, vhost
 			if ok && m.id == "" || known && i.URL() == url && slices.Contains(i.Hosts, host) {
 				continue
 			}
-			orphan, err := s.dropOrphan(ctx, m.id, host, url)
+			orphan, err := s.dropOrphan(ctx, host, url, m.id)
 			if err != nil {
 				return dropped, err
 			}
@@ -174,16 +208,33 @@ func (s *Store) dropOrphans(ctx context.Context, instances []app.Instance, vhost
 	return dropped, nil
 }
 
-// dropOrphan takes a backend out of a vhost, if it still belongs to who it was read
-// to belong to.
-func (s *Store) dropOrphan(ctx context.Context, id, host, url string) (bool, error) {
-	owner, err := s.rdb.HGet(ctx, s.keys.vhosts(), host).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return false, wrap("read the service of "+host, err)
+// dropOrphan takes a backend out of a vhost if it belongs to who it was read to belong
+// to, and if that instance, as it is now, is still not there.
+func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, error) {
+	step := stepArg{ID: id} // not registered: the script makes sure of it
+	switch i, err := s.Get(ctx, id); {
+	case err == nil && i.URL() == url && slices.Contains(i.Hosts, host):
+		return false, nil
+	case err == nil:
+		if step, err = stepOf(app.Step{Was: i, Is: i}); err != nil {
+			return false, err
+		}
+	case !errors.Is(err, app.ErrNotFound):
+		return false, err
 	}
-	step := stepArg{Service: owner, Hosts: []hostArg{{Host: host, URL: url, Was: &id}}}
+	// Only now: what an instance leaves behind goes with it in one step.
+	vhosts, err := s.members(ctx, []string{host})
+	if err != nil {
+		return false, err
+	}
+	if v, there := vhosts[host][url]; !there {
+		return false, nil
+	} else if m, _ := parseMember(v); m.id != id {
+		return false, nil
+	}
+	step.Hosts = []hostArg{{Host: host, URL: url, Was: &id}}
 	_, err = s.commit(ctx, changeArg{Steps: []stepArg{step}, Keep: keepEvents})
-	return err == nil, err
+	return err == nil, ignore(err, app.ErrConflict)
 }
 
 // ignore turns an error of one kind into none.

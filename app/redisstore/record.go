@@ -24,6 +24,7 @@ type record struct {
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Check      checkRecord       `json:"check"`
+	Override   *overrideRecord   `json:"override,omitempty"`
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
 	Last       *resultRecord     `json:"last,omitempty"`
@@ -46,6 +47,12 @@ type checkRecord struct {
 	Forget   int64    `json:"forget"`
 }
 
+type overrideRecord struct {
+	Maintenance bool  `json:"maintenance,omitempty"`
+	Weight      int   `json:"weight,omitempty"`
+	Until       int64 `json:"until"`
+}
+
 type resultRecord struct {
 	At      int64    `json:"at"`
 	Latency int64    `json:"ms"`
@@ -55,6 +62,14 @@ type resultRecord struct {
 }
 
 func encode(i app.Instance, rev int64) (string, error) {
+	doc, err := json.Marshal(recordOf(i, rev))
+	if err != nil {
+		return "", fmt.Errorf("encode instance %s: %w", i.ID, err)
+	}
+	return string(doc), nil
+}
+
+func recordOf(i app.Instance, rev int64) record {
 	c := i.Check
 	r := record{
 		Rev: rev, Service: i.Service, Address: i.Address, Hosts: i.Hosts,
@@ -70,14 +85,13 @@ func encode(i app.Instance, rev int64) (string, error) {
 	if i.Weight != 1 {
 		r.Weight = i.Weight
 	}
+	if o := i.Override; o != (app.Override{}) {
+		r.Override = &overrideRecord{Maintenance: o.Maintenance, Weight: o.Weight, Until: o.Until.UnixMilli()}
+	}
 	if l := i.Last; l != (app.Result{}) {
 		r.Last = &resultRecord{At: l.At.UnixMilli(), Latency: l.Latency.Milliseconds(), Passed: l.Passed, Code: l.Code, Detail: l.Detail}
 	}
-	doc, err := json.Marshal(r)
-	if err != nil {
-		return "", fmt.Errorf("encode instance %s: %w", i.ID, err)
-	}
-	return string(doc), nil
+	return r
 }
 
 func decode(id, doc string) (app.Instance, error) {
@@ -85,6 +99,10 @@ func decode(id, doc string) (app.Instance, error) {
 	if err := json.Unmarshal([]byte(doc), &r); err != nil {
 		return app.Instance{}, fmt.Errorf("decode instance %s: %w", id, err)
 	}
+	return r.instance(id), nil
+}
+
+func (r record) instance(id string) app.Instance {
 	c := r.Check
 	i := app.Instance{
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
@@ -97,10 +115,13 @@ func decode(id, doc string) (app.Instance, error) {
 		State: r.State, Streak: r.Streak,
 		RegisteredAt: time.UnixMilli(r.Registered), ChangedAt: time.UnixMilli(r.Changed),
 	}
+	if o := r.Override; o != nil {
+		i.Override = app.Override{Maintenance: o.Maintenance, Weight: o.Weight, Until: time.UnixMilli(o.Until)}
+	}
 	if l := r.Last; l != nil {
 		i.Last = app.Result{At: time.UnixMilli(l.At), Latency: milliseconds(l.Latency), Passed: l.Passed, Code: l.Code, Detail: l.Detail}
 	}
-	return i, nil
+	return i
 }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -49,6 +49,8 @@ type Options struct {
 	Hipache hipache.Keys  // the proxy's keys
 	Settle  time.Duration // how long a marked backend stays listed; default hipache.SettleTime
 	Log     *slog.Logger  // default slog.Default()
+
+	Now func() time.Time // this machine's clock; default time.Now
 }
 
 // Store is the registry in one Redis.
@@ -57,46 +59,55 @@ type Store struct {
 	keys   keys
 	settle time.Duration
 	log    *slog.Logger
-	offset atomic.Int64 // ns that the Redis server's clock is ahead of ours
+	now    func() time.Time
+	offset atomic.Int64 // ns that the Redis server's clock is ahead of now
 }
 
 var _ app.Store = (*Store)(nil)
 
-// New returns the store in rdb. Call SyncClock before anything that depends on time.
+// New returns the store in rdb, a client of the primary that must have been made with
+// ContextTimeoutEnabled: without it a call to a Redis that hangs hangs, too. Call
+// SyncClock before anything that depends on time.
 func New(rdb redis.UniversalClient, o Options) *Store {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return &Store{
 		rdb:    rdb,
 		keys:   keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
 		settle: cmp.Or(o.Settle, hipache.SettleTime),
 		log:    cmp.Or(o.Log, slog.Default()),
+		now:    o.Now,
 	}
 }
 
 // settings is the first argument of every script that changes who is routed.
-func (s *Store) settings() string {
-	return fmt.Sprintf(`{"prefix":%q,"hipache":%q,"now":%d,"settle":%d,"ttl":%d}`, s.keys.prefix, s.keys.proxy.Prefix,
-		s.Now().UnixMilli(), s.settle.Milliseconds(), int((hipache.SettleMarkTTL + s.settle).Seconds()))
+func (s *Store) settings() []byte {
+	doc, _ := json.Marshal(map[string]any{ // strings and numbers always have a JSON form
+		"prefix": s.keys.prefix, "hipache": s.keys.proxy.Prefix,
+		"now": s.Now().UnixMilli(), "settle": s.settle.Milliseconds(), "ttl": int((hipache.SettleMarkTTL + s.settle).Seconds()),
+	})
+	return doc
 }
 
 // Get returns an instance, or app.ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (app.Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	var doc *redis.StringCmd
+	var doc, away *redis.StringCmd
 	var due, deadline *redis.FloatCmd
-	var away *redis.StringCmd
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		doc = p.Get(ctx, s.keys.instance(id))
 		due = p.ZScore(ctx, s.keys.queue(dueQueue), id)
 		deadline = p.ZScore(ctx, s.keys.queue(deadlineQueue), id)
 		away = p.HGet(ctx, s.keys.clock(), "away")
 		return nil
 	})
+	if err := failed(cmds, err, noValue); err != nil {
+		return app.Instance{}, wrap("get instance "+id, err)
+	}
 	if errors.Is(doc.Err(), redis.Nil) {
 		return app.Instance{}, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
-	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return app.Instance{}, wrap("get instance "+id, err)
 	}
 	i, err := decode(id, doc.Val())
 	if err != nil {
@@ -139,6 +150,7 @@ type stepArg struct {
 	WasAddress string    `json:"was_address,omitempty"`
 	Due        *int64    `json:"due,omitempty"`
 	Deadline   *int64    `json:"deadline,omitempty"`
+	Restore    *int64    `json:"restore,omitempty"`
 	Queue      string    `json:"queue,omitempty"`
 	Token      string    `json:"token,omitempty"`
 	Result     string    `json:"result,omitempty"`
@@ -226,6 +238,7 @@ func stepOf(step app.Step) (stepArg, error) {
 		a.WasAddress = was.Address
 	}
 	a.Due, a.Deadline = moved(was.Due, is.Due), moved(was.Deadline, is.Deadline)
+	a.Restore = moved(was.Override.Until, is.Override.Until)
 	if is.Last != was.Last && is.Last != (app.Result{}) {
 		a.Result = encodeResult(is.Last)
 	}
@@ -257,13 +270,7 @@ func hostsOf(was, is app.Instance) []hostArg {
 		return hosts
 	}
 	for _, h := range is.Hosts {
-		a := hostArg{Host: h, URL: is.URL(), ID: is.ID}
-		if is.Routable() {
-			a.N = is.Weight
-		}
-		// One that has never passed since it began may not stay: it is not what was listed.
-		a.Keep = is.FailOpen && is.State != app.Starting && is.State != app.Failed
-		hosts = append(hosts, a)
+		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: is.MayStay(), ID: is.ID})
 	}
 	return hosts
 }
@@ -304,8 +311,9 @@ func wrap(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	if answer, ok := errors.AsType[redis.Error](err); ok {
-		for _, p := range []string{"LOADING", "READONLY", "MASTERDOWN", "MISCONF", "OOM", "NOREPLICAS", "BUSY", "ERR max number of clients"} {
-			if strings.HasPrefix(answer.Error(), p) {
+		// Not only at the beginning: Redis 6 puts "ERR Error running script" before it.
+		for _, code := range []string{"LOADING ", "READONLY ", "MASTERDOWN ", "MISCONF ", "OOM ", "NOREPLICAS ", "BUSY ", "max number of clients"} {
+			if strings.Contains(answer.Error(), code) {
 				return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
 			}
 		}
@@ -313,6 +321,22 @@ func wrap(doing string, err error) error {
 	}
 	return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
 }
+
+// failed is the error of a pipeline, where errors of one kind are none. What the
+// pipeline itself returns is the first of any kind, and may hide another.
+func failed(cmds []redis.Cmder, err error, none func(error) bool) error {
+	if err == nil || !none(err) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if e := cmd.Err(); e != nil && !none(e) {
+			return e
+		}
+	}
+	return nil
+}
+
+func noValue(err error) bool { return errors.Is(err, redis.Nil) }
 
 func score(s string) time.Time {
 	f, _ := strconv.ParseFloat(s, 64) // Redis wrote it

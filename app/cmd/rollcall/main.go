@@ -24,10 +24,15 @@ type cli struct {
 	Edge    edgeCmd    `cmd:"" help:"Route end users' requests by the keys that Hipache reads."`
 	Migrate migrateCmd `cmd:"" help:"Bring Rollcall's keys to the schema of this version."`
 	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
+	Run     runCmd     `cmd:"" help:"Run a command as a container's entrypoint, registered for as long as it runs."`
 	Ls      lsCmd      `cmd:"" help:"List services and their instances."`
 	Watch   watchCmd   `cmd:"" help:"Print what happens, as it happens."`
 	Wait    waitCmd    `cmd:"" help:"Wait until services have a healthy instance."`
 	Env     envCmd     `cmd:"" help:"Print the variables that Docker links would have set."`
+	Explain explainCmd `cmd:"" help:"Say what the proxy makes of a Host header, and why."`
+	Doctor  doctorCmd  `cmd:"" help:"Look for what is wrong with the Redis and its keys."`
+	Export  exportCmd  `cmd:"" help:"Print every instance as a line of JSON."`
+	Import  importCmd  `cmd:"" help:"Add the instances of an export that are not known."`
 	Health  healthCmd  `cmd:"" help:"Ask the web or edge of this container whether it is alive; for HEALTHCHECK."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -1,6 +1,6 @@
 -- announce.lua takes note of a backend that a proxy has marked: a mark that hit
 -- another backend than the one that failed is taken back, and the instance that
--- did fail is due for a probe at once, at most once a second.
+-- did fail is due for a probe at once. A vhost that nobody registered is left alone.
 --
 -- ARGV[1]  settings, see vhost.lua
 -- ARGV[2]  the host that was asked for
@@ -18,25 +18,29 @@ local function canonical(entry)
 end
 
 for i = 5, #ARGV do
-  local list = c.hipache .. 'frontend:' .. ARGV[i]
+  local host = ARGV[i]
+  local list = c.hipache .. 'frontend:' .. host
   if frontend.keytype(list) == 'list' then
-    if ARGV[i] ~= requested then redis.call('SADD', c.prefix .. 'marked:' .. ARGV[i], requested) end
+    if redis.call('EXISTS', c.prefix .. 'vhost:' .. host) == 0 then break end
+    if host ~= requested then redis.call('SADD', c.prefix .. 'marked:' .. host, requested) end
     if canonical(redis.call('LINDEX', list, slot + 1)) ~= url and frontend.keytype(dead) == 'set' then
       taken = redis.call('SREM', dead, slot)
+      vhost.touch(host) -- the mark may have been ours
     end
-    local member = redis.call('HGET', c.prefix .. 'vhost:' .. ARGV[i], url)
+    local member = redis.call('HGET', c.prefix .. 'vhost:' .. host, url)
     id = member and string.match(member, '^%d+ %d %d+ (.*)$') or ''
     break
   end
 end
 
-if id ~= '' then
-  local at = redis.call('ZSCORE', c.prefix .. 'due', id)
-  if at and tonumber(at) > c.now and redis.call('SET', c.prefix .. 'early:' .. id, '1', 'NX', 'PX', 1000) then
-    redis.call('ZADD', c.prefix .. 'due', c.now, id)
-    redis.call('PUBLISH', c.prefix .. 'wake', '')
-  else
-    id = ''
-  end
-end
+-- A claim on the check is lost with it: a worker may have claimed it a second ahead.
+-- Not before the last probe brought forward must have ended, though, or a slow one
+-- would never be heard.
+local at = id ~= '' and tonumber(redis.call('ZSCORE', c.prefix .. 'due', id) or 0) or 0
+if at <= c.now then return {taken, ''} end
+local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
+local rest = 1000 + (doc and cjson.decode(doc).check.timeout or 0)
+if not redis.call('SET', c.prefix .. 'early:' .. id, '1', 'NX', 'PX', rest) then return {taken, ''} end
+redis.call('ZADD', c.prefix .. 'due', c.now, id)
+redis.call('PUBLISH', c.prefix .. 'wake', '')
 return {taken, id}

@@ -8,6 +8,7 @@
 --   step.service, address, was_address   was_address when it is another one
 --   step.due           when the next probe is due, ms; 0 never; absent: as it is
 --   step.deadline      when the state ends by itself, ms; 0 never; absent: as it is
+--   step.restore       when its override expires, ms; 0 never; absent: as it is
 --   step.queue, token  the claim that the step depends on; absent: none
 --   step.result        record of the check that led to it; absent: none
 --   step.hosts         [{host, url, n, keep, id, was}]: what becomes of each vhost's slots;
@@ -20,7 +21,7 @@
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
 local services, events = prefix .. 'services', prefix .. 'events'
-local due, deadlines = prefix .. 'due', prefix .. 'deadlines'
+local due, deadlines, overrides = prefix .. 'due', prefix .. 'deadlines', prefix .. 'overrides'
 
 local freed = {}
 for _, s in ipairs(change.steps) do
@@ -71,11 +72,13 @@ for _, s in ipairs(change.steps) do
     if s.result then record(s.id, s.result) end
     schedule(due, s.id, s.due, 0)
     schedule(deadlines, s.id, s.deadline, away)
+    schedule(overrides, s.id, s.restore, 0)
     wake = wake or (s.due and s.due > 0 and s.due <= c.now + 1000)
   else
     redis.call('DEL', prefix .. 'instance:' .. s.id, prefix .. 'results:' .. s.id)
     redis.call('ZREM', due, s.id)
     redis.call('ZREM', deadlines, s.id)
+    redis.call('ZREM', overrides, s.id)
     release(s.service, s.address, s.id)
     if redis.call('EXISTS', prefix .. 'service:' .. s.service) == 0 then redis.call('SREM', services, s.service) end
   end
@@ -86,7 +89,7 @@ for _, s in ipairs(change.steps) do
       touched[h.host] = t
       order[#order + 1] = h.host
     end
-    t.service = s.service
+    if h.id ~= '' then t.service = s.service end
     t.changes[h.url] = {n = h.n, keep = h.keep, id = h.id, was = h.was}
     if s.passed then t.clear[h.url] = true end
   end

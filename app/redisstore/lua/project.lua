@@ -7,6 +7,6 @@
 -- Returns {number of lists written, repaired...}.
 local wrote = 0
 for i = 2, #ARGV do
-  if vhost.touch(ARGV[i], redis.call('HGET', vhosts, ARGV[i])) then wrote = wrote + 1 end
+  if vhost.touch(ARGV[i]) then wrote = wrote + 1 end
 end
 return {wrote, unpack(vhost.repaired)}

@@ -5,7 +5,8 @@
 -- KEYS[1]  clock  hash: tick, web: when a worker or web process last said so; away: ms
 -- ARGV[1]  now, ms
 -- ARGV[2]  patience, ms: a longer silence is an outage
--- ARGV[3]  "worker", "web", or "once" for a worker that does not tick regularly
+-- ARGV[3]  "worker", "web", or "once" for a worker that does not tick regularly: its
+--          silence is no outage, and the silence of the others ends with it
 --
 -- Returns the outage that has just ended, ms; 0 when there was none.
 local clock, now, patience, who = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -21,7 +22,11 @@ if tick == 0 then
   return 0
 end
 if now <= tick then return 0 end
-redis.call('HSET', clock, 'tick', now)
+if who == 'once' and now - tick > patience then
+  redis.call('HDEL', clock, 'tick')
+else
+  redis.call('HSET', clock, 'tick', now)
+end
 if now - tick > patience or now - web > patience then
   redis.call('HINCRBY', clock, 'away', now - tick)
   return now - tick

@@ -37,16 +37,19 @@ local function save(key, members, stored)
 end
 
 -- touch applies changes (url -> {n, keep, id, was}, may be nil) to a vhost's members and
--- has its list follow. service is whose vhost it is when changes register anybody;
--- clear names the urls that have just passed a check.
+-- has its list follow. service is whose vhost it is when changes register anybody,
+-- else nil; clear names the urls that have just passed a check.
 function vhost.touch(host, service, changes, clear)
   local key, marked = c.prefix .. 'vhost:' .. host, c.prefix .. 'marked:' .. host
   local wildcard = host == '*' or string.sub(host, 1, 2) == '*.'
   local members, stored = load(key)
+  local owner = redis.call('HGET', vhosts, host)
   for url, change in pairs(changes or {}) do
     local m = members[url]
     if not change.was or (m and m.id == change.was) then
-      members[url] = {n = change.n, keep = change.keep, leave = m and m.leave or 0, id = change.id}
+      members[url] = {
+        n = change.n, keep = change.keep, leave = m and m.leave or 0, fewer = m and change.n < m.n, id = change.id,
+      }
     end
   end
 
@@ -58,7 +61,7 @@ function vhost.touch(host, service, changes, clear)
   end
   local wrote, repaired, left = frontend.project({
     list = c.hipache .. 'frontend:' .. host, dead = c.hipache .. 'dead:' .. host,
-    wildcard = wildcard, children = children, identifier = service or host,
+    wildcard = wildcard, children = children, identifier = service or owner or host,
     members = members, clear = clear, now = c.now, settle = c.settle, ttl = c.ttl,
   })
   if repaired then vhost.repaired[#vhost.repaired + 1] = repaired .. ' of ' .. host end
@@ -72,7 +75,7 @@ function vhost.touch(host, service, changes, clear)
   end
   if not registered then
     redis.call('HDEL', vhosts, host)
-  elseif service then
+  elseif service and service ~= owner then
     redis.call('HSET', vhosts, host, service)
   end
   if due then
@@ -90,7 +93,7 @@ function vhost.passed(host, url)
     local marked = c.prefix .. 'marked:' .. host
     for _, requested in ipairs(redis.call('SMEMBERS', marked)) do
       local dead = c.hipache .. 'dead:' .. requested
-      if redis.call('EXISTS', dead) == 0 then
+      if frontend.keytype(dead) ~= 'set' then
         redis.call('SREM', marked, requested)
       else
         for slot, entry in ipairs(redis.call('LRANGE', c.hipache .. 'frontend:' .. host, 1, -1)) do

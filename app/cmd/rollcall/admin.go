@@ -1,0 +1,33 @@
+package main
+
+import (
+	"io"
+	"os"
+
+	"rollcall/app/boot"
+)
+
+type doctorCmd struct{}
+
+func (doctorCmd) Run(s *session) error { return boot.Doctor(s.ctx, s.environ, s.out, s.err) }
+
+type exportCmd struct{}
+
+func (exportCmd) Run(s *session) error { return boot.Export(s.ctx, s.environ, s.out, s.err) }
+
+type importCmd struct {
+	File string `arg:"" optional:"" default:"-" help:"An export; - is standard input."`
+}
+
+func (c importCmd) Run(s *session) error {
+	var from io.Reader = os.Stdin
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // it was read
+		from = f
+	}
+	return boot.Import(s.ctx, s.environ, from, s.out, s.err)
+}

@@ -1,0 +1,209 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+type runCmd struct {
+	Command []string `arg:"" passthrough:"" help:"The command and its arguments."`
+}
+
+// Help says what there is to set.
+func (runCmd) Help() string {
+	return "Starts the command at once, keeps it registered while it runs, passes signals on, and on TERM, INT or QUIT takes " +
+		"it out of service before it is told. Does what docker/rollcall.sh does, for images without a shell, and is " +
+		"configured by the same variables: ROLLCALL_URL, ROLLCALL_SERVICE, ROLLCALL_PORT, ROLLCALL_HOST, ROLLCALL_HEALTH, ..."
+}
+
+// Run does not return: the exit code is the command's, and not one of Rollcall's.
+func (c runCmd) Run(s *session) error {
+	command := c.Command
+	if len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	}
+	if len(command) == 0 {
+		return errors.New("run: there is no command: rollcall run -- COMMAND [ARGUMENT...]")
+	}
+	say := sayer(s.err)
+	if missing := missingSetting(s.environ); missing != "" {
+		say("%s: running without Rollcall", missing)
+		os.Exit(replace(command, s.environ, say))
+	}
+	set := readSettings(s.environ, say)
+	h := hook{settings: set, api: newRegistrar(set), say: say, environ: s.environ}
+	os.Exit(h.run(command))
+	return nil
+}
+
+// sayer returns what tells people of changes, a line each.
+func sayer(w io.Writer) func(string, ...any) {
+	var mu sync.Mutex
+	return func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintf(w, "rollcall: "+format+"\n", args...)
+	}
+}
+
+// replace becomes the command. It returns only if that is not possible.
+func replace(command, environ []string, say func(string, ...any)) int {
+	path, err := exec.LookPath(command[0])
+	if err == nil {
+		err = syscall.Exec(path, command, environ) //nolint:gosec // to run what we are given is what we are for
+	}
+	return notStarted(err, say)
+}
+
+// notStarted is the exit code that shells have for a command that cannot be started.
+func notStarted(err error, say func(string, ...any)) int {
+	say("%v", err)
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return 127
+	}
+	return 126
+}
+
+// hook runs one command as a container's entrypoint.
+type hook struct {
+	settings
+
+	api     registrar
+	say     func(string, ...any)
+	environ []string
+	kin     kin
+}
+
+// run starts the command and the agent that keeps it registered, and returns the
+// command's exit code when it has ended.
+func (h *hook) run(command []string) int {
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, passedOn()...)
+	defer signal.Stop(signals)
+	if os.Getpid() == 1 {
+		defer h.kin.reapOthers()()
+	}
+
+	app := exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // what we are for; signals end it, not a context
+	app.Stdin, app.Stdout, app.Stderr = os.Stdin, os.Stdout, os.Stderr
+	app.Env = append(slices.Clone(h.environ), "ROLLCALL_ID="+h.id)
+	if err := h.kin.start(app); err != nil {
+		return notStarted(err, h.say)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = h.kin.wait(app) // its state says it all
+	}()
+	stopAgent := h.startAgent()
+
+	l := leaving{hook: h, stopAgent: stopAgent}
+	for {
+		select {
+		case s := <-signals:
+			if !ends(s) || !l.begin(s) {
+				_ = app.Process.Signal(s)
+			}
+		case <-l.over:
+			l.over = nil
+			_ = app.Process.Signal(l.first)
+		case <-ended:
+			code := exitCode(app.ProcessState)
+			l.end(code)
+			return code
+		}
+	}
+}
+
+// startAgent keeps the command registered until it is told to stop.
+func (h *hook) startAgent() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	a := newAgent(h.settings, h.api, h.say)
+	if h.healthCommand != "" {
+		a.check = (&healthCommand{command: h.healthCommand, timeout: h.patience, kin: &h.kin}).run
+	}
+	var done sync.WaitGroup
+	done.Go(func() { a.run(ctx) })
+	return func() {
+		cancel()
+		done.Wait()
+	}
+}
+
+// leaving is how a command goes out of service.
+type leaving struct {
+	*hook
+	stopAgent func()
+
+	first  os.Signal          // the first one that told it to end; nil: none yet
+	over   chan struct{}      // closed when the drain is over, whatever came of it
+	cancel context.CancelFunc // of the drain
+	told   bool               // Rollcall knows; to be read when over is closed
+	done   sync.WaitGroup
+}
+
+// begin drains the command, and reports whether it has begun to: a second signal is
+// in a hurry.
+func (l *leaving) begin(s os.Signal) bool {
+	if l.first != nil {
+		l.over = nil
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.hold+2*time.Second)
+	l.first, l.cancel = s, cancel
+	over := make(chan struct{})
+	l.over = over
+	l.say("%s: draining %s", signalName(s), l.id)
+	l.done.Go(func() {
+		defer close(over)
+		l.stopAgent()
+		a := l.api.drain(ctx, l.id, l.hold)
+		switch {
+		case ctx.Err() == context.Canceled: //nolint:errorlint // returned bare
+		case a.good():
+			l.told = true
+			l.say("drained %s", l.id)
+		case a.status == 404:
+			l.told = true // it never was there
+		default:
+			l.say("could not drain %s: %s", l.id, a.why())
+		}
+	})
+	return true
+}
+
+// end tells Rollcall, if it does not know yet, that the command has ended.
+func (l *leaving) end(code int) {
+	wait := 3 * time.Second
+	if l.first == nil {
+		l.stopAgent()
+	} else {
+		wait = time.Second // somebody is waiting for us
+		l.cancel()
+		l.done.Wait()
+	}
+	if l.told {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	a := l.api.deregister(ctx, l.id)
+	switch {
+	case a.good():
+		l.say("%s is gone: the command ended with %d", l.id, code)
+	case l.first == nil:
+		l.say("could not deregister %s: %s", l.id, a.why())
+	}
+}

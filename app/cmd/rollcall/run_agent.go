@@ -1,0 +1,149 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	firstBackoff = 500 * time.Millisecond
+	refusedPause = 30 * time.Second // a refusal is said once, and a person has to act
+)
+
+// registry is the calls of the agent.
+type registry interface {
+	register(context.Context, url.Values) answer
+	heartbeat(ctx context.Context, id string, passed bool, note string) answer
+	taskAddress(ctx context.Context, metadata string) string
+}
+
+// agent keeps a command registered.
+type agent struct {
+	settings
+
+	api   registry
+	say   func(string, ...any)
+	check func(context.Context) (passed bool, note string) // nil: Rollcall probes, or the command reports by itself
+
+	known   bool          // Rollcall knows the command
+	gone    bool          // this start of it is draining, and will not be registered again
+	told    string        // what was said last
+	sick    bool          // what the last check said
+	backoff time.Duration // to the next attempt while Rollcall is away
+}
+
+func newAgent(s settings, api registry, say func(string, ...any)) *agent {
+	return &agent{settings: s, api: api, say: say, backoff: firstBackoff}
+}
+
+// run registers, again and again, and reports in between. It ends with the context.
+func (a *agent) run(ctx context.Context) {
+	next := time.NewTimer(0)
+	defer next.Stop()
+	beat := time.NewTicker(a.interval)
+	defer beat.Stop()
+	for !a.gone {
+		fresh := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+			next.Reset(a.assert(ctx))
+			beat.Reset(a.interval)
+			fresh = true
+		case <-beat.C:
+		}
+		if a.check != nil && a.known && !a.report(ctx) && !fresh {
+			next.Reset(0)
+		}
+	}
+}
+
+// assert registers, and returns the time to the next registration.
+func (a *agent) assert(ctx context.Context) time.Duration {
+	r := a.api.register(ctx, a.formNow(ctx))
+	if ctx.Err() != nil {
+		return time.Hour
+	}
+	a.known = false
+	switch {
+	case r.good() && r.ID != "":
+		a.known, a.backoff = true, firstBackoff
+		switch {
+		case a.told == "registered" && r.New:
+			a.say("Rollcall had lost %s: registered it again", a.id)
+		case a.told != "registered":
+			a.say("registered %s at %s", a.id, r.Address)
+		}
+		a.told = "registered"
+		return spread(a.reassert)
+	case r.status == http.StatusGone:
+		a.gone = true
+		a.say("%s is draining: not registered again by this start", a.id)
+		return time.Hour
+	case r.away() || r.good():
+		if a.told != "away" {
+			a.say("no registration at %s, trying on: %s", a.shownURL, r.why())
+		}
+		a.told = "away"
+		pause := spread(a.backoff)
+		a.backoff = min(2*a.backoff, a.longestBackoff())
+		return pause
+	}
+	if why := r.why(); a.told != why {
+		a.say("registration refused, trying again every 30 s: %s", why)
+		a.told = why
+	}
+	return refusedPause
+}
+
+// longestBackoff is short where a lease runs: it must not end while we wait.
+func (a *agent) longestBackoff() time.Duration {
+	if a.check != nil {
+		return min(a.reassert, a.interval)
+	}
+	return a.reassert
+}
+
+// formNow is the registration with the address as far as it is known.
+func (a *agent) formNow(ctx context.Context) url.Values {
+	if a.address == "" && a.metadata != "" {
+		a.address = a.api.taskAddress(ctx, a.metadata)
+	}
+	if a.address != "" {
+		a.form.Set("address", a.address)
+	}
+	if a.port != "" && !ported(a.address) {
+		a.form.Set("port", a.port)
+	}
+	return a.form
+}
+
+// report checks, and says what came of it. It is false if Rollcall does not know the
+// command any more.
+func (a *agent) report(ctx context.Context) bool {
+	passed, note := a.check(ctx)
+	if ctx.Err() != nil {
+		return true
+	}
+	if a.sick == passed {
+		verdict := map[bool]string{true: "pass", false: "fail"}[passed]
+		if note != "" {
+			verdict += ": " + note
+		}
+		a.say("health command: %s", verdict)
+	}
+	a.sick = !passed
+	return a.api.heartbeat(ctx, a.id, passed, note).status != http.StatusNotFound
+}
+
+// spread shortens a time by up to a quarter, so that those who were started together
+// do not call together for ever.
+func spread(d time.Duration) time.Duration {
+	return d - rand.N(d/4+1) //nolint:gosec // nobody gains by guessing it
+}

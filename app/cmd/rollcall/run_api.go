@@ -1,0 +1,148 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// registrar is the calls that the hook makes.
+type registrar struct {
+	url, token string
+	client     *http.Client
+}
+
+func newRegistrar(s settings) registrar {
+	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // by its documentation
+	transport.DialContext = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
+	transport.DisableKeepAlives = true // calls are seconds apart, and no two need the same replica
+	return registrar{url: s.url, token: s.token, client: &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// answer is what came of a call: a status, or 0 and the reason why there is none.
+type answer struct {
+	status int
+	err    error
+
+	ID      string `json:"id"` // of a receipt
+	Address string `json:"address"`
+	New     bool   `json:"new"`
+	Detail  string `json:"detail"` // of a problem
+}
+
+func (a answer) good() bool { return a.status/100 == 2 }
+
+// away reports whether the same call may succeed later.
+func (a answer) away() bool {
+	switch a.status {
+	case 0, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return a.status >= 500
+}
+
+// why says why a call went wrong.
+func (a answer) why() string {
+	if a.status != 0 {
+		if a.Detail != "" {
+			return fmt.Sprintf("%s (%d)", a.Detail, a.status)
+		}
+		return fmt.Sprintf("answered %d", a.status)
+	}
+	if timeout, ok := errors.AsType[net.Error](a.err); ok && timeout.Timeout() {
+		return "no answer in time"
+	}
+	if call, ok := errors.AsType[*url.Error](a.err); ok {
+		return call.Err.Error() // without the URL, which may contain a password
+	}
+	return a.err.Error()
+}
+
+func (r registrar) register(ctx context.Context, form url.Values) answer {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return r.call(ctx, http.MethodPost, "/v1/register", form)
+}
+
+func (r registrar) heartbeat(ctx context.Context, id string, passed bool, note string) answer {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	status := "pass"
+	if !passed {
+		status = "fail"
+	}
+	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/heartbeat", url.Values{"status": {status}, "note": {note}})
+}
+
+// drain returns when the hold is over, or the context.
+func (r registrar) drain(ctx context.Context, id string, hold time.Duration) answer {
+	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?hold="+hold.String(), nil)
+}
+
+func (r registrar) deregister(ctx context.Context, id string) answer {
+	return r.call(ctx, http.MethodDelete, "/v1/instances/"+url.PathEscape(id), nil)
+}
+
+func (r registrar) call(ctx context.Context, method, path string, form url.Values) (a answer) {
+	req, err := http.NewRequestWithContext(ctx, method, r.url+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{err: err}
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return answer{err: err}
+	}
+	_ = json.Unmarshal(body, &a) // not everything that answers is Rollcall; then nothing is known but the status
+	a.status = resp.StatusCode
+	return a
+}
+
+// taskAddress asks Amazon ECS for the task's address. It is empty if there is no
+// answer, and on a bridge, where the task does not know the one that others reach it at.
+func (r registrar) taskAddress(ctx context.Context, metadata string) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, metadata, nil)
+	if err != nil {
+		return ""
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	var task struct {
+		Networks []struct {
+			NetworkMode   string
+			IPv4Addresses []string
+		}
+	}
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&task) != nil || len(task.Networks) == 0 {
+		return ""
+	}
+	if n := task.Networks[0]; n.NetworkMode != "bridge" && len(n.IPv4Addresses) > 0 {
+		return n.IPv4Addresses[0]
+	}
+	return ""
+}

@@ -1,0 +1,163 @@
+//go:build unix
+
+package main
+
+import (
+	"crypto/rand"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// settings is what the environment says of the command.
+type settings struct {
+	url, shownURL string // of Rollcall; shown without a password
+	token         string
+	id            string
+	form          url.Values // the registration, without address and port
+	address, port string
+	metadata      string // where Amazon ECS says the address, if it is to be asked
+
+	hold, reassert     time.Duration
+	healthCommand      string
+	interval, patience time.Duration // of the health command
+}
+
+// missingSetting says what is missing to register at all.
+func missingSetting(environ []string) string {
+	env := environment(environ)
+	for _, name := range []string{"ROLLCALL_URL", "ROLLCALL_SERVICE"} {
+		if env[name] == "" {
+			return name + " is not set"
+		}
+	}
+	return ""
+}
+
+// readSettings reads the environment. What is wrong with a field is Rollcall's to say;
+// what is wrong with our own settings is said, and the default is taken: a command is
+// started in any case.
+func readSettings(environ []string, say func(string, ...any)) settings {
+	env := environment(environ)
+	s := settings{
+		url:           strings.TrimSuffix(env["ROLLCALL_URL"], "/"),
+		token:         strings.TrimSpace(env["ROLLCALL_TOKEN"]),
+		address:       env.address(),
+		port:          env.either("ROLLCALL_PORT", "PORT"),
+		metadata:      env["ECS_CONTAINER_METADATA_URI_V4"],
+		healthCommand: env["ROLLCALL_HEALTH_CMD"],
+	}
+	s.shownURL = s.url
+	if scheme, rest, ok := strings.Cut(s.url, "://"); ok {
+		_, place, found := strings.Cut(rest, "@")
+		if found {
+			s.shownURL = scheme + "://" + place
+		}
+	}
+	s.id = env["ROLLCALL_ID"]
+	if s.id == "" {
+		s.id = defaultID(env["ROLLCALL_SERVICE"], s.address, s.port)
+	}
+	s.hold = env.duration("ROLLCALL_HOLD", 5*time.Second, say)
+	s.reassert = max(env.duration("ROLLCALL_REASSERT", 10*time.Second, say), 500*time.Millisecond)
+	quiet := func(string, ...any) {} // Rollcall refuses these
+	s.interval = max(env.duration("ROLLCALL_INTERVAL", 5*time.Second, quiet), 100*time.Millisecond)
+	s.patience = env.duration("ROLLCALL_TIMEOUT", s.interval, quiet)
+	s.form = env.form(s.id)
+	return s
+}
+
+type environmentMap map[string]string
+
+func environment(environ []string) environmentMap {
+	env := environmentMap{}
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		env[name] = value
+	}
+	return env
+}
+
+func (env environmentMap) either(names ...string) string {
+	for _, name := range names {
+		if env[name] != "" {
+			return env[name]
+		}
+	}
+	return ""
+}
+
+func (env environmentMap) duration(name string, def time.Duration, say func(string, ...any)) time.Duration {
+	if env[name] == "" {
+		return def
+	}
+	d, err := time.ParseDuration(env[name])
+	if err != nil || d < 0 {
+		say("%s is '%s', which is no duration such as 5s: taking %s", name, env[name], def)
+		return def
+	}
+	return d
+}
+
+// form is the fields of the registration that do not change.
+func (env environmentMap) form(id string) url.Values {
+	form := url.Values{"id": {id}, "boot": {env["ROLLCALL_BOOT"]}}
+	if env["ROLLCALL_BOOT"] == "" {
+		form.Set("boot", rand.Text())
+	}
+	for _, field := range []string{
+		"service", "replaces", "health", "interval", "timeout", "rise", "fall", "grace", "forget", "weight", "fail_open",
+	} {
+		if value := env["ROLLCALL_"+strings.ToUpper(field)]; value != "" {
+			form.Set(field, value)
+		}
+	}
+	if env["ROLLCALL_HEALTH_CMD"] != "" {
+		form.Set("health", "heartbeat")
+	}
+	for field, separators := range map[string]string{"host": ", \n", "tag": ",", "expect": "\n"} {
+		for _, item := range items(env["ROLLCALL_"+strings.ToUpper(field)], separators) {
+			form.Add(field, item)
+		}
+	}
+	for _, item := range items(env["ROLLCALL_META"], ",") {
+		name, value, _ := strings.Cut(item, "=")
+		form.Add("meta."+name, value)
+	}
+	return form
+}
+
+// items splits a list, without the spaces around its items and without empty ones.
+func items(list, separators string) []string {
+	var out []string
+	for _, item := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+		if item = strings.Trim(item, " "); item != "" {
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
+// defaultID names an instance after its container, in what the API takes. The end of a
+// long host name tells it from others.
+func defaultID(service, address, port string) string {
+	if ported(address) {
+		port = address[strings.LastIndexByte(address, ':')+1:]
+	}
+	host, _ := os.Hostname() // without one, the id says less
+	id := service + "-" + host[max(0, len(host)-58):]
+	if port != "" {
+		id += "-" + port
+	}
+	clean := []byte(id)
+	for i, c := range clean {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			clean[i] = c + 'a' - 'A'
+		case (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_':
+			clean[i] = '-'
+		}
+	}
+	return string(clean)
+}

@@ -1,0 +1,86 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// kin is the children that we have started ourselves. The first process of a container
+// also inherits those that others have left behind, and has to bury them; but the exit
+// status of our own is for those who wait for it.
+type kin struct {
+	mu   sync.Mutex // held while a child starts, so that none is taken for a stranger
+	pids map[int]bool
+}
+
+func (k *kin) start(c *exec.Cmd) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := c.Start(); err != nil {
+		return err
+	}
+	if k.pids == nil {
+		k.pids = map[int]bool{}
+	}
+	k.pids[c.Process.Pid] = true
+	return nil
+}
+
+func (k *kin) wait(c *exec.Cmd) error {
+	err := c.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.pids, c.Process.Pid)
+	return err
+}
+
+// reapOthers buries every child that is not ours when it has ended, until it is told
+// to stop.
+func (k *kin) reapOthers() (stop func()) {
+	died := make(chan os.Signal, 1) // one is enough: every time, all of them are looked for
+	signal.Notify(died, syscall.SIGCHLD)
+	var done sync.WaitGroup
+	done.Go(func() {
+		for range died {
+			k.reap()
+		}
+	})
+	return func() {
+		signal.Stop(died)
+		close(died)
+		done.Wait()
+	}
+}
+
+func (k *kin) reap() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // a constant pattern is never bad
+	for _, stat := range stats {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
+		if err != nil || k.pids[pid] || !isZombieOf(os.Getpid(), stat) {
+			continue
+		}
+		_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+	}
+}
+
+// isZombieOf reports whether a process has ended and its parent has not asked yet. The
+// line is "pid (name) state parent ...", and the name may contain anything.
+func isZombieOf(parent int, stat string) bool {
+	line, err := os.ReadFile(stat) //nolint:gosec // of /proc
+	if err != nil {
+		return false // it is gone
+	}
+	_, rest, _ := strings.Cut(string(line[strings.LastIndexByte(string(line), ')')+1:]), " ")
+	f := strings.Fields(rest)
+	return len(f) > 1 && f[0] == "Z" && f[1] == strconv.Itoa(parent)
+}

@@ -1,0 +1,250 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/hipache"
+)
+
+// Limits beyond which something is wrong.
+const (
+	maxSkew  = 500 * time.Millisecond // between this machine's clock and Redis's
+	maxQuiet = 5 * time.Second        // since a worker or a web process was last heard of
+	maxLate  = 5 * time.Second        // of the most overdue probe
+)
+
+// oldest is the oldest Redis that has all that the scripts use.
+var oldest = [2]int{6, 2}
+
+// Examine looks for what is wrong with the Redis and the keys in it. It changes
+// nothing.
+func (s *Store) Examine(ctx context.Context) ([]app.Finding, error) {
+	var found []app.Finding
+	for _, examine := range []func(context.Context) ([]app.Finding, error){
+		s.examineServer, s.examineClock, s.examineWorkers, s.examineFrontends, s.examineMarks,
+	} {
+		f, err := examine(ctx)
+		if err != nil {
+			return found, err
+		}
+		found = append(found, f...)
+	}
+	return found, nil
+}
+
+func problemf(fix, format string, args ...any) app.Finding {
+	return app.Finding{Severity: app.Error, What: fmt.Sprintf(format, args...), Fix: fix}
+}
+
+func warnf(fix, format string, args ...any) app.Finding {
+	return app.Finding{Severity: app.Warning, What: fmt.Sprintf(format, args...), Fix: fix}
+}
+
+// examineServer looks at version, persistence and eviction.
+func (s *Store) examineServer(ctx context.Context) ([]app.Finding, error) {
+	text, err := s.rdb.Info(ctx).Result()
+	if err != nil {
+		return nil, wrap("read INFO", err)
+	}
+	info := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		info[name] = value
+	}
+	var found []app.Finding
+	if v := info["redis_version"]; v != "" && older(v, oldest) {
+		found = append(found, problemf("upgrade to Redis 7 or Valkey", "Redis %s is older than %d.%d", v, oldest[0], oldest[1]))
+	}
+	if info["aof_enabled"] == "0" {
+		save, err := s.rdb.ConfigGet(ctx, "save").Result() // managed ones refuse it
+		switch {
+		case err == nil && save["save"] == "":
+			found = append(found, problemf("set appendonly yes (CONFIG SET appendonly yes, and in redis.conf)",
+				"nothing is persisted: a restart of Redis empties the registry"))
+		case err == nil:
+			found = append(found, warnf("set appendonly yes, which loses a second at most",
+				"only snapshots are persisted (save %s): a crash of Redis loses what was written since the last one", save["save"]))
+		}
+	}
+	if p := info["maxmemory_policy"]; p != "" && p != "noeviction" {
+		found = append(found, problemf("set maxmemory-policy noeviction, or give Rollcall a Redis of its own",
+			"Redis evicts keys when memory is short (%s): instances and lists would vanish", p))
+	}
+	if info["role"] == "slave" {
+		found = append(found, problemf("point REDIS_URL to the primary, or to the sentinels", "this Redis is a replica: nothing can be written"))
+	}
+	return found, nil
+}
+
+func older(version string, than [2]int) bool {
+	major, rest, _ := strings.Cut(version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, err1 := strconv.Atoi(major)
+	b, err2 := strconv.Atoi(minor)
+	return err1 == nil && err2 == nil && (a < than[0] || a == than[0] && b < than[1])
+}
+
+// examineClock compares clocks.
+func (s *Store) examineClock(ctx context.Context) ([]app.Finding, error) {
+	if err := s.SyncClock(ctx); err != nil {
+		return nil, err
+	}
+	if skew := time.Duration(s.offset.Load()); skew.Abs() > maxSkew {
+		return []app.Finding{warnf("run NTP on both; Rollcall goes by Redis's clock meanwhile",
+			"the clock of Redis is %s off this machine's", skew.Round(time.Millisecond))}, nil
+	}
+	return nil, nil
+}
+
+// examineWorkers looks for signs of life, and of falling behind.
+func (s *Store) examineWorkers(ctx context.Context) ([]app.Finding, error) {
+	clock, err := s.rdb.HGetAll(ctx, s.keys.clock()).Result()
+	if err != nil {
+		return nil, wrap("read the clock", err)
+	}
+	var found []app.Finding
+	now := s.Now()
+	for field, fix := range map[string]string{"tick": "start rollcall cron", "web": "start rollcall web"} {
+		ms, _ := strconv.ParseInt(clock[field], 10, 64) // absent: never
+		if quiet := now.Sub(time.UnixMilli(ms)); ms == 0 {
+			found = append(found, warnf(fix, "no %s process has ever been here", map[string]string{"tick": "cron", "web": "web"}[field]))
+		} else if quiet > maxQuiet {
+			found = append(found, problemf(fix+", and look at its log", "no %s process has been heard of for %s",
+				map[string]string{"tick": "cron", "web": "web"}[field], quiet.Round(time.Second)))
+		}
+	}
+	first, err := s.rdb.ZRangeWithScores(ctx, s.keys.queue(dueQueue), 0, 0).Result()
+	if err != nil {
+		return nil, wrap("read the queue", err)
+	}
+	if len(first) > 0 {
+		if late := now.Sub(time.UnixMilli(int64(first[0].Score))); late > maxLate {
+			found = append(found, problemf("start more cron processes, or find out what holds them up (their logs)",
+				"probes are %s late: the oldest due is %v", late.Round(time.Second), first[0].Member))
+		}
+	}
+	return found, nil
+}
+
+// examineFrontends compares the lists with the registry.
+func (s *Store) examineFrontends(ctx context.Context) ([]app.Finding, error) {
+	instances, err := s.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vhosts, err := s.vhosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []app.Finding
+	broken, err := s.incomplete(ctx, instances, vhosts)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range broken {
+		found = append(found, problemf("rollcall jobs run reconcile mends it", "instance %s does not stand in its queues or vhosts as it should", i.ID))
+	}
+	frontends, err := s.Frontends(ctx)
+	if err != nil {
+		return nil, err
+	}
+	byID := map[string]app.Instance{}
+	for _, i := range instances {
+		byID[i.ID] = i
+	}
+	for _, f := range frontends {
+		key := s.keys.proxy.Frontend(f.Host)
+		if t, err := s.rdb.Type(ctx, key).Result(); err != nil {
+			return nil, wrap("read the type of "+key, err)
+		} else if t != "list" && t != "none" {
+			found = append(found, problemf("rollcall jobs run reconcile replaces it", "%s is a %s, not a list: the proxy cannot answer for %s", key, t, f.Host))
+			continue
+		}
+		if f.Identifier != "" && f.Identifier != f.Service {
+			fix := "nothing, if it was meant: Rollcall leaves it alone"
+			if strings.Contains(f.Identifier, "://") {
+				fix = "the first entry is never routed: LPUSH an identifier before it"
+			}
+			found = append(found, warnf(fix, "%s begins with %q, which Rollcall did not write", key, f.Identifier))
+		}
+		for _, id := range f.Unlisted {
+			if byID[id].Routable() {
+				found = append(found, problemf("rollcall jobs run reconcile appends it", "%s is healthy and not in %s", id, key))
+			}
+		}
+	}
+	return found, nil
+}
+
+// examineMarks looks for dead sets that mark nothing, or for ever, or the wrong thing.
+func (s *Store) examineMarks(ctx context.Context) ([]app.Finding, error) {
+	var found []app.Finding
+	scan := s.rdb.Scan(ctx, 0, s.keys.proxy.Dead("*"), batch).Iterator()
+	for scan.Next(ctx) {
+		key := scan.Val()
+		f, err := s.examineMark(ctx, key, strings.TrimPrefix(key, s.keys.proxy.Dead("")))
+		if err != nil {
+			return found, err
+		}
+		found = append(found, f...)
+	}
+	return found, wrapIf("scan the dead sets", scan.Err())
+}
+
+func (s *Store) examineMark(ctx context.Context, key, host string) ([]app.Finding, error) {
+	const fix = "DEL %s; a good probe does it by itself while anybody is registered for it"
+	t, err := s.rdb.Type(ctx, key).Result()
+	if err != nil {
+		return nil, wrap("read the type of "+key, err)
+	}
+	if t == "string" && strings.Contains(host, ":") {
+		return nil, nil // a lock of PlanB's active health check
+	}
+	if t != "set" {
+		return []app.Finding{problemf(fmt.Sprintf(fix, key), "%s is a %s, not a set: a proxy that reads it hangs", key, t)}, nil
+	}
+	members, err := s.rdb.SMembers(ctx, key).Result()
+	if err != nil {
+		return nil, wrap("read "+key, err)
+	}
+	slots := 0
+	for _, name := range hipache.Lookup(host) {
+		n, err := s.rdb.LLen(ctx, s.keys.proxy.Frontend(name)).Result()
+		if err != nil && !wrongType(err) {
+			return nil, wrap("read the list of "+name, err)
+		}
+		if n > 0 {
+			slots = int(n) - 1
+			break
+		}
+	}
+	var found []app.Finding
+	stale := func(m string) bool {
+		n, err := strconv.Atoi(m)
+		return err != nil || n < 0 || n >= slots
+	}
+	if slices.ContainsFunc(members, stale) {
+		found = append(found, warnf(fmt.Sprintf(fix, key), "%s has marks of no slot (%s; the list has %d)", key, strings.Join(members, " "), slots))
+	}
+	if ttl, err := s.rdb.TTL(ctx, key).Result(); err == nil && ttl < 0 {
+		found = append(found, warnf(fmt.Sprintf(fix, key), "%s has no time to live: its marks stay for ever", key))
+	}
+	return found, nil
+}
+
+func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
+
+func wrapIf(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return wrap(doing, err)
+}

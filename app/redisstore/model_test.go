@@ -1,0 +1,557 @@
+package redisstore_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/redis/go-redis/v9"
+	"pgregory.net/rapid"
+
+	"rollcall/app"
+	"rollcall/hipache"
+	"rollcall/tests/apptest"
+	"rollcall/tests/redistest"
+)
+
+// The model of a vhost's list: slots are things with a mark on them, not positions,
+// so that nothing has to be translated when one is taken out.
+type modelVhost struct {
+	wildcard bool
+	exists   bool // has a list
+	slots    []*modelSlot
+	members  map[string]*modelMember // by url
+}
+
+type modelSlot struct {
+	url    string
+	marked bool
+	ours   bool // it was us who marked it
+}
+
+type modelMember struct {
+	id    string // empty: not registered any more
+	n     int
+	keep  bool
+	leave int64 // ms
+	fewer bool  // it has just got fewer slots
+}
+
+// begins says whether its surplus slots begin to leave.
+func (m *modelMember) begins() bool { return m.leave == 0 || m.fewer }
+
+// modelChange is what a change of an instance means to a vhost.
+type modelChange struct {
+	url  string
+	to   modelMember
+	good bool // it has just passed a check
+}
+
+// follow brings the list in line with the members.
+func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
+	good := map[string]bool{}
+	for _, c := range changes {
+		to := c.to
+		if was := v.members[c.url]; was != nil {
+			to.leave, to.fewer = was.leave, to.n < was.n
+		}
+		v.members[c.url] = &to
+		good[c.url] = good[c.url] || c.good
+	}
+	registered := slices.ContainsFunc(slices.Collect(maps.Values(v.members)), func(m *modelMember) bool { return m.id != "" })
+	foreign := slices.ContainsFunc(v.slots, func(s *modelSlot) bool { return v.members[s.url] == nil })
+	if !registered && !foreign {
+		*v = modelVhost{wildcard: v.wildcard, members: map[string]*modelMember{}}
+		return
+	}
+
+	surplus, routed := v.surplus(), false
+	for _, s := range v.slots {
+		if m := v.members[s.url]; m != nil && !surplus[s] && (m.leave > 0 || good[s.url]) {
+			s.marked, s.ours = false, false
+		}
+		routed = routed || !surplus[s] && !s.marked
+	}
+	for _, url := range slices.Sorted(maps.Keys(v.members)) {
+		for have := v.count(url); have < v.members[url].n; have++ {
+			v.slots = append(v.slots, &modelSlot{url: url})
+			v.exists, routed = true, true
+		}
+	}
+	stays := ""
+	if !routed {
+		stays = v.stays(surplus)
+	}
+
+	leaving := map[string]bool{}
+	v.slots = slices.DeleteFunc(v.slots, func(s *modelSlot) bool {
+		m := v.members[s.url]
+		if !surplus[s] {
+			return false
+		}
+		if s.url == stays {
+			if m.leave > 0 {
+				s.marked, s.ours = false, false
+			}
+			return false
+		}
+		if m.begins() {
+			m.leave, m.fewer = now.Add(apptest.Settle).UnixMilli(), false
+		}
+		if v.wildcard || m.leave <= now.UnixMilli() {
+			return true
+		}
+		leaving[s.url] = true
+		if !s.marked {
+			s.marked, s.ours = true, true
+		}
+		return false
+	})
+	for url, m := range v.members {
+		if m.fewer = false; !leaving[url] {
+			m.leave = 0
+		}
+		if m.id == "" && !leaving[url] {
+			delete(v.members, url)
+		}
+	}
+}
+
+// surplus are the slots of members beyond the number they should have.
+func (v *modelVhost) surplus() map[*modelSlot]bool {
+	surplus, seen := map[*modelSlot]bool{}, map[string]int{}
+	for _, s := range v.slots {
+		seen[s.url]++
+		m := v.members[s.url]
+		surplus[s] = m != nil && seen[s.url] > m.n
+	}
+	return surplus
+}
+
+// stays is the member that is left alone because there is nothing else: preferably
+// one that no proxy has marked.
+func (v *modelVhost) stays(surplus map[*modelSlot]bool) string {
+	may := func(s *modelSlot) bool {
+		m := v.members[s.url]
+		return surplus[s] && m.keep && m.begins()
+	}
+	if n := slices.IndexFunc(v.slots, func(s *modelSlot) bool { return may(s) && !s.marked }); n >= 0 {
+		return v.slots[n].url
+	}
+	if n := slices.IndexFunc(v.slots, may); n >= 0 {
+		return v.slots[n].url
+	}
+	return ""
+}
+
+func (v *modelVhost) count(url string) (n int) {
+	for _, s := range v.slots {
+		if s.url == url {
+			n++
+		}
+	}
+	return n
+}
+
+func (v *modelVhost) anyMarked() bool {
+	return slices.ContainsFunc(v.slots, func(s *modelSlot) bool { return s.marked })
+}
+
+func (v *modelVhost) due() (at int64) {
+	for _, m := range v.members {
+		if m.leave > 0 && (at == 0 || m.leave < at) {
+			at = m.leave
+		}
+	}
+	return at
+}
+
+// modelRun is a registry and its model, going through the same steps.
+type modelRun struct {
+	*site
+	ctx       context.Context
+	vhosts    map[string]*modelVhost
+	instances map[string]app.Instance // as they were committed
+	foreign   map[string][]string     // what operators pushed, by vhost
+}
+
+func TestListsAreWhatAModelSays(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.New(t)
+	rapid.Check(t, func(rt *rapid.T) {
+		r := &modelRun{
+			site: siteOn(rdb, redistest.Prefix(t)), ctx: t.Context(),
+			vhosts: map[string]*modelVhost{}, instances: map[string]app.Instance{}, foreign: map[string][]string{},
+		}
+		for _, host := range []string{"a.test", "b.test", "*.w.test"} {
+			r.vhosts[host] = &modelVhost{wildcard: hipache.Wildcard(host), members: map[string]*modelMember{}}
+		}
+		steps := map[string]func(*rapid.T){
+			"register": r.register, "pass": r.observe(true), "fail": r.observe(false), "reweigh": r.reweigh,
+			"good probe": r.goodProbe, "drain": r.drain, "leave": r.leave,
+			"a proxy marks": r.proxyMarks, "a mark expires": r.markExpires, "junk marks": r.junkMarks, "push": r.push,
+			"time passes": r.timePasses, "compact": r.compact, "reconcile": r.reconcile,
+			"": r.check,
+		}
+		rt.Repeat(steps)
+	})
+}
+
+func (r *modelRun) hosts() []string { return slices.Sorted(maps.Keys(r.vhosts)) }
+
+// some draws an instance that is registered, or skips the step.
+func (r *modelRun) some(t *rapid.T) app.Instance {
+	ids := slices.Sorted(maps.Keys(r.instances))
+	if len(ids) == 0 {
+		t.Skip("nobody is registered")
+	}
+	return r.instances[rapid.SampledFrom(ids).Draw(t, "id")]
+}
+
+// commit writes instances, and has the model follow.
+func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
+	var change app.Change
+	touched := map[string][]modelChange{}
+	for _, i := range is {
+		was := r.instances[i.ID]
+		change.Steps = append(change.Steps, app.Step{Was: was, Is: i})
+		for _, host := range was.Hosts {
+			touched[host] = append(touched[host], modelChange{url: was.URL()})
+		}
+		delete(r.instances, i.ID)
+		if i.State == app.Gone {
+			continue
+		}
+		good := i.Last.Passed && i.Last != was.Last
+		for _, host := range i.Hosts {
+			to := modelMember{id: i.ID, n: i.Slots(), keep: i.MayStay()}
+			touched[host] = append(touched[host], modelChange{url: i.URL(), to: to, good: good})
+		}
+		i.Rev = was.Rev + 1
+		r.instances[i.ID] = i
+	}
+	if _, err := r.Commit(r.ctx, change); err != nil {
+		t.Fatalf("commit %+v: %v", is, err)
+	}
+	for host, changes := range touched {
+		last := map[string]modelChange{} // the last word on a url counts, not each on the way
+		for _, c := range changes {
+			c.good = c.good || last[c.url].good
+			last[c.url] = c
+		}
+		r.vhosts[host].follow(r.clock.Now(), slices.Collect(maps.Values(last))...)
+	}
+}
+
+// register brings in an instance, or an old one with another address, boot or vhosts;
+// it may take over the address of another one.
+func (r *modelRun) register(t *rapid.T) {
+	n := rapid.IntRange(1, 5).Draw(t, "n")
+	i := app.Instance{
+		ID: fmt.Sprintf("i%d", n), Service: "web", Check: app.DefaultCheck(app.TCP), RegisteredAt: r.clock.Now(),
+		Address:  fmt.Sprintf("10.0.0.%d:80", rapid.IntRange(1, 6).Draw(t, "address")),
+		Weight:   rapid.IntRange(1, 3).Draw(t, "weight"),
+		FailOpen: rapid.IntRange(0, 4).Draw(t, "fail open") > 0,
+	}
+	for _, host := range r.hosts() {
+		if rapid.IntRange(0, 3).Draw(t, host) > 0 {
+			i.Hosts = append(i.Hosts, host)
+		}
+	}
+	if rapid.Bool().Draw(t, "unchecked") {
+		i.Check = app.DefaultCheck(app.None)
+	}
+	i = i.Begin(r.clock.Now())
+	steps := []app.Instance{}
+	for _, other := range r.instances {
+		if other.Address == i.Address && other.ID != i.ID {
+			steps = append(steps, other.Leave(r.clock.Now()))
+		}
+	}
+	r.commit(t, append(steps, i)...)
+}
+
+func (r *modelRun) observe(passed bool) func(*rapid.T) {
+	return func(t *rapid.T) {
+		i := r.some(t)
+		r.clock.Pass(time.Millisecond) // no two results are the same
+		for range rapid.IntRange(1, 2).Draw(t, "times") {
+			i = i.Observe(app.Result{At: r.clock.Now(), Passed: passed, Code: app.Code(204)}, r.clock.Now())
+		}
+		r.commit(t, i)
+	}
+}
+
+func (r *modelRun) reweigh(t *rapid.T) {
+	i := r.some(t)
+	i.Weight = rapid.IntRange(1, 3).Draw(t, "weight")
+	r.commit(t, i)
+}
+
+func (r *modelRun) drain(t *rapid.T) { r.commit(t, r.some(t).Drain(time.Minute, r.clock.Now())) }
+func (r *modelRun) leave(t *rapid.T) { r.commit(t, r.some(t).Leave(r.clock.Now())) }
+
+// goodProbe settles a check of a routable instance, which only clears marks.
+func (r *modelRun) goodProbe(t *rapid.T) {
+	i := r.some(t)
+	if !i.Routable() {
+		t.Skip("not routable")
+	}
+	if err := r.Renew(r.ctx, i, i.Deadline, &app.Result{At: r.clock.Now(), Passed: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range i.Hosts {
+		v := r.vhosts[host]
+		if m := v.members[i.URL()]; !v.wildcard && v.anyMarked() {
+			v.follow(r.clock.Now(), modelChange{url: i.URL(), to: *m, good: true})
+		}
+	}
+}
+
+func (r *modelRun) slot(t *rapid.T, which func(*modelSlot) bool) (host string, n int) {
+	type at struct {
+		host string
+		n    int
+	}
+	var all []at
+	for _, host := range r.hosts() {
+		for n, s := range r.vhosts[host].slots {
+			if !r.vhosts[host].wildcard && which(s) {
+				all = append(all, at{host, n})
+			}
+		}
+	}
+	if len(all) == 0 {
+		t.Skip("no such slot")
+	}
+	slot := rapid.SampledFrom(all).Draw(t, "slot")
+	return slot.host, slot.n
+}
+
+func (r *modelRun) proxyMarks(t *rapid.T) {
+	host, n := r.slot(t, func(s *modelSlot) bool { return !s.marked })
+	if err := hipache.NewMarker(r.rdb, r.proxy, hipache.PassiveTTL).Mark(r.ctx, host, "any", n, 2); err != nil {
+		t.Fatal(err)
+	}
+	r.vhosts[host].slots[n].marked = true
+}
+
+// markExpires takes a mark away: it is PlanB's active checker, or an operator.
+func (r *modelRun) markExpires(t *rapid.T) {
+	host, n := r.slot(t, func(s *modelSlot) bool { return s.marked })
+	r.redis(t, r.rdb.SRem(r.ctx, r.proxy.Dead(host), n))
+	s := r.vhosts[host].slots[n]
+	s.marked, s.ours = false, false
+}
+
+func (r *modelRun) junkMarks(t *rapid.T) {
+	host, _ := r.slot(t, func(s *modelSlot) bool { return s.marked }) // or the set would be all junk
+	r.redis(t, r.rdb.SAdd(r.ctx, r.proxy.Dead(host), "junk", "-1", "999"))
+}
+
+// push is an operator's hand.
+func (r *modelRun) push(t *rapid.T) {
+	host := rapid.SampledFrom(r.hosts()).Draw(t, "host")
+	v := r.vhosts[host]
+	if !v.exists {
+		t.Skip("no list")
+	}
+	url := rapid.SampledFrom([]string{"http://x:1", "http://y:2/", "junk"}).Draw(t, "url")
+	r.redis(t, r.rdb.RPush(r.ctx, r.proxy.Frontend(host), url))
+	v.slots = append(v.slots, &modelSlot{url: url})
+	r.foreign[host] = append(r.foreign[host], url)
+}
+
+func (r *modelRun) timePasses(t *rapid.T) {
+	r.clock.Pass(time.Duration(rapid.SampledFrom([]int{1, 2000, 4999, 5000, 60_000}).Draw(t, "ms")) * time.Millisecond)
+}
+
+func (r *modelRun) compact(t *rapid.T) {
+	if _, err := r.Compact(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range r.vhosts {
+		if at := v.due(); at > 0 && at <= r.clock.Now().UnixMilli() {
+			v.follow(r.clock.Now())
+		}
+	}
+}
+
+func (r *modelRun) reconcile(t *rapid.T) {
+	repairs, err := r.Reconcile(r.ctx)
+	if err != nil || len(repairs.WrongType)+len(repairs.Instances)+len(repairs.Orphans) > 0 {
+		t.Fatalf("repaired %+v, %v", repairs, err)
+	}
+	for _, v := range r.vhosts {
+		if slices.ContainsFunc(slices.Collect(maps.Values(v.members)), func(m *modelMember) bool { return m.id != "" }) {
+			v.follow(r.clock.Now())
+		}
+	}
+}
+
+func (r *modelRun) redis(t *rapid.T, cmd redis.Cmder) {
+	if err := cmd.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check compares everything that is stored with the model, and the model with what
+// must hold whatever it says.
+func (r *modelRun) check(t *rapid.T) {
+	want, got := r.modelled(), r.stored(t)
+	if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Fatalf("stored is not what the model says (-model +stored):\n%s", diff)
+	}
+	for host, v := range r.vhosts {
+		r.checkInvariants(t, host, v)
+	}
+}
+
+func (r *modelRun) checkInvariants(t *rapid.T, host string, v *modelVhost) {
+	var foreign []string
+	surplus, routable, oursOnly := v.surplus(), false, len(v.slots) > 0
+	for _, s := range v.slots {
+		m := v.members[s.url]
+		if m == nil {
+			foreign = append(foreign, s.url)
+		}
+		if s.ours && m != nil && !surplus[s] && m.id != "" {
+			t.Errorf("%s: a slot of %s is wanted and marked by us", host, s.url)
+		}
+		oursOnly = oursOnly && s.ours
+	}
+	for url, m := range v.members {
+		if m.n > 0 {
+			routable = true
+			if v.count(url) < m.n {
+				t.Errorf("%s: %s has %d slots, want %d", host, url, v.count(url), m.n)
+			}
+		}
+	}
+	if routable && (oursOnly || !v.exists) {
+		t.Errorf("%s: there is somebody to route to, and all slots are marked by us", host)
+	}
+	if !slices.Equal(foreign, r.foreign[host]) {
+		t.Errorf("%s: foreign entries are %q, want %q", host, foreign, r.foreign[host])
+	}
+	if v.due() == 0 && slices.ContainsFunc(v.slots, func(s *modelSlot) bool { return s.ours && surplus[s] }) &&
+		!slices.ContainsFunc(v.slots, func(s *modelSlot) bool { return !s.marked }) {
+		t.Errorf("%s: a slot of ours is marked for ever", host)
+	}
+}
+
+// registryState is what is in Redis, of both the registry's keys and the proxy's.
+type registryState struct {
+	Lists, Dead, Members map[string][]string
+	Vhosts, Addresses    map[string]string
+	Services             []string
+	Settling, Due, Ends  map[string]int64
+	Instances            map[string]app.Instance
+}
+
+func (r *modelRun) modelled() registryState {
+	s := registryState{
+		Lists: map[string][]string{}, Dead: map[string][]string{}, Members: map[string][]string{},
+		Vhosts: map[string]string{}, Addresses: map[string]string{},
+		Settling: map[string]int64{}, Due: map[string]int64{}, Ends: map[string]int64{}, Instances: maps.Clone(r.instances),
+	}
+	for host, v := range r.vhosts {
+		var list, dead, members []string
+		if v.exists {
+			list = []string{"web"}
+		}
+		for n, slot := range v.slots {
+			list = append(list, slot.url)
+			if slot.marked {
+				dead = append(dead, strconv.Itoa(n))
+			}
+		}
+		for url, m := range v.members {
+			if m.id != "" {
+				s.Vhosts[host] = "web"
+			}
+			members = append(members, fmt.Sprintf("%s %d %v %d %s", url, m.n, m.keep, m.leave, m.id))
+		}
+		slices.Sort(dead)
+		slices.Sort(members)
+		s.Lists[host], s.Dead[host], s.Members[host] = list, dead, members
+		if at := v.due(); at > 0 {
+			s.Settling[host] = at
+		}
+	}
+	for id, i := range s.Instances {
+		s.Addresses[i.Address], s.Services = id, []string{"web"}
+		if !i.Due.IsZero() {
+			s.Due[id] = i.Due.UnixMilli()
+		}
+		if !i.Deadline.IsZero() {
+			s.Ends[id] = i.Deadline.UnixMilli()
+		}
+		i.Due, i.Deadline = time.Time{}, time.Time{} // they are only in the queues
+		s.Instances[id] = i
+	}
+	return s
+}
+
+func (r *modelRun) stored(t *rapid.T) registryState {
+	s := registryState{
+		Lists: map[string][]string{}, Dead: map[string][]string{}, Members: map[string][]string{}, Instances: map[string]app.Instance{},
+	}
+	members := map[string]*redis.MapStringStringCmd{}
+	lists, dead := map[string]*redis.StringSliceCmd{}, map[string]*redis.StringSliceCmd{}
+	var vhosts, addresses *redis.MapStringStringCmd
+	var services *redis.StringSliceCmd
+	var settling, due, ends *redis.ZSliceCmd
+	_, err := r.rdb.Pipelined(r.ctx, func(p redis.Pipeliner) error {
+		for host := range r.vhosts {
+			lists[host] = p.LRange(r.ctx, r.proxy.Frontend(host), 0, -1)
+			dead[host] = p.SMembers(r.ctx, r.proxy.Dead(host))
+			members[host] = p.HGetAll(r.ctx, r.prefix+"vhost:"+host)
+		}
+		vhosts, addresses = p.HGetAll(r.ctx, r.prefix+"vhosts"), p.HGetAll(r.ctx, r.prefix+"service:web")
+		services = p.SMembers(r.ctx, r.prefix+"services")
+		settling = p.ZRangeWithScores(r.ctx, r.prefix+"settling", 0, -1)
+		due, ends = p.ZRangeWithScores(r.ctx, r.prefix+"due", 0, -1), p.ZRangeWithScores(r.ctx, r.prefix+"deadlines", 0, -1)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host := range r.vhosts {
+		s.Lists[host] = lists[host].Val()
+		marks := slices.DeleteFunc(dead[host].Val(), func(m string) bool { return slices.Contains([]string{"junk", "-1", "999"}, m) })
+		slices.Sort(marks)
+		s.Dead[host], s.Members[host] = marks, nil
+		for url, m := range members[host].Val() {
+			f := strings.SplitN(m, " ", 4)
+			s.Members[host] = append(s.Members[host], fmt.Sprintf("%s %s %v %s %s", url, f[0], f[1] == "1", f[2], f[3]))
+		}
+		slices.Sort(s.Members[host])
+	}
+	s.Vhosts, s.Addresses, s.Services = vhosts.Val(), addresses.Val(), services.Val()
+	s.Settling, s.Due, s.Ends = scores(settling.Val()), scores(due.Val()), scores(ends.Val())
+	instances, err := r.All(r.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range instances {
+		s.Instances[i.ID] = i
+	}
+	return s
+}
+
+func scores(zs []redis.Z) map[string]int64 {
+	out := map[string]int64{}
+	for _, z := range zs {
+		out[fmt.Sprint(z.Member)] = cmp.Or(int64(z.Score), -1)
+	}
+	return out
+}

@@ -1,0 +1,257 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/hipache"
+	"rollcall/tests/redistest"
+)
+
+// calls are all the ways to ask Redis for something.
+func (s *site) calls(ctx context.Context) map[string]func() error {
+	i := app.Instance{ID: "i1", Service: "web", Address: "10.0.0.1:80", Check: app.DefaultCheck(app.TCP)}
+	claims := []app.Claim{{Queue: "due", Instance: i, Token: "1.5"}}
+	return map[string]func() error{
+		"get":        func() error { _, err := s.Get(ctx, "i1"); return err },
+		"results":    func() error { _, err := s.Results(ctx, "i1"); return err },
+		"commit":     func() error { _, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i}}}); return err },
+		"renew":      func() error { return s.Renew(ctx, i, s.clock.Now(), nil) },
+		"claim":      func() error { _, err := s.Probes().Claim(ctx, s.clock.Now(), 1); return err },
+		"keep":       func() error { _, err := s.Probes().Renew(ctx, claims); return err },
+		"settle":     func() error { return s.Deadlines().Settle(ctx, []app.Settlement{{Claim: claims[0]}}) },
+		"tick":       func() error { _, err := s.Tick(ctx, redisstore.Worker); return err },
+		"sync clock": func() error { return s.SyncClock(ctx) },
+		"compact":    func() error { _, err := s.Compact(ctx); return err },
+		"reconcile":  func() error { _, err := s.Reconcile(ctx); return err },
+		"frontends":  func() error { _, err := s.Frontends(ctx); return err },
+		"all":        func() error { _, err := s.All(ctx); return err },
+		"announced": func() error {
+			_, _, err := s.Announced(ctx, hipache.Announcement{Host: "a.test", URL: "x"})
+			return err
+		},
+	}
+}
+
+// wantUnavailable makes every call at once: each has to come back within about a
+// second, and to say that it could not be made.
+func (s *site) wantUnavailable(t *testing.T, because string) {
+	t.Helper()
+	var all sync.WaitGroup
+	for name, call := range s.calls(t.Context()) {
+		all.Go(func() {
+			began := time.Now()
+			err := call()
+			if took := time.Since(began); !errors.Is(err, app.ErrUnavailable) || took > 1500*time.Millisecond {
+				t.Errorf("%s, %s: got %v after %v, want it unavailable within a second", because, name, err, took)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := siteOn(server.Client(t), "")
+	s.up(t, 1)
+	s.up(t, 2)
+	answers := func() bool { // both pools of the client have to notice
+		_, err1 := s.Get(t.Context(), "i1")
+		_, err2 := s.Results(t.Context(), "i1")
+		return err1 == nil && err2 == nil
+	}
+
+	server.Freeze()
+	s.wantUnavailable(t, "frozen")
+	server.Thaw()
+	eventually(t, "a thawed server answers", answers)
+	s.wantList(t, "a.test", "web 1 2")
+
+	server.Kill()
+	s.wantUnavailable(t, "killed")
+	server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
+	eventually(t, "a restarted server answers", answers)
+	s.wantList(t, "a.test", "web 1 2")
+	s.check(t, "i1", "--") // it knows none of the scripts
+	s.wantList(t, "a.test", "web 1! 2")
+	s.check(t, "i2", "+")
+	if _, err := s.Tick(t.Context(), redisstore.Worker); err != nil {
+		t.Errorf("tick: %v", err)
+	}
+}
+
+// Redis's own word for "not now", inside of a script and outside.
+func TestRedisThatRefusesIsUnavailable(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := siteOn(server.Client(t), "")
+	s.up(t, 1)
+	refused := func(because string) {
+		t.Helper()
+		_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{{Is: app.Instance{ID: "i2", Service: "web", Address: "10.0.0.2:80"}}}})
+		if !errors.Is(err, app.ErrUnavailable) {
+			t.Errorf("%s: got %v, want it unavailable", because, err)
+		}
+	}
+	config := func(args ...string) {
+		t.Helper()
+		if err := s.rdb.Do(t.Context(), append([]any{"CONFIG", "SET"}, args[0], args[1])...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config("maxmemory", "1")
+	refused("no memory left")
+	config("maxmemory", "0")
+	config("min-replicas-to-write", "1")
+	refused("too few replicas")
+	config("min-replicas-to-write", "0")
+	s.check(t, "i1", "-")
+	if err := s.rdb.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	refused("a replica")
+}
+
+func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := siteOn(server.Client(t), "")
+	s.up(t, 1)
+	s.up(t, 2)
+	snapshot := s.follow(t)
+	eventually(t, "the snapshot has both", func() bool { return len(snapshot.Instances("")) == 2 })
+
+	if err := s.rdb.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the snapshot is empty", func() bool { return len(snapshot.Instances("")) == 0 })
+	registered := s.register(t, saying(1))
+	if !registered.New || registered.Instance.Rev != 1 {
+		t.Errorf("registered %+v, want it new", registered)
+	}
+	if err := snapshot.Reached(t.Context(), registered.Revision); err != nil {
+		t.Fatal(err)
+	}
+	s.check(t, "i1", "++")
+	s.wantList(t, "a.test", "web 1")
+
+	server.Restart(t) // nothing is kept
+	eventually(t, "the snapshot is empty again", func() bool { return len(snapshot.Instances("")) == 0 })
+	s.up(t, 2)
+	s.wantList(t, "a.test", "web 2")
+	eventually(t, "the snapshot has the one there is", func() bool {
+		i, ok := snapshot.Instance("i2")
+		_, err := snapshot.Age(time.Now())
+		return ok && i.State == app.Healthy && err == nil
+	})
+}
+
+// follow keeps a snapshot fresh until the test ends.
+func (s *site) follow(t *testing.T) *app.Snapshot {
+	t.Helper()
+	snapshot := app.NewSnapshot()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var done sync.WaitGroup
+	done.Go(func() { s.Follow(ctx, snapshot) })
+	t.Cleanup(func() {
+		cancel()
+		done.Wait()
+	})
+	return snapshot
+}
+
+// A failover to a replica that had not heard the last events, or a stream that was
+// cut: the registry is the same, but what was told does not follow from what is read.
+func TestAFollowerThatMissedEventsReadsEverythingAnew(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	snapshot := s.follow(t)
+	two := s.register(t, saying(2))
+	if err := snapshot.Reached(t.Context(), two.Revision); err != nil {
+		t.Fatal(err)
+	}
+	// The second registration never reached the replica.
+	s.rdb.XDel(t.Context(), s.prefix+"events", string(two.Revision))
+	s.rdb.Del(t.Context(), s.prefix+"instance:i2")
+	s.rdb.HDel(t.Context(), s.prefix+"service:web", two.Instance.Address)
+	eventually(t, "the follower has noticed", func() bool { _, known := snapshot.Instance("i2"); return !known })
+	if _, known := snapshot.Instance("i1"); !known {
+		t.Error("i1 is not known any more")
+	}
+
+	s.rdb.XTrimMaxLen(t.Context(), s.prefix+"events", 0)
+	three := s.register(t, saying(3))
+	eventually(t, "the follower goes on", func() bool { _, known := snapshot.Instance("i3"); return known })
+	if err := snapshot.Reached(t.Context(), three.Revision); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFollowerOfARedisThatIsAwayGrowsOld(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := siteOn(server.Client(t), "")
+	s.up(t, 1)
+	snapshot := s.follow(t)
+	fresh := func() bool { _, err := snapshot.Age(time.Now()); return err == nil }
+	eventually(t, "the snapshot is fresh", fresh)
+	server.Freeze()
+	eventually(t, "the snapshot is old", func() bool { return !fresh() })
+	if _, known := snapshot.Instance("i1"); !known {
+		t.Error("what is known is forgotten")
+	}
+	server.Thaw()
+	eventually(t, "the snapshot is fresh again", fresh)
+}
+
+func TestWakesTellsOfWhatIsDueAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	woken := make(chan struct{}, 100)
+	var done sync.WaitGroup
+	done.Go(func() { s.Wakes(ctx, func() { woken <- struct{}{} }) })
+	eventually(t, "somebody listens", func() bool {
+		return s.rdb.PubSubNumSub(t.Context(), s.prefix+"wake").Val()[s.prefix+"wake"] == 1
+	})
+	s.register(t, saying(2))
+	<-woken
+	if _, _, err := s.Announced(t.Context(), hipache.Announcement{Host: "a.test", URL: "http://10.0.0.1:80", Len: 2}); err != nil {
+		t.Fatal(err)
+	}
+	<-woken
+	cancel()
+	done.Wait()
+}
+
+func TestTheClockIsTheServers(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{0, time.Hour, -time.Hour} {
+		t.Run(fmt.Sprint(ahead, " ahead"), func(t *testing.T) {
+			t.Parallel()
+			s := redisstore.New(redistest.New(t), redisstore.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
+			if err := s.SyncClock(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if off := time.Until(s.Now()).Abs(); off > 100*time.Millisecond {
+				t.Errorf("%v off the server's clock, which is this machine's", off)
+			}
+		})
+	}
+	s := redisstore.New(redis.NewClient(&redis.Options{}), redisstore.Options{})
+	if off := time.Since(s.Now()).Abs(); off > time.Second {
+		t.Errorf("the clock is %v off by default", off)
+	}
+}

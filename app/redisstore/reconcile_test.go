@@ -1,0 +1,162 @@
+package redisstore_test
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rollcall/app"
+)
+
+// state writes down what follows from the registry: queues, indexes, lists and marks.
+func (s *site) state(t *testing.T) map[string]any {
+	t.Helper()
+	ctx, state := t.Context(), map[string]any{}
+	keys, err := s.rdb.Keys(ctx, s.prefix+"*").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		name := strings.TrimPrefix(key, s.prefix)
+		kind, _, _ := strings.Cut(name, ":")
+		switch kind {
+		case "due", "deadlines", "overrides", "settling":
+			state[name] = s.rdb.ZRangeWithScores(ctx, key, 0, -1).Val()
+		case "vhosts", "vhost", "service":
+			state[name] = s.rdb.HGetAll(ctx, key).Val()
+		case "services", "dead":
+			state[name] = s.rdb.SMembersMap(ctx, key).Val()
+		case "frontend":
+			state[name] = s.rdb.LRange(ctx, key, 0, -1).Val()
+		}
+	}
+	return state
+}
+
+func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		broken   string // commands; our keys begin with ~
+		repaired app.Repairs
+		differs  string // what need not be as it was
+	}{
+		{name: "a list is missing", broken: "DEL frontend:b.test", repaired: app.Repairs{Lists: 1}},
+		{name: "the dead set is missing", broken: "DEL dead:a.test"},
+		{name: "a slot is missing", broken: "LREM frontend:b.test 1 http://10.0.0.2:80", repaired: app.Repairs{Lists: 1}},
+		{name: "a mark is missing", broken: "SREM dead:a.test 0"},
+		{name: "a mark too many, of nobody", broken: "SADD dead:b.test 9"},
+		{name: "a probe is not queued", broken: "ZREM ~due i2", repaired: app.Repairs{Instances: []string{"i2"}}, differs: "due"},
+		{name: "a probe is queued of one that drains", broken: "ZADD ~due 1 i3", repaired: app.Repairs{Instances: []string{"i3"}}},
+		{name: "a deadline is missing", broken: "ZREM ~deadlines i1", repaired: app.Repairs{Instances: []string{"i1"}}, differs: "deadlines"},
+		{name: "an override is not queued", broken: "DEL ~overrides", repaired: app.Repairs{Instances: []string{"i2"}}},
+		{name: "an override of one that has none", broken: "ZADD ~overrides 1 i1", repaired: app.Repairs{Instances: []string{"i1"}}},
+		{name: "a deadline of one that has none", broken: "ZADD ~deadlines 1 i2", repaired: app.Repairs{Instances: []string{"i2"}}},
+		{name: "all queues are missing", broken: "DEL ~due ~deadlines ~overrides", repaired: app.Repairs{Instances: []string{"i1", "i2", "i3", "i4"}}, differs: "due deadlines"},
+		{name: "a backend is missing", broken: "HDEL ~vhost:b.test http://10.0.0.2:80", repaired: app.Repairs{Instances: []string{"i2"}}},
+		{name: "a backend is wrong", broken: "HSET ~vhost:b.test http://10.0.0.2:80 7_1_0_i2", repaired: app.Repairs{Instances: []string{"i2"}}},
+		{name: "a backend is junk", broken: "HSET ~vhost:b.test http://10.0.0.2:80 junk", repaired: app.Repairs{Instances: []string{"i2"}}},
+		{name: "a backend's name is junk", broken: "HSET ~vhost:b.test junk junk", repaired: app.Repairs{Orphans: []string{""}}},
+		{name: "the index of vhosts is missing", broken: "HDEL ~vhosts b.test", repaired: app.Repairs{Instances: []string{"i2"}}},
+		{
+			name: "a backend of nobody", broken: "HSET ~vhost:b.test http://10.0.0.9:80 1_1_0_i9 | RPUSH frontend:b.test http://10.0.0.9:80",
+			repaired: app.Repairs{Orphans: []string{"i9"}}, differs: "frontend:b.test vhost:b.test settling dead:b.test",
+		},
+		{
+			name: "a backend of an instance that is elsewhere", broken: "HSET ~vhost:b.test http://10.0.0.9:80 0_1_0_i1",
+			repaired: app.Repairs{Orphans: []string{"i1"}},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1)
+			s.up(t, 2, hosts("a.test", "b.test"))
+			s.up(t, 3)
+			s.register(t, saying(4, hosts("c.test")))
+			s.drain(t, 3)
+			s.check(t, "i1", "--")
+			until := s.clock.Now().Add(time.Hour)
+			if _, _, err := s.verbs.Override(t.Context(), "i2", app.Override{Weight: 2, Until: until}); err != nil {
+				t.Fatal(err)
+			}
+			s.wantList(t, "a.test", "web 1! 2 3! 2")
+			before := s.state(t)
+
+			for command := range strings.SplitSeq(c.broken, " | ") {
+				s.do(t, command)
+			}
+			repairs, err := s.Reconcile(t.Context())
+			slices.Sort(repairs.Instances)
+			if diff := cmp.Diff(c.repaired, repairs); diff != "" || err != nil {
+				t.Errorf("repaired (-want +got), %v:\n%s", err, diff)
+			}
+			after := s.state(t)
+			for name := range strings.FieldsSeq(c.differs) {
+				delete(before, name)
+				delete(after, name)
+			}
+			if diff := cmp.Diff(before, after); diff != "" {
+				t.Errorf("not as it was (-before +after):\n%s", diff)
+			}
+			if repairs, err := s.Reconcile(t.Context()); !repairs.None() || err != nil {
+				t.Errorf("repaired %+v, %v when done again, want nothing", repairs, err)
+			}
+		})
+	}
+}
+
+// An instance that is registered while reconciliation reads must not be taken for one
+// that should not be there.
+func TestReconcileRunsBesideRegistrations(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var writers, reconciler sync.WaitGroup
+	done := make(chan struct{})
+	runs := 0
+	reconciler.Go(func() {
+		for {
+			repairs, err := s.Reconcile(t.Context())
+			if err != nil || !repairs.None() {
+				t.Errorf("repaired %+v, %v, want nothing", repairs, err)
+			}
+			runs++
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	for w := range 3 {
+		writers.Go(func() {
+			for round := range 60 {
+				n := w*60 + round + 1
+				s.register(t, saying(n, func(r *app.Registration) { r.Health = "none" }))
+				if round%3 == 2 {
+					s.deregister(t, n-1)
+				}
+				if round%3 == 1 { // and one moves
+					s.register(t, saying(n, func(r *app.Registration) { r.Health = "none"; r.Port = 81 }))
+				}
+			}
+		})
+	}
+	writers.Wait()
+	close(done)
+	reconciler.Wait()
+	if runs < 5 {
+		t.Errorf("only %d runs beside the writes", runs)
+	}
+	before := s.state(t)
+	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+		t.Errorf("repaired %+v, %v, want nothing", repairs, err)
+	}
+	if diff := cmp.Diff(before, s.state(t)); diff != "" {
+		t.Errorf("reconciling changed (-before +after):\n%s", diff)
+	}
+}

@@ -1,0 +1,500 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/tests/apptest"
+)
+
+// events writes down what was told since the beginning, as "registered i1, ...".
+func (s *site) events(t *testing.T) string {
+	t.Helper()
+	events, err := s.Events(t.Context(), "0", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, e := range events {
+		out = append(out, string(e.Kind)+" "+e.Instance)
+	}
+	return strings.Join(out, ", ")
+}
+
+// expire ends the states whose deadline is over, as the job does.
+func (s *site) expire(t *testing.T) {
+	t.Helper()
+	claims, err := s.Deadlines().Claim(t.Context(), s.clock.Now(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range claims {
+		if err := s.verbs.Expire(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
+	t.Parallel()
+	ptr := func(d time.Duration) *time.Duration { return &d }
+	n, never := 3, false
+	base := func(r *app.Registration) {
+		r.Health, r.Boot, r.Hosts = "/health", "boot-1", []string{"a.test", "b.test"}
+		r.Tags, r.Meta = []string{"x"}, map[string]string{"k": "v"}
+	}
+	for _, c := range []struct {
+		name string
+		edit func(*app.Registration)
+		is   app.State
+		told app.EventKind // of the second registration; empty: nothing is written
+	}{
+		{"the same", func(*app.Registration) {}, app.Healthy, ""},
+		{"no boot", func(r *app.Registration) { r.Boot = "" }, app.Healthy, ""},
+		{"other vhosts", func(r *app.Registration) { r.Hosts = []string{"b.test", "c.test"} }, app.Healthy, app.EventUpdated},
+		{"another weight", weight(3), app.Healthy, app.EventUpdated},
+		{"fail_open", func(r *app.Registration) { r.FailOpen = &never }, app.Healthy, app.EventUpdated},
+		{"other tags", func(r *app.Registration) { r.Tags = nil }, app.Healthy, app.EventUpdated},
+		{"other meta", func(r *app.Registration) { r.Meta = map[string]string{"k": "w"} }, app.Healthy, app.EventUpdated},
+		{"replaces", func(r *app.Registration) { r.Replaces = "i7" }, app.Healthy, app.EventUpdated},
+		{"another interval", func(r *app.Registration) { r.Interval = ptr(5 * time.Second) }, app.Healthy, app.EventUpdated},
+		{"another timeout", func(r *app.Registration) { r.Timeout = ptr(2 * time.Second) }, app.Healthy, app.EventUpdated},
+		{"other thresholds", func(r *app.Registration) { r.Rise, r.Fall = &n, &n }, app.Healthy, app.EventUpdated},
+		{"another grace", func(r *app.Registration) { r.Grace, r.Forget = ptr(time.Hour), ptr(time.Hour) }, app.Healthy, app.EventUpdated},
+		{"another path", func(r *app.Registration) { r.Health = "/other" }, app.Starting, app.EventRegistered},
+		{"another port of the check", func(r *app.Registration) { r.Health = ":81/health" }, app.Starting, app.EventRegistered},
+		{"another kind", func(r *app.Registration) { r.Health = "tcp" }, app.Starting, app.EventRegistered},
+		{"another expectation", func(r *app.Registration) { r.Expect = []string{"204"} }, app.Starting, app.EventRegistered},
+		{"another address", func(r *app.Registration) { r.Address = "10.0.0.9" }, app.Starting, app.EventRegistered},
+		{"another start", func(r *app.Registration) { r.Boot = "boot-2" }, app.Starting, app.EventRegistered},
+		{"no check any more", func(r *app.Registration) { r.Health = "none" }, app.Healthy, app.EventRegistered},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1, base)
+			was := s.check(t, "i1", "-")
+			s.clock.Pass(time.Second)
+
+			reg := saying(1, base, c.edit)
+			done := s.register(t, reg)
+			is := s.get(t, "i1")
+			if diff := cmp.Diff(done.Instance, is); diff != "" || done.New {
+				t.Errorf("registered, new is %v (-said +stored):\n%s", done.New, diff)
+			}
+			want, _, err := reg.Instance()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want.Boot == "" {
+				want.Boot = was.Boot
+			}
+			want.Rev, want.RegisteredAt = is.Rev, was.RegisteredAt
+			want.State, want.Streak, want.Last, want.ChangedAt = was.State, was.Streak, was.Last, was.ChangedAt
+			want.Due, want.Deadline = was.Due, was.Deadline
+			switch c.told {
+			case app.EventRegistered:
+				want = want.Begin(s.clock.Now())
+			case "":
+				want.Rev = was.Rev
+			default:
+			}
+			if diff := cmp.Diff(want, is); diff != "" || is.State != c.is {
+				t.Errorf("it is %s, want %s (-want +got):\n%s", is.State, c.is, diff)
+			}
+			told := "registered i1, healthy i1"
+			if c.told != "" {
+				told += ", " + string(c.told) + " i1"
+			}
+			if got := s.events(t); got != told {
+				t.Errorf("told %q, want %q", got, told)
+			}
+			if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+				t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
+			}
+		})
+	}
+}
+
+func TestAnAddressPassesToWhoRegistersItNext(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	s.up(t, 2)
+	next := saying(3, func(r *app.Registration) { r.Address = "10.0.0.1" })
+	s.register(t, next)
+	s.wantList(t, "a.test", "web 1! 2") // what is there now has not passed yet
+	if _, err := s.Get(t.Context(), "i1"); !errors.Is(err, app.ErrNotFound) {
+		t.Errorf("i1: %v, want it gone", err)
+	}
+	want := "registered i1, healthy i1, registered i2, healthy i2, gone i1, registered i3"
+	if got := s.events(t); got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	s.check(t, "i3", "++")
+	s.settle(t)
+	s.wantList(t, "a.test", "web 1 2")
+
+	// One that is known takes over an address, too, and other services are not concerned.
+	s.register(t, saying(4, hosts("b.test"), func(r *app.Registration) { r.Service, r.Address = "api", "10.0.0.1" }))
+	s.register(t, saying(2, func(r *app.Registration) { r.Address = "10.0.0.1" }))
+	if _, err := s.Get(t.Context(), "i3"); !errors.Is(err, app.ErrNotFound) {
+		t.Errorf("i3: %v, want it gone", err)
+	}
+	if got := s.get(t, "i4"); got.Service != "api" {
+		t.Errorf("i4 is %+v, want it left alone", got)
+	}
+	s.check(t, "i2", "++")
+	s.settle(t)
+	s.wantList(t, "a.test", "web 1")
+	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
+	}
+}
+
+func TestOfManyWhoRegisterAnAddressAtOnceOneIsLeft(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var all sync.WaitGroup
+	for n := range 5 {
+		all.Go(func() {
+			reg := saying(n+1, func(r *app.Registration) { r.Address, r.Health = "10.0.0.1", "none" })
+			if _, err := s.verbs.Register(t.Context(), reg); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	instances, err := s.All(t.Context())
+	if err != nil || len(instances) != 1 {
+		t.Errorf("registered are %v, %v, want one", instances, err)
+	}
+	s.wantList(t, "a.test", "web 1")
+	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
+	}
+}
+
+func TestWhatBelongsToAnotherServiceIsRefused(t *testing.T) {
+	t.Parallel()
+	for field, edit := range map[string]func(*app.Registration){
+		"id":   func(r *app.Registration) { r.ID = "i1" },
+		"host": hosts("b.test", "a.test"),
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1)
+			before, told := s.state(t), s.events(t)
+			_, err := s.verbs.Register(t.Context(), saying(2, func(r *app.Registration) { r.Service, r.Hosts = "api", []string{"b.test"} }, edit))
+			refused, ok := errors.AsType[*app.FieldError](err)
+			if !ok || refused.Field != field || !refused.Held || !errors.Is(err, app.ErrConflict) {
+				t.Errorf("got %v, want the field %s held by another service", err, field)
+			}
+			if diff := cmp.Diff(before, s.state(t)); diff != "" || s.events(t) != told {
+				t.Errorf("something was written, told %q (-before +after):\n%s", s.events(t), diff)
+			}
+		})
+	}
+}
+
+func TestDrainingIsFinalForThisStartOfTheContainer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ was, is string }{{"boot-1", "boot-1"}, {"boot-1", "boot-2"}, {"boot-1", ""}, {"", "boot-2"}, {"", ""}} {
+		t.Run(fmt.Sprintf("%q then %q", c.was, c.is), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1, func(r *app.Registration) { r.Boot = c.was })
+			s.up(t, 2)
+			s.drain(t, 1)
+			s.wantList(t, "a.test", "web 1! 2")
+			_, err := s.verbs.Register(t.Context(), saying(1, func(r *app.Registration) { r.Boot = c.is }))
+			if c.is != "" && c.is == c.was {
+				if !errors.Is(err, app.ErrGone) {
+					t.Errorf("got %v, want it gone", err)
+				}
+				err = s.verbs.Report(t.Context(), "i1", true, "")
+				if !errors.Is(err, app.ErrGone) {
+					t.Errorf("heartbeat: got %v, want it gone", err)
+				}
+				s.clock.Pass(hold)
+				s.expire(t)
+				if _, err := s.Get(t.Context(), "i1"); !errors.Is(err, app.ErrNotFound) {
+					t.Errorf("after the hold: %v, want it not found", err)
+				}
+				return
+			}
+			if i := s.get(t, "i1"); err != nil || i.State != app.Starting || i.Boot != max(c.is, c.was) {
+				t.Errorf("got %v, %s with boot %q, want it to begin anew", err, i.State, i.Boot)
+			}
+			s.wantList(t, "a.test", "web 1! 2")
+			s.check(t, "i1", "++")
+			s.wantList(t, "a.test", "web 1 2")
+			s.clock.Pass(time.Hour)
+			s.expire(t)
+			s.wantList(t, "a.test", "web 1 2")
+		})
+	}
+}
+
+func TestReplacesTakesOverInTheStepInWhichItBecomesHealthy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	s.register(t, saying(2, func(r *app.Registration) { r.Replaces = "i1" }))
+	s.check(t, "i2", "+")
+	s.wantList(t, "a.test", "web 1")
+	before := s.rdb.XLen(t.Context(), s.prefix+"events").Val()
+	s.check(t, "i2", "+")
+	s.wantList(t, "a.test", "web 1! 2")
+	if i := s.get(t, "i1"); i.State != app.Draining || !i.Deadline.Equal(s.clock.Now().Add(hold)) {
+		t.Errorf("i1 is %s until %v, want draining for the hold", i.State, i.Deadline)
+	}
+	want := "registered i1, healthy i1, registered i2, healthy i2, draining i1"
+	if got := s.events(t); got != want || before != 3 {
+		t.Errorf("told %q, want %q, the last two at once", got, want)
+	}
+	s.clock.Pass(hold)
+	s.expire(t)
+	s.settle(t)
+	s.wantList(t, "a.test", "web 2")
+}
+
+// Both or none, also when the one that is replaced is written in between.
+func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	s.register(t, saying(2, func(r *app.Registration) { r.Replaces = "i1" }))
+	s.check(t, "i2", "+")
+	disturbed := &meddler{Store: s.Store, once: func() { s.register(t, saying(1, weight(2))) }}
+	s.verbs = app.NewRegistry(disturbed, s.Now, hold, func(context.Context, app.Event) {})
+	s.check(t, "i2", "+")
+	s.wantList(t, "a.test", "web 1! 1! 2")
+	if i := s.get(t, "i1"); i.State != app.Draining || i.Weight != 2 {
+		t.Errorf("i1 is %s with weight %d, want draining and 2", i.State, i.Weight)
+	}
+}
+
+// meddler is a store on which somebody else writes just before the next commit.
+type meddler struct {
+	app.Store
+	once func()
+}
+
+func (m *meddler) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
+	if once := m.once; once != nil {
+		m.once = nil // what it does comes here, too
+		once()
+	}
+	return m.Store.Commit(ctx, c)
+}
+
+func TestWhoNeverBecomesHealthyReplacesNobody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	s.register(t, saying(2, func(r *app.Registration) { r.Replaces = "i1" }))
+	s.check(t, "i2", "--+---")
+	s.clock.Pass(time.Minute)
+	s.expire(t)
+	if got := s.get(t, "i2").State; got != app.Failed {
+		t.Errorf("i2 is %s, want failed", got)
+	}
+	s.wantList(t, "a.test", "web 1")
+	s.clock.Pass(10 * time.Minute)
+	s.expire(t)
+	if _, err := s.Get(t.Context(), "i2"); !errors.Is(err, app.ErrNotFound) {
+		t.Errorf("i2: %v, want it forgotten", err)
+	}
+	s.wantList(t, "a.test", "web 1")
+	if got := s.get(t, "i1").State; got != app.Healthy {
+		t.Errorf("i1 is %s, want healthy", got)
+	}
+}
+
+func TestAHeartbeatsLease(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	beats := func(r *app.Registration) { r.Health = "heartbeat" }
+	i := s.register(t, saying(2, beats)).Instance
+	lease := i.Check.Lease()
+	report := func(passed bool) {
+		t.Helper()
+		if err := s.verbs.Report(t.Context(), "i2", passed, "said so"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want app.State, list string) {
+		t.Helper()
+		s.expire(t)
+		if got := s.get(t, "i2").State; got != want {
+			t.Errorf("it is %s, want %s", got, want)
+		}
+		s.wantList(t, "a.test", list)
+	}
+	is(app.Starting, "web 1")
+	report(true)
+	is(app.Healthy, "web 1 2")
+	for range 5 {
+		s.clock.Pass(lease - time.Millisecond)
+		is(app.Healthy, "web 1 2")
+		report(true)
+	}
+	s.clock.Pass(lease)
+	is(app.Unhealthy, "web 1 2!")
+	report(true)
+	is(app.Healthy, "web 1 2")
+	report(false)
+	is(app.Healthy, "web 1 2")
+	report(false)
+	is(app.Unhealthy, "web 1 2!")
+	s.clock.Pass(i.Check.Forget - time.Second)
+	s.register(t, saying(2, beats)) // sick, not gone
+	s.clock.Pass(i.Check.Forget - time.Second)
+	is(app.Unhealthy, "web 1 2!")
+	report(true)
+	is(app.Healthy, "web 1 2")
+
+	// Nobody could report while nobody was there to listen.
+	if _, err := s.Tick(t.Context(), redisstore.Worker); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Pass(time.Hour)
+	if outage, err := s.Tick(t.Context(), redisstore.Worker); outage != time.Hour || err != nil {
+		t.Errorf("the outage was %v, %v, want an hour", outage, err)
+	}
+	is(app.Healthy, "web 1 2")
+	s.clock.Pass(lease)
+	is(app.Unhealthy, "web 1 2!")
+	s.clock.Pass(i.Check.Forget)
+	s.expire(t)
+	if err := s.verbs.Report(t.Context(), "i2", true, ""); !errors.Is(err, app.ErrNotFound) {
+		t.Errorf("a report of who is forgotten: %v, want not found", err)
+	}
+}
+
+func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(*testing.T, *site){
+		"another worker has the check": func(t *testing.T, s *site) {
+			s.clock.Pass(app.ClaimLease + time.Second)
+			if claims, err := s.Probes().Claim(t.Context(), s.clock.Now(), 10); err != nil || len(claims) != 2 {
+				t.Fatalf("claimed %v, %v", claims, err)
+			}
+		},
+		"begun anew": func(t *testing.T, s *site) {
+			s.clock.Pass(time.Second)
+			s.register(t, saying(1, func(r *app.Registration) { r.Boot = "another" }))
+		},
+		"draining": func(t *testing.T, s *site) { s.drain(t, 1) },
+		"gone":     func(t *testing.T, s *site) { s.deregister(t, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1)
+			s.up(t, 2)
+			s.check(t, "i1", "-")
+			claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(10*time.Second), 10)
+			if err != nil || claims[0].Instance.ID != "i1" {
+				t.Fatalf("claimed %v, %v", claims, err)
+			}
+			meanwhile(t, s)
+			before, told := s.state(t), s.events(t)
+			failed := app.Outcome{Claim: claims[0], Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}}
+			if _, err := s.verbs.Judge(t.Context(), failed); !errors.Is(err, app.ErrClaimLost) {
+				t.Errorf("judged: %v, want the claim lost", err)
+			}
+			if err := s.Probes().Settle(t.Context(), []app.Settlement{{Claim: claims[0], Due: s.clock.Now(), Result: &failed.Result}}); err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(before, s.state(t)); diff != "" || s.events(t) != told {
+				t.Errorf("something was written, told %q (-before +after):\n%s", s.events(t), diff)
+			}
+		})
+	}
+}
+
+// A claim survives what does not concern the check.
+func TestARepairedFieldDoesNotLoseTheClaim(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(10*time.Second), 10)
+	if err != nil || len(claims) != 1 {
+		t.Fatalf("claimed %v, %v", claims, err)
+	}
+	s.register(t, saying(1, weight(2)))
+	i, err := s.verbs.Judge(t.Context(), app.Outcome{Claim: claims[0], Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	if err != nil || i.Streak != 1 || i.Weight != 2 {
+		t.Errorf("judged: streak %d, weight %d, %v; want 1 and 2", i.Streak, i.Weight, err)
+	}
+}
+
+func TestAnOverrideExpires(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1)
+	s.up(t, 2)
+	until := s.clock.Now().Add(time.Hour)
+	override := func(o app.Override) {
+		t.Helper()
+		if _, _, err := s.verbs.Override(t.Context(), "i1", o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restore := func() {
+		t.Helper()
+		claims, err := s.Overrides().Claim(t.Context(), s.clock.Now(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range claims {
+			if diff := cmp.Diff(s.get(t, c.Instance.ID), c.Instance); diff != "" {
+				t.Errorf("claimed (-stored +claimed):\n%s", diff)
+			}
+			if err := s.verbs.Restore(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	override(app.Override{Weight: 2, Until: until})
+	s.wantList(t, "a.test", "web 1 2 1")
+	override(app.Override{Maintenance: true, Until: until.Add(time.Minute)})
+	s.wantList(t, "a.test", "web 1! 2 1!")
+	s.settle(t)
+	s.check(t, "i2", "--")
+	s.wantList(t, "a.test", "web 2") // the last one, whatever i1 would say
+	s.check(t, "i1", "+")
+	s.register(t, saying(1))
+	s.clock.Pass(time.Hour)
+	restore()
+	s.wantList(t, "a.test", "web 2")
+	s.clock.Pass(time.Minute)
+	restore()
+	s.wantList(t, "a.test", "web 2! 1")
+	if o := s.get(t, "i1").Override; o != (app.Override{}) {
+		t.Errorf("the override is %+v, want none", o)
+	}
+	override(app.Override{Maintenance: true, Until: s.clock.Now().Add(time.Hour)})
+	override(app.Override{})
+	s.clock.Pass(apptest.Settle)
+	s.deregister(t, 2)
+	override(app.Override{Maintenance: true, Until: s.clock.Now().Add(time.Hour)})
+	s.wantList(t, "a.test", "web 1!") // somebody who knows has said so
+	s.deregister(t, 1)
+	if n := s.do(t, "EXISTS ~overrides"); n != int64(0) {
+		t.Error("an override is left of who is gone")
+	}
+}

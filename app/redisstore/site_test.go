@@ -1,0 +1,209 @@
+package redisstore_test
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/hipache"
+	"rollcall/tests/apptest"
+	"rollcall/tests/redistest"
+)
+
+// site is a registry on a Redis, with a clock that stands still, and the proxy's keys.
+type site struct {
+	*redisstore.Store
+	rdb    *redis.Client
+	prefix string // of our keys
+	proxy  hipache.Keys
+	clock  *apptest.Clock
+	verbs  *app.Registry
+}
+
+const hold = 10 * time.Second // of a replaced instance
+
+func newSite(t testing.TB) *site {
+	t.Helper()
+	return siteOn(redistest.New(t), redistest.Prefix(t))
+}
+
+// siteOn is the registry on any Redis; all keys have the prefix.
+func siteOn(c *redis.Client, prefix string) *site {
+	clock := apptest.NewClock()
+	s := &site{rdb: c, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, clock: clock}
+	s.Store = redisstore.New(c, redisstore.Options{Prefix: prefix, Hipache: s.proxy, Settle: apptest.Settle, Now: clock.Now})
+	s.verbs = app.NewRegistry(s.Store, s.Now, hold, func(context.Context, app.Event) {})
+	return s
+}
+
+// saying is a registration of the instance with the number n, http://10.0.0.n:80, of
+// the service web for a.test.
+func saying(n int, edits ...func(*app.Registration)) app.Registration {
+	r := app.Registration{
+		Service: "web", ID: "i" + strconv.Itoa(n), Address: "10.0.0." + strconv.Itoa(n), Port: 80,
+		Hosts: []string{"a.test"}, Health: "tcp",
+	}
+	for _, edit := range edits {
+		edit(&r)
+	}
+	return r
+}
+
+func hosts(hosts ...string) func(*app.Registration) {
+	return func(r *app.Registration) { r.Hosts = hosts }
+}
+
+func weight(n int) func(*app.Registration) { return func(r *app.Registration) { r.Weight = &n } }
+
+// up registers an instance and lets it pass until it is healthy.
+func (s *site) up(t *testing.T, n int, edits ...func(*app.Registration)) app.Instance {
+	t.Helper()
+	i := s.register(t, saying(n, edits...)).Instance
+	return s.check(t, i.ID, strings.Repeat("+", i.Check.Rise))
+}
+
+func (s *site) register(t *testing.T, r app.Registration) app.Registered {
+	t.Helper()
+	done, err := s.verbs.Register(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// check claims an instance's probe, and judges or settles it as a worker does: + for
+// passed, - for failed. The others' probes are put back, and no time passes.
+func (s *site) check(t *testing.T, id, results string) app.Instance {
+	t.Helper()
+	for _, r := range results {
+		claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(time.Hour), 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		result := app.Result{At: s.clock.Now(), Latency: time.Millisecond, Passed: r == '+'}
+		if !result.Passed {
+			result.Code = app.Refused
+		}
+		var outcomes []app.Outcome
+		var back []app.Settlement
+		for _, c := range claims {
+			if c.Instance.ID == id {
+				outcomes = append(outcomes, app.Outcome{Claim: c, Result: result})
+			} else {
+				back = append(back, app.Settlement{Claim: c, Due: c.Due})
+			}
+		}
+		if len(outcomes) != 1 {
+			t.Fatalf("%d checks of %s are due, want 1", len(outcomes), id)
+		}
+		change, same := s.verbs.Decide(outcomes)
+		for _, o := range change {
+			if _, err := s.verbs.Judge(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Probes().Settle(t.Context(), append(back, same...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s.get(t, id)
+}
+
+func (s *site) get(t *testing.T, id string) app.Instance {
+	t.Helper()
+	i, err := s.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func (s *site) drain(t *testing.T, n int) {
+	t.Helper()
+	if _, _, err := s.verbs.Drain(t.Context(), "i"+strconv.Itoa(n), hold); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *site) deregister(t *testing.T, n int) {
+	t.Helper()
+	if _, _, err := s.verbs.Deregister(t.Context(), "i"+strconv.Itoa(n)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// settle lets the settle time pass and takes out what has to leave.
+func (s *site) settle(t *testing.T) {
+	t.Helper()
+	s.clock.Pass(apptest.Settle)
+	if _, err := s.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// do runs a Redis command, words apart by spaces. frontend: and dead: get the prefix
+// of the proxy's keys, ~ stands for that of ours, and _ for a space.
+func (s *site) do(t *testing.T, command string) any {
+	t.Helper()
+	var args []any
+	for word := range strings.FieldsSeq(command) {
+		if strings.HasPrefix(word, "frontend:") || strings.HasPrefix(word, "dead:") {
+			word = s.proxy.Prefix + word
+		} else if ours, ok := strings.CutPrefix(word, "~"); ok {
+			word = s.prefix + ours
+		} else {
+			word = strings.ReplaceAll(word, "_", " ")
+		}
+		args = append(args, word)
+	}
+	v, err := s.rdb.Do(t.Context(), args...).Result()
+	if err != nil {
+		t.Fatalf("%s: %v", command, err)
+	}
+	return v
+}
+
+// list writes down what proxies read for a vhost: the identifier and its slots, those
+// of 10.0.0.n as n, with ! for a marked one.
+func (s *site) list(t testing.TB, host string) string {
+	t.Helper()
+	entries, err1 := s.rdb.LRange(t.Context(), s.proxy.Frontend(host), 0, -1).Result()
+	marks, err2 := s.rdb.SMembersMap(t.Context(), s.proxy.Dead(host)).Result()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	for n, entry := range entries {
+		entries[n] = strings.TrimSuffix(strings.TrimPrefix(entry, "http://10.0.0."), ":80")
+		if _, marked := marks[strconv.Itoa(n-1)]; marked {
+			entries[n] += "!"
+			delete(marks, strconv.Itoa(n-1))
+		}
+	}
+	for mark := range marks {
+		entries = append(entries, "and a mark "+mark)
+	}
+	return strings.Join(entries, " ")
+}
+
+func (s *site) wantList(t testing.TB, host, want string) {
+	t.Helper()
+	if got := s.list(t, host); got != want {
+		t.Errorf("%s is %q, want %q", host, got, want)
+	}
+}
+
+// eventually waits for a condition that is about to become true.
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}

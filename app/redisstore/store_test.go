@@ -1,0 +1,46 @@
+package redisstore_test
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app/redisstore"
+	"rollcall/hipache"
+	"rollcall/tests/apptest"
+	"rollcall/tests/redistest"
+)
+
+func TestMain(m *testing.M) { os.Exit(redistest.Main(m).Run()) }
+
+func TestStore(t *testing.T) {
+	t.Parallel()
+	apptest.StoreContract(t, func(t *testing.T) apptest.Subject {
+		return subject(redistest.New(t), redistest.Prefix(t))
+	})
+}
+
+// The embedded default of rollcall dev keeps the same contract.
+func TestStoreOnMiniredis(t *testing.T) {
+	t.Parallel()
+	apptest.StoreContract(t, func(t *testing.T) apptest.Subject {
+		c := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true})
+		t.Cleanup(func() { _ = c.Close() })
+		return subject(c, "")
+	})
+}
+
+func subject(c *redis.Client, prefix string) apptest.Subject {
+	clock := apptest.NewClock()
+	s := redisstore.New(c, redisstore.Options{
+		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Now: clock.Now,
+	})
+	return apptest.Subject{
+		Store: s, Probes: s.Probes(), Deadlines: s.Deadlines(), Overrides: s.Overrides(), Clock: clock,
+		Tick: func(ctx context.Context, as string) (time.Duration, error) { return s.Tick(ctx, redisstore.Role(as)) },
+	}
+}

@@ -1,0 +1,151 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rollcall/hipache"
+)
+
+// errRedisAway means that nobody can say who answers for a host.
+var errRedisAway = errors.New("redis is away, and this host was not served before")
+
+// directory knows who answers for a host: what Redis says, or what it said last
+// while it is away. The first call that fails tells that it is; from then on no
+// request waits for Redis, and one goroutine looks until it is back.
+type directory struct {
+	reader         *hipache.Reader
+	marker         *hipache.Marker
+	log            *slog.Logger
+	timeout, retry time.Duration
+
+	reads *reads
+	known *memory
+	away  atomic.Bool
+
+	mu     sync.Mutex // held to start a lookout, so that close misses none
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+func newDirectory(o Options) *directory {
+	ctx, cancel := context.WithCancel(context.Background())
+	d := &directory{
+		reader:  hipache.NewReader(o.Redis, o.Keys),
+		marker:  hipache.NewMarker(o.Redis, o.Keys, o.MarkTTL),
+		log:     o.Log,
+		timeout: o.RedisTimeout,
+		retry:   o.RedisRetry,
+		known:   newMemory(o.Remember, o.MarkTTL),
+		ctx:     ctx,
+		cancel:  cancel,
+	}
+	d.reads = newReads(d.read)
+	return d
+}
+
+// find returns the frontend of a requested host. Errors are those of hipache.Reader
+// that are answers, and errRedisAway.
+func (d *directory) find(host string) (hipache.Frontend, error) {
+	if !d.away.Load() {
+		f, err := d.reads.lookup(host)
+		switch {
+		case err == nil:
+			d.known.learn(f)
+			return f, nil
+		case isAnswer(err):
+			d.known.forget(host)
+			return hipache.Frontend{}, err
+		}
+	}
+	if f, ok := d.known.recall(host); ok {
+		return f, nil
+	}
+	return hipache.Frontend{}, errRedisAway
+}
+
+// read asks Redis, unless it has turned out to be away since the hosts came
+// together. It does so for all who wait for one of them, so for no one's context.
+func (d *directory) read(hosts []string) []hipache.Found {
+	if d.away.Load() {
+		return slices.Repeat([]hipache.Found{{Err: errRedisAway}}, len(hosts))
+	}
+	found := d.lookup(hosts...)
+	for i, f := range found {
+		if f.Err != nil && !isAnswer(f.Err) {
+			d.lost(hosts[i], f.Err)
+		}
+	}
+	return found
+}
+
+func (d *directory) lookup(hosts ...string) []hipache.Found {
+	ctx, cancel := context.WithTimeout(d.ctx, d.timeout)
+	defer cancel()
+	return d.reader.LookupAll(ctx, hosts...)
+}
+
+// isAnswer tells an error that is Redis's answer from one that means it is away.
+func isAnswer(err error) bool {
+	return errors.Is(err, hipache.ErrNoFrontend) || errors.Is(err, hipache.ErrWrongType)
+}
+
+// lost notes that Redis is away and starts the lookout, if it has not.
+func (d *directory) lost(host string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx.Err() != nil || !d.away.CompareAndSwap(false, true) {
+		return
+	}
+	d.log.Warn("redis is away, serving the last known lists", "err", err)
+	d.wg.Go(func() { d.lookOut(host) })
+}
+
+// lookOut reads like a request does until it gets an answer: a Redis that still
+// loads its data, or has lost its password, says PONG or takes connections too.
+func (d *directory) lookOut(host string) {
+	since := time.Now()
+	tick := time.NewTicker(d.retry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := d.lookup(host)[0].Err; err == nil || isAnswer(err) {
+			d.away.Store(false)
+			d.log.Info("redis is back", "away", time.Since(since))
+			return
+		}
+	}
+}
+
+// mark takes a backend out of traffic for everybody, or for this process only
+// while Redis is away. It outlives the request: its client may be gone.
+func (d *directory) mark(ctx context.Context, f hipache.Frontend, b hipache.Backend) (marked bool) {
+	d.known.bury(f.Requested, b.URL)
+	if d.away.Load() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.timeout)
+	defer cancel()
+	if err := d.marker.Mark(ctx, f.Requested, b.URL, b.Slot, len(f.Backends)); err != nil {
+		d.log.WarnContext(ctx, "backend not marked", "host", f.Requested, "slot", b.Slot, "err", err)
+		return false
+	}
+	return true
+}
+
+func (d *directory) close() {
+	d.mu.Lock()
+	d.cancel()
+	d.mu.Unlock()
+	d.wg.Wait()
+}

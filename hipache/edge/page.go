@@ -1,0 +1,83 @@
+package edge
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"strconv"
+
+	"rollcall/hipache"
+)
+
+//go:embed page.html
+var pageSource string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageSource))
+
+// page is an error page, made once. It says nothing about hosts or backends.
+type page struct {
+	Code        int
+	Title, Text string
+	html        []byte
+}
+
+var (
+	pageRequest  = newPage(400, "Bad request", "The request could not be read.")
+	pageUnknown  = newPage(400, "No such site", "There is no site of this name here.")
+	pageMethod   = newPage(405, "Method not allowed", "This is not a forward proxy.")
+	pageNobody   = newPage(502, "Site unavailable", "The site is known, but none of its servers answers. Please try again in a moment.")
+	pageRedis    = newPage(503, "Temporarily unavailable", "Please try again in a few seconds.")
+	pageTimedOut = newPage(504, "No answer in time", "The site took too long to answer. Please try again in a moment.")
+	pageLoop     = newPage(508, "Loop detected", "The site leads back to itself.")
+)
+
+func newPage(code int, title, text string) *page {
+	p := &page{Code: code, Title: title, Text: text}
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, p); err != nil {
+		panic(err) // the template is ours
+	}
+	p.html = b.Bytes()
+	return p
+}
+
+// fail answers a request that no backend has answered.
+func (p *passage) fail(w http.ResponseWriter, r *http.Request, err error) {
+	page := p.pageFor(err)
+	if !p.logged && r.Context().Err() == nil {
+		p.edge.opt.Log.DebugContext(r.Context(), "request failed", "host", r.Host, "status", page.Code, "err", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(page.html)))
+	h.Set("Cache-Control", "no-cache")
+	if page == pageRedis {
+		h.Set("Retry-After", "5")
+	}
+	if p.debug {
+		p.debugHeaders(h)
+		h.Set("X-Debug-Error", printable(err.Error()))
+	}
+	w.WriteHeader(page.Code)
+	_, _ = w.Write(page.html)
+}
+
+func (p *passage) pageFor(err error) *page {
+	switch {
+	case errors.Is(err, errNoHost), p.body.failed():
+		return pageRequest
+	case errors.Is(err, hipache.ErrNoFrontend):
+		return pageUnknown
+	case errors.Is(err, errMethod):
+		return pageMethod
+	case errors.Is(err, errRedisAway):
+		return pageRedis
+	case errors.Is(err, errLoop):
+		return pageLoop
+	case timedOut(err):
+		return pageTimedOut
+	}
+	return pageNobody
+}

@@ -1,0 +1,53 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Server returns a server of the edge's for HTTP/1.1 and HTTP/2 without TLS. Bodies
+// have no deadline in either direction: they may be streams.
+func (e *Edge) Server() *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           e,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       75 * time.Second, // browsers keep connections about a minute
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          e.errorLog,
+	}
+}
+
+// Serve serves l until ctx ends, and then takes no new connections: requests under
+// way have Grace to end, and upgraded connections end when the others have. It
+// closes l, but not the edge.
+func (e *Edge) Serve(ctx context.Context, l net.Listener) error {
+	// Shutdown neither waits for upgraded connections nor ends them. Their
+	// requests' context does: this one, cut when all others are through.
+	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	server := e.Server()
+	server.BaseContext = func(net.Listener) context.Context { return requests }
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(requests, e.opt.Grace)
+	defer cancel()
+	err := server.Shutdown(grace)
+	<-served
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.Join(err, server.Close())
+	}
+	return err
+}
