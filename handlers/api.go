@@ -5,9 +5,12 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -27,6 +30,8 @@ type API struct {
 	FrontendKey    func(host string) string // the name of a vhost's list in the proxy's Redis
 	DrainHold      time.Duration            // how long a drained instance goes on answering, unless the call says
 	TrustedProxies []*net.IPNet             // whose X-Forwarded-For names the caller; nobody's when empty
+
+	turns sync.Map // by service, a *atomic.Uint64: how many picks took turns
 }
 
 // Reader reads what the snapshot does not hold.
@@ -35,6 +40,11 @@ type Reader interface {
 	Results(ctx context.Context, id string) ([]app.Result, error)
 	// Frontends returns every vhost as the proxy reads it, sorted by name.
 	Frontends(ctx context.Context) ([]app.Frontend, error)
+	// Explain says what the proxy makes of a Host header.
+	Explain(ctx context.Context, header string) (app.Explanation, error)
+	// Events returns up to limit events after a revision, oldest first, or an
+	// *app.TrimmedError when some of them are no longer kept.
+	Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error)
 }
 
 // Jobs runs jobs on demand.
@@ -43,12 +53,8 @@ type Jobs interface {
 	RunOnce(ctx context.Context, name string) error
 }
 
-// Limits of what is read.
-const (
-	maxBody = 256 << 10
-	maxWait = 5 * time.Minute
-	maxHold = 5 * time.Minute
-)
+// maxBody is how many bytes of a body are read.
+const maxBody = 256 << 10
 
 // Handler returns the HTTP surface.
 func (a *API) Handler() http.Handler {
@@ -62,38 +68,69 @@ func (a *API) Handler() http.Handler {
 		}
 		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
 	}
-	e.Use(a.survive)
+	e.Use(survive)
 	a.routes(e)
 	return e
 }
 
 func (a *API) routes(e *echo.Echo) {
+	get := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
+		e.GET(path, h, m...)
+		e.HEAD(path, h, m...)
+	}
 	e.POST("/v1/register", a.register)
-	e.GET("/v1/instances/:id", a.instance)
+	get("/v1/instances/:id", a.instance, plain)
+	e.PATCH("/v1/instances/:id", a.override)
 	e.POST("/v1/instances/:id/heartbeat", a.heartbeat)
 	e.POST("/v1/instances/:id/drain", a.drain)
-	e.DELETE("/v1/instances/:id", a.deregister)
-	e.GET("/v1/services", a.services)
-	e.GET("/v1/services/:name", a.service)
-	e.GET("/v1/frontends", a.frontends)
-	e.POST("/v1/jobs/:name/run", a.runJob)
-	e.GET("/livez", a.livez)
-	e.GET("/readyz", a.readyz)
+	e.DELETE("/v1/instances/:id", a.deregister, plain)
+	get("/v1/services", a.services, plain)
+	get("/v1/services/:name", a.service)
+	get("/v1/services/:name/pick", a.pick)
+	get("/v1/services/:name/env", a.linkOne)
+	get("/v1/env", a.linkMany)
+	e.GET("/v1/events", a.events)
+	get("/v1/frontends", a.frontends, plain)
+	get("/v1/explain", a.explain)
+	get("/v1/sd/prometheus", a.prometheus)
+	get("/v1/tls/ask", a.tlsAsk)
+	e.POST("/v1/jobs/:name/run", a.runJob, plain)
+	get("/livez", a.livez)
+	get("/readyz", a.readyz)
+	get("/openapi.yaml", a.openapi)
 }
 
-// survive turns a panic into a 500 that is logged, and bounds what is read.
-func (a *API) survive(next echo.HandlerFunc) echo.HandlerFunc {
+// survive turns a panic into an error, which nobody but the log is told, bounds what
+// is read, and refuses what a page of another site has a browser send: where Rollcall
+// listens on loopback only, being there is the permission.
+func survive(next echo.HandlerFunc) echo.HandlerFunc {
+	sites := http.NewCrossOriginProtection()
 	return func(c echo.Context) (err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				a.Log.ErrorContext(c.Request().Context(), "handler panicked", "path", c.Path(), "panic", p)
-				err = echo.ErrInternalServerError
+				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
 		}()
-		c.Request().Body = http.MaxBytesReader(c.Response(), c.Request().Body, maxBody)
+		c.Request().Body = http.MaxBytesReader(c.Response().Writer, c.Request().Body, maxBody)
+		if err := sites.Check(c.Request()); err != nil {
+			return fmt.Errorf("%w: %w", errCrossOrigin, err)
+		}
 		return next(c)
 	}
 }
+
+// plain is for calls that take no parameters: one that is given is a mistake.
+func plain(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if err := readQuery(c.Request(), &struct{}{}); err != nil {
+			return err
+		}
+		return next(c)
+	}
+}
+
+// age is how long ago the snapshot was up to date, or why it cannot be read from.
+func (a *API) age() (time.Duration, error) { return a.Snapshot.Age(time.Now()) }
 
 // wrote waits until this process's reads have what it has just written. When that
 // takes long the write still holds, so the answer does not wait for ever.
@@ -101,22 +138,9 @@ func (a *API) wrote(ctx context.Context, r app.Revision) {
 	if r == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	reading, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if err := a.Snapshot.Reached(ctx, r); err != nil {
+	if err := a.Snapshot.Reached(reading, r); err != nil && ctx.Err() == nil {
 		a.Log.WarnContext(ctx, "a write is not in the snapshot yet", "revision", r)
 	}
-}
-
-// duration reads a duration from the query, or returns its default.
-func duration(c echo.Context, field string, def, limit time.Duration) (time.Duration, error) {
-	s := c.QueryParam(field)
-	if s == "" {
-		return def, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 || d > limit {
-		return 0, &app.FieldError{Field: field, Problem: "is " + quote(s), Want: "give a duration such as 5s, up to " + limit.String()}
-	}
-	return d, nil
 }

@@ -20,33 +20,36 @@ import (
 )
 
 // awaitChange waits until a service is no longer at the revision that the caller has
-// seen, as If-None-Match says, or until the wait is over. It reports whether the caller
-// has seen what there is.
-func (a *API) awaitChange(c echo.Context, service string, wait time.Duration) (seen bool, err error) {
-	known := c.Request().Header.Get("If-None-Match")
-	seenIt := func() bool { return known == etag(a.Snapshot.ServiceRevision(service)) }
-	if known != "" && wait > 0 {
-		ctx, cancel := context.WithTimeout(c.Request().Context(), wait)
-		defer cancel()
-		_ = a.Snapshot.Wait(ctx, func() bool { return !seenIt() }) // over is over
+// seen, or until the wait is over.
+func (a *API) awaitChange(ctx context.Context, service, seen string, wait time.Duration) error {
+	if seen == "" || wait == 0 {
+		return nil
 	}
-	if err := c.Request().Context().Err(); err != nil {
-		return false, err
-	}
-	_, err = a.age()
-	return seenIt(), err
+	waiting, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	_ = a.Snapshot.Wait(waiting, func() bool { return seen != etag(a.Snapshot.ServiceRevision(service)) }) // over is over
+	return ctx.Err()
 }
 
 func etag(r app.Revision) string { return `"` + string(r) + `"` }
 
-// healthyOf returns the instances of a service that others may use.
-func (a *API) healthyOf(name string) ([]app.Instance, error) {
+// instancesOf returns the instances of a service, if it has any.
+func (a *API) instancesOf(name string) ([]app.Instance, error) {
 	if _, err := a.age(); err != nil {
 		return nil, err
 	}
 	all := a.Snapshot.Instances(name)
-	if len(all) == 0 {
+	if name == "" || len(all) == 0 { // no name would mean all services
 		return nil, fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound)
+	}
+	return all, nil
+}
+
+// healthyOf returns the instances of a service that others may use.
+func (a *API) healthyOf(name string) ([]app.Instance, error) {
+	all, err := a.instancesOf(name)
+	if err != nil {
+		return nil, err
 	}
 	healthy := slices.DeleteFunc(all, func(i app.Instance) bool { return !i.Routable() })
 	if len(healthy) == 0 {

@@ -3,188 +3,118 @@ package handlers
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"io"
-	"mime"
-	"net/url"
+	"maps"
+	"net/http"
 	"strings"
-
-	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
 )
 
-// maxArray is how many registrations one call may carry.
-const maxArray = 100
-
-// fields is one registration as it was sent, by form or JSON: every field with its
-// values as text. A JSON object within is flattened: {"meta": {"a": "b"}} is meta.a.
+// fields are what a call gives, by query, form or JSON: every name with its values
+// as text. A JSON object within is flattened: {"meta": {"a": "b"}} is meta.a. What is
+// nil was not given: a null, or the object that was flattened.
 type fields map[string][]string
 
-// readFields reads the body: one set of fields, or several when many is true.
-func readFields(c echo.Context) (sets []fields, many bool, err error) {
-	body, err := io.ReadAll(c.Request().Body)
+// readQuery reads the parameters of the URL into a struct; see decode.
+func readQuery(r *http.Request, to any) error {
+	set, err := queryOf(r)
 	if err != nil {
-		return nil, false, fmt.Errorf("read the body: %w", err)
+		return err
 	}
-	media := c.Request().Header.Get(echo.HeaderContentType)
-	if media != "" {
-		if media, _, err = mime.ParseMediaType(media); err != nil {
-			return nil, false, fmt.Errorf("content-type: %w", errMedia)
-		}
-	}
-	text := bytes.TrimSpace(body)
-	looksLikeJSON := len(text) > 0 && (text[0] == '{' || text[0] == '[')
-	switch {
-	case media == echo.MIMEApplicationJSON, strings.HasSuffix(media, "+json"):
-		return readJSON(text)
-	case media != "" && media != echo.MIMEApplicationForm:
-		return nil, false, fmt.Errorf("content-type %s; send a form (curl -d name=value) or application/json: %w", quote(media), errMedia)
-	case looksLikeJSON: // curl -d '{...}' says that it is a form
-		return readJSON(text)
-	}
-	set, err := readForm(string(text))
-	return []fields{set}, false, err
+	return decode("parameter", set, to)
 }
 
-func readForm(text string) (fields, error) {
-	values, err := url.ParseQuery(text)
+// readFields reads the parameters of the URL and the fields of the body into a
+// struct, as if they were one: curl -d hold=1s asks for what ?hold=1s does.
+func readFields(r *http.Request, to any) error {
+	set, err := queryOf(r)
 	if err != nil {
-		return nil, fmt.Errorf("the form is malformed (%w): %w", err, errSyntax)
+		return err
 	}
-	return fields(values), nil
-}
-
-func readJSON(text []byte) (sets []fields, many bool, err error) {
-	if len(text) == 0 || text[0] != '[' {
-		set, err := readObject(text)
-		return []fields{set}, false, err
-	}
-	var items []json.RawMessage
-	if err := json.Unmarshal(text, &items); err != nil {
-		return nil, true, fmt.Errorf("the JSON is malformed (%w): %w", err, errSyntax)
-	}
-	if len(items) == 0 || len(items) > maxArray {
-		return nil, true, fmt.Errorf("the array has %d entries, give 1 to %d: %w", len(items), maxArray, errSyntax)
-	}
-	for n, item := range items {
-		set, err := readObject(item)
-		if err != nil {
-			return nil, true, fmt.Errorf("entry %d: %w", n, err)
-		}
-		sets = append(sets, set)
-	}
-	return sets, true, nil
-}
-
-// readObject flattens one JSON object. It reads tokens, because a decoder would
-// silently take the last of two fields of the same name.
-func readObject(text []byte) (fields, error) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	set := fields{}
-	if err := readInto(d, set, ""); err != nil {
-		if field, ok := err.(*app.FieldError); ok { //nolint:errorlint // readInto returns it bare
-			return nil, field
-		}
-		return nil, fmt.Errorf("the JSON is malformed (%w): %w", err, errSyntax)
-	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // returned bare, by its documentation
-		return nil, fmt.Errorf("the JSON goes on after the object: %w", errSyntax)
-	}
-	return set, nil
-}
-
-func readInto(d *json.Decoder, set fields, prefix string) error {
-	t, err := d.Token()
+	b, err := readBody(r)
 	if err != nil {
-		return noEOF(err)
+		return err
 	}
-	if t != json.Delim('{') {
-		if prefix == "" {
-			return fmt.Errorf("it is not an object")
-		}
-		return &app.FieldError{Field: strings.TrimSuffix(prefix, "."), Problem: "is not an object"}
+	sent, err := b.fields()
+	if err != nil {
+		return err
 	}
+	for name, values := range sent {
+		set[name] = append(set[name], values...)
+	}
+	return decode("field", set, to)
+}
+
+// queryOf returns the parameters of the URL. An empty one is not given: that is how
+// forms and scripts leave it out.
+func queryOf(r *http.Request) (fields, error) {
+	set, err := readForm("query", r.URL.RawQuery)
+	maps.DeleteFunc(set, func(_ string, values []string) bool { return strings.Join(values, "") == "" })
+	return set, err
+}
+
+// flatten adds the members of a valid JSON object. It takes them one by one, because
+// a decoder would silently keep the last of two that have the same name.
+func (f fields) flatten(object []byte, prefix string) error {
+	d := json.NewDecoder(bytes.NewReader(object))
+	_, _ = d.Token() // {
 	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return noEOF(err)
-		}
-		name := prefix + t.(string) //nolint:forcetypeassert // a key is a string
-		if _, twice := set[name]; twice {
-			return twiceError(name)
-		}
-		if name == "meta" {
-			if err := readInto(d, set, "meta."); err != nil {
-				return err
-			}
-			continue
-		}
-		values, err := readValue(d, name)
-		if err != nil {
+		key, _ := d.Token()
+		var value json.RawMessage
+		_ = d.Decode(&value)
+		if err := f.add(prefix+key.(string), value); err != nil { //nolint:forcetypeassert // JSON has no other keys
 			return err
 		}
-		if values != nil {
-			set[name] = values
-		}
 	}
-	_, err = d.Token()
-	return noEOF(err)
+	return nil
 }
 
-// readValue reads text, a number, a boolean, null (nothing), or an array of those.
-func readValue(d *json.Decoder, name string) ([]string, error) {
-	t, err := d.Token()
-	if err != nil {
-		return nil, noEOF(err)
+// add adds a member: text, a number or a boolean as it was written, an array of
+// those, or nothing for null.
+func (f fields) add(name string, value json.RawMessage) error {
+	if _, known := f[name]; known {
+		return twice(name)
 	}
-	if t == nil {
-		return nil, nil
-	}
-	if t != json.Delim('[') {
-		v, ok := scalar(t)
-		if !ok {
-			return nil, &app.FieldError{Field: name, Problem: "is an object", Want: "give text or a number"}
+	f[name] = nil
+	switch value[0] {
+	case 'n':
+		return nil
+	case '{':
+		if name != "meta" {
+			return &app.FieldError{Field: clip(name), Problem: "is an object", Want: "give text, a number or a boolean"}
 		}
-		return []string{v}, nil
+		return f.flatten(value, "meta.")
+	case '[':
+		return f.addAll(name, value)
 	}
-	values := []string{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, noEOF(err)
-		}
-		v, ok := scalar(t)
-		if !ok {
-			return nil, &app.FieldError{Field: name, Problem: "is an array of something else than text", Want: "give an array of text"}
-		}
-		values = append(values, v)
-	}
-	_, err = d.Token()
-	return values, noEOF(err)
+	f[name] = []string{scalar(value)}
+	return nil
 }
 
-func scalar(t json.Token) (string, bool) {
-	switch v := t.(type) {
-	case string:
-		return v, true
-	case json.Number:
-		return v.String(), true
-	case bool:
-		return fmt.Sprint(v), true
+func (f fields) addAll(name string, array json.RawMessage) error {
+	var items []json.RawMessage
+	if err := json.Unmarshal(array, &items); err != nil {
+		return malformedJSON(err)
 	}
-	return "", false
+	f[name] = []string{}
+	for _, item := range items {
+		if strings.IndexByte("{[n", item[0]) >= 0 {
+			return &app.FieldError{Field: clip(name), Problem: "is an array of something else than text", Want: "give an array of text"}
+		}
+		f[name] = append(f[name], scalar(item))
+	}
+	return nil
 }
 
-// noEOF says what an end in the middle means.
-func noEOF(err error) error {
-	if err == io.EOF { //nolint:errorlint // returned bare, by its documentation
-		return io.ErrUnexpectedEOF
+// scalar returns text, and a number or a boolean as it was written.
+func scalar(value json.RawMessage) string {
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return string(value)
 	}
-	return err
+	return text
 }
 
-func twiceError(field string) error {
-	return &app.FieldError{Field: field, Problem: "is given twice", Want: "give it once"}
+func twice(name string) error {
+	return &app.FieldError{Field: clip(name), Problem: "is given twice", Want: "give it once"}
 }

@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -10,6 +9,17 @@ import (
 
 	"rollcall/app"
 )
+
+// detail is an instance with what only its own page shows.
+type detail struct {
+	instanceView
+	Streak   int          `json:"streak"` // results in a row that disagree with the state
+	Last     *resultView  `json:"last"`   // the result that decided how it stands
+	NextDue  *time.Time   `json:"next_probe,omitempty"`
+	Deadline *time.Time   `json:"deadline,omitempty"` // when the state ends by itself
+	Results  []resultView `json:"results"`            // the last ones, oldest first
+	Links    links        `json:"links"`
+}
 
 func (a *API) instance(c echo.Context) error {
 	ctx := c.Request().Context()
@@ -21,22 +31,12 @@ func (a *API) instance(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	type detail struct {
-		instanceView
-		Streak   int          `json:"streak"` // results in a row that disagree with the state
-		Last     *resultView  `json:"last"`   // the result that decided how it stands
-		NextDue  *time.Time   `json:"next_probe,omitempty"`
-		Deadline *time.Time   `json:"deadline,omitempty"` // when the state ends by itself
-		Results  []resultView `json:"results"`            // the last ones, oldest first
-		Links    links        `json:"links"`
-	}
 	d := detail{
 		instanceView: instanceOf(i), Streak: i.Streak, NextDue: instant(i.Due), Deadline: instant(i.Deadline),
 		Results: make([]resultView, len(results)), Links: linksOf(i.ID),
 	}
 	if i.Last != (app.Result{}) {
-		last := resultOf(i.Last)
-		d.Last = &last
+		d.Last = new(resultOf(i.Last))
 	}
 	for n, r := range results {
 		d.Results[n] = resultOf(r)
@@ -46,31 +46,18 @@ func (a *API) instance(c echo.Context) error {
 
 // heartbeat takes a report: status=pass (or nothing) or status=fail, and note=text.
 func (a *API) heartbeat(c echo.Context) error {
-	sets, many, err := readFields(c)
-	if err != nil {
+	var report struct {
+		Status string `field:"status" validate:"omitempty,oneof=pass fail"`
+		Note   string `field:"note" validate:"text=200"`
+	}
+	if err := readFields(c.Request(), &report); err != nil {
 		return err
 	}
-	if many {
-		return errSyntax
+	err := a.Registry.Report(c.Request().Context(), c.Param("id"), report.Status != "fail", report.Note)
+	if errors.Is(err, app.ErrNotFound) {
+		return &hintError{err, "register it again"}
 	}
-	report := map[string]string{"status": c.QueryParam("status"), "note": c.QueryParam("note")}
-	for name, values := range sets[0] {
-		if _, known := report[name]; !known {
-			return &app.FieldError{Field: clip(name), Problem: "is not a field of a heartbeat", Want: "the fields are status and note"}
-		}
-		if len(values) != 1 || report[name] != "" {
-			return twiceError(name)
-		}
-		report[name] = values[0]
-	}
-	status, note := report["status"], report["note"]
-	if status != "" && status != "pass" && status != "fail" {
-		return &app.FieldError{Field: "status", Problem: "is " + quote(status), Want: "give pass or fail"}
-	}
-	if len(note) > 200 || quote(note) != `"`+note+`"` && len(note) <= 80 {
-		return &app.FieldError{Field: "note", Problem: "is too long or contains control characters", Want: "give at most 200 characters of plain text"}
-	}
-	if err := a.Registry.Report(c.Request().Context(), c.Param("id"), status != "fail", note); err != nil {
+	if err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
@@ -78,25 +65,27 @@ func (a *API) heartbeat(c echo.Context) error {
 
 // drain takes an instance out of the lists and answers when it may stop.
 func (a *API) drain(c echo.Context) error {
-	ctx := c.Request().Context()
-	hold, err := duration(c, "hold", a.DrainHold, maxHold)
-	if err != nil {
+	given := struct {
+		Hold time.Duration `field:"hold" validate:"min=0s,max=5m"`
+	}{a.DrainHold}
+	if err := readFields(c.Request(), &given); err != nil {
 		return err
 	}
-	i, rev, err := a.Registry.Drain(ctx, c.Param("id"), hold)
+	ctx := c.Request().Context()
+	i, rev, err := a.Registry.Drain(ctx, c.Param("id"), given.Hold)
 	if err != nil {
 		return err
 	}
 	a.wrote(ctx, rev)
-	over, cancel := context.WithDeadline(ctx, time.Now().Add(i.Deadline.Sub(a.Now())))
-	defer cancel()
-	<-over.Done()
-	if ctx.Err() != nil {
+	select {
+	case <-time.After(i.Deadline.Sub(a.Now())):
+		return c.JSON(http.StatusOK, instanceOf(i))
+	case <-ctx.Done():
 		return ctx.Err()
 	}
-	return c.JSON(http.StatusOK, instanceOf(i))
 }
 
+// deregister removes an instance. One that is not there is removed already.
 func (a *API) deregister(c echo.Context) error {
 	ctx := c.Request().Context()
 	_, rev, err := a.Registry.Deregister(ctx, c.Param("id"))

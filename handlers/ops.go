@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	_ "embed"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,6 +12,14 @@ import (
 
 	"rollcall/app"
 )
+
+//go:embed openapi.yaml
+var openapi []byte
+
+// openapi describes the API.
+func (a *API) openapi(c echo.Context) error {
+	return c.Blob(http.StatusOK, "application/yaml", openapi)
+}
 
 // runJob runs a job now and answers when it is done.
 func (a *API) runJob(c echo.Context) error {
@@ -30,7 +39,7 @@ func (a *API) livez(c echo.Context) error { return c.String(http.StatusOK, "ok\n
 
 // readyz says that the registry can be read and has been heard of just now.
 func (a *API) readyz(c echo.Context) error {
-	age, err := a.Snapshot.Age(time.Now())
+	age, err := a.age()
 	if err != nil {
 		return err
 	}

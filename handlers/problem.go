@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -31,64 +32,90 @@ var statuses = []struct {
 	status int
 	code   string
 	title  string
+	want   string // unless the error knows better
 }{
-	{app.ErrInvalid, http.StatusUnprocessableEntity, "invalid", "Invalid input"},
-	{app.ErrNotFound, http.StatusNotFound, "not-found", "Not found"},
-	{app.ErrConflict, http.StatusConflict, "conflict", "Conflict"},
-	{app.ErrGone, http.StatusGone, "draining", "Draining"},
-	{app.ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The registry cannot be reached"},
-	{errNotHealthy, http.StatusFailedDependency, "not-healthy", "Not healthy"},
-	{errMedia, http.StatusUnsupportedMediaType, "media-type", "Unsupported media type"},
-	{errSyntax, http.StatusBadRequest, "syntax", "The body cannot be read"},
+	{app.ErrInvalid, http.StatusUnprocessableEntity, "invalid", "Invalid input", ""},
+	{app.ErrNotFound, http.StatusNotFound, "not-found", "Not found", ""},
+	{app.ErrConflict, http.StatusConflict, "conflict", "Conflict", "try again"},
+	{errTooLate, http.StatusGone, "trimmed", "Events are no longer kept", "read everything anew, then the events without Last-Event-ID"},
+	{app.ErrGone, http.StatusGone, "draining", "Draining", "it was told to leave, and that is final: start it anew"},
+	{app.ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The registry cannot be reached", "try again: every call may be repeated"},
+	{errNoneHealthy, http.StatusServiceUnavailable, "none-healthy", "No healthy instance", "try again, or see why with ?state=any"},
+	{errCrossOrigin, http.StatusForbidden, "cross-origin", "Cross-origin request", "a browser may only call from this server's own pages"},
+	{errNotHealthy, http.StatusFailedDependency, "not-healthy", "Not healthy", ""},
+	{errMedia, http.StatusUnsupportedMediaType, "media-type", "Unsupported media type", "send a form (curl -d name=value) or application/json"},
+	{errMalformed, http.StatusBadRequest, "malformed", "Malformed", ""},
 }
 
 var (
-	errNotHealthy = errors.New("not healthy")
-	errMedia      = errors.New("unsupported media type")
-	errSyntax     = errors.New("syntax")
+	errCrossOrigin = errors.New("another site's page is calling")
+	errTooLate     = errors.New("too late")
+	errNoneHealthy = errors.New("none is healthy")
+	errNotHealthy  = errors.New("not healthy")
+	errMedia       = errors.New("unsupported media type")
+	errMalformed   = errors.New("malformed") // and what is, goes on the message
 )
 
 // a notHealthyError says how an instance stood when somebody stopped waiting for it.
 type notHealthyError struct {
 	instance app.Instance
-	waited   string
+	waited   time.Duration
 }
 
 func (e *notHealthyError) Error() string {
 	i := e.instance
-	text := fmt.Sprintf("%s is %s after %s", i.ID, i.State, e.waited)
-	if i.Last != (app.Result{}) {
-		text += ": " + i.Last.Reason()
-	}
+	text := fmt.Sprintf("%s is %s after %s: %s", i.ID, i.State, e.waited.Round(time.Millisecond), e.reason())
 	if i.Replaces != "" {
 		text += "; " + i.Replaces + " stays"
 	}
 	return text
 }
 
+func (e *notHealthyError) reason() string {
+	switch i := e.instance; {
+	case i.Last != (app.Result{}):
+		return i.Last.Reason()
+	case i.Check.Probed():
+		return "not probed yet"
+	default:
+		return "no report yet"
+	}
+}
+
 func (e *notHealthyError) Is(target error) bool { return target == errNotHealthy }
 
-// problemOf describes an error. What the caller must not know, it does not say.
-func problemOf(err error) problem {
+// a hintError is an error with what would be right.
+type hintError struct {
+	error
+	want string
+}
+
+func (e *hintError) Unwrap() error { return e.error }
+
+// describe makes a problem of an error. What the caller must not know, it leaves out.
+func describe(err error) problem {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem{
 			Type: "urn:rollcall:too-large", Title: "Too large", Status: http.StatusRequestEntityTooLarge,
-			Detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit),
+			Detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit), Want: "send less, or in several calls",
 		}
 	}
 	for _, s := range statuses {
 		if !errors.Is(err, s.err) {
 			continue
 		}
-		p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error()}
-		if s.status == http.StatusServiceUnavailable {
-			p.Detail = "nothing was changed; try again"
+		p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error(), Want: s.want}
+		if errors.Is(err, app.ErrUnavailable) {
+			p.Detail = "" // what a Redis says may name it
+		}
+		if hint, ok := errors.AsType[*hintError](err); ok {
+			p.Want = hint.want
 		}
 		if field, ok := errors.AsType[*app.FieldError](err); ok {
 			p.Detail, p.Field, p.Want = field.Error(), field.Field, field.Want
 		}
 		if sick, ok := errors.AsType[*notHealthyError](err); ok {
-			p.Instance, p.State, p.Reason = sick.instance.ID, sick.instance.State, sick.instance.Last.Reason()
+			p.Instance, p.State, p.Reason = sick.instance.ID, sick.instance.State, sick.reason()
 		}
 		return p
 	}
@@ -98,32 +125,47 @@ func problemOf(err error) problem {
 	return problem{Type: "urn:rollcall:internal", Title: "Internal error", Status: http.StatusInternalServerError}
 }
 
+// problemOf describes an error, and logs what is not the caller's fault.
+func (a *API) problemOf(c echo.Context, err error) problem {
+	p, r := describe(err), c.Request()
+	attrs := []any{"method", r.Method, "path", c.Path(), "status", p.Status, "err", err}
+	switch {
+	case p.Status == http.StatusInternalServerError:
+		a.Log.ErrorContext(r.Context(), "request failed", attrs...)
+	case errors.Is(err, app.ErrUnavailable):
+		a.Log.WarnContext(r.Context(), "registry out of reach", attrs...)
+	}
+	return p
+}
+
 // fail writes the answer to a request that could not be served.
 func (a *API) fail(err error, c echo.Context) {
 	ctx := c.Request().Context()
-	if c.Response().Committed {
-		return
+	switch {
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || c.Response().Committed): // the caller went away
+	case c.Response().Committed:
+		a.Log.WarnContext(ctx, "answer cut short", "method", c.Request().Method, "path", c.Path(), "err", err)
+	default:
+		p := a.problemOf(c, err)
+		h := c.Response().Header()
+		h.Set(echo.HeaderContentType, "application/problem+json")
+		if p.Status == http.StatusServiceUnavailable {
+			h.Set(echo.HeaderRetryAfter, "1")
+		}
+		if err := c.JSON(p.Status, p); err != nil {
+			a.Log.DebugContext(ctx, "answer not written", "err", err)
+		}
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return // the caller went away
-	}
-	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError {
-		a.Log.ErrorContext(ctx, "request failed", "method", c.Request().Method, "path", c.Path(), "status", p.Status, "err", err)
-	}
-	if err := write(c, p); err != nil {
-		a.Log.DebugContext(ctx, "answer not written", "err", err)
-	}
-}
-
-func write(c echo.Context, p problem) error {
-	h := c.Response().Header()
-	h.Set(echo.HeaderContentType, "application/problem+json")
-	if p.Status == http.StatusServiceUnavailable {
-		h.Set(echo.HeaderRetryAfter, "1")
-	}
-	return c.JSON(p.Status, p)
 }
 
 // quote shows what a caller gave, shortened and without control characters.
 func quote(s string) string { return fmt.Sprintf("%.80q", s) }
+
+// clip is quote without the quotes, unless there is nothing else.
+func clip(s string) string {
+	q := quote(s)
+	if s == "" {
+		return q
+	}
+	return q[1 : len(q)-1]
+}

@@ -1,9 +1,10 @@
 package handlers
 
 import (
-	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -13,7 +14,7 @@ import (
 
 // services lists what there is, with how much of it is healthy.
 func (a *API) services(c echo.Context) error {
-	if _, err := a.Snapshot.Age(time.Now()); err != nil {
+	if _, err := a.age(); err != nil {
 		return err
 	}
 	type service struct {
@@ -21,44 +22,55 @@ func (a *API) services(c echo.Context) error {
 		Healthy   int    `json:"healthy"`
 		Instances int    `json:"instances"`
 	}
-	list := []service{}
 	rev := a.Snapshot.Revision()
-	for _, name := range a.Snapshot.Services() {
-		s := service{Name: name}
-		for _, i := range a.Snapshot.Instances(name) {
-			if s.Instances++; i.Routable() {
-				s.Healthy++
-			}
+	counts := map[string]service{}
+	for _, i := range a.Snapshot.Instances("") {
+		s := counts[i.Service]
+		s.Name = i.Service
+		if s.Instances++; i.Routable() {
+			s.Healthy++
 		}
-		list = append(list, s)
+		counts[i.Service] = s
 	}
+	list := slices.AppendSeq([]service{}, maps.Values(counts))
+	slices.SortFunc(list, func(a, b service) int { return strings.Compare(a.Name, b.Name) })
 	return c.JSON(http.StatusOK, map[string]any{"revision": rev, "services": list})
 }
 
 // service lists the healthy instances of a service; with ?state= those in that state,
-// or any.
+// or any. With If-None-Match and ?wait= it answers when the service has changed.
 func (a *API) service(c echo.Context) error {
-	if _, err := a.Snapshot.Age(time.Now()); err != nil {
+	query := struct {
+		State string        `field:"state" validate:"oneof=starting healthy unhealthy failed draining any"`
+		Wait  time.Duration `field:"wait" validate:"min=0s,max=5m"`
+	}{State: string(app.Healthy)}
+	if err := readQuery(c.Request(), &query); err != nil {
 		return err
 	}
-	state := app.State(c.QueryParam("state"))
-	states := []app.State{"", "any", app.Starting, app.Healthy, app.Unhealthy, app.Failed, app.Draining}
-	if !slices.Contains(states, state) {
-		return &app.FieldError{
-			Field: "state", Problem: "is " + quote(string(state)),
-			Want: "give starting, healthy, unhealthy, failed, draining or any",
-		}
+	ctx, name, seen := c.Request().Context(), c.Param("name"), c.Request().Header.Get("If-None-Match")
+	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
+		return err
 	}
-	name := c.Param("name")
-	rev := a.Snapshot.Revision()
-	instances := a.Snapshot.Instances(name)
-	if len(instances) == 0 {
-		return fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound)
+	rev := a.Snapshot.ServiceRevision(name) // of what is read next, or older: then the caller asks once more
+	instances, err := a.instancesOf(name)
+	if err != nil {
+		return err
 	}
-	instances = slices.DeleteFunc(instances, func(i app.Instance) bool {
-		return state == "" && !i.Routable() || state != "" && state != "any" && i.State != state
-	})
-	return c.JSON(http.StatusOK, map[string]any{"revision": rev, "service": name, "instances": instancesOf(instances)})
+	c.Response().Header().Set("ETag", etag(rev))
+	if seen == etag(rev) {
+		return c.NoContent(http.StatusNotModified)
+	}
+	instances = slices.DeleteFunc(instances, func(i app.Instance) bool { return !selected(i, query.State) })
+	return c.JSON(http.StatusOK, map[string]any{"revision": rev, "service": name, "instances": viewsOf(instances)})
+}
+
+// selected reports whether ?state= asks for an instance. One in maintenance is healthy,
+// and others do not find it.
+func selected(i app.Instance, state string) bool {
+	if state == string(app.Healthy) {
+		return i.Routable()
+	}
+	return state == "any" || state == string(i.State)
 }
 
 // slotView is a backend of a vhost, and whether requests go to it.
@@ -81,48 +93,75 @@ type frontendView struct {
 
 // frontends shows every vhost as the proxy reads it.
 func (a *API) frontends(c echo.Context) error {
+	if _, err := a.age(); err != nil {
+		return err
+	}
 	list, err := a.Store.Frontends(c.Request().Context())
 	if err != nil {
 		return err
 	}
 	views := make([]frontendView, len(list))
 	for n, f := range list {
-		v := frontendView{
-			Host: f.Host, Key: a.FrontendKey(f.Host), Service: f.Service, Identifier: f.Identifier,
-			Slots: []slotView{}, Unlisted: []slotView{},
-		}
-		for _, s := range f.Slots {
-			i, known := a.Snapshot.Instance(s.Instance)
-			v.Slots = append(v.Slots, slotView{
-				URL: s.URL, Instance: s.Instance, Routed: s.Routed(), Why: why(s, i, known), Leaves: instant(s.Leaves),
-			})
-		}
-		for _, id := range f.Unlisted {
-			i, _ := a.Snapshot.Instance(id)
-			v.Unlisted = append(v.Unlisted, slotView{URL: i.URL(), Instance: id, Why: "it is " + string(i.State)})
-		}
-		views[n] = v
+		views[n] = a.frontendOf(f)
 	}
 	return c.JSON(http.StatusOK, map[string]any{"frontends": views})
 }
 
-// why says why a slot gets requests or not.
-func why(s app.Slot, i app.Instance, known bool) string {
+func (a *API) frontendOf(f app.Frontend) frontendView {
+	v := frontendView{
+		Host: f.Host, Key: a.FrontendKey(f.Host), Service: f.Service, Identifier: f.Identifier,
+		Slots: []slotView{}, Unlisted: []slotView{},
+	}
+	for _, s := range f.Slots {
+		i, _ := a.Snapshot.Instance(s.Instance)
+		v.Slots = append(v.Slots, slotView{
+			URL: s.URL, Instance: s.Instance, Routed: s.Routed(), Why: why(s, i), Leaves: instant(s.Leaves),
+		})
+	}
+	for _, id := range f.Unlisted {
+		if i, known := a.Snapshot.Instance(id); known { // it may have gone since
+			v.Unlisted = append(v.Unlisted, slotView{URL: i.URL(), Instance: id, Why: whyNot(i)})
+		}
+	}
+	return v
+}
+
+// why says why a slot gets requests or not. The instance is the zero value when it is
+// not registered any more.
+func why(s app.Slot, i app.Instance) string {
 	switch {
 	case s.Foreign && s.Marked:
 		return "not Rollcall's; a proxy has marked it"
 	case s.Foreign:
 		return "not Rollcall's: left alone"
-	case !known && s.Marked:
-		return "no longer registered: marked, and about to leave the list"
-	case !known:
-		return "no longer registered"
+	case !s.Leaves.IsZero() && i.Routable():
+		return "healthy, but its weight was lowered: marked, and about to leave the list"
+	case !s.Leaves.IsZero():
+		return standing(i) + ": marked, and about to leave the list"
 	case s.Marked && i.Routable():
 		return "healthy, but a proxy has marked it: the next good probe clears that"
 	case s.Marked:
-		return fmt.Sprintf("it is %s: marked, and about to leave the list", i.State)
+		return standing(i) + ", and a proxy has marked it"
 	case i.Routable():
 		return "healthy"
 	}
-	return fmt.Sprintf("it is %s, but nothing else is routable: the last one stays", i.State)
+	return standing(i) + ", but nothing else is routable: the last one stays"
+}
+
+// whyNot says why an instance has no slot.
+func whyNot(i app.Instance) string {
+	if i.Routable() {
+		return "healthy, but missing: the next reconciliation adds it"
+	}
+	return standing(i)
+}
+
+func standing(i app.Instance) string {
+	switch {
+	case i.ID == "":
+		return "no longer registered"
+	case i.Override.Maintenance:
+		return "in maintenance"
+	}
+	return string(i.State)
 }

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -11,44 +12,10 @@ import (
 	"rollcall/app"
 )
 
-// receipt is the answer to a registration: what was understood, and what will happen.
-type receipt struct {
-	ID          string            `json:"id"`
-	Service     string            `json:"service"`
-	State       app.State         `json:"state"`
-	New         bool              `json:"new"`
-	Address     string            `json:"address"`
-	AddressFrom app.AddressSource `json:"address_from"` // "given", or "caller": where the call came from
-	Check       checkView         `json:"check"`
-	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // when the next probe is due; absent when it is not probed
-	Frontends   []frontendChange  `json:"frontends"`
-	Replaces    string            `json:"replaces,omitempty"`
-	Next        string            `json:"next"` // what happens now, in words
-	Links       links             `json:"links"`
-	Revision    app.Revision      `json:"revision,omitempty"`
-}
-
-// frontendChange is what will be written for a vhost once the instance is healthy.
-type frontendChange struct {
-	Host    string `json:"host"`
-	Key     string `json:"key"`
-	Backend string `json:"backend"`
-	Slots   int    `json:"slots"`
-}
-
-type links struct {
-	Self       string `json:"self"`
-	Heartbeat  string `json:"heartbeat"`
-	Drain      string `json:"drain"`
-	Deregister string `json:"deregister"`
-}
-
-func linksOf(id string) links {
-	self := "/v1/instances/" + id
-	return links{
-		Self: "GET " + self, Heartbeat: "POST " + self + "/heartbeat",
-		Drain: "POST " + self + "/drain", Deregister: "DELETE " + self,
-	}
+// registered is what became of one registration.
+type registered struct {
+	app.Registered
+	err error
 }
 
 // verdict is the answer to one registration of several.
@@ -58,121 +25,113 @@ type verdict struct {
 	Problem *problem `json:"problem,omitempty"`
 }
 
+// register adds an instance, or several, each judged alone. With ?wait= it answers
+// when they are healthy, or when the wait is over.
 func (a *API) register(c echo.Context) error {
-	wait, err := duration(c, "wait", 0, maxWait)
+	var query struct {
+		Wait time.Duration `field:"wait" validate:"min=0s,max=5m"`
+	}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
+	b, err := readBody(c.Request())
 	if err != nil {
 		return err
 	}
-	sets, many, err := readFields(c)
+	entries, err := b.entries()
 	if err != nil {
 		return err
 	}
-	deadline := time.Now().Add(wait)
-	if !many {
-		status, r, err := a.registerOne(c, sets[0], wait, deadline)
-		if err != nil {
-			return err
-		}
-		return c.JSON(status, r)
-	}
-	verdicts := make([]verdict, len(sets))
-	for n, set := range sets {
-		status, r, err := a.registerOne(c, set, 0, deadline)
-		verdicts[n] = verdictOf(status, r, err)
-	}
-	for n := range verdicts {
-		if r := verdicts[n].Receipt; r != nil && wait > 0 {
-			i, err := a.healthy(c.Request().Context(), r.ID, wait, deadline)
-			if r.State = i.State; err != nil {
-				verdicts[n] = verdictOf(0, *r, err)
-			}
-		}
-	}
-	return c.JSON(http.StatusMultiStatus, verdicts)
-}
-
-func verdictOf(status int, r receipt, err error) verdict {
-	if err != nil {
-		p := problemOf(err)
-		return verdict{Status: p.Status, Problem: &p}
-	}
-	return verdict{Status: status, Receipt: &r}
-}
-
-func (a *API) registerOne(c echo.Context, set fields, wait time.Duration, deadline time.Time) (int, receipt, error) {
 	ctx := c.Request().Context()
-	reg, err := parseRegistration(set, c.RealIP())
-	if err != nil {
-		return 0, receipt{}, err
+	all := a.registerAll(ctx, entries, c.RealIP(), query.Wait)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	done, err := a.Registry.Register(ctx, reg)
-	if err != nil {
-		return 0, receipt{}, err
+	if b.isArray() {
+		return c.JSON(http.StatusMultiStatus, a.verdictsOf(c, all))
 	}
-	a.wrote(ctx, done.Revision)
-	if wait > 0 {
-		if done.Instance, err = a.healthy(ctx, done.Instance.ID, wait, deadline); err != nil {
-			return 0, receipt{}, err
-		}
+	if err := all[0].err; err != nil {
+		return err
 	}
-	status := http.StatusOK
-	if done.New {
-		status = http.StatusCreated
-	}
-	return status, a.receiptOf(done), nil
+	return c.JSON(statusOf(all[0]), a.receiptOf(all[0].Registered))
 }
 
-func (a *API) receiptOf(done app.Registered) receipt {
-	i := done.Instance
-	r := receipt{
-		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,
-		Check: checkOf(i), FirstProbe: instant(i.Due), Frontends: []frontendChange{}, Replaces: i.Replaces,
-		Next: next(i), Links: linksOf(i.ID), Revision: done.Revision,
+// registerAll registers all, then waits for all. One that finds the registry out of
+// reach speaks for those after it, which would only find out the same, slowly.
+func (a *API) registerAll(ctx context.Context, entries []body, caller string, wait time.Duration) []registered {
+	until := time.Now().Add(wait)
+	all := make([]registered, len(entries))
+	var last app.Revision
+	for n, entry := range entries {
+		all[n] = a.registerOne(ctx, entry, caller)
+		last = cmp.Or(all[n].Revision, last)
+		if errors.Is(all[n].err, app.ErrUnavailable) {
+			for later := n + 1; later < len(all); later++ {
+				all[later].err = all[n].err
+			}
+			break
+		}
 	}
-	for _, h := range i.Hosts {
-		r.Frontends = append(r.Frontends, frontendChange{Host: h, Key: a.FrontendKey(h), Backend: i.URL(), Slots: i.Weight})
+	a.wrote(ctx, last)
+	for n, r := range all {
+		if r.err == nil && wait > 0 {
+			all[n].Instance, all[n].err = a.healthy(ctx, r.Registered, until)
+		}
 	}
+	return all
+}
+
+func (a *API) registerOne(ctx context.Context, entry body, caller string) (r registered) {
+	reg, err := entry.registration(caller)
+	if err != nil {
+		return registered{err: err}
+	}
+	r.Registered, r.err = a.Registry.Register(ctx, reg)
 	return r
 }
 
-// next says in words what happens to an instance now.
-func next(i app.Instance) string {
-	var text string
-	switch {
-	case i.State == app.Healthy:
-		text = "healthy: found by others, and routed if it has a vhost"
-	case i.Check.Kind == app.Heartbeat:
-		text = "healthy once it has reported well; then it has to report every " + i.Check.Interval.String()
-	default:
-		text = "healthy once it has passed its probe " + times(i.Check.Rise) + "; failed if that takes longer than " + i.Check.Grace.String()
+// healthy waits until an instance that was registered is healthy, and returns it as
+// it stands when the wait is over: with an error if it is not. It does not wait on
+// when the instance takes another turn.
+func (a *API) healthy(ctx context.Context, done app.Registered, until time.Time) (app.Instance, error) {
+	began, was := time.Now(), done.Instance
+	waiting, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	_ = a.Snapshot.Wait(waiting, func() bool {
+		if a.Snapshot.Revision().Compare(done.Revision) < 0 {
+			return false
+		}
+		i, known := a.Snapshot.Instance(was.ID)
+		return !known || i.State == app.Healthy || i.State != was.State
+	})
+	is, err := a.Registry.Get(ctx, was.ID)
+	if errors.Is(err, app.ErrNotFound) {
+		is, err = was, nil
+		is.State = app.Gone
 	}
-	if i.State != app.Healthy && i.Replaces != "" {
-		text += "; then it takes over from " + i.Replaces + ", which stays until then"
+	if err == nil && is.State != app.Healthy {
+		err = &notHealthyError{instance: is, waited: time.Since(began)}
 	}
-	return text
+	return is, err
 }
 
-// healthy waits until an instance is healthy, and returns it as it stands when the
-// wait is over: with an error if it is not.
-func (a *API) healthy(ctx context.Context, id string, wait time.Duration, deadline time.Time) (app.Instance, error) {
-	waiting, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	err := a.Snapshot.Wait(waiting, func() bool {
-		i, known := a.Snapshot.Instance(id)
-		return !known || i.State != app.Starting && i.State != app.Unhealthy
-	})
-	if ctx.Err() != nil {
-		return app.Instance{}, ctx.Err()
+func (a *API) verdictsOf(c echo.Context, all []registered) []verdict {
+	verdicts := make([]verdict, len(all))
+	for n, r := range all {
+		if r.err != nil {
+			p := a.problemOf(c, r.err)
+			verdicts[n] = verdict{Status: p.Status, Problem: &p}
+			continue
+		}
+		answer := a.receiptOf(r.Registered)
+		verdicts[n] = verdict{Status: statusOf(r), Receipt: &answer}
 	}
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return app.Instance{}, err
+	return verdicts
+}
+
+func statusOf(r registered) int {
+	if r.New {
+		return http.StatusCreated
 	}
-	i, err := a.Registry.Get(ctx, id)
-	if err != nil {
-		return app.Instance{}, err
-	}
-	if i.State != app.Healthy {
-		return i, &notHealthyError{instance: i, waited: wait.String()}
-	}
-	return i, nil
+	return http.StatusOK
 }

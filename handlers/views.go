@@ -23,8 +23,16 @@ type instanceView struct {
 	Replaces  string            `json:"replaces,omitempty"`
 	FailOpen  bool              `json:"fail_open"`
 	Check     checkView         `json:"check"`
+	Override  *overrideView     `json:"override,omitempty"`
 	Revision  int64             `json:"instance_revision"`
 	CreatedAt *time.Time        `json:"registered_at"`
+}
+
+// overrideView is what an operator has set for a while.
+type overrideView struct {
+	Maintenance bool       `json:"maintenance,omitempty"`
+	Weight      int        `json:"weight,omitempty"`
+	Until       *time.Time `json:"until"`
 }
 
 type checkView struct {
@@ -58,14 +66,18 @@ func instant(t time.Time) *time.Time {
 }
 
 func instanceOf(i app.Instance) instanceView {
-	return instanceView{
+	v := instanceView{
 		ID: i.ID, Service: i.Service, Address: i.Address, Hosts: append([]string{}, i.Hosts...), State: i.State,
 		Since: instant(i.ChangedAt), Weight: i.Weight, Tags: i.Tags, Meta: i.Meta, Boot: i.Boot, Replaces: i.Replaces,
 		FailOpen: i.FailOpen, Check: checkOf(i), Revision: i.Rev, CreatedAt: instant(i.RegisteredAt),
 	}
+	if o := i.Override; o != (app.Override{}) {
+		v.Override = &overrideView{Maintenance: o.Maintenance, Weight: o.Weight, Until: instant(o.Until)}
+	}
+	return v
 }
 
-func instancesOf(instances []app.Instance) []instanceView {
+func viewsOf(instances []app.Instance) []instanceView {
 	views := make([]instanceView, len(instances))
 	for n, i := range instances {
 		views[n] = instanceOf(i)

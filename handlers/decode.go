@@ -1,0 +1,141 @@
+package handlers
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"rollcall/app"
+)
+
+// decode writes fields to the struct that to points to, by its `field` tags, and
+// checks it by its `validate` tags. Errors are FieldErrors; kind is what they call a
+// field.
+func decode(kind string, set fields, to any) error {
+	v := reflect.ValueOf(to).Elem()
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		target := targetOf(v, name)
+		if target == nil {
+			return unknown(kind, name, v.Type())
+		}
+		if set[name] == nil {
+			continue
+		}
+		if problem, want := assign(target, set[name]); problem != "" {
+			return &app.FieldError{Field: clip(name), Problem: problem, Want: want}
+		}
+	}
+	if err := validate.Struct(to); err != nil {
+		return faultOf(err)
+	}
+	return nil
+}
+
+// targetOf returns the place that a field is written to: a pointer into the struct,
+// a mapEntry, or nil when there is none.
+func targetOf(v reflect.Value, name string) any {
+	for f, value := range v.Fields() {
+		tag, ok := f.Tag.Lookup("field")
+		if !ok {
+			continue
+		}
+		if m, ok := reflect.TypeAssert[*map[string]string](value.Addr()); ok {
+			if group, key, _ := strings.Cut(name, "."); group == tag {
+				return mapEntry{m, key}
+			}
+		} else if tag == name {
+			return value.Addr().Interface()
+		}
+	}
+	return nil
+}
+
+// mapEntry is where meta.owner is written to: of is meta, key is owner.
+type mapEntry struct {
+	of  *map[string]string
+	key string
+}
+
+func (e mapEntry) set(value string) {
+	if *e.of == nil {
+		*e.of = map[string]string{}
+	}
+	(*e.of)[e.key] = value
+}
+
+// unknown says which fields there are.
+func unknown(kind, name string, t reflect.Type) error {
+	var names []string
+	for f := range t.Fields() {
+		if tag, ok := f.Tag.Lookup("field"); ok && f.Type.Kind() == reflect.Map {
+			names = append(names, tag+".*")
+		} else if ok {
+			names = append(names, tag)
+		}
+	}
+	want := "it has none"
+	if len(names) > 0 {
+		want = "it has " + strings.Join(names, ", ")
+	}
+	return &app.FieldError{Field: clip(name), Problem: "is not a " + kind + " of this call", Want: want}
+}
+
+// assign writes values to a target, or says what is wrong with them.
+func assign(target any, values []string) (problem, want string) {
+	list, isList := target.(*[]string)
+	entry, isEntry := target.(mapEntry)
+	switch {
+	case isEntry && entry.key == "":
+		return "has no name", "give meta.name=value, or in JSON an object"
+	case slices.Contains(values, "") && !isEntry, len(values) == 0 && !isList:
+		return "is empty", "give a value, or leave the field out"
+	case isList:
+		*list = values
+	case len(values) > 1:
+		return "is given twice", "give it once"
+	case isEntry:
+		entry.set(values[0])
+	default:
+		if want = parse(values[0], target); want != "" {
+			return "is " + quote(values[0]), want
+		}
+	}
+	return "", ""
+}
+
+// parse reads text into what a pointer leads to, and says what it wants if it cannot.
+func parse(text string, to any) (want string) {
+	var err error
+	switch to := to.(type) {
+	case *string:
+		*to = text
+	case *int: // of a port, which is zero when it is not given
+		if *to, err = strconv.Atoi(text); err != nil || *to < 1 || *to > 65535 {
+			return "give a number from 1 to 65535"
+		}
+	case **int:
+		*to = new(int)
+		if **to, err = strconv.Atoi(text); err != nil {
+			return "give a whole number"
+		}
+	case **bool:
+		*to = new(text == "true")
+		if text != "true" && text != "false" {
+			return "give true or false"
+		}
+	case *time.Duration:
+		if *to, err = time.ParseDuration(text); err != nil {
+			return "give a duration with its unit, such as 500ms, 2s or 1m"
+		}
+	case **time.Duration:
+		*to = new(time.Duration)
+		return parse(text, *to)
+	default:
+		panic(fmt.Sprintf("handlers: no way to read a %T", to))
+	}
+	return ""
+}

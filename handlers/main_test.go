@@ -1,0 +1,353 @@
+package handlers_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/handlers"
+	"rollcall/hipache"
+	"rollcall/tests/openapitest"
+	"rollcall/tests/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(redistest.Main(m)) }
+
+// patience is how long something may take that happens soon.
+const patience = 20 * time.Second
+
+// callerIP is where calls come from unless they say otherwise.
+const callerIP = "10.0.0.7"
+
+// service is the API on a registry of its own.
+type service struct {
+	t      *testing.T
+	api    *handlers.API
+	http   http.Handler
+	store  *redisstore.Store
+	rdb    *redis.Client
+	prefix string
+	logs   *logs
+}
+
+// newService returns the API on the Redis that tests share, with its reads up to
+// date. The API is changed before it serves.
+func newService(t *testing.T, change ...func(*handlers.API)) *service {
+	t.Helper()
+	s := newServiceOn(t, redistest.New(t), change...)
+	s.follow(redistest.New)
+	s.await(func() bool { return s.api.Snapshot.Revision() != "" })
+	s.api.Snapshot.Heard(time.Now()) // the follower says so only after it has waited for news
+	return s
+}
+
+// newServiceOn returns the API on a Redis, with reads that have heard nothing.
+func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)) *service {
+	t.Helper()
+	s := &service{t: t, rdb: rdb, prefix: redistest.Prefix(t), logs: &logs{}}
+	s.store = s.storeOn(rdb)
+	log := slog.New(slog.NewTextHandler(s.logs, nil))
+	s.api = &handlers.API{
+		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Event) {}),
+		Snapshot: app.NewSnapshot(), Store: s.store, Jobs: jobs{}, Now: s.store.Now, Log: log,
+		FrontendKey: hipache.Keys{}.Frontend,
+	}
+	for _, c := range change {
+		c(s.api)
+	}
+	s.http = openapitest.Check(t, s.api.Handler())
+	return s
+}
+
+// follow keeps the reads up to date until the test ends.
+func (s *service) follow(client func(testing.TB) *redis.Client) {
+	var following sync.WaitGroup
+	s.t.Cleanup(following.Wait)
+	store := s.storeOn(client(s.t)) // whose end, before that, ends a read that waits for news
+	following.Go(func() { store.Follow(s.t.Context(), s.api.Snapshot) })
+}
+
+func (s *service) storeOn(rdb *redis.Client) *redisstore.Store {
+	return redisstore.New(rdb, redisstore.Options{
+		Prefix: s.prefix, Hipache: hipache.Keys{Prefix: s.prefix}, Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+// await waits until the snapshot is as it should be.
+func (s *service) await(done func() bool) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			s.t.Fatal("it does not come to that")
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// stored is everything in Redis that belongs to the test.
+func (s *service) stored() map[string]string {
+	s.t.Helper()
+	keys, err := s.rdb.Keys(s.t.Context(), s.prefix+"*").Result()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, key := range keys {
+		if all[key], err = s.rdb.Dump(s.t.Context(), key).Result(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// instance returns what the store has.
+func (s *service) instance(id string) app.Instance {
+	s.t.Helper()
+	i, err := s.store.Get(s.t.Context(), id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return i
+}
+
+// probed settles the next probe of an instance with a result, as a worker would.
+func (s *service) probed(id string, r app.Result) {
+	s.t.Helper()
+	ctx := s.t.Context()
+	claims, err := s.store.Probes().Claim(ctx, s.store.Now().Add(time.Hour), 100)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	found := false
+	for _, c := range claims {
+		if c.Instance.ID == id {
+			r.At, found = s.store.Now(), true
+			_, err = s.api.Registry.Judge(ctx, app.Outcome{Claim: c, Result: r})
+		} else {
+			err = s.store.Probes().Settle(ctx, []app.Settlement{{Claim: c, Due: c.Due}})
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if !found {
+		s.t.Fatalf("%s is not due for a probe", id)
+	}
+}
+
+// pass and refuse are results of a probe.
+func pass() app.Result {
+	return app.Result{Passed: true, Code: http.StatusOK, Latency: 3 * time.Millisecond}
+}
+func refuse() app.Result { return app.Result{Code: app.Refused} }
+
+// call is a request that has not been made yet.
+type call struct {
+	service *service
+	request *http.Request
+}
+
+func (s *service) call(method, path string, body io.Reader) call {
+	r := httptest.NewRequestWithContext(s.t.Context(), method, path, body)
+	r.RemoteAddr = callerIP + ":41234"
+	return call{s, r}
+}
+
+// form is a call as curl -d makes it: name, value, name, value, ...
+func (s *service) form(method, path string, pairs ...string) call {
+	c := s.call(method, path, strings.NewReader(values(pairs...).Encode()))
+	return c.header("Content-Type", "application/x-www-form-urlencoded")
+}
+
+func (s *service) json(method, path, body string) call {
+	return s.call(method, path, strings.NewReader(body)).header("Content-Type", "application/json")
+}
+
+func (s *service) get(path string) call { return s.call(http.MethodGet, path, nil) }
+
+// register registers an instance, which must be accepted.
+func (s *service) register(pairs ...string) receipt {
+	s.t.Helper()
+	return decode[receipt](s.form(http.MethodPost, "/v1/register", pairs...).want(http.StatusCreated))
+}
+
+func (c call) header(name, value string) call {
+	c.request.Header.Add(name, value)
+	return c
+}
+
+func (c call) from(addr string) call {
+	c.request.RemoteAddr = addr
+	return c
+}
+
+func (c call) with(ctx context.Context) call {
+	c.request = c.request.WithContext(ctx)
+	return c
+}
+
+func (c call) do() answer {
+	w := httptest.NewRecorder()
+	c.service.http.ServeHTTP(w, c.request)
+	return answer{c, w}
+}
+
+// start makes the call in the background and returns where its answer will be.
+func (c call) start() <-chan answer {
+	answers := make(chan answer, 1)
+	go func() { answers <- c.do() }()
+	return answers
+}
+
+// want makes the call and expects a status.
+func (c call) want(status int) answer {
+	c.service.t.Helper()
+	a := c.do()
+	if a.Code != status {
+		c.service.t.Fatalf("%s: got %d %s, want %d", c, a.Code, a.Body, status)
+	}
+	return a
+}
+
+// problem makes the call and expects an error.
+func (c call) problem(status int) problem {
+	c.service.t.Helper()
+	return c.do().problem(status)
+}
+
+func (c call) String() string { return c.request.Method + " " + c.request.URL.String() }
+
+type answer struct {
+	call
+	*httptest.ResponseRecorder
+}
+
+// problem is what every answer to a call that failed has to be.
+func (a answer) problem(status int) problem {
+	t := a.service.t
+	t.Helper()
+	p := decode[problem](a)
+	if a.Code != status || p.Status != status {
+		t.Errorf("%s: got %d %s, want %d", a.call, a.Code, a.Body, status)
+	}
+	if got := a.Header().Get("Content-Type"); got != "application/problem+json" {
+		t.Errorf("%s: the error is %s", a.call, got)
+	}
+	if p.Type == "" || p.Title == "" || p.Field != "" && (p.Want == "" || p.Detail != p.Field+" "+p.problem()+"; "+p.Want) {
+		t.Errorf("%s: the problem lacks something: %s", a.call, a.Body)
+	}
+	return p
+}
+
+// decode reads an answer that must have no fields but those of T.
+func decode[T any](a answer) (v T) {
+	t := a.service.t
+	t.Helper()
+	d := json.NewDecoder(strings.NewReader(a.Body.String()))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		t.Fatalf("%s: %s: %v", a.call, a.Body, err)
+	}
+	return v
+}
+
+type problem struct {
+	Type, Title         string
+	Status              int
+	Detail, Field, Want string
+	ID, State, Reason   string
+}
+
+// problem is what is wrong with the field.
+func (p problem) problem() string {
+	return strings.TrimSuffix(strings.TrimPrefix(p.Detail, p.Field+" "), "; "+p.Want)
+}
+
+type receipt struct {
+	ID, Service, State string
+	New                bool
+	Address            string
+	AddressFrom        string `json:"address_from"`
+	Check              check
+	FirstProbe         time.Time `json:"first_probe"`
+	Frontends          []frontendChange
+	Replaces, Next     string
+	Links              map[string]string
+	Revision           string
+}
+
+type check struct {
+	Kind, Target, Expect string
+	ExpectBody           string `json:"expect_body"`
+	Interval, Timeout    string
+	Rise, Fall           int
+	Grace, Forget, Lease string
+}
+
+type frontendChange struct {
+	Host, Key, Backend string
+	Slots              int
+}
+
+// values is name, value, name, value, ...; a name may come again.
+func values(pairs ...string) url.Values {
+	v := url.Values{}
+	for n := 0; n < len(pairs); n += 2 {
+		v.Add(pairs[n], pairs[n+1])
+	}
+	return v
+}
+
+func same[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// jobs are what the test says.
+type jobs map[string]func(context.Context) error
+
+func (j jobs) Names() []string { return []string{"compact", "probe"} }
+
+func (j jobs) RunOnce(ctx context.Context, name string) error {
+	if run := j[name]; run != nil {
+		return run(ctx)
+	}
+	return nil
+}
+
+// logs keeps what was logged.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

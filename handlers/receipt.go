@@ -1,0 +1,81 @@
+package handlers
+
+import (
+	"time"
+
+	"rollcall/app"
+)
+
+// receipt is the answer to a registration: what was understood, and what will happen.
+type receipt struct {
+	ID          string            `json:"id"`
+	Service     string            `json:"service"`
+	State       app.State         `json:"state"`
+	New         bool              `json:"new"`
+	Address     string            `json:"address"`
+	AddressFrom app.AddressSource `json:"address_from"` // "given", or "caller": where the call came from
+	Check       checkView         `json:"check"`
+	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // when the next probe is due; absent when it is not probed
+	Frontends   []frontendChange  `json:"frontends"`
+	Replaces    string            `json:"replaces,omitempty"`
+	Next        string            `json:"next"` // what happens now, in words
+	Links       links             `json:"links"`
+	Revision    app.Revision      `json:"revision,omitempty"` // absent when nothing had to be written
+}
+
+// frontendChange is what will be written for a vhost once the instance is healthy.
+type frontendChange struct {
+	Host    string `json:"host"`
+	Key     string `json:"key"`
+	Backend string `json:"backend"`
+	Slots   int    `json:"slots"`
+}
+
+type links struct {
+	Self       string `json:"self"`
+	Heartbeat  string `json:"heartbeat"`
+	Drain      string `json:"drain"`
+	Deregister string `json:"deregister"`
+}
+
+func linksOf(id string) links {
+	self := "/v1/instances/" + id
+	return links{
+		Self: "GET " + self, Heartbeat: "POST " + self + "/heartbeat",
+		Drain: "POST " + self + "/drain", Deregister: "DELETE " + self,
+	}
+}
+
+func (a *API) receiptOf(done app.Registered) receipt {
+	i := done.Instance
+	r := receipt{
+		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,
+		Check: checkOf(i), FirstProbe: instant(i.Due), Frontends: []frontendChange{}, Replaces: i.Replaces,
+		Next: next(i), Links: linksOf(i.ID), Revision: done.Revision,
+	}
+	for _, h := range i.Hosts {
+		r.Frontends = append(r.Frontends, frontendChange{Host: h, Key: a.FrontendKey(h), Backend: i.URL(), Slots: i.Weight})
+	}
+	return r
+}
+
+// next says in words what happens to an instance now.
+func next(i app.Instance) string {
+	if i.State == app.Healthy {
+		if len(i.Hosts) == 0 {
+			return "healthy: found by others, and not routed, because it has no host"
+		}
+		return "healthy: found by others, and routed"
+	}
+	text := "healthy once it has passed its probe " + times(i.Check.Rise)
+	if i.Check.Kind == app.Heartbeat {
+		text = "healthy once it has reported well " + times(i.Check.Rise) + "; then it has to report every " + i.Check.Interval.String()
+	}
+	if i.State == app.Starting {
+		text += "; failed if that takes longer than " + i.Check.Grace.String()
+	}
+	if i.Replaces != "" {
+		text += "; then it takes over from " + i.Replaces + ", which stays until then"
+	}
+	return text
+}

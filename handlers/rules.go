@@ -1,0 +1,69 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-playground/validator/v10"
+
+	"rollcall/app"
+)
+
+var validate = newValidator()
+
+// newValidator returns a validator that names fields as callers do and knows text=n:
+// at most n bytes of UTF-8 without control characters.
+func newValidator() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("field") })
+	err := v.RegisterValidation("text", func(f validator.FieldLevel) bool {
+		limit, err := strconv.Atoi(f.Param())
+		s := f.Field().String()
+		return err == nil && len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+	})
+	if err != nil {
+		panic(err) // a name that validator refuses
+	}
+	return v
+}
+
+// faultOf says in our words what validator found first.
+func faultOf(err error) error {
+	found, ok := errors.AsType[validator.ValidationErrors](err)
+	if !ok || len(found) == 0 {
+		return err
+	}
+	f := found[0]
+	path := f.Namespace() // registration.meta[owner]; Field is wrong for long names
+	if _, below, ok := strings.Cut(path, "."); ok {
+		path = below
+	}
+	name, key, _ := strings.Cut(strings.TrimSuffix(path, "]"), "[")
+	if name == "meta" && key != "" { // otherwise it is a position
+		name += "." + clip(key)
+	}
+	problem, want := faultIn(f.Tag(), f.Param(), reflect.ValueOf(f.Value()))
+	return &app.FieldError{Field: name, Problem: problem, Want: want}
+}
+
+func faultIn(rule, param string, v reflect.Value) (problem, want string) {
+	size, _ := strconv.Atoi(param)
+	switch {
+	case rule == "oneof":
+		return "is " + quote(v.String()), "give one of " + strings.ReplaceAll(param, " ", ", ")
+	case rule == "text" && v.Len() > size:
+		return fmt.Sprintf("has %d bytes", v.Len()), "give at most " + param
+	case rule == "text":
+		return "is not plain text", "give UTF-8 without control characters"
+	case v.Kind() == reflect.Slice, v.Kind() == reflect.Map:
+		return fmt.Sprintf("is given %d times", v.Len()), "give at most " + param
+	case rule == "max":
+		return fmt.Sprintf("is %v", v), "give at most " + param
+	}
+	return fmt.Sprintf("is %v", v), "give at least " + param
+}
