@@ -18,7 +18,12 @@ func NormalizeHost(host string) (string, error) {
 	if strings.ContainsFunc(h, func(r rune) bool { return r >= 0x80 }) {
 		return bad(fmt.Sprintf("is %.80q, and proxies look up the ASCII form (xn--…)", host))
 	}
-	if strings.Contains(h, ":") {
+	switch {
+	case strings.Contains(h, "://"):
+		return bad(fmt.Sprintf("is %.80q, which is a URL", host))
+	case strings.Count(h, ":") > 1:
+		return bad(fmt.Sprintf("is %.80q, and proxies cannot look an IPv6 address up", host))
+	case strings.Contains(h, ":"):
 		return bad(fmt.Sprintf("is %.80q, and proxies look a vhost up without its port", host))
 	}
 	if h == "__ping__" {

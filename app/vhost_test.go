@@ -50,6 +50,8 @@ func TestNormalizeHostRefuses(t *testing.T) {
 	const (
 		name  = "which is not a host name"
 		port  = "and proxies look a vhost up without its port"
+		url   = "which is a URL"
+		ipv6  = "and proxies cannot look an IPv6 address up"
 		ascii = "and proxies look up the ASCII form (xn--…)"
 		ping  = "which the proxy answers by itself"
 		depth = "and the proxy finds wildcards of at most 5 labels"
@@ -99,10 +101,10 @@ func TestNormalizeHostRefuses(t *testing.T) {
 		":80":             port,
 		"*:80":            port,
 		"*.a.test:80":     port,
-		"http://a.test":   port,
-		"http://a.test/x": port,
-		"[::1]":           port,
-		"::1":             port,
+		"http://a.test":   url,
+		"http://a.test/x": url,
+		"[::1]":           ipv6,
+		"::1":             ipv6,
 
 		"bücher.example":   ascii,
 		"BÜCHER.example":   ascii,

@@ -35,15 +35,15 @@ type Runner struct {
 
 type entry struct {
 	Job
-	busy    sync.Mutex
-	failing bool // the last run failed; guarded by busy
+	busy    chan struct{} // holds one value while the job runs
+	failing bool          // the last run failed; guarded by busy
 }
 
 // NewRunner returns a runner of the given jobs; none runs before Run.
 func NewRunner(log *slog.Logger, jobs ...Job) *Runner {
 	r := &Runner{log: log}
 	for _, j := range jobs {
-		r.jobs = append(r.jobs, &entry{Job: j})
+		r.jobs = append(r.jobs, &entry{Job: j, busy: make(chan struct{}, 1)})
 	}
 	return r
 }
@@ -77,8 +77,12 @@ func (r *Runner) Run(ctx context.Context) {
 func (r *Runner) RunOnce(ctx context.Context, name string) error {
 	for _, j := range r.jobs {
 		if j.Name == name {
-			j.busy.Lock()
-			defer j.busy.Unlock()
+			select {
+			case j.busy <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			defer func() { <-j.busy }()
 			return r.once(ctx, j)
 		}
 	}
@@ -91,11 +95,13 @@ func (r *Runner) tick(ctx context.Context, j *entry) {
 	if ctx.Err() != nil {
 		return
 	}
-	if !j.busy.TryLock() {
+	select {
+	case j.busy <- struct{}{}:
+		defer func() { <-j.busy }()
+	default:
 		r.log.WarnContext(ctx, "job still running, tick dropped", "job", j.Name)
 		return
 	}
-	defer j.busy.Unlock()
 	err := r.once(ctx, j)
 	switch {
 	case ctx.Err() != nil:
