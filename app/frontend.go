@@ -17,11 +17,12 @@ type Slot struct {
 	Instance string    // empty: foreign, or no longer registered
 	Foreign  bool      // not written by Rollcall: left alone
 	Marked   bool      // in the dead set: gets no traffic now
+	Unusable bool      // not a URL that a request can be sent to; foreign, then
 	Leaves   time.Time // when it is taken out of the list; zero when it stays
 }
 
 // Routed reports whether the proxy sends requests to the slot.
-func (s Slot) Routed() bool { return !s.Marked }
+func (s Slot) Routed() bool { return !s.Marked && !s.Unusable }
 
 // Repairs is what a reconciliation found and mended.
 type Repairs struct {

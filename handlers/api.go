@@ -18,7 +18,7 @@ import (
 	"rollcall/app"
 )
 
-// API is what the handlers need. All fields but TrustedProxies are required.
+// API is what the handlers need. All fields but TrustedProxies and Serving are required.
 type API struct {
 	Registry *app.Registry
 	Snapshot *app.Snapshot // for reads, kept up to date by somebody else
@@ -30,6 +30,7 @@ type API struct {
 	FrontendKey    func(host string) string // the name of a vhost's list in the proxy's Redis
 	DrainHold      time.Duration            // how long a drained instance goes on answering, unless the call says
 	TrustedProxies []*net.IPNet             // whose X-Forwarded-For names the caller; nobody's when empty
+	Serving        context.Context          //nolint:containedctx // over when streams and long polls have to end; nil: never
 
 	turns sync.Map // by service, a *atomic.Uint64: how many picks took turns
 }

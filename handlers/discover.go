@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -19,19 +20,44 @@ import (
 	"rollcall/app"
 )
 
-// awaitChange waits until a service is no longer at the revision that the caller has
+// awaitChange waits until a service has changed since a revision that the caller has
 // seen, or until the wait is over.
-func (a *API) awaitChange(ctx context.Context, service, seen string, wait time.Duration) error {
+func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision, wait time.Duration) error {
 	if seen == "" || wait == 0 {
 		return nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, wait)
+	serving, cancel := a.whileServing(ctx)
 	defer cancel()
-	_ = a.Snapshot.Wait(waiting, func() bool { return seen != etag(a.Snapshot.ServiceRevision(service)) }) // over is over
+	serving, cancel = context.WithTimeout(serving, wait)
+	defer cancel()
+	_ = a.Snapshot.Wait(serving, func() bool { return a.Snapshot.ServiceRevision(service).Compare(seen) > 0 }) // over is over
 	return ctx.Err()
 }
 
+// whileServing returns a context that is over when another one is, or when the process
+// is about to end: what may take for ever must not hold that up.
+func (a *API) whileServing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if a.Serving == nil {
+		return ctx, cancel
+	}
+	stop := context.AfterFunc(a.Serving, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
 func etag(r app.Revision) string { return `"` + string(r) + `"` }
+
+// revisionOf reads an ETag that came back; empty when it is none of ours. Revisions have
+// an order, so an answer of one process serves the next call to another one, whose copy
+// of the registry may have begun later or be a moment behind. A proxy that compresses
+// puts W/ before it.
+func revisionOf(tag string) app.Revision {
+	r := app.Revision(strings.Trim(strings.TrimPrefix(tag, "W/"), `"`))
+	if !r.Valid() {
+		return ""
+	}
+	return r
+}
 
 // instancesOf returns the instances of a service, if it has any.
 func (a *API) instancesOf(name string) ([]app.Instance, error) {
@@ -157,8 +183,8 @@ func (a *API) prometheus(c echo.Context) error {
 			"__meta_rollcall_service": i.Service, "__meta_rollcall_instance": i.ID, "__meta_rollcall_state": string(i.State),
 			"__meta_rollcall_vhosts": joined(i.Hosts), "__meta_rollcall_tags": joined(i.Tags),
 		}
-		for name, value := range i.Meta {
-			labels["__meta_rollcall_meta_"+strings.Map(labelRune, name)] = value
+		for _, name := range slices.Sorted(maps.Keys(i.Meta)) { // two names may become one label: always the same one wins
+			labels["__meta_rollcall_meta_"+strings.Map(labelRune, name)] = i.Meta[name]
 		}
 		groups = append(groups, group{Targets: []string{i.Address}, Labels: labels})
 	}

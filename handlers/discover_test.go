@@ -159,7 +159,7 @@ func TestEvents(t *testing.T) {
 			t.Fatalf("%s: got %s, %s", query, resp.Status, got)
 		}
 		lines := bufio.NewScanner(resp.Body)
-		return func(prefix string) string {
+		next := func(prefix string) string {
 			for lines.Scan() {
 				if text, ok := strings.CutPrefix(lines.Text(), prefix); ok {
 					return text
@@ -168,6 +168,10 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s: the stream ends: %v", query, lines.Err())
 			return ""
 		}
+		if begins := next("id: "); last != "" && begins != last {
+			t.Errorf("%s: it goes on after %s, want %s", query, begins, last)
+		}
+		return next
 	}
 	now, all, after, db := stream("", ""), stream("", "0"), stream("?service=", first.Revision), stream("?service=db&kind=gone", "0")
 	same(t, "the first event", all("id: "), first.Revision)

@@ -37,7 +37,7 @@ func parseLink(s string) (link, error) {
 
 func (l link) check(tooMany bool) error {
 	if l.port != "" {
-		if n, err := strconv.Atoi(l.port); err != nil || n < 1 || n > 65535 {
+		if n, err := strconv.ParseUint(l.port, 10, 16); err != nil || n == 0 || l.port[0] == '0' {
 			return &app.FieldError{Field: "port", Problem: "is " + quote(l.port), Want: "give a number from 1 to 65535"}
 		}
 	}

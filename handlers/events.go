@@ -54,7 +54,8 @@ func (a *API) events(c echo.Context) error {
 	if _, err := a.age(); err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
+	ctx, cancel := a.whileServing(c.Request().Context())
+	defer cancel()
 	after := app.Revision(c.Request().Header.Get("Last-Event-ID"))
 	if after == "" {
 		after = a.Snapshot.Revision()
@@ -69,19 +70,19 @@ func (a *API) events(c echo.Context) error {
 		response: c.Response(), control: http.NewResponseController(c.Response().Writer),
 		service: query.Service, kind: app.EventKind(query.Kind),
 	}
-	if err := s.open(); err != nil {
+	if err := s.open(after); err != nil {
 		return nil //nolint:nilerr // the caller went away
 	}
 	for {
 		if n := len(next); n > 0 {
 			after = next[n-1].Revision
 		}
-		if err := s.send(next); err != nil {
+		if err := s.send(next, after); err != nil {
 			return nil //nolint:nilerr // the caller went away, or takes nothing
 		}
 		if len(next) == 0 {
-			if err := a.awaitEvent(ctx, s, after); err != nil {
-				return nil //nolint:nilerr // the caller went away
+			if err := a.awaitEvent(ctx, after, s.silent()); err != nil {
+				return nil //nolint:nilerr // the caller went away, or the process ends
 			}
 		}
 		if next, err = a.eventsAfter(ctx, after); err != nil {
@@ -107,19 +108,13 @@ func (a *API) eventsAfter(ctx context.Context, after app.Revision) ([]app.Event,
 	return events, err
 }
 
-// awaitEvent waits for an event, and keeps the connection alive meanwhile.
-func (a *API) awaitEvent(ctx context.Context, s *eventStream, after app.Revision) error {
-	for {
-		waiting, cancel := context.WithTimeout(ctx, keepAlive)
-		err := a.Snapshot.Wait(waiting, func() bool { return a.Snapshot.Revision().Compare(after) > 0 })
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := s.comment("keep-alive"); err != nil {
-			return err
-		}
-	}
+// awaitEvent waits for an event, but no longer than until a stream has been silent for
+// long enough.
+func (a *API) awaitEvent(ctx context.Context, after app.Revision, silent time.Duration) error {
+	waiting, cancel := context.WithTimeout(ctx, keepAlive-silent)
+	defer cancel()
+	_ = a.Snapshot.Wait(waiting, func() bool { return a.Snapshot.Revision().Compare(after) > 0 }) // over is over
+	return ctx.Err()
 }
 
 // eventStream writes server-sent events:
@@ -129,19 +124,23 @@ type eventStream struct {
 	control  *http.ResponseController
 	service  string
 	kind     app.EventKind
+	wrote    time.Time
 }
 
-func (s *eventStream) open() error {
+func (s *eventStream) silent() time.Duration { return time.Since(s.wrote) }
+
+func (s *eventStream) open(after app.Revision) error {
 	h := s.response.Header()
 	h.Set(echo.HeaderContentType, "text/event-stream")
 	h.Set(echo.HeaderCacheControl, "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	s.response.WriteHeader(http.StatusOK)
-	return s.comment("rollcall")
+	return s.reached(after)
 }
 
-// send writes the events that pass the filter, in one piece.
-func (s *eventStream) send(events []app.Event) error {
+// send writes the events that pass the filter, in one piece. When none has for a while,
+// it says where the stream stands.
+func (s *eventStream) send(events []app.Event, after app.Revision) error {
 	var text []byte
 	for _, e := range events {
 		if s.service != "" && e.Service != s.service || s.kind != "" && e.Kind != s.kind {
@@ -153,15 +152,23 @@ func (s *eventStream) send(events []app.Event) error {
 		}
 		text = fmt.Appendf(text, "id: %s\nevent: %s\ndata: %s\n\n", e.Revision, e.Kind, data)
 	}
+	if len(text) == 0 && s.silent() >= keepAlive {
+		return s.reached(after)
+	}
 	return s.write(text)
+}
+
+// reached keeps the connection alive and tells the reader, with an id that has no event,
+// where to go on if it breaks: one that has seen nothing, because nothing has happened
+// or passed its filter, has missed nothing either.
+func (s *eventStream) reached(after app.Revision) error {
+	return s.write(fmt.Appendf(nil, ": keep-alive\nid: %s\n\n", after))
 }
 
 // gap says that events were lost to a reader that was away, or slow, for too long.
 func (s *eventStream) gap(e *app.TrimmedError) error {
 	return s.write(fmt.Appendf(nil, "event: gap\ndata: {\"first\":%q}\n\n", e.First))
 }
-
-func (s *eventStream) comment(text string) error { return s.write([]byte(": " + text + "\n\n")) }
 
 func (s *eventStream) write(text []byte) error {
 	if len(text) == 0 {
@@ -173,5 +180,6 @@ func (s *eventStream) write(text []byte) error {
 	if _, err := s.response.Write(text); err != nil {
 		return err
 	}
+	s.wrote = time.Now()
 	return s.control.Flush()
 }

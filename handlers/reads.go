@@ -47,7 +47,7 @@ func (a *API) service(c echo.Context) error {
 	if err := readQuery(c.Request(), &query); err != nil {
 		return err
 	}
-	ctx, name, seen := c.Request().Context(), c.Param("name"), c.Request().Header.Get("If-None-Match")
+	ctx, name, seen := c.Request().Context(), c.Param("name"), revisionOf(c.Request().Header.Get("If-None-Match"))
 	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
 		return err
 	}
@@ -56,10 +56,11 @@ func (a *API) service(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set("ETag", etag(rev))
-	if seen == etag(rev) {
+	if seen != "" && seen.Compare(rev) >= 0 {
+		c.Response().Header().Set("ETag", etag(seen))
 		return c.NoContent(http.StatusNotModified)
 	}
+	c.Response().Header().Set("ETag", etag(rev))
 	instances = slices.DeleteFunc(instances, func(i app.Instance) bool { return !selected(i, query.State) })
 	return c.JSON(http.StatusOK, map[string]any{"revision": rev, "service": name, "instances": viewsOf(instances)})
 }
@@ -130,6 +131,8 @@ func (a *API) frontendOf(f app.Frontend) frontendView {
 // not registered any more.
 func why(s app.Slot, i app.Instance) string {
 	switch {
+	case s.Unusable:
+		return "not Rollcall's, and not a URL that a request can be sent to"
 	case s.Foreign && s.Marked:
 		return "not Rollcall's; a proxy has marked it"
 	case s.Foreign:
@@ -161,7 +164,7 @@ func standing(i app.Instance) string {
 	case i.ID == "":
 		return "no longer registered"
 	case i.Override.Maintenance:
-		return "in maintenance"
+		return "in maintenance until " + i.Override.Until.UTC().Format(time.RFC3339)
 	}
 	return string(i.State)
 }

@@ -207,7 +207,7 @@ func TestFrontendsSayWhy(t *testing.T) {
 
 	everyState(s, "host", "states.test")
 	s.register("service", "web", "port", "86", "id", "overridden", "host", "states.test", "health", "none")
-	s.form(http.MethodPatch, "/v1/instances/overridden", "maintenance", "true", "for", "1m").want(http.StatusOK)
+	until := decode[instance](s.form(http.MethodPatch, "/v1/instances/overridden", "maintenance", "true", "for", "1m").want(http.StatusOK)).Override.Until
 	mark("states.test", 0)
 
 	// What Rollcall did not write, and a proxy's opinion of it.
@@ -242,7 +242,7 @@ func TestFrontendsSayWhy(t *testing.T) {
 		"states.test": {
 			"http://10.0.0.7:82 healthy: healthy, but a proxy has marked it: the next good probe clears that",
 			"http://10.0.0.7:83 unhealthy: leaving, unhealthy: marked, and about to leave the list",
-			"http://10.0.0.7:86 overridden: leaving, in maintenance: marked, and about to leave the list",
+			"http://10.0.0.7:86 overridden: leaving, in maintenance until " + until.Format(time.RFC3339) + ": marked, and about to leave the list",
 			"http://10.0.0.7:81 starting: starting",
 			"http://10.0.0.7:84 failed: failed",
 			"http://10.0.0.7:85 draining: draining",

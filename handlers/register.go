@@ -59,7 +59,7 @@ func (a *API) register(c echo.Context) error {
 // registerAll registers all, then waits for all. One that finds the registry out of
 // reach speaks for those after it, which would only find out the same, slowly.
 func (a *API) registerAll(ctx context.Context, entries []body, caller string, wait time.Duration) []registered {
-	until := time.Now().Add(wait)
+	began := time.Now()
 	all := make([]registered, len(entries))
 	var last app.Revision
 	for n, entry := range entries {
@@ -75,7 +75,7 @@ func (a *API) registerAll(ctx context.Context, entries []body, caller string, wa
 	a.wrote(ctx, last)
 	for n, r := range all {
 		if r.err == nil && wait > 0 {
-			all[n].Instance, all[n].err = a.healthy(ctx, r.Registered, until)
+			all[n].Instance, all[n].err = a.healthy(ctx, r.Registered, began, wait)
 		}
 	}
 	return all
@@ -93,9 +93,9 @@ func (a *API) registerOne(ctx context.Context, entry body, caller string) (r reg
 // healthy waits until an instance that was registered is healthy, and returns it as
 // it stands when the wait is over: with an error if it is not. It does not wait on
 // when the instance takes another turn.
-func (a *API) healthy(ctx context.Context, done app.Registered, until time.Time) (app.Instance, error) {
-	began, was := time.Now(), done.Instance
-	waiting, cancel := context.WithDeadline(ctx, until)
+func (a *API) healthy(ctx context.Context, done app.Registered, began time.Time, wait time.Duration) (app.Instance, error) {
+	was := done.Instance
+	waiting, cancel := context.WithDeadline(ctx, began.Add(wait))
 	defer cancel()
 	_ = a.Snapshot.Wait(waiting, func() bool {
 		if a.Snapshot.Revision().Compare(done.Revision) < 0 {

@@ -240,7 +240,7 @@ func TestWaitRunsOut(t *testing.T) {
 	}
 	s.probed("w1", refuse())
 	p = s.form(http.MethodPost, "/v1/register?wait=10ms", web...).problem(http.StatusFailedDependency)
-	if p.Reason != "connection refused" || !strings.HasPrefix(p.Detail, "w1 is starting after 1") || !strings.HasSuffix(p.Detail, "ms: connection refused; w0 stays") {
+	if p.Reason != "connection refused" || !strings.HasPrefix(p.Detail, "w1 is starting after ") || !strings.HasSuffix(p.Detail, "s: connection refused; w0 stays") {
 		t.Errorf("refused: got %+v", p)
 	}
 	p = s.form(http.MethodPost, "/v1/register?wait=10ms", "service", "web", "port", "81", "health", "heartbeat").problem(http.StatusFailedDependency)

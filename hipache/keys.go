@@ -35,6 +35,12 @@ func RequestedHost(header string) string {
 	return header
 }
 
+// Findable reports whether anybody can be found for a requested host: no name has more
+// than 255 bytes, and a semicolon would part the fields of an Announcement.
+func Findable(host string) bool {
+	return host != "" && len(host) <= 255 && !strings.Contains(host, ";")
+}
+
 // Lookup lists the vhosts that can answer for a requested host, first match first:
 // the host itself, its wildcards from the longest to the shortest, the catch-all.
 func Lookup(host string) []string {

@@ -16,19 +16,17 @@ var ErrUnwell = errors.New("not well")
 // Doctor prints what is wrong with the Redis and the keys in it, and what to do.
 func Doctor(ctx context.Context, environ []string, out, logs io.Writer) error {
 	return withRedis(ctx, environ, logs, func(p *Process) error {
-		var findings []app.Finding
-		_, err := migrations.Version(ctx, p.rdb, p.config.Prefix)
-		if errors.Is(err, migrations.ErrNewer) {
-			findings = append(findings, app.Finding{Severity: app.Error, What: err.Error(), Fix: "deploy the newer Rollcall everywhere"})
-		} else if err != nil {
+		findings, err := p.examineSchema(ctx)
+		if err != nil {
 			return err
 		}
 		more, err := p.store.Examine(ctx)
 		if err != nil {
 			return err
 		}
+		findings = append(findings, more...)
 		sick := 0
-		for _, f := range append(findings, more...) {
+		for _, f := range findings {
 			if f.Severity == app.Error {
 				sick++
 			}
@@ -37,16 +35,33 @@ func Doctor(ctx context.Context, environ []string, out, logs io.Writer) error {
 			}
 		}
 		if sick > 0 {
-			return fmt.Errorf("%w: %d of %d findings are errors", ErrUnwell, sick, len(findings)+len(more))
+			return fmt.Errorf("%w: %d of %d findings are errors", ErrUnwell, sick, len(findings))
 		}
 		_, err = fmt.Fprintf(out, "no errors; remember that Rollcall cannot see Hipache's settings: leave its lruCache off\n")
 		return err
 	})
 }
 
+func (p *Process) examineSchema(ctx context.Context) ([]app.Finding, error) {
+	v, err := migrations.Version(ctx, p.rdb, p.config.Prefix)
+	switch {
+	case errors.Is(err, migrations.ErrNewer):
+		return []app.Finding{{Severity: app.Error, What: err.Error(), Fix: "deploy the newer Rollcall everywhere"}}, nil
+	case err != nil:
+		return nil, err
+	case v > 0 && v < migrations.Latest:
+		what := fmt.Sprintf("the schema has version %d, this program works with %d", v, migrations.Latest)
+		return []app.Finding{{Severity: app.Warning, What: what, Fix: "run rollcall migrate"}}, nil
+	}
+	return nil, nil
+}
+
 // Export prints every instance as a line of JSON.
 func Export(ctx context.Context, environ []string, out, logs io.Writer) error {
 	return withRedis(ctx, environ, logs, func(p *Process) error {
+		if _, err := migrations.Version(ctx, p.rdb, p.config.Prefix); err != nil {
+			return fmt.Errorf("export: %w", err)
+		}
 		_, err := p.store.Export(ctx, out)
 		return err
 	})
@@ -55,12 +70,17 @@ func Export(ctx context.Context, environ []string, out, logs io.Writer) error {
 // Import adds the instances of an export that are not known.
 func Import(ctx context.Context, environ []string, in io.Reader, out, logs io.Writer) error {
 	return withRedis(ctx, environ, logs, func(p *Process) error {
+		if err := p.checkSchema(ctx); err != nil {
+			return fmt.Errorf("import: %w", err)
+		}
 		added, read, err := p.store.Import(ctx, in)
+		if _, said := fmt.Fprintf(out, "%d of %d instances added\n", added, read); err == nil {
+			err = said
+		}
 		if err != nil {
 			return fmt.Errorf("import: %w", err)
 		}
-		_, err = fmt.Fprintf(out, "%d of %d instances added\n", added, read)
-		return err
+		return nil
 	})
 }
 

@@ -104,19 +104,19 @@ func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err erro
 	raw := c.RedisURL
 	if raw == "" {
 		if p.embedded, err = startEmbedded(ctx, c.EmbeddedRedisPort); err != nil {
-			return nil, err
+			return p, err
 		}
 		p.closers = append(p.closers, p.embedded.close)
 		raw = p.embedded.url()
 		log.WarnContext(ctx, "REDIS_URL is not set: the registry is in memory and ends with this process", "redis", raw)
 	}
 	if p.rdb, err = connect(ctx, raw, log); err != nil {
-		return nil, err
+		return p, err
 	}
 	p.closers = append(p.closers, func() { _ = p.rdb.Close() })
 	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Log: log})
 	if err := p.store.SyncClock(ctx); err != nil {
-		return nil, err
+		return p, err
 	}
 	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.logEvent)
 	p.snapshot = app.NewSnapshot()
@@ -292,7 +292,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
 		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
-		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(),
+		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(), Serving: ctx,
 	}
 	server := &http.Server{
 		Handler:           api.Handler(),

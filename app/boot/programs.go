@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
@@ -33,6 +34,9 @@ func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer)
 		return err
 	}
 	p, err := New(ctx, c, g.Roles, g.MayEmbed, newLog(logs, c, g.Text))
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // told to end before it was at work
+	}
 	if err != nil {
 		return err
 	}

@@ -83,19 +83,32 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return "", s, false
 }
 
-// connect returns a client of the Redis at raw, which answers.
+// silent is the client library's log. What it has to say comes back as errors, too, and
+// its lines are not like ours.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+func init() { redis.SetLogger(silent{}) }
+
+// connect returns a client of the Redis at raw, which answers. It returns the context's
+// error when that ends before.
 func connect(ctx context.Context, raw string, log *slog.Logger) (redis.UniversalClient, error) {
 	o, err := redisOptions(raw)
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL %w", err)
 	}
 	rdb := redis.NewUniversalClient(o)
+	starting := ctx
 	ctx, cancel := context.WithTimeout(ctx, awaitRedis)
 	defer cancel()
 	for said := false; ; said = true {
 		err := rdb.Ping(ctx).Err()
 		if err == nil {
 			return rdb, nil
+		}
+		if starting.Err() != nil {
+			return nil, errors.Join(starting.Err(), rdb.Close())
 		}
 		if ctx.Err() != nil {
 			return nil, errors.Join(fmt.Errorf("REDIS_URL: no answer from Redis for %s: %w", awaitRedis, err), rdb.Close())

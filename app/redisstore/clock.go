@@ -57,6 +57,11 @@ func (s *Store) SyncClock(ctx context.Context) error {
 func (s *Store) Tick(ctx context.Context, as Role) (outage time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	// What is sent to a server that hangs is carried out when it wakes up, and would have
+	// it believe that somebody was at work all the while: it is only told when it answers.
+	if err := s.rdb.Ping(ctx).Err(); err != nil {
+		return 0, wrap("tick", err)
+	}
 	ms, err := tickScript.Run(ctx, s.rdb, []string{s.keys.clock()},
 		s.Now().UnixMilli(), patience.Milliseconds(), string(as)).Int64()
 	if err != nil {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ const (
 	maxLate  = 5 * time.Second        // of the most overdue probe
 )
 
+const forEver = -1 // the time to live of a key that has none
+
 // oldest is the oldest Redis that has all that the scripts use.
 var oldest = [2]int{6, 2}
 
@@ -28,8 +31,8 @@ var oldest = [2]int{6, 2}
 // nothing.
 func (s *Store) Examine(ctx context.Context) ([]app.Finding, error) {
 	var found []app.Finding
-	for _, examine := range []func(context.Context) ([]app.Finding, error){
-		s.examineServer, s.examineClock, s.examineWorkers, s.examineFrontends, s.examineMarks,
+	for _, examine := range []examination{
+		s.examineServer, s.examineClock, s.examineWorkers, twice(s.examineFrontends), twice(s.examineMarks),
 	} {
 		f, err := examine(ctx)
 		if err != nil {
@@ -38,6 +41,21 @@ func (s *Store) Examine(ctx context.Context) ([]app.Finding, error) {
 		found = append(found, f...)
 	}
 	return found, nil
+}
+
+type examination func(context.Context) ([]app.Finding, error)
+
+// twice keeps what is found two times running: what is read one by one while others
+// write does not fit together for a moment.
+func twice(examine examination) examination {
+	return func(ctx context.Context) ([]app.Finding, error) {
+		first, err := examine(ctx)
+		if err != nil || len(first) == 0 {
+			return nil, err
+		}
+		again, err := examine(ctx)
+		return slices.DeleteFunc(again, func(f app.Finding) bool { return !slices.Contains(first, f) }), err
+	}
 }
 
 func problemf(fix, format string, args ...any) app.Finding {
@@ -59,19 +77,27 @@ func (s *Store) examineServer(ctx context.Context) ([]app.Finding, error) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		info[name] = value
 	}
-	var found []app.Finding
+	if save, err := s.rdb.ConfigGet(ctx, "save").Result(); err == nil { // managed ones refuse it
+		info["save"] = save["save"]
+	}
+	return serverFindings(info), nil
+}
+
+// serverFindings says what is wrong with a server, from its INFO and its setting save.
+func serverFindings(info map[string]string) (found []app.Finding) {
 	if v := info["redis_version"]; v != "" && older(v, oldest) {
 		found = append(found, problemf("upgrade to Redis 7 or Valkey", "Redis %s is older than %d.%d", v, oldest[0], oldest[1]))
 	}
-	if info["aof_enabled"] == "0" {
-		save, err := s.rdb.ConfigGet(ctx, "save").Result() // managed ones refuse it
-		switch {
-		case err == nil && save["save"] == "":
-			found = append(found, problemf("set appendonly yes (CONFIG SET appendonly yes, and in redis.conf)",
-				"nothing is persisted: a restart of Redis empties the registry"))
-		case err == nil:
-			found = append(found, warnf("set appendonly yes, which loses a second at most",
-				"only snapshots are persisted (save %s): a crash of Redis loses what was written since the last one", save["save"]))
+	if save, known := info["save"]; known && info["aof_enabled"] == "0" && save == "" {
+		found = append(found, problemf("set appendonly yes (CONFIG SET appendonly yes, and in redis.conf)",
+			"nothing is persisted: a restart of Redis empties the registry"))
+	} else if known && info["aof_enabled"] == "0" {
+		found = append(found, warnf("set appendonly yes, which loses a second at most",
+			"only snapshots are persisted (save %s): a crash of Redis loses what was written since the last one", save))
+	}
+	for _, status := range []string{"rdb_last_bgsave_status", "aof_last_write_status"} {
+		if info[status] == "err" {
+			found = append(found, problemf("look at Redis's log: the disk may be full", "Redis cannot persist (%s is err) and may refuse writes", status))
 		}
 	}
 	if p := info["maxmemory_policy"]; p != "" && p != "noeviction" {
@@ -81,7 +107,7 @@ func (s *Store) examineServer(ctx context.Context) ([]app.Finding, error) {
 	if info["role"] == "slave" {
 		found = append(found, problemf("point REDIS_URL to the primary, or to the sentinels", "this Redis is a replica: nothing can be written"))
 	}
-	return found, nil
+	return found
 }
 
 func older(version string, than [2]int) bool {
@@ -112,13 +138,13 @@ func (s *Store) examineWorkers(ctx context.Context) ([]app.Finding, error) {
 	}
 	var found []app.Finding
 	now := s.Now()
-	for field, fix := range map[string]string{"tick": "start rollcall cron", "web": "start rollcall web"} {
-		ms, _ := strconv.ParseInt(clock[field], 10, 64) // absent: never
+	for _, process := range []struct{ name, field string }{{"cron", "tick"}, {"web", "web"}} {
+		ms, _ := strconv.ParseInt(clock[process.field], 10, 64) // absent: never
 		if quiet := now.Sub(time.UnixMilli(ms)); ms == 0 {
-			found = append(found, warnf(fix, "no %s process has ever been here", map[string]string{"tick": "cron", "web": "web"}[field]))
+			found = append(found, warnf("start rollcall "+process.name, "no %s process has ever been here", process.name))
 		} else if quiet > maxQuiet {
-			found = append(found, problemf(fix+", and look at its log", "no %s process has been heard of for %s",
-				map[string]string{"tick": "cron", "web": "web"}[field], quiet.Round(time.Second)))
+			found = append(found, problemf("start rollcall "+process.name+", and look at its log",
+				"no %s process has been heard of for %s", process.name, quiet.Round(time.Second)))
 		}
 	}
 	first, err := s.rdb.ZRangeWithScores(ctx, s.keys.queue(dueQueue), 0, 0).Result()
@@ -168,28 +194,66 @@ func (s *Store) examineFrontends(ctx context.Context) ([]app.Finding, error) {
 			found = append(found, problemf("rollcall jobs run reconcile replaces it", "%s is a %s, not a list: the proxy cannot answer for %s", key, t, f.Host))
 			continue
 		}
-		if f.Identifier != "" && f.Identifier != f.Service {
-			fix := "nothing, if it was meant: Rollcall leaves it alone"
-			if strings.Contains(f.Identifier, "://") {
-				fix = "the first entry is never routed: LPUSH an identifier before it"
-			}
-			found = append(found, warnf(fix, "%s begins with %q, which Rollcall did not write", key, f.Identifier))
-		}
-		for _, id := range f.Unlisted {
-			if byID[id].Routable() {
-				found = append(found, problemf("rollcall jobs run reconcile appends it", "%s is healthy and not in %s", id, key))
-			}
-		}
+		found = append(found, examineFrontend(key, f, byID)...)
 	}
 	return found, nil
+}
+
+// examineFrontend compares one list with the instances that it should have.
+func examineFrontend(key string, f app.Frontend, byID map[string]app.Instance) (found []app.Finding) {
+	const mend = "rollcall jobs run reconcile mends it"
+	if f.Identifier != "" && f.Identifier != f.Service {
+		fix := "nothing, if it was meant: Rollcall leaves it alone"
+		if strings.Contains(f.Identifier, "://") {
+			fix = "the first entry is never routed: LPUSH an identifier before it"
+		}
+		found = append(found, warnf(fix, "%s begins with %q, which Rollcall did not write", key, f.Identifier))
+	}
+	var foreign, unusable []string
+	slots := map[string]int{}
+	for _, slot := range f.Slots {
+		switch {
+		case slot.Unusable:
+			unusable = append(unusable, fmt.Sprintf("%q", slot.URL))
+		case slot.Foreign:
+			foreign = append(foreign, slot.URL)
+		case slot.Leaves.IsZero():
+			slots[slot.Instance]++
+		}
+	}
+	if unusable != nil {
+		found = append(found, problemf("LREM them", "%s has entries that are no http URL, on which Hipache hangs or crashes: %s", key, strings.Join(unusable, " ")))
+	}
+	if foreign != nil {
+		found = append(found, warnf("LREM them, unless they are meant: Rollcall neither checks nor removes them",
+			"%s has entries that Rollcall did not write: %s", key, strings.Join(foreign, " ")))
+	}
+	for _, id := range f.Unlisted {
+		if byID[id].Routable() {
+			found = append(found, problemf("rollcall jobs run reconcile appends it", "%s is healthy and not in %s", id, key))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(slots)) {
+		i, known := byID[id]
+		lastOne := i.Slots() == 0 && i.MayStay()
+		if n := slots[id]; known && n != i.Slots() && !lastOne {
+			found = append(found, problemf(mend, "%s has %d slots in %s and should have %d", id, n, key, i.Slots()))
+		}
+	}
+	return found
 }
 
 // examineMarks looks for dead sets that mark nothing, or for ever, or the wrong thing.
 func (s *Store) examineMarks(ctx context.Context) ([]app.Finding, error) {
 	var found []app.Finding
 	scan := s.rdb.Scan(ctx, 0, s.keys.proxy.Dead("*"), batch).Iterator()
+	seen := map[string]bool{} // a scan may come by twice
 	for scan.Next(ctx) {
 		key := scan.Val()
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
 		f, err := s.examineMark(ctx, key, strings.TrimPrefix(key, s.keys.proxy.Dead("")))
 		if err != nil {
 			return found, err
@@ -205,8 +269,8 @@ func (s *Store) examineMark(ctx context.Context, key, host string) ([]app.Findin
 	if err != nil {
 		return nil, wrap("read the type of "+key, err)
 	}
-	if t == "string" && strings.Contains(host, ":") {
-		return nil, nil // a lock of PlanB's active health check
+	if t == "none" || t == "string" && strings.Contains(host, ":") {
+		return nil, nil // gone since; a lock of PlanB's active health check
 	}
 	if t != "set" {
 		return []app.Finding{problemf(fmt.Sprintf(fix, key), "%s is a %s, not a set: a proxy that reads it hangs", key, t)}, nil
@@ -234,7 +298,7 @@ func (s *Store) examineMark(ctx context.Context, key, host string) ([]app.Findin
 	if slices.ContainsFunc(members, stale) {
 		found = append(found, warnf(fmt.Sprintf(fix, key), "%s has marks of no slot (%s; the list has %d)", key, strings.Join(members, " "), slots))
 	}
-	if ttl, err := s.rdb.TTL(ctx, key).Result(); err == nil && ttl < 0 {
+	if ttl, err := s.rdb.TTL(ctx, key).Result(); err == nil && ttl == forEver {
 		found = append(found, warnf(fmt.Sprintf(fix, key), "%s has no time to live: its marks stay for ever", key))
 	}
 	return found, nil

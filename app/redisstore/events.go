@@ -3,6 +3,8 @@ package redisstore
 import (
 	"context"
 
+	"github.com/redis/go-redis/v9"
+
 	"rollcall/app"
 )
 
@@ -12,21 +14,20 @@ import (
 func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if after.Compare("0-0") > 0 {
-		first, err := s.rdb.XRangeN(ctx, s.keys.events(), "-", "+", 1).Result()
-		if err != nil {
-			return nil, wrap("read the first event", err)
-		}
-		if len(first) > 0 && after.Compare(app.Revision(first[0].ID)) < 0 {
-			return nil, &app.TrimmedError{First: app.Revision(first[0].ID)}
-		}
-	}
-	messages, err := s.rdb.XRangeN(ctx, s.keys.events(), "("+string(after), "+", int64(limit)).Result()
+	var oldest, messages *redis.XMessageSliceCmd
+	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // or it is cut between the two
+		oldest = p.XRangeN(ctx, s.keys.events(), "-", "+", 1)
+		messages = p.XRangeN(ctx, s.keys.events(), "("+string(after), "+", int64(limit))
+		return nil
+	})
 	if err != nil {
 		return nil, wrap("read events", err)
 	}
-	events := make([]app.Event, len(messages))
-	for n, m := range messages {
+	if first := oldest.Val(); after.Compare(beginning) > 0 && len(first) > 0 && after.Compare(app.Revision(first[0].ID)) < 0 {
+		return nil, &app.TrimmedError{First: app.Revision(first[0].ID)}
+	}
+	events := make([]app.Event, len(messages.Val()))
+	for n, m := range messages.Val() {
 		entry, err := decodeEntry(m.ID, m.Values)
 		if err != nil {
 			return nil, err

@@ -16,12 +16,15 @@ func (s *Store) Explain(ctx context.Context, header string) (app.Explanation, er
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	e := app.Explanation{Header: header, Requested: hipache.RequestedHost(header)}
-	switch e.Requested {
-	case "":
+	switch {
+	case header == "__ping__":
+		e.Status, e.Verdict = 200, "the proxy answers this name by itself"
+		return e, nil
+	case e.Requested == "":
 		e.Status, e.Verdict = 400, "a request without a Host cannot be routed"
 		return e, nil
-	case "__ping__":
-		e.Status, e.Verdict = 200, "the proxy answers this name by itself"
+	case !hipache.Findable(e.Requested):
+		e.Status, e.Verdict = 400, "it is too long, or has a semicolon: no list can be found for it"
 		return e, nil
 	}
 	if err := s.lookUp(ctx, &e); err != nil {

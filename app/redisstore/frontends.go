@@ -38,7 +38,7 @@ func (s *Store) Compact(ctx context.Context) (int, error) {
 		if err != nil {
 			return wrote, err
 		}
-		n, _, err := s.project(ctx, hosts)
+		n, _, _, err := s.project(ctx, hosts)
 		wrote += n
 		if err != nil || len(hosts) < projected {
 			return wrote, err
@@ -59,10 +59,11 @@ func (s *Store) settled(ctx context.Context) ([]string, error) {
 	return hosts, nil
 }
 
-// project has the lists of vhosts follow their members.
-func (s *Store) project(ctx context.Context, hosts []string) (wrote int, repaired []string, err error) {
+// project has the lists of vhosts follow their members. Of the lists it wrote, mended
+// are those where no settle time was over: there somebody else had written.
+func (s *Store) project(ctx context.Context, hosts []string) (wrote, mended int, repaired []string, err error) {
 	if len(hosts) == 0 {
-		return 0, nil, nil
+		return 0, 0, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -72,14 +73,15 @@ func (s *Store) project(ctx context.Context, hosts []string) (wrote int, repaire
 	}
 	reply, err := projectScript.Run(ctx, s.rdb, nil, args...).Slice()
 	if err != nil {
-		return 0, nil, wrap("project vhosts", err)
+		return 0, 0, nil, wrap("project vhosts", err)
 	}
 	n, _ := reply[0].(int64)
-	for _, r := range reply[1:] {
+	m, _ := reply[1].(int64)
+	for _, r := range reply[2:] {
 		repaired = append(repaired, fmt.Sprint(r))
 	}
 	s.reportRepairs(ctx, repaired)
-	return int(n), repaired, nil
+	return int(n), int(m), repaired, nil
 }
 
 // Announced takes note of a backend that a proxy has marked; see lua/announce.lua.
@@ -131,7 +133,11 @@ func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 	}
 	frontends := make([]app.Frontend, len(hosts))
 	for n, h := range hosts {
-		frontends[n] = frontendOf(h, owners[h], lists[n].Val(), marks[n].Val(), members[n].Val())
+		dead := marks[n].Val()
+		if hipache.Wildcard(h) { // whose marks go by the names below it
+			dead = nil
+		}
+		frontends[n] = frontendOf(h, owners[h], lists[n].Val(), dead, members[n].Val())
 	}
 	return frontends, nil
 }
@@ -144,7 +150,8 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 	wanted := map[string]int{}
 	for slot, url := range list {
 		m, ours := parseMember(members[url])
-		s := app.Slot{URL: url, Instance: m.id, Foreign: !ours, Marked: slices.Contains(marks, strconv.Itoa(slot))}
+		_, usable := hipache.Target(url)
+		s := app.Slot{URL: url, Instance: m.id, Foreign: !ours, Marked: slices.Contains(marks, strconv.Itoa(slot)), Unusable: !usable}
 		if wanted[url]++; ours && wanted[url] > m.n && m.leave > 0 {
 			s.Leaves = time.UnixMilli(m.leave)
 		}

@@ -49,8 +49,8 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 		return done, err
 	}
 	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(vhosts)), projected) {
-		n, repaired, err := s.project(ctx, chunk)
-		done.Lists += n
+		_, mended, repaired, err := s.project(ctx, chunk)
+		done.Lists += mended
 		done.WrongType = append(done.WrongType, repaired...)
 		if err != nil {
 			return done, err

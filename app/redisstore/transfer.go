@@ -1,13 +1,19 @@
 package redisstore
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
 )
@@ -18,93 +24,214 @@ type exported struct {
 	Instance record `json:"instance"`
 }
 
-// Export writes every instance as a line of JSON, in the order in which they stand in
-// the lists of their vhosts. What is draining is left out: it is about to be gone.
+// Export writes every instance as a line of JSON, in an order in which an import gives
+// the lists of the vhosts theirs. What is draining is left out: it is about to be gone.
 func (s *Store) Export(ctx context.Context, to io.Writer) (int, error) {
 	instances, err := s.All(ctx)
 	if err != nil {
 		return 0, err
 	}
-	places, err := s.places(ctx)
+	frontends, err := s.Frontends(ctx)
 	if err != nil {
 		return 0, err
 	}
-	slices.SortFunc(instances, func(a, b app.Instance) int {
-		if pa, pb := places[a.ID], places[b.ID]; pa != pb {
-			return strings.Compare(pa, pb)
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	lines, n := json.NewEncoder(to), 0
+	byID := map[string]app.Instance{}
 	for _, i := range instances {
-		if i.State == app.Draining {
-			continue
+		if i.State != app.Draining {
+			byID[i.ID] = i
 		}
-		if err := lines.Encode(exported{ID: i.ID, Instance: recordOf(i, i.Rev)}); err != nil {
-			return n, fmt.Errorf("export %s: %w", i.ID, err)
+	}
+	lines, n := json.NewEncoder(to), 0
+	for _, id := range ranked(byID, frontends) {
+		if err := lines.Encode(exported{ID: id, Instance: recordOf(byID[id], 0)}); err != nil {
+			return n, fmt.Errorf("export %s: %w", id, err)
 		}
 		n++
 	}
 	return n, nil
 }
 
-// places says where each instance stands, as text that sorts.
-func (s *Store) places(ctx context.Context) (map[string]string, error) {
-	frontends, err := s.Frontends(ctx)
-	if err != nil {
-		return nil, err
-	}
-	places := map[string]string{}
+// ranked orders instances so that none comes before one that it stands behind in a
+// list. Those that stand nowhere come last: a list that only has its last one, which is
+// not healthy, is not to get another.
+func ranked(instances map[string]app.Instance, frontends []app.Frontend) []string {
+	behind := map[string]map[string]bool{} // id -> those that it stands directly behind
+	var listed []string
 	for _, f := range frontends {
-		for n, slot := range f.Slots {
-			if _, known := places[slot.Instance]; !known {
-				places[slot.Instance] = fmt.Sprintf("%s %09d", f.Host, n)
+		last := ""
+		for _, slot := range f.Slots {
+			id := slot.Instance
+			if _, known := instances[id]; !known {
+				continue
 			}
+			if behind[id] == nil {
+				behind[id] = map[string]bool{}
+				listed = append(listed, id)
+			}
+			if last != "" && last != id && !behind[last][id] {
+				behind[id][last] = true
+			}
+			last = id
 		}
 	}
-	return places, nil
+	slices.Sort(listed)
+	order := make([]string, 0, len(instances))
+	for len(listed) > 0 {
+		next := slices.IndexFunc(listed, func(id string) bool { return len(behind[id]) == 0 })
+		next = max(next, 0) // somebody has turned lists round: then there is no such order
+		id := listed[next]
+		listed = slices.Delete(listed, next, next+1)
+		for _, others := range behind {
+			delete(others, id)
+		}
+		order = append(order, id)
+	}
+	for _, id := range slices.Sorted(maps.Keys(instances)) {
+		if _, done := behind[id]; !done {
+			order = append(order, id)
+		}
+	}
+	return order
 }
 
 // Import adds the instances of an export that are not known, as they were, and has
-// them probed at once. It returns how many it has added, and how many there were.
+// them probed at once. It returns how many it has added, and how many there were. An
+// error names the line; those before it have been added.
 func (s *Store) Import(ctx context.Context, from io.Reader) (added, read int, err error) {
-	lines := json.NewDecoder(from)
-	lines.DisallowUnknownFields()
-	for {
-		var e exported
-		if err := lines.Decode(&e); errors.Is(err, io.EOF) {
+	lines := bufio.NewReader(from)
+	for n := 1; ; n++ {
+		line, end := lines.ReadBytes('\n')
+		if end != nil && !errors.Is(end, io.EOF) {
+			return added, read, fmt.Errorf("line %d: %w", n, end)
+		}
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			read++
+			isNew, err := s.add(ctx, line)
+			if err != nil {
+				return added, read, fmt.Errorf("line %d: %w", n, err)
+			}
+			if isNew {
+				added++
+			}
+		}
+		if end != nil {
 			return added, read, nil
-		} else if err != nil {
-			return added, read, fmt.Errorf("line %d: %w", read+1, err)
-		}
-		read++
-		new, err := s.add(ctx, e)
-		if err != nil {
-			return added, read, fmt.Errorf("line %d: %w", read, err)
-		}
-		if new {
-			added++
 		}
 	}
 }
 
-func (s *Store) add(ctx context.Context, e exported) (bool, error) {
-	if _, err := s.Get(ctx, e.ID); !errors.Is(err, app.ErrNotFound) {
+// add adds the instance of one line, unless it is known, or another one has its place.
+func (s *Store) add(ctx context.Context, line []byte) (bool, error) {
+	i, err := parseExported(line)
+	if err != nil {
 		return false, err
 	}
-	i := e.Instance.instance(e.ID)
-	i.Rev = 0
+	if _, err := s.Get(ctx, i.ID); !errors.Is(err, app.ErrNotFound) {
+		return false, err
+	}
 	now := s.Now()
 	if probed(i) {
 		i.Due = now
 	}
 	if ends(i) {
-		i.ChangedAt = now
-		i = i.Retime(now)
+		asNew := i
+		asNew.ChangedAt = now
+		i.Deadline = asNew.Retime(now).Deadline
 	}
 	event := &app.Event{
 		Kind: app.EventRegistered, At: now, Service: i.Service, Instance: i.ID, To: i.State, Reason: "imported",
 	}
-	_, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i, Event: event}}})
-	return err == nil, err
+	was := app.Instance{ID: i.ID}
+	if alone, err := s.lastOne(ctx, i); err != nil {
+		return false, err
+	} else if alone { // it may only stay in a list that it is in
+		was = i
+		was.State = app.Healthy
+		if _, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: was}}}); err != nil {
+			return false, known(err)
+		}
+		was.Rev = 1
+	}
+	i.Rev = was.Rev
+	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: was, Is: i, Event: event}}})
+	return err == nil, known(err)
+}
+
+// known makes no error of one that says that the instance, or another one at the same
+// address, is there already.
+func known(err error) error {
+	if taken, ok := errors.AsType[*app.TakenError](err); ok && taken.What == "address" {
+		return nil
+	} else if ok {
+		return err
+	}
+	return ignore(err, app.ErrConflict)
+}
+
+// lastOne reports whether an instance that is not healthy was the last one of a vhost,
+// and stood in its list all the same: nobody else has come to stand there by now.
+func (s *Store) lastOne(ctx context.Context, i app.Instance) (bool, error) {
+	if i.Routable() || !i.MayStay() || len(i.Hosts) == 0 {
+		return false, nil
+	}
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, h := range i.Hosts {
+			p.Exists(ctx, s.keys.proxy.Frontend(h))
+		}
+		return nil
+	})
+	if err != nil {
+		return false, wrap("look for lists", err)
+	}
+	return slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.(*redis.IntCmd).Val() == 0 }), nil
+}
+
+// parseExported reads a line of an export. It has to be what a registration could have
+// made: nothing else may come into the registry.
+func parseExported(line []byte) (app.Instance, error) {
+	var e exported
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&e); err != nil {
+		return app.Instance{}, err
+	}
+	if d.More() {
+		return app.Instance{}, errors.New("more than one object")
+	}
+	i := e.Instance.instance(e.ID)
+	i.Rev = 0
+	switch i.State {
+	case app.Starting, app.Healthy, app.Unhealthy, app.Failed:
+	default:
+		return app.Instance{}, fmt.Errorf("state %q: %w", i.State, app.ErrInvalid)
+	}
+	made, _, err := registrationOf(i).Instance()
+	if err != nil {
+		return app.Instance{}, err
+	}
+	if made.ID != i.ID || made.Address != i.Address || made.Check != i.Check || !slices.Equal(made.Hosts, i.Hosts) {
+		return app.Instance{}, fmt.Errorf("%s is not what a registration makes: %w", i.ID, app.ErrInvalid)
+	}
+	return i, nil
+}
+
+// registrationOf says what has been registered as an instance.
+func registrationOf(i app.Instance) app.Registration {
+	c := i.Check
+	r := app.Registration{
+		Service: i.Service, ID: i.ID, Boot: i.Boot, Replaces: i.Replaces, Address: i.Address, Hosts: i.Hosts,
+		Health: string(c.Kind), Weight: &i.Weight, FailOpen: &i.FailOpen, Tags: i.Tags, Meta: i.Meta,
+		Interval: &c.Interval, Timeout: &c.Timeout, Grace: &c.Grace, Forget: &c.Forget, Rise: &c.Rise, Fall: &c.Fall,
+	}
+	if c.Port > 0 {
+		r.Health += ":" + strconv.Itoa(c.Port)
+	}
+	if c.Kind == app.HTTP {
+		r.Health = strings.TrimPrefix(r.Health, string(app.HTTP)) + c.Path
+		r.Expect = []string{fmt.Sprintf("%d-%d", c.StatusMin, c.StatusMax)}
+		if c.Body != "" {
+			r.Expect = append(r.Expect, c.Body)
+		}
+	}
+	return r
 }

@@ -39,8 +39,7 @@ type passage struct {
 }
 
 const (
-	maxHost = 255 // bytes that are looked up: no name has more
-	maxHops = 20  // proxies before this one; beyond, an entry of the list leads back here
+	maxHops = 20 // proxies before this one; beyond, an entry of the list leads back here
 )
 
 // find looks up who answers for the request's host.
@@ -53,7 +52,7 @@ func (p *passage) find(r *http.Request) (err error) {
 		return errNoHost
 	case strings.Count(strings.Join(r.Header["X-Forwarded-For"], ","), ",") >= maxHops:
 		return errLoop
-	case len(host) > maxHost, strings.Contains(host, ";"): // which parts an announcement's fields
+	case !hipache.Findable(host):
 		return hipache.ErrNoFrontend
 	}
 	p.front, err = p.edge.directory.find(host)

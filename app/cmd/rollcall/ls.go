@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"text/tabwriter"
@@ -23,9 +24,21 @@ type instance struct {
 	State   string    `json:"state"`
 	Since   time.Time `json:"since"`
 	Hosts   []string  `json:"hosts"`
-	Last    *struct {
+
+	Override *struct {
+		Maintenance bool `json:"maintenance"`
+	} `json:"override"`
+	Last *struct {
 		Reason string `json:"reason"`
 	} `json:"last"`
+}
+
+// standing is the state, and whether it counts.
+func (i instance) standing() string {
+	if i.Override != nil && i.Override.Maintenance {
+		return i.State + ",maintenance"
+	}
+	return i.State
 }
 
 // Run prints every instance, in whatever state.
@@ -44,7 +57,11 @@ func (c lsCmd) Run(s *session) error {
 	all := []json.RawMessage{}
 	for _, name := range names {
 		var list struct{ Instances []json.RawMessage }
-		if err := c.get(s.ctx, "/v1/services/"+url.PathEscape(name)+"?state=any", &list); err != nil {
+		err := c.get(s.ctx, "/v1/services/"+url.PathEscape(name)+"?state=any", &list)
+		if c.Service == "" && isStatus(err, http.StatusNotFound) { // gone since they were listed
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		all = append(all, list.Instances...)
@@ -69,7 +86,7 @@ func (lsCmd) table(s *session, all []json.RawMessage) error {
 			return fmt.Errorf("the answer is not what was expected: %w", err)
 		}
 		since := time.Since(i.Since).Round(time.Second)
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.Service, i.ID, i.Address, i.State, since, strings.Join(i.Hosts, " "))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", i.Service, i.ID, i.Address, i.standing(), since, strings.Join(i.Hosts, " "))
 	}
 	return t.Flush()
 }

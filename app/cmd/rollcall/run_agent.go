@@ -34,6 +34,7 @@ type agent struct {
 	gone    bool          // this start of it is draining, and will not be registered again
 	told    string        // what was said last
 	sick    bool          // what the last check said
+	refused string        // why the last report was
 	backoff time.Duration // to the next attempt while Rollcall is away
 }
 
@@ -139,7 +140,12 @@ func (a *agent) report(ctx context.Context) bool {
 		a.say("health command: %s", verdict)
 	}
 	a.sick = !passed
-	return a.api.heartbeat(ctx, a.id, passed, note).status != http.StatusNotFound
+	r := a.api.heartbeat(ctx, a.id, passed, note)
+	if refused := r.status/100 == 4 && r.status != http.StatusNotFound && r.status != http.StatusGone; refused && a.refused != r.why() {
+		a.refused = r.why()
+		a.say("heartbeat refused: %s", a.refused)
+	}
+	return r.status != http.StatusNotFound
 }
 
 // spread shortens a time by up to a quarter, so that those who were started together

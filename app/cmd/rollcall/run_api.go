@@ -79,16 +79,31 @@ func (r registrar) register(ctx context.Context, form url.Values) answer {
 func (r registrar) heartbeat(ctx context.Context, id string, passed bool, note string) answer {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	status := "pass"
+	form := url.Values{"status": {"pass"}}
 	if !passed {
-		status = "fail"
+		form.Set("status", "fail")
 	}
-	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/heartbeat", url.Values{"status": {status}, "note": {note}})
+	if note != "" {
+		form.Set("note", note)
+	}
+	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/heartbeat", form)
 }
 
-// drain returns when the hold is over, or the context.
-func (r registrar) drain(ctx context.Context, id string, hold time.Duration) answer {
-	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?hold="+hold.String(), nil)
+// drain returns when the hold is over, or the context. A registry that cannot reach its
+// Redis is asked again.
+func (r registrar) drain(ctx context.Context, id string, hold time.Duration) (a answer) {
+	for range 3 {
+		a = r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?hold="+hold.String(), nil)
+		if a.status < 500 {
+			break
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return a
+		}
+	}
+	return a
 }
 
 func (r registrar) deregister(ctx context.Context, id string) answer {

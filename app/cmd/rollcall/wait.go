@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -24,10 +25,21 @@ type waitCmd struct {
 func (c waitCmd) Run(s *session) error {
 	ctx, cancel := context.WithTimeout(s.ctx, c.Timeout)
 	defer cancel()
+	waited := make([]error, len(c.Services))
+	var all sync.WaitGroup
+	for n, name := range c.Services {
+		all.Go(func() { waited[n] = c.await(ctx, name) })
+	}
+	all.Wait()
+	if err := s.ctx.Err(); err != nil {
+		return err
+	}
+	asking, cancel := context.WithTimeout(s.ctx, reasonWithin)
+	defer cancel()
 	var missing []string
-	for _, name := range c.Services {
-		if err := c.await(ctx, name); err != nil {
-			missing = append(missing, c.why(s.ctx, name, err))
+	for n, name := range c.Services {
+		if waited[n] != nil {
+			missing = append(missing, c.why(asking, name, waited[n]))
 		}
 	}
 	if missing != nil {
@@ -35,6 +47,9 @@ func (c waitCmd) Run(s *session) error {
 	}
 	return nil
 }
+
+// reasonWithin is how long finding out why may take when the time is over.
+const reasonWithin = 2 * time.Second
 
 // await asks until the service has a healthy instance. Rollcall may be away, too.
 func (c waitCmd) await(ctx context.Context, name string) error {
@@ -94,7 +109,7 @@ func (c waitCmd) why(ctx context.Context, name string, waited error) string {
 	}
 	var each []string
 	for _, i := range list.Instances {
-		text := i.ID + " is " + i.State
+		text := i.ID + " is " + i.standing()
 		if c.get(ctx, "/v1/instances/"+url.PathEscape(i.ID), &i) == nil && i.Last != nil {
 			text += " (" + i.Last.Reason + ")"
 		}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,8 +20,13 @@ type watchCmd struct {
 	Output  string `short:"o" enum:"text,json" default:"text" help:"text or json, a line each."`
 }
 
-// reconnectAfter is how long watch waits before it connects anew.
-const reconnectAfter = time.Second
+const (
+	reconnectAfter = time.Second
+	maxSilence     = 45 * time.Second // of a stream that says every 15 s that it is alive
+)
+
+// errOutput means that nobody takes what is printed.
+var errOutput = errors.New("print")
 
 // Run prints what happens, a line each, until it is interrupted. It connects anew when
 // the connection breaks, and goes on where it was.
@@ -32,18 +40,18 @@ func (c watchCmd) Run(s *session) error {
 		}
 		resp, err := c.do(s.ctx, http.MethodGet, path, headers)
 		switch {
-		case err != nil && s.ctx.Err() != nil:
-			return nil
+		case s.ctx.Err() != nil:
 		case isStatus(err, http.StatusGone):
-			fmt.Fprintln(s.err, "rollcall:", err)
-			last = ""
+			fmt.Fprintln(s.err, "rollcall: some events were missed:", err)
+			last = "0" // the oldest there is, none of which was printed
 			continue
 		case err != nil && !connected:
 			return err
 		case err == nil:
 			connected = true
-			err = c.print(s, resp, &last)
-			_ = resp.Body.Close()
+			if err = c.print(s, resp.Body, &last); errors.Is(err, errOutput) {
+				return err
+			}
 		}
 		if s.ctx.Err() == nil {
 			fmt.Fprintln(s.err, "rollcall: connecting anew:", err)
@@ -56,40 +64,58 @@ func (c watchCmd) Run(s *session) error {
 	return nil
 }
 
-// print reads server-sent events until the stream ends.
-func (c watchCmd) print(s *session, resp *http.Response, last *string) error {
-	lines := bufio.NewScanner(resp.Body)
+// print reads server-sent events until the stream ends. An event counts when it is
+// complete: what a broken connection has left of one is sent again.
+func (c watchCmd) print(s *session, stream io.ReadCloser, last *string) error {
+	quiet := time.AfterFunc(maxSilence, func() { _ = stream.Close() })
+	defer quiet.Stop()
+	defer stream.Close() //nolint:errcheck // it was read
+	var id, kind, data string
+	lines := bufio.NewScanner(stream)
 	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), ": ")
-		switch name {
-		case "id":
-			*last = value
-		case "data":
-			if err := c.line(s, value); err != nil {
+		quiet.Reset(maxSilence)
+		name, value, field := strings.Cut(lines.Text(), ":")
+		value = strings.TrimPrefix(value, " ")
+		switch {
+		case field && name == "id":
+			id = value
+		case field && name == "event":
+			kind = value
+		case field && name == "data":
+			data = value
+		case lines.Text() == "":
+			if err := c.event(s, kind, data); err != nil {
 				return err
 			}
+			*last = cmp.Or(id, *last)
+			id, kind, data = "", "", ""
 		}
 	}
-	return lines.Err()
+	return cmp.Or(lines.Err(), errors.New("the stream has ended"))
 }
 
-func (c watchCmd) line(s *session, data string) error {
-	if c.Output == "json" {
-		_, err := fmt.Fprintln(s.out, data)
-		return err
+// event prints an event; one without data only has an id.
+func (c watchCmd) event(s *session, kind, data string) error {
+	switch {
+	case data == "":
+		return nil
+	case kind == "gap":
+		fmt.Fprintln(s.err, "rollcall: some events were missed:", data)
+		return nil
 	}
-	var e struct {
-		At                                        time.Time
-		Kind, Service, Instance, From, To, Reason string
-		First                                     string
+	text := data
+	if c.Output == "text" {
+		var e struct {
+			At                              time.Time
+			Kind, Service, Instance, Reason string
+		}
+		if err := json.Unmarshal([]byte(data), &e); err != nil {
+			return fmt.Errorf("read an event: %w", err)
+		}
+		text = fmt.Sprintf("%s  %-10s  %s  %s  %s", e.At.Local().Format("15:04:05.000"), e.Kind, e.Service, e.Instance, e.Reason)
 	}
-	if err := json.Unmarshal([]byte(data), &e); err != nil {
-		return fmt.Errorf("read an event: %w", err)
+	if _, err := fmt.Fprintln(s.out, text); err != nil {
+		return fmt.Errorf("%w: %w", errOutput, err)
 	}
-	if e.First != "" {
-		_, err := fmt.Fprintln(s.err, "rollcall: events before", e.First, "were missed")
-		return err
-	}
-	_, err := fmt.Fprintf(s.out, "%s  %-10s  %s  %s  %s\n", e.At.Local().Format("15:04:05.000"), e.Kind, e.Service, e.Instance, e.Reason)
-	return err
+	return nil
 }

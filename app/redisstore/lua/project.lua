@@ -4,9 +4,13 @@
 -- ARGV[1]   settings, see vhost.lua
 -- ARGV[2..] vhosts
 --
--- Returns {number of lists written, repaired...}.
-local wrote = 0
+-- Returns {lists written, how many of them no settle time accounts for, repaired...}.
+local wrote, mended = 0, 0
 for i = 2, #ARGV do
-  if vhost.touch(ARGV[i]) then wrote = wrote + 1 end
+  local due = tonumber(redis.call('ZSCORE', settling, ARGV[i]) or c.now + 1)
+  if vhost.touch(ARGV[i]) then
+    wrote = wrote + 1
+    if due > c.now then mended = mended + 1 end
+  end
 end
-return {wrote, unpack(vhost.repaired)}
+return {wrote, mended, unpack(vhost.repaired)}

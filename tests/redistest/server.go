@@ -1,0 +1,193 @@
+package redistest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	binary = "redis-server"
+	ready  = 10 * time.Second // how long a server may take to start
+)
+
+// Server is a redis-server process. Its methods are for one test at a time.
+type Server struct {
+	network, addr string
+	dir           string
+	args          []string // what every launch has in common
+
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd is gone
+}
+
+// Start starts a server of the test's own, on a free port of the loopback
+// interface, without persistence. It is gone when the test ends.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	requireRedis(t)
+	port, err := reservePort(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{network: "tcp", addr: "127.0.0.1:" + port, args: []string{"--bind", "127.0.0.1", "--port", port}}
+	if s.dir, err = os.MkdirTemp("", "redis"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.launch(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.discard)
+	return s
+}
+
+func launchUnix() (*Server, error) {
+	dir, err := os.MkdirTemp("", "redis") // short: a socket's path has 108 bytes at most
+	if err != nil {
+		return nil, err
+	}
+	socket := filepath.Join(dir, "s")
+	s := &Server{network: "unix", addr: socket, dir: dir, args: []string{"--port", "0", "--unixsocket", socket}}
+	return s, s.launch()
+}
+
+// reservePort keeps a port for a server that comes and goes: it is bound, so that
+// nobody else gets it, but not listened on, so that a server may bind it too.
+func reservePort(t testing.TB) (string, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return "", err
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	syscall.CloseOnExec(fd)
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return "", err
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return "", err
+	}
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		return "", err
+	}
+	return strconv.Itoa(name.(*syscall.SockaddrInet4).Port), nil
+}
+
+// launch starts the process and waits until it answers. A server that does not
+// leaves nothing behind.
+func (s *Server) launch(extra ...string) error {
+	args := append([]string{"--dir", s.dir, "--save", "", "--appendonly", "no"}, s.args...)
+	args = append(args, "--appendfsync", "no") // with the default a write may wait for a slow disk, and Kill loses it
+	s.cmd = exec.Command(binary, append(args, extra...)...)
+	s.cmd.SysProcAttr = dieWithParent()
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	if err := s.cmd.Start(); err != nil {
+		s.discard()
+		return err
+	}
+	cmd, exited := s.cmd, make(chan struct{})
+	s.exited = exited
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait()
+	}()
+	if err := s.await(); err != nil {
+		said, _ := os.ReadFile(log.Name())
+		s.discard()
+		return fmt.Errorf("%s %s: %w\n%s", binary, strings.Join(s.cmd.Args[1:], " "), err, said)
+	}
+	return nil
+}
+
+func (s *Server) await() error {
+	c := s.client()
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), ready)
+	defer cancel()
+	for {
+		err := c.Ping(ctx).Err()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			return fmt.Errorf("it exited before it answered: %w", err)
+		case <-ctx.Done():
+			return fmt.Errorf("no answer within %s: %w", ready, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Addr is where the server listens: host:port, or the path of the shared server's
+// socket.
+func (s *Server) Addr() string { return s.addr }
+
+// Client returns a client of the server; it is closed when the test ends. Its
+// calls end when their context does.
+func (s *Server) Client(t testing.TB) *redis.Client {
+	c := s.client()
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (s *Server) client() *redis.Client {
+	return redis.NewClient(&redis.Options{Network: s.network, Addr: s.addr, ContextTimeoutEnabled: true})
+}
+
+// Stop ends the server as an operator does: it writes what it has to, and exits.
+func (s *Server) Stop() {
+	s.Thaw() // or it would not see the signal
+	s.signal(syscall.SIGTERM)
+	<-s.exited
+}
+
+// Kill ends the server as a power cut does.
+func (s *Server) Kill() {
+	s.signal(syscall.SIGKILL)
+	<-s.exited
+}
+
+// Freeze keeps the server from answering while its connections stay open.
+func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+
+// Thaw ends a Freeze.
+func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	if s.cmd.Process != nil {
+		_ = s.cmd.Process.Signal(sig)
+	}
+}
+
+// Restart starts the server again on its address, after stopping it if it still
+// runs. Redis options may follow: with "--appendonly", "yes" it keeps what it is
+// told from then on.
+func (s *Server) Restart(t testing.TB, options ...string) {
+	t.Helper()
+	s.Stop()
+	if err := s.launch(options...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s *Server) discard() {
+	if s.exited != nil {
+		s.Kill()
+	}
+	_ = os.RemoveAll(s.dir)
+}
