@@ -10,7 +10,7 @@ PKG ?= ./...
 TIMEOUT ?= 10m
 FUZZTIME ?= 20s
 
-.PHONY: all help run build test race lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
+.PHONY: all help run demo image build test race lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -18,6 +18,12 @@ help: ## list the targets
 
 run: ## start everything in one process; needs nothing but Go
 	go run ./app/cmd/rollcall dev
+
+demo: ## start the demo: two clients and two services that find each other; Ctrl-C ends it
+	docker/demo/run.sh
+
+image: ## build the Docker image rollcall
+	docker build -t rollcall -f docker/Dockerfile .
 
 build: ## build bin/rollcall, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/rollcall ./app/cmd/rollcall

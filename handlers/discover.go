@@ -30,7 +30,10 @@ func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision
 	defer cancel()
 	serving, cancel = context.WithTimeout(serving, wait)
 	defer cancel()
-	_ = a.Snapshot.Wait(serving, func() bool { return a.Snapshot.ServiceRevision(service).Compare(seen) > 0 }) // over is over
+	_ = a.Snapshot.Wait(serving, func() bool { // over is over
+		newer := a.Snapshot.ServiceRevision(service).Compare(seen)
+		return newer > 0 || newer == 0 && len(a.Snapshot.Instances(service)) == 0 // nobody has seen one that is not there
+	})
 	return ctx.Err()
 }
 

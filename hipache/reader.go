@@ -123,16 +123,16 @@ func newFrontend(requested, host string, entries, dead []string) Frontend {
 		f.Backends[i] = Backend{URL: url, Slot: i}
 	}
 	for _, member := range dead {
-		if slot, ok := parseSlot(member); ok && slot < len(f.Backends) {
+		if slot, ok := ParseSlot(member); ok && slot < len(f.Backends) {
 			f.Backends[slot].Dead = true
 		}
 	}
 	return f
 }
 
-// parseSlot reads a member of a dead set as Hipache does, with JavaScript's
+// ParseSlot reads a member of a dead set as Hipache does, with JavaScript's
 // parseInt: the number at the start counts and what follows is ignored.
-func parseSlot(member string) (slot int, ok bool) {
+func ParseSlot(member string) (slot int, ok bool) {
 	s := strings.TrimSpace(member)
 	negative := strings.HasPrefix(s, "-")
 	if negative || strings.HasPrefix(s, "+") {

@@ -4,6 +4,7 @@
 # what to install and goes on (the tests that need it are skipped), except in CI,
 # where what is missing is an error. It is silent when everything is there.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin # where daemons are, for those who are not root
 
 # program | Debian packages | Homebrew formula
 needs='redis-server|redis-server|redis
@@ -12,6 +13,18 @@ luacheck|lua-check|luacheck
 shellcheck|shellcheck|shellcheck
 make|make|make
 gcc|gcc libc6-dev|gcc'
+
+# tests/containers starts a Docker engine of its own and makes images of programs that
+# are here. Outside CI that is for who has them already.
+if [ "${CI:-}" = true ]; then
+  needs+='
+dockerd|docker.io|docker
+iptables|iptables|
+ip|iproute2|
+unshare|util-linux|
+busybox|busybox-static|
+curl|curl|curl'
+fi
 
 # missing prints the lines of the programs that are not on PATH.
 missing() {
@@ -23,22 +36,27 @@ missing() {
 # column N prints one field of the missing lines, on one line.
 column() { missing | cut -d'|' -f"$1" | paste -sd ' ' -; }
 
-# install installs the missing packages with apt-get.
+# install installs Debian packages with apt-get.
 install() {
   local as_root=(env DEBIAN_FRONTEND=noninteractive) packages
   if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || return 1
     if [ -t 0 ]; then as_root=(sudo "${as_root[@]}"); else as_root=(sudo -n "${as_root[@]}"); fi
   fi
-  read -ra packages <<<"$(column 2)"
+  read -ra packages <<<"$*"
   echo "tests/install.sh: installing ${packages[*]}" >&2
   # A source that is down is no reason to stop: the install tells whether it mattered.
   "${as_root[@]}" apt-get -qq update >/dev/null 2>&1 || true
   "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${packages[@]}" >/dev/null
 }
 
+# One test looks through a browser's eyes. It is skipped where none is to be had.
+if [ "${CI:-}" = true ] && grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; then
+  install chromium || true
+fi
+
 [ -n "$(missing)" ] || exit 0
-if command -v apt-get >/dev/null; then install || true; fi
+if command -v apt-get >/dev/null; then install "$(column 2)" || true; fi
 [ -n "$(missing)" ] || exit 0
 
 {

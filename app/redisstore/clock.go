@@ -35,7 +35,7 @@ func (s *Store) Now() time.Time { return s.now().Add(time.Duration(s.offset.Load
 // SyncClock measures how far the Redis server's clock is from ours. The quickest of
 // a few answers counts: the first may have had to wait for a connection.
 func (s *Store) SyncClock(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var offset, best time.Duration
 	for n := range 3 {
@@ -55,7 +55,7 @@ func (s *Store) SyncClock(ctx context.Context) error {
 // Tick says that this process is at work, and returns the outage that has ended with
 // it: deadlines have been extended by that much. Zero means there was none.
 func (s *Store) Tick(ctx context.Context, as Role) (outage time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	// What is sent to a server that hangs is carried out when it wakes up, and would have
 	// it believe that somebody was at work all the while: it is only told when it answers.

@@ -12,19 +12,19 @@ import (
 // and "0-0" stand for the beginning of what is kept; for any other one that is older
 // than that, the answer is an *app.TrimmedError.
 func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var oldest, messages *redis.XMessageSliceCmd
+	var first, messages *redis.XMessageSliceCmd
 	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // or it is cut between the two
-		oldest = p.XRangeN(ctx, s.keys.events(), "-", "+", 1)
+		first = p.XRangeN(ctx, s.keys.events(), "-", "+", 1)
 		messages = p.XRangeN(ctx, s.keys.events(), "("+string(after), "+", int64(limit))
 		return nil
 	})
 	if err != nil {
 		return nil, wrap("read events", err)
 	}
-	if first := oldest.Val(); after.Compare(beginning) > 0 && len(first) > 0 && after.Compare(app.Revision(first[0].ID)) < 0 {
-		return nil, &app.TrimmedError{First: app.Revision(first[0].ID)}
+	if kept := first.Val(); after.Compare(beginning) > 0 && len(kept) > 0 && after.Compare(app.Revision(kept[0].ID)) < 0 {
+		return nil, &app.TrimmedError{First: app.Revision(kept[0].ID)}
 	}
 	events := make([]app.Event, len(messages.Val()))
 	for n, m := range messages.Val() {

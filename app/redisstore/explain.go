@@ -13,7 +13,7 @@ import (
 
 // Explain says what the proxy makes of a Host header, from the keys as they are now.
 func (s *Store) Explain(ctx context.Context, header string) (app.Explanation, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	e := app.Explanation{Header: header, Requested: hipache.RequestedHost(header)}
 	switch {

@@ -86,7 +86,7 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 // unbroken makes sure that what was just read is the continuation of what was read
 // before: from the same registry, and without a gap.
 func (s *Store) unbroken(ctx context.Context, epoch string, last app.Revision) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var now *redis.StringCmd
 	var there *redis.XMessageSliceCmd
@@ -108,7 +108,7 @@ func (s *Store) unbroken(ctx context.Context, epoch string, last app.Revision) e
 
 // read waits a moment for events after a revision.
 func (s *Store) read(ctx context.Context, after app.Revision) ([]app.Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, pollFor+callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pollFor+s.timeout)
 	defer cancel()
 	streams, err := s.rdb.XRead(ctx, &redis.XReadArgs{
 		Streams: []string{s.keys.events(), string(after)}, Count: batch, Block: pollFor,
@@ -131,7 +131,7 @@ func (s *Store) read(ctx context.Context, after app.Revision) ([]app.Entry, erro
 }
 
 func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	newest, err := s.rdb.XRevRangeN(ctx, s.keys.events(), "+", "-", 1).Result()
 	if err != nil {
@@ -145,7 +145,7 @@ func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
 
 // epoch names the registry; it is made when there is none.
 func (s *Store) epoch(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	epoch, err := s.rdb.Get(ctx, s.keys.epoch()).Result()
 	if errors.Is(err, redis.Nil) {
@@ -189,7 +189,7 @@ func (s *Store) All(ctx context.Context) ([]app.Instance, error) {
 
 // ids lists the ids of all instances.
 func (s *Store) ids(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	services, err := s.rdb.SMembers(ctx, s.keys.services()).Result()
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *Store) ids(ctx context.Context) ([]string, error) {
 }
 
 func (s *Store) documents(ctx context.Context, ids []string) ([]any, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	names := make([]string, len(ids))
 	for n, id := range ids {

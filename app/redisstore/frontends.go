@@ -48,7 +48,7 @@ func (s *Store) Compact(ctx context.Context) (int, error) {
 
 // settled lists some of the vhosts that have a slot whose settle time is over.
 func (s *Store) settled(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	hosts, err := s.rdb.ZRangeByScore(ctx, s.keys.settling(), &redis.ZRangeBy{
 		Min: "-inf", Max: strconv.FormatInt(s.Now().UnixMilli(), 10), Count: projected,
@@ -65,7 +65,7 @@ func (s *Store) project(ctx context.Context, hosts []string) (wrote, mended int,
 	if len(hosts) == 0 {
 		return 0, 0, nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	args := []any{s.settings()}
 	for _, h := range hosts {
@@ -88,7 +88,7 @@ func (s *Store) project(ctx context.Context, hosts []string) (wrote, mended int,
 // It reports whether the mark was taken back, and the instance that is due for a
 // probe at once, if any.
 func (s *Store) Announced(ctx context.Context, a hipache.Announcement) (repaired bool, early string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	args := []any{s.settings(), a.Host, strings.TrimRight(strings.ToLower(a.URL), "/"), a.Slot}
 	for _, h := range hipache.Lookup(a.Host) {
@@ -106,7 +106,7 @@ func (s *Store) Announced(ctx context.Context, a hipache.Announcement) (repaired
 // Frontends reads every vhost that the registry has something in as the proxy would,
 // sorted by name.
 func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	owners, err := s.rdb.HGetAll(ctx, s.keys.vhosts()).Result()
 	if err != nil {
@@ -147,11 +147,17 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 	if len(list) > 0 {
 		f.Identifier, list = list[0], list[1:]
 	}
+	marked := map[int]bool{}
+	for _, m := range marks {
+		if slot, ok := hipache.ParseSlot(m); ok {
+			marked[slot] = true
+		}
+	}
 	wanted := map[string]int{}
 	for slot, url := range list {
 		m, ours := parseMember(members[url])
 		_, usable := hipache.Target(url)
-		s := app.Slot{URL: url, Instance: m.id, Foreign: !ours, Marked: slices.Contains(marks, strconv.Itoa(slot)), Unusable: !usable}
+		s := app.Slot{URL: url, Instance: m.id, Foreign: !ours, Marked: marked[slot], Unusable: !usable}
 		if wanted[url]++; ours && wanted[url] > m.n && m.leave > 0 {
 			s.Leaves = time.UnixMilli(m.leave)
 		}

@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -275,8 +274,8 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.check(t, "i1", "--")
 			s.wantList(t, host, "web 2")
 			s.wantList(t, "www.a.test", "web 1")
-			if n := s.do(t, "EXISTS dead:x.a.test dead:y.a.test dead:"+host); n != int64(0) {
-				t.Errorf("%v dead sets, want them dropped", n)
+			if n := s.do(t, "EXISTS dead:x.a.test dead:y.a.test dead:"+host+" ~marked:"+host); n != int64(0) {
+				t.Errorf("%v dead sets, want them dropped and forgotten", n)
 			}
 			if n := s.do(t, "EXISTS dead:z.a.test"); n != int64(1) {
 				t.Errorf("%v dead sets, want the unknown one there", n)
@@ -315,6 +314,7 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 		{"another backend is in the slot by now", "a.test;http://10.0.0.3:80/;1;2", true, "i3", "web 1! 2 3"},
 		{"somebody unknown", "a.test;http://10.0.0.9:80/;1;2", true, "", "web 1! 2 3"},
 		{"the slot is one that leaves", "a.test;http://10.0.0.9:80/;0;2", true, "", "web 1! 2! 3"},
+		{"the backend is not checked any more", "a.test;http://10.0.0.1:80/;0;2", false, "", "web 1! 2! 3"},
 		{"beyond the end", "a.test;http://10.0.0.2:80/;7;8", true, "i2", "web 1! 2! 3"},
 		{"another vhost", "b.test;http://10.0.0.2:80/;1;2", false, "", "web 1! 2! 3"},
 		{"somebody else's vhost", "foreign.test;http://10.0.0.9:80/;0;2", false, "", "web 1! 2! 3"},
@@ -342,6 +342,9 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 			}
 			s.wantList(t, "a.test", c.want)
 			s.wantList(t, "foreign.test", "theirs x!")
+			if drains := s.get(t, "i1"); !drains.Due.IsZero() {
+				t.Errorf("i1 drains, and is due at %v", drains.Due)
+			}
 			if early != "" && s.get(t, early).Due.After(s.clock.Now()) {
 				t.Errorf("%s is due at %v, want now", early, s.get(t, early).Due)
 			}
@@ -414,9 +417,7 @@ func TestPrefixAndDatabaseAreThoseOfTheProxy(t *testing.T) {
 	server := redistest.Start(t)
 	third := redis.NewClient(&redis.Options{Addr: server.Addr(), DB: 3, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = third.Close() })
-	s := siteOn(third, "rc/")
-	s.Store = redisstore.New(third, redisstore.Options{Prefix: "rc/", Hipache: hipache.Keys{Prefix: `p"x:`}, Now: s.clock.Now})
-	s.verbs = app.NewRegistry(s.Store, s.Now, hold, func(context.Context, app.Event) {})
+	s := siteOn(third, redisstore.Options{Prefix: "rc/", Hipache: hipache.Keys{Prefix: `p"x:`}})
 	s.up(t, 1)
 	s.up(t, 2)
 	s.check(t, "i1", "--")
@@ -460,7 +461,7 @@ func monitored(t *testing.T, server *redistest.Server, run func()) []string {
 func TestAllVhostsOfAnInstanceChangeInOneStep(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s := siteOn(server.Client(t), "")
+	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1, hosts("a.test", "b.test", "*.c.test"))
 	s.up(t, 2, hosts("a.test", "b.test", "*.c.test"))
 	lines := monitored(t, server, func() { s.drain(t, 1) })
@@ -501,7 +502,7 @@ func changes(t *testing.T, c *redis.Client) string {
 func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s := siteOn(server.Client(t), "")
+	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1, weight(2))
 	s.up(t, 2, hosts("a.test", "*.b.test"))
 	s.up(t, 3)

@@ -188,7 +188,7 @@ func TestListsAreWhatAModelSays(t *testing.T) {
 	rdb := redistest.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		r := &modelRun{
-			site: siteOn(rdb, redistest.Prefix(t)), ctx: t.Context(),
+			site: prefixedSite(rdb, redistest.Prefix(t)), ctx: t.Context(),
 			vhosts: map[string]*modelVhost{}, instances: map[string]app.Instance{}, foreign: map[string][]string{},
 		}
 		for _, host := range []string{"a.test", "b.test", "*.w.test"} {

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"rollcall/app"
 	"rollcall/app/redisstore"
 	"rollcall/hipache"
@@ -62,7 +60,7 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
-	s := siteOn(server.Client(t), "")
+	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	s.up(t, 2)
 	answers := func() bool { // both pools of the client have to notice
@@ -94,7 +92,7 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 func TestRedisThatRefusesIsUnavailable(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s := siteOn(server.Client(t), "")
+	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	refused := func(because string) {
 		t.Helper()
@@ -125,7 +123,7 @@ func TestRedisThatRefusesIsUnavailable(t *testing.T) {
 func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s := siteOn(server.Client(t), "")
+	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	s.up(t, 2)
 	snapshot := s.follow(t)
@@ -201,7 +199,7 @@ func TestAFollowerThatMissedEventsReadsEverythingAnew(t *testing.T) {
 func TestAFollowerOfARedisThatIsAwayGrowsOld(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s := siteOn(server.Client(t), "")
+	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	snapshot := s.follow(t)
 	fresh := func() bool { _, err := snapshot.Age(time.Now()); return err == nil }
@@ -250,7 +248,7 @@ func TestTheClockIsTheServers(t *testing.T) {
 			}
 		})
 	}
-	s := redisstore.New(redis.NewClient(&redis.Options{}), redisstore.Options{})
+	s := redisstore.New(redistest.New(t), redisstore.Options{})
 	if off := time.Since(s.Now()).Abs(); off > time.Second {
 		t.Errorf("the clock is %v off by default", off)
 	}

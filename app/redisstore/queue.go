@@ -54,7 +54,7 @@ func (q Queue) clock() string {
 
 // Claim takes up to limit entries that fall due until horizon; see app.Queue.
 func (q Queue) Claim(ctx context.Context, horizon time.Time, limit int) ([]app.Claim, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.store.timeout)
 	defer cancel()
 	k := q.store.keys
 	from := []string{k.queue(q.name), k.queue(dueQueue), k.queue(deadlineQueue), k.clock()}
@@ -92,7 +92,7 @@ func (q Queue) Renew(ctx context.Context, claims []app.Claim) ([]app.Claim, erro
 	if len(claims) == 0 {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.store.timeout)
 	defer cancel()
 	args := []any{q.store.Now().UnixMilli(), app.ClaimLease.Milliseconds(), q.clock()}
 	for _, c := range claims {
@@ -143,7 +143,7 @@ func (q Queue) Settle(ctx context.Context, settled []app.Settlement) error {
 	if err != nil {
 		return fmt.Errorf("encode settlements: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, q.store.timeout)
 	defer cancel()
 	if err := settleScript.Run(ctx, q.store.rdb, nil, q.store.settings(), q.name, q.clock(), doc).Err(); err != nil {
 		return wrap("settle "+q.name, err)

@@ -61,7 +61,7 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 
 // vhosts reads the members of every vhost, by vhost and url.
 func (s *Store) vhosts(ctx context.Context) (map[string]map[string]string, error) {
-	short, cancel := context.WithTimeout(ctx, callTimeout)
+	short, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	hosts, err := s.rdb.HKeys(short, s.keys.vhosts()).Result()
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *Store) vhosts(ctx context.Context) (map[string]map[string]string, error
 
 // members reads the members of those of some vhosts that are in the index.
 func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[string]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, h := range hosts {
@@ -104,7 +104,7 @@ func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[str
 // incomplete picks the instances that are missing from a queue or a vhost, or stand
 // there as something else.
 func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]app.Instance, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	queues := []string{dueQueue, deadlineQueue, overrideQueue}
 	scores, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -30,14 +31,20 @@ const hold = 10 * time.Second // of a replaced instance
 
 func newSite(t testing.TB) *site {
 	t.Helper()
-	return siteOn(redistest.New(t), redistest.Prefix(t))
+	return prefixedSite(redistest.New(t), redistest.Prefix(t))
 }
 
-// siteOn is the registry on any Redis; all keys have the prefix.
-func siteOn(c *redis.Client, prefix string) *site {
-	clock := apptest.NewClock()
-	s := &site{rdb: c, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, clock: clock}
-	s.Store = redisstore.New(c, redisstore.Options{Prefix: prefix, Hipache: s.proxy, Settle: apptest.Settle, Now: clock.Now})
+// prefixedSite is a registry that shares its Redis with others; all keys have the
+// prefix, and calls may take long, for the machine may be busy.
+func prefixedSite(c *redis.Client, prefix string) *site {
+	return siteOn(c, redisstore.Options{Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Timeout: time.Minute})
+}
+
+// siteOn is the registry on any Redis.
+func siteOn(c *redis.Client, o redisstore.Options) *site {
+	s := &site{rdb: c, prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache, clock: apptest.NewClock()}
+	o.Settle, o.Now = apptest.Settle, s.clock.Now
+	s.Store = redisstore.New(c, o)
 	s.verbs = app.NewRegistry(s.Store, s.Now, hold, func(context.Context, app.Event) {})
 	return s
 }

@@ -19,10 +19,6 @@ import (
 	"rollcall/hipache"
 )
 
-// callTimeout bounds every call, so that a Redis that hangs is noticed like one that
-// is down.
-const callTimeout = 900 * time.Millisecond
-
 // keepEvents is about how many events the stream holds.
 const keepEvents = 10_000
 
@@ -48,6 +44,7 @@ type Options struct {
 	Prefix  string        // of our own keys; default "rollcall:"
 	Hipache hipache.Keys  // the proxy's keys
 	Settle  time.Duration // how long a marked backend stays listed; default hipache.SettleTime
+	Timeout time.Duration // of every call: a Redis that hangs is like one that is down; default 900ms
 	Log     *slog.Logger  // default slog.Default()
 
 	Now func() time.Time // this machine's clock; default time.Now
@@ -55,12 +52,13 @@ type Options struct {
 
 // Store is the registry in one Redis.
 type Store struct {
-	rdb    redis.UniversalClient
-	keys   keys
-	settle time.Duration
-	log    *slog.Logger
-	now    func() time.Time
-	offset atomic.Int64 // ns that the Redis server's clock is ahead of now
+	rdb     redis.UniversalClient
+	keys    keys
+	settle  time.Duration
+	timeout time.Duration
+	log     *slog.Logger
+	now     func() time.Time
+	offset  atomic.Int64 // ns that the Redis server's clock is ahead of now
 }
 
 var _ app.Store = (*Store)(nil)
@@ -73,11 +71,12 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 		o.Now = time.Now
 	}
 	return &Store{
-		rdb:    rdb,
-		keys:   keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
-		settle: cmp.Or(o.Settle, hipache.SettleTime),
-		log:    cmp.Or(o.Log, slog.Default()),
-		now:    o.Now,
+		rdb:     rdb,
+		keys:    keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
+		settle:  cmp.Or(o.Settle, hipache.SettleTime),
+		timeout: cmp.Or(o.Timeout, 900*time.Millisecond),
+		log:     cmp.Or(o.Log, slog.Default()),
+		now:     o.Now,
 	}
 }
 
@@ -92,7 +91,7 @@ func (s *Store) settings() []byte {
 
 // Get returns an instance, or app.ErrNotFound.
 func (s *Store) Get(ctx context.Context, id string) (app.Instance, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var doc, away *redis.StringCmd
 	var due, deadline *redis.FloatCmd
@@ -125,7 +124,7 @@ func (s *Store) Get(ctx context.Context, id string) (app.Instance, error) {
 
 // Results returns the last results of an instance, oldest first.
 func (s *Store) Results(ctx context.Context, id string) ([]app.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	v, err := s.rdb.Get(ctx, s.keys.results(id)).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -188,7 +187,7 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	if err != nil {
 		return "", fmt.Errorf("encode change: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	reply, err := commitScript.Run(ctx, s.rdb, nil, s.settings(), doc).StringSlice()
 	if err != nil {
@@ -277,7 +276,7 @@ func hostsOf(was, is app.Instance) []hostArg {
 
 // Renew moves the deadline of an instance; see app.Store.
 func (s *Store) Renew(ctx context.Context, i app.Instance, deadline time.Time, r *app.Result) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var ms int64
 	if !deadline.IsZero() {

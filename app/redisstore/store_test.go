@@ -38,6 +38,7 @@ func subject(c *redis.Client, prefix string) apptest.Subject {
 	clock := apptest.NewClock()
 	s := redisstore.New(c, redisstore.Options{
 		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Now: clock.Now,
+		Timeout: time.Minute, // the machine may be busy
 	})
 	return apptest.Subject{
 		Store: s, Probes: s.Probes(), Deadlines: s.Deadlines(), Overrides: s.Overrides(), Clock: clock,

@@ -727,6 +727,12 @@ func outageMovesDeadlines(t *testing.T, s Subject) {
 	if got := s.get(t, "i2").Deadline; !got.Equal(late.Deadline) || !got.Equal(s.Clock.Now().Add(i.Check.Lease())) {
 		t.Errorf("a new deadline is %v, want a lease from now", got)
 	}
+	if err := s.Renew(t.Context(), s.get(t, "i2"), late.Deadline.Add(time.Second), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.get(t, "i2").Deadline; !got.Equal(late.Deadline.Add(time.Second)) {
+		t.Errorf("a renewed deadline is %v, want %v", got, late.Deadline.Add(time.Second))
+	}
 	for s.Clock.Now().Before(want) {
 		s.tick(t, time.Second, "web", "worker")
 	}

@@ -50,7 +50,7 @@ func alive(ctx context.Context, bind netip.Addr, port int, path, host string) er
 	if err != nil {
 		return fmt.Errorf("not alive: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // not even read
+	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("not alive: %s from %s", resp.Status, req.URL)
 	}

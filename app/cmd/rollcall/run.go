@@ -62,7 +62,7 @@ func sayer(w io.Writer) func(string, ...any) {
 func replace(command, environ []string, say func(string, ...any)) int {
 	path, err := exec.LookPath(command[0])
 	if err == nil {
-		err = syscall.Exec(path, command, environ) //nolint:gosec // to run what we are given is what we are for
+		err = syscall.Exec(path, command, environ)
 	}
 	return notStarted(err, say)
 }
@@ -171,7 +171,7 @@ func (l *leaving) begin(s os.Signal) bool {
 		l.stopAgent()
 		a := l.api.drain(ctx, l.id, l.hold)
 		switch {
-		case ctx.Err() == context.Canceled: //nolint:errorlint // returned bare
+		case ctx.Err() == context.Canceled:
 		case a.good():
 			l.told = true
 			l.say("drained %s", l.id)

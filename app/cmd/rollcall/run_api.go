@@ -123,7 +123,7 @@ func (r registrar) call(ctx context.Context, method, path string, form url.Value
 	if err != nil {
 		return answer{err: err}
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
 		return answer{err: err}
@@ -136,7 +136,7 @@ func (r registrar) call(ctx context.Context, method, path string, form url.Value
 // taskAddress asks Amazon ECS for the task's address. It is empty if there is no
 // answer, and on a bridge, where the task does not know the one that others reach it at.
 func (r registrar) taskAddress(ctx context.Context, metadata string) string {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, metadata, nil)
 	if err != nil {
@@ -146,7 +146,7 @@ func (r registrar) taskAddress(ctx context.Context, metadata string) string {
 	if err != nil {
 		return ""
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	var task struct {
 		Networks []struct {
 			NetworkMode   string

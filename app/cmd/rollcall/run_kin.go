@@ -76,7 +76,7 @@ func (k *kin) reap() {
 // isZombieOf reports whether a process has ended and its parent has not asked yet. The
 // line is "pid (name) state parent ...", and the name may contain anything.
 func isZombieOf(parent int, stat string) bool {
-	line, err := os.ReadFile(stat) //nolint:gosec // of /proc
+	line, err := os.ReadFile(stat)
 	if err != nil {
 		return false // it is gone
 	}

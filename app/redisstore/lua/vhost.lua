@@ -75,7 +75,7 @@ function vhost.touch(host, service, changes, clear)
   end
   if not registered then
     redis.call('HDEL', vhosts, host)
-  elseif service and service ~= owner then
+  elseif service then
     redis.call('HSET', vhosts, host, service)
   end
   if due then

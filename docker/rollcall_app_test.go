@@ -1,0 +1,88 @@
+//go:build linux
+
+package docker_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// appServes is the command of a hook that runs application("serve").
+const appServes = "{app}"
+
+// oddBody is what the application answers to those who ask for its health: everything
+// that has to be encoded on its way through a shell and a form.
+const oddBody = `ok: "quotes" 'too' & ünïcode 100% + a=b;c #d \n $HOME ` + "`x`"
+
+// application is the command that hooks run in these tests. It ends by itself after a
+// while, should it be forgotten.
+func application(mode string) int {
+	if mode != "serve" {
+		fmt.Println("no such mode:", mode)
+		return 2
+	}
+	exit := make(chan int, 1)
+	http.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, oddBody) })
+	http.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
+		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
+		exit <- code
+	})
+	http.HandleFunc("/orphans", func(w http.ResponseWriter, _ *http.Request) {
+		_ = exec.Command("/bin/sh", "-c", "for i in 1 2 3; do (/bin/sleep 2 &) ; done").Run()
+		fmt.Fprint(w, orphans())
+	})
+	http.HandleFunc("/orphans/left", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, orphans()) })
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("APP_PORT")}
+	go func() {
+		if err := server.ListenAndServe(); err != nil {
+			fmt.Println(err)
+			exit <- 1
+		}
+	}()
+	fmt.Println("pid", os.Getpid())
+	fmt.Println("up")
+	for {
+		select {
+		case s := <-signals:
+			fmt.Println("got", s)
+			switch s {
+			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
+				fmt.Println("state", ownState())
+				return 0
+			}
+		case code := <-exit:
+			return code
+		case <-time.After(5 * time.Minute):
+			return 3
+		}
+	}
+}
+
+// ownState is what the registry says of the application, which knows its id.
+func ownState() string {
+	return (&registry{url: os.Getenv("ROLLCALL_URL")}).get(os.Getenv("ROLLCALL_ID")).State
+}
+
+// orphans counts the processes that the first one has inherited, whatever state they
+// are in: those named sleep.
+func orphans() int {
+	n := 0
+	for pid, parent := range processes() {
+		name, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
+		if parent == 1 && strings.TrimSpace(string(name)) == "sleep" {
+			n++
+		}
+	}
+	return n
+}

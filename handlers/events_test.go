@@ -1,0 +1,110 @@
+package handlers_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rollcall/app"
+	"rollcall/handlers"
+)
+
+// audience takes what a stream writes.
+type audience struct {
+	*httptest.ResponseRecorder
+	mu    sync.Mutex
+	heard strings.Builder
+}
+
+func (a *audience) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard.Write(p)
+}
+
+func (a *audience) Flush() {}
+
+func (a *audience) SetWriteDeadline(time.Time) error { return nil }
+
+func (a *audience) text() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.heard.String()
+}
+
+// listening opens a stream in a bubble of time.
+func listening(t *testing.T, query string) (*app.Snapshot, *audience) {
+	t.Helper()
+	snapshot := app.NewSnapshot()
+	snapshot.Reset(nil, "5-0")
+	snapshot.Heard(time.Now())
+	ctx, leave := context.WithCancel(t.Context())
+	hears := &audience{ResponseRecorder: httptest.NewRecorder()}
+	var streaming sync.WaitGroup
+	streaming.Go(func() {
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events"+query, nil)
+		(&handlers.API{Snapshot: snapshot}).Handler().ServeHTTP(hears, r)
+	})
+	t.Cleanup(func() {
+		leave()
+		streaming.Wait()
+	})
+	return snapshot, hears
+}
+
+func happens(snapshot *app.Snapshot, n int, service string) {
+	e := app.Event{Revision: app.Revision(fmt.Sprintf("%d-0", n)), Kind: app.EventUpdated, At: time.Now(), Service: service, Instance: "i", To: app.Healthy}
+	snapshot.Apply([]app.Entry{{Event: e}})
+}
+
+func TestSilentStreamsAreKeptAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, hears := listening(t, "")
+		time.Sleep(46 * time.Second)
+		same(t, "nothing happens", hears.text(), strings.Repeat(": keep-alive\nid: 5-0\n\n", 4))
+	})
+}
+
+// What a filter leaves out is as good as silence, and must not make a reader begin so
+// far back, when the connection breaks, that what it waits for is not kept any more.
+func TestFilteredStreamsAreKeptAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		snapshot, hears := listening(t, "?service=db")
+		time.Sleep(time.Second / 2) // so that no event comes in the instant of a comment
+		for n := range 46 {
+			time.Sleep(time.Second)
+			happens(snapshot, n+6, "web")
+		}
+		synctest.Wait()
+		same(t, "only others change", hears.text(),
+			": keep-alive\nid: 5-0\n\n"+": keep-alive\nid: 19-0\n\n"+": keep-alive\nid: 34-0\n\n"+": keep-alive\nid: 49-0\n\n")
+		happens(snapshot, 60, "db")
+		synctest.Wait()
+		if got := hears.text(); strings.Count(got, "data: ") != 1 || !strings.HasSuffix(got, "\n\n") || !strings.Contains(got, "id: 60-0\nevent: updated\ndata: {") {
+			t.Errorf("got %s", got)
+		}
+	})
+}
+
+func TestBusyStreamsNeedNoKeepingAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		snapshot, hears := listening(t, "")
+		for n := range 60 {
+			time.Sleep(time.Second)
+			happens(snapshot, n+6, "web")
+		}
+		synctest.Wait()
+		if got := hears.text(); strings.Count(got, "keep-alive") != 1 || strings.Count(got, "data: ") != 60 {
+			t.Errorf("got %s", got)
+		}
+	})
+}
