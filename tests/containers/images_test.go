@@ -1,0 +1,155 @@
+package containers
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// The images of the tests. Nothing is pulled: base is made of this machine's programs,
+// the others by the Dockerfile, with a compiler that has compiled already.
+const (
+	baseImage     = "base"
+	rollcallImage = "rollcall"
+	demoImage     = "rollcall-demo"
+)
+
+// repository is where this package stands in it.
+const repository = "../.."
+
+// compiler stands in for the golang image's go: the modules are there and the programs
+// are built. What is left of the Dockerfile is as it is shipped.
+const compiler = `#!/bin/sh
+case "$1" in
+mod) ;;
+build) mkdir -p /out && cp /built/* /out/ ;;
+*) echo "unexpected: go $*" >&2 && exit 1 ;;
+esac
+`
+
+func (e *engine) makeImages() error {
+	built := filepath.Join(e.dir, "built")
+	for program, source := range map[string]string{
+		"rollcall": "./app/cmd/rollcall", "demo": "./docker/demo", "witness": "./tests/containers/witness",
+	} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(built, program), source)
+		cmd.Dir, cmd.Env = repository, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w: %s", source, err, out)
+		}
+	}
+	base, golang := newImage(), newImage()
+	for _, program := range []string{"redis-server", "redis-cli", "memcached", "curl"} {
+		base.program(program)
+	}
+	base.file("/rollcall.sh", filepath.Join(repository, "docker/rollcall.sh"))
+	base.file("/rollcall", filepath.Join(built, "rollcall"))
+	base.file("/witness", filepath.Join(built, "witness"))
+	golang.text("/usr/local/bin/go", compiler)
+	golang.text("/etc/ssl/certs/ca-certificates.crt", "")
+	golang.file("/built/rollcall", filepath.Join(built, "rollcall"))
+	golang.file("/built/demo", filepath.Join(built, "demo"))
+	if err := errors.Join(e.load(base, baseImage), e.load(golang, "golang:1.26")); err != nil {
+		return err
+	}
+	for image, target := range map[string]string{rollcallImage: "rollcall", demoImage: "demo"} {
+		_, err := e.try("build", "--quiet", "--tag", image, "--target", target, "--file", filepath.Join(repository, "docker/Dockerfile"), repository)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// image is a file system that is put together. The first error stays.
+type image struct {
+	files map[string]content
+	err   error
+}
+
+type content struct {
+	mode int64
+	text string
+	path string // of the file here that it is a copy of, if there is one
+	link string // what it is a symbolic link to, if it is one
+}
+
+// newImage returns a file system with a shell and the users that programs look for.
+func newImage() *image {
+	i := &image{files: map[string]content{}}
+	i.program("busybox")
+	out, err := exec.Command("busybox", "--list").Output()
+	i.fail(err)
+	for applet := range strings.FieldsSeq(string(out)) {
+		// Debian's static busybox cannot look up a name, and dies trying.
+		if applet != "busybox" && applet != "wget" && applet != "nslookup" && applet != "ping" {
+			i.files["/bin/"+applet] = content{link: "busybox"}
+		}
+	}
+	i.text("/etc/passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
+	i.text("/etc/nsswitch.conf", "hosts: files dns\n")
+	i.text("/tmp/.keep", "")
+	return i
+}
+
+func (i *image) fail(err error) { i.err = errors.Join(i.err, err) }
+
+func (i *image) text(path, text string) { i.files[path] = content{mode: 0o755, text: text} }
+
+func (i *image) file(path, from string) { i.files[path] = content{mode: 0o755, path: from} }
+
+// program adds a program of this machine to /bin, with the libraries that it loads.
+func (i *image) program(name string) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		i.fail(err)
+		return
+	}
+	i.file("/bin/"+name, path)
+	libraries, _ := exec.Command("ldd", path).Output() // fails for a static program
+	for word := range strings.FieldsSeq(string(libraries)) {
+		if strings.HasPrefix(word, "/") {
+			i.file(word, word)
+		}
+	}
+}
+
+// load gives the image to the engine.
+func (e *engine) load(i *image, name string) error {
+	if i.err != nil {
+		return i.err
+	}
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(i.write(w)) }()
+	_, err := e.tryWith(r, "import", "-", name)
+	return err
+}
+
+func (i *image) write(to io.Writer) error {
+	w := tar.NewWriter(to)
+	for path, c := range i.files {
+		text := []byte(c.text)
+		if c.path != "" {
+			var err error
+			if text, err = os.ReadFile(c.path); err != nil { // follows links
+				return err
+			}
+		}
+		header := &tar.Header{Name: strings.TrimPrefix(path, "/"), Mode: c.mode, Size: int64(len(text)), Linkname: c.link, Typeflag: tar.TypeReg}
+		if c.link != "" {
+			header.Typeflag, header.Mode = tar.TypeSymlink, 0o777
+		}
+		if err := w.WriteHeader(header); err != nil {
+			return err
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}

@@ -1,0 +1,274 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The world of the tests: two Docker networks as two hosts. The registry is on the
+// first, memcached on the second, of everything else there is one on both:
+//
+//	          east 10.61.0.0/24                    west 10.62.0.0/24
+//	redis  web :8080  cron  edge :8000       memcached
+//	client-east  service-east                client-west  service-west
+//
+// Containers in the east are reached at their own addresses, which Rollcall finds out
+// by itself; when one is killed its address answers no more, until somebody inherits
+// it. Containers in the west are reached at published ports of their host, which they
+// are told; when one is killed its port refuses.
+const (
+	east, west = "10.61.0.1", "10.62.0.1"
+
+	apiAddr  = east + ":8080"
+	edgeAddr = "127.0.0.1:8000" // in the engine's own network, see engine.Dial
+	vhost    = "client.local"
+)
+
+var networks = map[string]string{east: "east", west: "west"}
+
+type world struct {
+	*engine
+	t    *testing.T
+	http *http.Client
+}
+
+// hardened is how everything of ours is run.
+var hardened = []string{"--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"}
+
+// newWorld starts the world, which ends with the test.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	e := docker(t)
+	w := &world{engine: e, t: t, http: &http.Client{
+		Transport: &http.Transport{DialContext: e.Dial, MaxIdleConnsPerHost: 100},
+		Timeout:   10 * time.Second,
+	}}
+	t.Cleanup(w.end)
+	for host, network := range networks {
+		e.run(t, "network", "create", "--subnet", strings.TrimSuffix(host, "1")+"0/24", "--gateway", host,
+			"--opt", "com.docker.network.bridge.enable_ip_masquerade=false", network)
+	}
+	w.must(e.route())
+	w.must(w.startParts())
+	w.await("the API is ready", 20*time.Second, func() error { return w.get("/readyz", nil) })
+	w.must(w.startMemcached())
+	ids := []string{"service-east", "service-west", "client-east", "client-west"}
+	for _, id := range ids {
+		w.must(w.startDemo(id))
+	}
+	for _, id := range append(ids, "memcached") {
+		w.must(w.reach(id, "healthy"))
+	}
+	return w
+}
+
+// scenario is a subtest that w fails while it runs.
+func (w *world) scenario(t *testing.T, name string, test func(t *testing.T)) {
+	t.Run(name, func(t *testing.T) {
+		defer func(was *testing.T) { w.t = was }(w.t)
+		w.t = t
+		test(t)
+	})
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// end shows what happened if the test has failed, and removes everything.
+func (w *world) end() {
+	names, _ := w.try("ps", "--all", "--format", "{{.Names}}")
+	if w.t.Failed() {
+		for name := range strings.FieldsSeq(names) {
+			w.t.Logf("log of %s:\n%s", name, w.log(name))
+		}
+	}
+	w.removeAll(strings.Fields(names))
+	for _, network := range networks {
+		_, _ = w.try("network", "rm", network)
+	}
+	_, _ = w.try("volume", "rm", "registry")
+	w.http.CloseIdleConnections()
+}
+
+func (w *world) removeAll(names []string) {
+	if len(names) > 0 {
+		_, _ = w.try(append([]string{"rm", "--force", "--volumes"}, names...)...)
+	}
+}
+
+// start starts a container on one of the hosts.
+func (e *engine) start(name, host, image string, options []string, command ...string) error {
+	args := append([]string{"run", "--detach", "--name", name, "--hostname", name, "--network", networks[host]}, options...)
+	_, err := e.try(append(append(args, image), command...)...)
+	return err
+}
+
+func (w *world) startParts() error {
+	err := w.start("redis", east, baseImage, []string{"--volume", "registry:/data"},
+		"redis-server", "--dir", "/data", "--save", "", "--appendonly", "yes", "--protected-mode", "no")
+	for role, publish := range map[string]string{"web": apiAddr + ":8080", "cron": "", "edge": edgeAddr + ":8000"} {
+		options := append([]string{"--env", "REDIS_URL=redis://redis:6379"}, hardened...)
+		if publish != "" {
+			options = append(options, "--publish", publish)
+		}
+		err = errors.Join(err, w.start(role, east, rollcallImage, options, role))
+	}
+	return err
+}
+
+var lastPort atomic.Int32 // published ones are never used twice: what was there before is not asked
+
+func port() string { return strconv.Itoa(20000 + int(lastPort.Add(1))) }
+
+// startMemcached starts memcached under the script, as somebody else's image would be.
+func (w *world) startMemcached() error {
+	options := w.registered("memcached", west, "11211", "")
+	return w.start("memcached", west, baseImage, append(options, "--env", "ROLLCALL_HEALTH=memcached", "--entrypoint", "/rollcall.sh"),
+		"--", "memcached", "-u", "nobody")
+}
+
+// startDemo starts a container of the demo under rollcall run. Its id begins with its
+// role and says on which host it is: client-east, service-west-7.
+func (w *world) startDemo(id string, more ...string) error {
+	role, where, _ := strings.Cut(id, "-")
+	host := east
+	if strings.HasPrefix(where, "west") {
+		host = west
+	}
+	options := append(w.registered(id, host, "8080", "8081"), hardened...)
+	options = append(options, "--env", "ROLLCALL_EXPECT="+role)
+	if role == "client" {
+		options = append(options, "--env", "ROLLCALL_HOST="+vhost)
+	}
+	return w.start(id, host, demoImage, append(options, more...), role)
+}
+
+// registered is the options of a container that serves at a port, and its health at
+// another if there is one.
+func (w *world) registered(id, host, serve, admin string) []string {
+	service, _, _ := strings.Cut(id, "-")
+	options := []string{"--env", "ROLLCALL_ID=" + id, "--env", "ROLLCALL_SERVICE=" + service, "--env", "ROLLCALL_HOLD=1s"}
+	if host == east {
+		options = append(options, "--env", "ROLLCALL_URL=http://web:8080", "--env", "ROLLCALL_PORT="+serve)
+	} else {
+		address := west + ":" + port()
+		options = append(options, "--publish", address+":"+serve, "--env", "ROLLCALL_URL=http://"+apiAddr, "--env", "ROLLCALL_ADDRESS="+address)
+	}
+	if host == west && admin != "" {
+		published := port()
+		options = append(options, "--publish", west+":"+published+":"+admin)
+		admin = published
+	}
+	if admin != "" {
+		options = append(options, "--env", "ROLLCALL_HEALTH=:"+admin+"/healthcheck")
+	}
+	return options
+}
+
+// get reads an answer of the API.
+func (w *world) get(path string, into any) error {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+apiAddr+path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := w.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return &statusError{resp.StatusCode, fmt.Sprintf("GET %s: %s: %s", path, resp.Status, body)}
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(body, into)
+}
+
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return e.text }
+
+// state is how the registry sees an instance; "gone" if it does not.
+func (w *world) state(id string) (string, error) {
+	var instance struct{ State string }
+	err := w.get("/v1/instances/"+id, &instance)
+	if status, ok := err.(*statusError); ok && status.status == http.StatusNotFound { //nolint:errorlint // get returns it bare
+		return "gone", nil
+	}
+	return instance.State, err
+}
+
+// reach waits until an instance is in a state.
+func (w *world) reach(id, want string) error {
+	return within(30*time.Second, id+" is "+want, func() error {
+		got, err := w.state(id)
+		if err == nil && got != want {
+			err = fmt.Errorf("it is %s", got)
+		}
+		return err
+	})
+}
+
+// routed returns the backends that the edge sends requests to, by instance.
+func (w *world) routed() (map[string]bool, error) {
+	var list struct {
+		Frontends []struct {
+			Host  string
+			Slots []struct {
+				Instance string
+				Routed   bool
+			}
+		}
+	}
+	if err := w.get("/v1/frontends", &list); err != nil {
+		return nil, err
+	}
+	routed := map[string]bool{}
+	for _, f := range list.Frontends {
+		for _, s := range f.Slots {
+			if f.Host == vhost && s.Routed {
+				routed[s.Instance] = true
+			}
+		}
+	}
+	return routed, nil
+}
+
+func (w *world) await(what string, d time.Duration, is func() error) {
+	w.t.Helper()
+	w.must(within(d, what, is))
+}
+
+// within asks again and again until there is no error.
+func within(d time.Duration, what string, is func() error) error {
+	for deadline := time.Now().Add(d); ; time.Sleep(20 * time.Millisecond) {
+		err := is()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("in vain for %s: %s: %w", d, what, err)
+		}
+	}
+}

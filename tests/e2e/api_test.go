@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// api is a caller of one web process.
+type api struct {
+	t    testing.TB
+	base string // http://host:port
+}
+
+// with returns the caller for a subtest.
+func (a api) with(t testing.TB) api { return api{t: t, base: a.base} }
+
+// answer is what a call came back with.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	took   time.Duration
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
+
+// problem is the error answer that a.body holds, as far as it matters here.
+func (a answer) problem() (p struct{ Type, Field, Detail string }) {
+	_ = json.Unmarshal(a.body, &p)
+	return p
+}
+
+// instance is an instance as the API shows it, and a registration's receipt.
+type instance struct {
+	ID          string
+	State       string
+	New         bool
+	Address     string
+	AddressFrom string `json:"address_from"`
+	Streak      int
+	NextProbe   time.Time `json:"next_probe"`
+	Check       struct{ Kind, Target, Interval string }
+	Frontends   []struct {
+		Host, Key, Backend string
+		Slots              int
+	}
+	Links   map[string]string
+	Results []struct {
+		Passed bool
+		Reason string
+	}
+}
+
+var caller = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+
+// try makes a call that may fail. With a form it sends what curl -d does.
+func (a api) try(method, path string, form url.Values) (answer, error) {
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+	}
+	req, err := http.NewRequestWithContext(a.t.Context(), method, a.base+path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	began := time.Now()
+	resp, err := caller.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return answer{status: resp.StatusCode, header: resp.Header, body: text, took: time.Since(began)}, err
+}
+
+func (a api) call(method, path string, form url.Values) answer {
+	a.t.Helper()
+	got, err := a.try(method, path, form)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return got
+}
+
+// form is name, value, name, value, ...; a name may come again.
+func form(pairs ...string) url.Values {
+	v := url.Values{}
+	for n := 0; n < len(pairs); n += 2 {
+		v.Add(pairs[n], pairs[n+1])
+	}
+	return v
+}
+
+// register registers an instance, which must be accepted, and returns the receipt. As
+// every caller has to, it tries again when Redis was too slow.
+func (a api) register(f url.Values) instance {
+	a.t.Helper()
+	var got answer
+	eventually(a.t, bound, func() error {
+		if got = a.call(http.MethodPost, "/v1/register", f); got.status == http.StatusServiceUnavailable {
+			return fmt.Errorf("register %v: %s", f, got)
+		}
+		return nil
+	})
+	if got.status != http.StatusCreated && got.status != http.StatusOK {
+		a.t.Fatalf("register %v: %s", f, got)
+	}
+	return got.instance(a.t)
+}
+
+func (a answer) instance(t testing.TB) (i instance) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, &i); err != nil {
+		t.Fatalf("%s: %v", a, err)
+	}
+	return i
+}
+
+// instance reads an instance that is there.
+func (a api) instance(id string) instance {
+	a.t.Helper()
+	var got answer
+	eventually(a.t, bound, func() error {
+		if got = a.call(http.MethodGet, "/v1/instances/"+id, nil); got.status != http.StatusOK {
+			return fmt.Errorf("instance %s: %s", id, got)
+		}
+		return nil
+	})
+	return got.instance(a.t)
+}
+
+// awaitState waits until an instance is in a state.
+func (a api) awaitState(id, state string) {
+	a.t.Helper()
+	eventually(a.t, bound, func() error {
+		got := a.call(http.MethodGet, "/v1/instances/"+id, nil)
+		if i := got.instance(a.t); got.status != http.StatusOK || i.State != state {
+			return fmt.Errorf("%s is %s, want %s", id, got, state)
+		}
+		return nil
+	})
+}
+
+// awaitGone waits until an instance is not registered any more.
+func (a api) awaitGone(id string) {
+	a.t.Helper()
+	eventually(a.t, bound, func() error {
+		if got := a.call(http.MethodGet, "/v1/instances/"+id, nil); got.status != http.StatusNotFound {
+			return fmt.Errorf("%s is still there: %s", id, got)
+		}
+		return nil
+	})
+}
+
+// ready waits until the process can take calls.
+func (a api) ready() {
+	a.t.Helper()
+	eventually(a.t, bound, func() error {
+		got, err := a.try(http.MethodGet, "/readyz", nil)
+		if err != nil {
+			return err
+		}
+		if got.status != http.StatusOK {
+			return fmt.Errorf("readyz: %s", got)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,292 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const (
+	crowd    = 200 // instances
+	services = 10  // they are of so many services, with two vhosts each and one wildcard
+	clerks   = 4   // callers that register, drain and deregister all the time
+)
+
+// TestManyProcessesKeepOneTruth has two cron and two web processes share a registry of
+// instances that flap and come and go. After every single script that any of them runs
+// the registry, its events and the proxy's lists must agree (see ledger); no check may be
+// claimed twice; and what is left in the end must follow from the instances alone.
+func TestManyProcessesKeepOneTruth(t *testing.T) {
+	t.Parallel()
+	run := time.Minute
+	if testing.Short() {
+		run = 15 * time.Second
+	}
+	k := newStack(t, "ROLLCALL_SETTLE=2s", "ROLLCALL_DRAIN_HOLD=500ms")
+	l := watch(t, k.server.Addr())
+	crons := []*process{k.process("cron"), k.process("cron")}
+	web1, api1 := k.web()
+	web2, api2 := k.web()
+	c := &company{t: t, apis: []api{api1, api2}}
+	for n := range crowd {
+		b := newBackend(t)
+		c.staff = append(c.staff, &member{n: n, backend: b})
+		c.expect(c.apis[n%2], http.MethodPost, "/v1/register", c.staff[n].form(), 201)
+	}
+
+	end := time.Now().Add(run)
+	var at sync.WaitGroup
+	for n := range clerks {
+		at.Go(func() { c.clerk(end, n) })
+	}
+	at.Go(func() { c.weather(end) })
+	at.Go(func() { c.inspector(end) })
+	at.Wait()
+	c.calmDown()
+
+	var wrong []string
+	eventually(t, 2*bound, func() (err error) {
+		if wrong, err = audit(t.Context(), k.rdb); err != nil {
+			return err
+		}
+		return c.settled(k)
+	})
+	eventually(t, bound, func() (err error) {
+		if wrong, err = audit(t.Context(), k.rdb); err == nil && len(wrong) > 0 {
+			err = errors.New(strings.Join(wrong, "\n"))
+		}
+		return err
+	})
+	c.compareReads(k)
+
+	for _, p := range append(crons, web1, web2) {
+		p.stop()
+		for line := range strings.Lines(p.log.String()) {
+			slow := strings.Contains(line, "unavailable") // Redis, on a busy machine
+			if strings.Contains(line, "were mended") || strings.Contains(line, `"level":"ERROR"`) && !slow {
+				t.Errorf("%s says: %s", p.name, line)
+			}
+		}
+	}
+	found := l.sync(k)
+	for _, problem := range found.problems {
+		t.Error(problem)
+	}
+	c.compareProbes(found)
+	t.Logf("%d scripts, %d events, %d writes of lists; %d calls, %d of them 503; %d claims ran out; %d times a list had nobody",
+		found.steps, found.events, found.writes, c.calls.Load(), c.unanswered.Load(), found.overruns, found.idOnly)
+	if c.unanswered.Load() > c.calls.Load()/10 {
+		t.Errorf("%d of %d calls were answered with 503", c.unanswered.Load(), c.calls.Load())
+	}
+	if found.events < crowd || found.writes < crowd {
+		t.Errorf("only %d events and %d writes of lists: nothing was tested", found.events, found.writes)
+	}
+	if n := int64(found.events); n != k.rdb.XLen(t.Context(), "rollcall:events").Val() && n < 10_000 {
+		t.Errorf("the ledger has %d events, the stream %d", n, k.rdb.XLen(t.Context(), "rollcall:events").Val())
+	}
+}
+
+// company is the instances and their callers.
+type company struct {
+	t     *testing.T
+	apis  []api
+	staff []*member
+
+	calls, unanswered atomic.Int64
+}
+
+// member is an instance. Its id changes when it is replaced by one on the same address.
+type member struct {
+	n       int
+	backend *backend
+
+	mu     sync.Mutex
+	life   int // of the id
+	boot   int
+	weight int
+}
+
+func (m *member) service() string { return fmt.Sprintf("svc%d", m.n%services) }
+
+func (m *member) id() string { return fmt.Sprintf("m%d-%d", m.n, m.life) }
+
+// form is how the member registers now.
+func (m *member) form() url.Values {
+	service := m.service()
+	f := instanceOn(m.backend, m.id(), service+".test", "service", service, "interval", "1s", "timeout", "500ms",
+		"grace", "4s", "forget", "4s", "weight", fmt.Sprint(1+m.weight%3))
+	f.Add("host", service+".example")
+	if m.n%20 == 0 {
+		f.Add("host", "*."+service+".test")
+	}
+	if m.boot > 0 {
+		f.Set("boot", fmt.Sprint("boot", m.boot))
+	}
+	return f
+}
+
+// clerk makes calls about members at random, to a process at random.
+func (c *company) clerk(end time.Time, n int) {
+	dice := rand.New(rand.NewPCG(1, uint64(n)))
+	for time.Now().Before(end) {
+		m, a := c.staff[dice.IntN(crowd)], c.apis[dice.IntN(len(c.apis))]
+		m.mu.Lock()
+		switch dice.IntN(12) {
+		case 0:
+			m.boot++ // the container was started anew
+		case 1:
+			m.weight++
+		case 2:
+			m.life++ // another container has its address
+		}
+		f, id := m.form(), m.id()
+		m.mu.Unlock()
+		switch dice.IntN(12) {
+		case 0:
+			c.expect(a, http.MethodPost, "/v1/instances/"+id+"/drain?hold=300ms", nil, 200, 404)
+		case 1:
+			c.expect(a, http.MethodDelete, "/v1/instances/"+id, nil, 204)
+		case 2:
+			c.expect(a, http.MethodPost, "/v1/instances/"+id+"/heartbeat", nil, 204, 404, 410)
+		case 3:
+			c.expect(a, http.MethodGet, "/v1/services/"+m.service(), nil, 200, 404)
+		default:
+			c.expect(a, http.MethodPost, "/v1/register", f, 200, 201, 410)
+		}
+		time.Sleep(time.Duration(dice.IntN(60)) * time.Millisecond)
+	}
+}
+
+func (c *company) expect(a api, method, path string, f url.Values, statuses ...int) {
+	c.calls.Add(1)
+	got, err := a.try(method, path, f)
+	if err != nil {
+		c.t.Errorf("%s %s: %v", method, path, err)
+		return
+	}
+	if got.status == http.StatusServiceUnavailable { // Redis took longer than a second
+		c.unanswered.Add(1)
+		return
+	}
+	if !slices.Contains(statuses, got.status) {
+		c.t.Errorf("%s %s %v: %s, want one of %d", method, path, f, got, statuses)
+	}
+}
+
+// weather has backends fail and recover at random.
+func (c *company) weather(end time.Time) {
+	dice := rand.New(rand.NewPCG(2, 0))
+	modes := []mode{answers, answers, answers, refuses, errors5, resets, hangs}
+	for time.Now().Before(end) {
+		c.staff[dice.IntN(crowd)].backend.is(modes[dice.IntN(len(modes))])
+		time.Sleep(time.Duration(dice.IntN(60)) * time.Millisecond)
+	}
+}
+
+// inspector has the registry compared with the lists all the time. It must never find
+// anything: nobody but Rollcall writes here.
+func (c *company) inspector(end time.Time) {
+	for n := 0; time.Now().Before(end); n++ {
+		c.expect(c.apis[n%len(c.apis)], http.MethodPost, "/v1/jobs/reconcile/run", nil, 200)
+		time.Sleep(300 * time.Millisecond)
+	}
+}
+
+// calmDown leaves every tenth backend down and the others up, and registers everybody.
+func (c *company) calmDown() {
+	for n, m := range c.staff {
+		m.backend.is(answers)
+		if n/services%10 == 0 {
+			m.backend.is(refuses)
+		}
+		c.expect(c.apis[n%2], http.MethodPost, "/v1/register", m.form(), 200, 201, 410)
+	}
+}
+
+// settled reports who is not as its backend is: those that are up are healthy, and those
+// that are down are gone, for they do not register any more.
+func (c *company) settled(k *stack) error {
+	for n, m := range c.staff {
+		doc, err := k.rdb.Get(c.t.Context(), "rollcall:instance:"+m.id()).Result()
+		var d document
+		if err == nil {
+			err = json.Unmarshal([]byte(doc), &d)
+		}
+		if n/services%10 == 0 {
+			if d.State != "" {
+				return fmt.Errorf("%s is %s, and its backend is down", m.id(), d.State)
+			}
+			continue
+		}
+		if d.State == "" { // it was draining when it was told to register
+			c.expect(c.apis[0], http.MethodPost, "/v1/register", m.form(), 200, 201, 410)
+		}
+		if err != nil || d.State != "healthy" {
+			return fmt.Errorf("%s is %q, %w, and its backend is up", m.id(), d.State, err)
+		}
+	}
+	if n := k.rdb.ZCard(c.t.Context(), "rollcall:settling").Val(); n > 0 {
+		return fmt.Errorf("%d vhosts are settling", n)
+	}
+	return nil
+}
+
+// compareReads checks that every web process answers what is in Redis.
+func (c *company) compareReads(k *stack) {
+	c.t.Helper()
+	r, err := readAll(c.t.Context(), k.rdb)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, a := range c.apis {
+		states := map[string]string{}
+		for service := range r.services {
+			var list struct{ Instances []instance }
+			got := a.call(http.MethodGet, "/v1/services/"+service+"?state=any", nil)
+			if err := json.Unmarshal(got.body, &list); err != nil {
+				c.t.Fatalf("%s: %v", got, err)
+			}
+			for _, i := range list.Instances {
+				states[i.ID] = i.State
+			}
+		}
+		for id, d := range r.docs {
+			if states[id] != d.State {
+				c.t.Errorf("%s says that %s is %q, and it is %s", a.base, id, states[id], d.State)
+			}
+			delete(states, id)
+		}
+		for id := range states {
+			c.t.Errorf("%s lists %s, which is not registered", a.base, id)
+		}
+	}
+}
+
+// compareProbes checks that nobody was probed more often than a check of it was claimed.
+func (c *company) compareProbes(found tally) {
+	c.t.Helper()
+	probes := 0
+	for _, m := range c.staff {
+		m.backend.mu.Lock()
+		for id, times := range m.backend.probes {
+			if probes += len(times); len(times) > found.claims[id] {
+				c.t.Errorf("%s was probed %d times, and its checks were claimed %d times", id, len(times), found.claims[id])
+			}
+		}
+		m.backend.mu.Unlock()
+	}
+	claims := 0
+	for _, n := range found.claims {
+		claims += n
+	}
+	c.t.Logf("%d probes were answered, of %d claimed checks", probes, claims)
+}

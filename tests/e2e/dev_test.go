@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// startDev runs what the README begins with, on free ports, and returns the API, the
+// edge's address and a client of the embedded Redis.
+func startDev(t *testing.T) (api, string, *redis.Client) {
+	t.Helper()
+	p := start(t, []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0"}, "rollcall", "dev")
+	a := api{t: t, base: "http://" + p.addr("API")}
+	edge := p.addr("edge")
+	a.ready()
+	said := p.out.String()
+	found := regexp.MustCompile(`Redis +(127\.0\.0\.1:\d+) `).FindStringSubmatch(said)
+	if found == nil || !strings.Contains(said, a.base) || !strings.Contains(said, "http://"+edge) {
+		t.Fatalf("rollcall dev does not say where everything is:\n%s", said)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: found[1]})
+	t.Cleanup(func() { _ = rdb.Close() })
+	return a, edge, rdb
+}
+
+func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
+	t.Parallel()
+	a, edge, rdb := startDev(t)
+	one, two := backendAt(t, "127.0.0.1:0"), newBackend(t)
+	const host = "files.localhost"
+
+	got := a.call(http.MethodPost, "/v1/register?wait=10s", form("service", "files", "port", one.port(), "host", host, "health", "/"))
+	if got.status != http.StatusCreated {
+		t.Fatalf("the README's registration: %s", got)
+	}
+	first := got.instance(t)
+	switch {
+	case !first.New, first.State != "healthy", first.Address != one.addr, first.AddressFrom != "caller":
+		t.Errorf("receipt %s\nwant a new, healthy instance at %s, the caller's address", got, one.addr)
+	case first.Check.Kind != "http" || first.Check.Target != one.url()+"/":
+		t.Errorf("receipt %s\nwant the check of %s/", got, one.url())
+	case len(first.Frontends) != 1 || first.Frontends[0].Host != host || first.Frontends[0].Key != "frontend:"+host ||
+		first.Frontends[0].Backend != one.url() || first.Frontends[0].Slots != 1:
+		t.Errorf("receipt %s\nwant the one slot of %s in frontend:%s", got, one.url(), host)
+	case first.Links["self"] != "GET /v1/instances/"+first.ID:
+		t.Errorf("receipt %s\nwant a link to itself", got)
+	}
+	awaitPick(t, rdb, host, one.url())
+	through := newVisitor(edge, bound)
+	through.awaitVisit(t, host, one)
+
+	if again := a.register(form("service", "files", "port", one.port(), "host", host, "health", "/")); again.New || again.ID != first.ID {
+		t.Errorf("the same registration again gives %+v, want the instance that is known", again)
+	}
+
+	second := a.register(instanceOn(two, "second", host, "service", "files", "health", "/"))
+	a.awaitState(second.ID, "healthy")
+	awaitPick(t, rdb, host, one.url(), two.url())
+	awaitList(t, rdb, host, one.url(), two.url())
+
+	one.is(refuses)
+	awaitPick(t, rdb, host, two.url())
+	a.awaitState(first.ID, "unhealthy")
+	through.awaitVisit(t, host, two)
+	awaitList(t, rdb, host, two.url())
+
+	if got := a.call(http.MethodDelete, "/v1/instances/"+second.ID, nil); got.status != http.StatusNoContent {
+		t.Errorf("deregister: %s", got)
+	}
+	a.awaitGone(second.ID)
+	if got := a.call(http.MethodDelete, "/v1/instances/"+first.ID, nil); got.status != http.StatusNoContent {
+		t.Errorf("deregister: %s", got)
+	}
+	eventually(t, bound, func() error {
+		n, err := rdb.Exists(t.Context(), "frontend:"+host, "dead:"+host).Result()
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d keys of the vhost are left, want none: nobody serves it", n)
+		}
+		return err
+	})
+	if status, _, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusBadRequest {
+		t.Errorf("a vhost that nobody serves: %d, %v, want 400", status, err)
+	}
+}
+
+func TestDevDrainsBeforeItAnswers(t *testing.T) {
+	t.Parallel()
+	a, edge, rdb := startDev(t)
+	one, two := newBackend(t), newBackend(t)
+	const host = "drain.localhost"
+	for n, b := range []*backend{one, two} {
+		id := fmt.Sprint("d", n)
+		a.register(instanceOn(b, id, host))
+		a.awaitState(id, "healthy")
+	}
+	awaitPick(t, rdb, host, one.url(), two.url())
+
+	const hold = time.Second
+	got := a.call(http.MethodPost, "/v1/instances/d0/drain?hold="+hold.String(), nil)
+	if got.status != http.StatusOK || got.took < hold-100*time.Millisecond {
+		t.Errorf("drain answers %s after %s, want 200 when the hold of %s is over", got, got.took, hold)
+	}
+	one.is(refuses) // as promised: it may stop now
+	through := newVisitor(edge, bound)
+	for range 50 {
+		if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK || body != two.addr {
+			t.Fatalf("after the drain: %d %s, %v; want 200 by the other one, %s", status, body, err, two.addr)
+		}
+	}
+	a.awaitGone("d0")
+	awaitList(t, rdb, host, two.url())
+}

@@ -1,0 +1,200 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	halfPeriod = 3 * time.Second
+	visitors   = 3 // at once, on each vhost
+	// noticed is more than it takes until a backend that answers again is routed again: a
+	// late mark by a request under way, two probes, and a machine that is busy.
+	noticed = 2500 * time.Millisecond
+)
+
+// flapper is a vhost of two backends: the first in the list flaps, the other is always up.
+type flapper struct {
+	host         string
+	bad          mode
+	sick, steady *backend
+
+	mu       sync.Mutex
+	requests int
+	own      []string // failed where the flapping backend's own answer is what failed
+	astray   []string // failed for any other reason
+}
+
+// TestFlappingBackendCostsOnlyTheRequestsItFailedItself puts steady load on vhosts whose
+// first backend flaps. What a visitor got is compared with what the backends themselves
+// did to that very request, and what is marked dead with how the backends really are.
+func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
+	t.Parallel()
+	const allowed = 0.005 // of the requests may fail with the flapping backend's own answer
+	run := 15 * time.Second
+	if testing.Short() {
+		run = 2 * halfPeriod
+	}
+	// A settle time below the half-period has lists shrink and grow while the load goes
+	// on; it has to be above the lateness of the slow answers.
+	k := newStack(t, "ROLLCALL_SETTLE=1700ms")
+	k.process("cron")
+	_, a := k.web()
+	edge := k.edge()
+
+	var vhosts []*flapper
+	for n, bad := range []mode{refuses, slow502, resets, hangs} {
+		f := &flapper{host: fmt.Sprintf("flap%d.localhost", n), bad: bad, sick: newBackend(t), steady: newBackend(t)}
+		id := fmt.Sprint("flap", n)
+		a.register(instanceOn(f.sick, id, f.host, "service", id, "interval", "300ms", "timeout", "400ms"))
+		a.awaitState(id, "healthy")
+		a.register(instanceOn(f.steady, id+"-steady", f.host, "service", id, "interval", "1s", "timeout", "5s"))
+		a.awaitState(id+"-steady", "healthy")
+		if _, list, err := routed(t.Context(), k.rdb, f.host); err != nil || !slices.Equal(list, []string{f.sick.url(), f.steady.url()}) {
+			t.Fatalf("the list is %q, %v; want the one that is to flap first", list, err)
+		}
+		vhosts = append(vhosts, f)
+	}
+
+	ctx, cancel := context.WithTimeout(t.Context(), run)
+	defer cancel()
+	var load sync.WaitGroup
+	for _, f := range vhosts {
+		load.Go(func() { f.flap(ctx) })
+		for n := range visitors {
+			load.Go(func() { f.visit(ctx, newVisitor(edge, 2*time.Second), n) })
+		}
+	}
+	samples, wrong, shrunk := sampleDead(ctx, t, k.rdb, vhosts)
+	load.Wait()
+
+	for _, f := range vhosts {
+		share := float64(len(f.own)) / float64(f.requests)
+		t.Logf("%-8s %5d requests, %d failed with its own answer (%.2f %%), %d for other reasons; it left the list %d times",
+			f.bad, f.requests, len(f.own), 100*share, len(f.astray), shrunk[f.host])
+		if len(f.astray) > 0 {
+			t.Errorf("%s: %d requests failed that the flapping backend did not fail, such as %s", f.bad, len(f.astray), f.astray[0])
+		}
+		// On a machine that is so busy that few requests are made, those weigh more by which
+		// every visitor finds out, once each time that the backend begins to fail, or twice.
+		phases := int((run + 2*halfPeriod - 1) / (2 * halfPeriod))
+		if share > allowed && len(f.own) > 2*phases*visitors {
+			t.Errorf("%s: %.2f %% of the requests failed with the backend's own answer, want at most %.2f %%", f.bad, 100*share, 100*allowed)
+		}
+	}
+	if len(wrong) > 0 {
+		t.Errorf("in %d of %d samples a healthy backend was marked dead, such as %s", len(wrong), samples, wrong[0])
+	}
+	if samples < 100 {
+		t.Errorf("only %d samples were taken", samples)
+	}
+}
+
+// flap has the backend fail and answer in turns, beginning and ending with failing.
+func (f *flapper) flap(ctx context.Context) {
+	for n := 0; ; n++ {
+		m := f.bad
+		if n%2 == 1 {
+			m = answers
+		}
+		f.sick.is(m)
+		select {
+		case <-time.After(halfPeriod):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// visit makes one request after the other and notes how they went.
+func (f *flapper) visit(ctx context.Context, v visitor, visitor int) {
+	for n := 0; ctx.Err() == nil; n++ {
+		id := fmt.Sprintf("%d-%d", visitor, n)
+		// A visitor is not interrupted: what he then got would not be an answer.
+		status, body, err := v.visit(context.WithoutCancel(ctx), f.host, id)
+		f.mu.Lock()
+		f.requests++
+		if err != nil || status != http.StatusOK {
+			what := fmt.Sprintf("request %s: %d %.100s, %v", id, status, body, err)
+			if did, got := f.sick.answered(id); got && did != answers {
+				f.own = append(f.own, what)
+			} else {
+				f.astray = append(f.astray, what)
+			}
+		}
+		f.mu.Unlock()
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+var listAndDead = redis.NewScript(`
+local out = {}
+for i, host in ipairs(ARGV) do
+  out[i] = {redis.call('LRANGE', 'frontend:' .. host, 1, -1), redis.call('SMEMBERS', 'dead:' .. host)}
+end
+return out`)
+
+// sampleDead looks every 10 ms whether a backend that is up is marked dead. It also
+// counts how often a list got shorter.
+func sampleDead(ctx context.Context, t *testing.T, rdb *redis.Client, vhosts []*flapper) (samples int, wrong []string, shrunk map[string]int) {
+	hosts := make([]any, len(vhosts))
+	for n, f := range vhosts {
+		hosts[n] = f.host
+	}
+	shrunk = map[string]int{}
+	length := map[string]int{}
+	for tick := time.NewTicker(10 * time.Millisecond); ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return samples, wrong, shrunk
+		}
+		asked := time.Now()
+		reply, err := listAndDead.Run(ctx, rdb, nil, hosts...).Slice()
+		if ctx.Err() != nil {
+			continue
+		}
+		if err != nil {
+			t.Errorf("sample: %v", err)
+			continue
+		}
+		samples++
+		for n, f := range vhosts {
+			pair := reply[n].([]any)
+			list, dead := texts(pair[0]), texts(pair[1])
+			if len(list) < length[f.host] {
+				shrunk[f.host]++
+			}
+			length[f.host] = len(list)
+			if len(list) == 0 {
+				wrong = append(wrong, f.host+": the list is empty")
+			}
+			for _, position := range dead {
+				if p, err := strconv.Atoi(position); err != nil || p >= len(list) {
+					wrong = append(wrong, fmt.Sprintf("%s: the mark %q is none of %q", f.host, position, list))
+				} else if list[p] == f.steady.url() {
+					wrong = append(wrong, fmt.Sprintf("%s: the steady one is marked at %s of %q", f.host, position, list))
+				} else if m, since := f.sick.now(); m == answers && since-time.Since(asked) > noticed {
+					wrong = append(wrong, fmt.Sprintf("%s: the flapping one is still marked, up for %s", f.host, since))
+				}
+			}
+		}
+	}
+}
+
+func texts(reply any) []string {
+	var s []string
+	for _, v := range reply.([]any) {
+		s = append(s, v.(string))
+	}
+	return s
+}

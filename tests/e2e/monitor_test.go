@@ -1,0 +1,434 @@
+package e2e
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// ledger follows everything that a redis-server is told, from MONITOR, and keeps a model
+// of the registry and the proxy's keys from it. After every script, which is one atomic
+// step, it checks that registry, events and lists agree.
+type ledger struct {
+	mu sync.Mutex
+	tally
+
+	docs     map[string]document        // by id
+	seen     map[string]string          // id -> state as of its last event
+	lists    map[string][]string        // by vhost
+	dead     map[string]map[string]bool // by vhost
+	due      map[string]claim
+	lastLook float64 // when a worker last looked for what is due
+
+	script  string // the script that runs: its first key, or ""
+	looks   bool   // the script looks for what is due: it claims
+	at      float64
+	changed map[string]string   // id -> state before the script
+	told    map[string][]change // id -> what the script's events say
+	touched map[string]bool     // vhosts
+
+	said chan string // what sync had the server say
+}
+
+// tally is what a ledger has found so far.
+type tally struct {
+	problems []string
+	steps    int            // scripts
+	events   int            // in the stream
+	writes   int            // of lists and dead sets
+	idOnly   int            // times that a list had nobody while instances were registered
+	claims   map[string]int // by id
+	overruns int            // claims that ran out and were made again
+}
+
+// document is an instance as it is stored.
+type document struct {
+	Rev     int64
+	Service string
+	Address string
+	Hosts   []string
+	Weight  int
+	State   string
+	Check   struct{ Kind string }
+}
+
+func (d document) url() string  { return "http://" + d.Address }
+func (d document) slots() int   { return max(d.Weight, 1) }
+func (d document) probed() bool { return d.Check.Kind != "heartbeat" && d.Check.Kind != "none" }
+
+type change struct{ kind, from, to string }
+
+type claim struct {
+	held bool
+	at   float64 // when it was claimed
+}
+
+const said = "said by the ledger: "
+
+// watch begins a ledger on a server that has nothing of the registry yet.
+func watch(t testing.TB, addr string) *ledger {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "MONITOR\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReaderSize(conn, 1<<20)
+	if line, err := in.ReadString('\n'); err != nil || line != "+OK\r\n" {
+		t.Fatalf("MONITOR: %q, %v", line, err)
+	}
+	l := &ledger{
+		docs: map[string]document{}, seen: map[string]string{}, lists: map[string][]string{}, dead: map[string]map[string]bool{},
+		due: map[string]claim{}, tally: tally{claims: map[string]int{}}, said: make(chan string, 1),
+	}
+	l.begin("")
+	go func() {
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if _, text, found := strings.Cut(line, said); found {
+				l.said <- strings.TrimRight(text, "\"\r\n")
+				continue
+			}
+			l.read(line)
+		}
+	}()
+	t.Cleanup(func() { _ = conn.Close() })
+	return l
+}
+
+// sync waits until everything has been read that the server was told before, and
+// returns what was found.
+func (l *ledger) sync(k *stack) tally {
+	k.t.Helper()
+	word := rand.Text()
+	k.rdb.Echo(k.t.Context(), said+word)
+	select {
+	case heard := <-l.said:
+		if heard != word {
+			k.t.Fatalf("MONITOR says %q, want %q", heard, word)
+		}
+	case <-time.After(2 * bound):
+		k.t.Fatal("MONITOR does not come to its end")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end()
+	so := l.tally
+	so.problems, so.claims = slices.Clone(l.problems), maps.Clone(l.claims)
+	return so
+}
+
+// awaitLook waits until a worker has looked for what is due since a moment, and returns
+// how long it took.
+func (l *ledger) awaitLook(t testing.TB, since time.Time) (took time.Duration) {
+	t.Helper()
+	eventually(t, bound, func() error {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if took = time.UnixMicro(int64(l.lastLook * 1e6)).Sub(since); took <= 0 {
+			return errors.New("no worker looks for what is due")
+		}
+		return nil
+	})
+	return took
+}
+
+// parse reads a line of MONITOR: +time [db client] "arg" "arg"...
+func parse(line string) (at float64, lua bool, args []string) {
+	line = strings.TrimPrefix(strings.TrimSpace(line), "+")
+	stamp, rest, _ := strings.Cut(line, " [")
+	at, _ = strconv.ParseFloat(stamp, 64)
+	from, rest, _ := strings.Cut(rest, "] ")
+	lua = strings.HasSuffix(from, " lua")
+	for rest != "" {
+		quoted, err := strconv.QuotedPrefix(rest)
+		if err != nil {
+			return at, lua, args
+		}
+		arg, err := strconv.Unquote(quoted)
+		if err != nil {
+			return at, lua, args
+		}
+		args = append(args, arg)
+		rest = strings.TrimPrefix(rest[len(quoted):], " ")
+	}
+	return at, lua, args
+}
+
+func (l *ledger) read(line string) {
+	at, lua, args := parse(line)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(args) == 0 {
+		return
+	}
+	if lua {
+		l.apply(at, args)
+		return
+	}
+	l.end()
+	l.at = at
+	switch strings.ToLower(args[0]) {
+	case "eval", "evalsha":
+		first := ""
+		if args[2] != "0" {
+			first = args[3]
+		}
+		l.begin(first)
+		l.steps++
+	case "set", "del", "rpush", "lpush", "lrem", "sadd", "srem", "zadd", "zrem", "hset", "hdel", "xadd":
+		l.begin("")
+		if strings.HasPrefix(args[1], "frontend:") || strings.HasPrefix(args[1], "dead:") || strings.HasPrefix(args[1], "rollcall:instance:") {
+			l.problem("written outside of a script: %q", args)
+		}
+		l.apply(at, args)
+	default:
+		l.begin("")
+	}
+}
+
+func (l *ledger) begin(script string) {
+	l.script, l.looks = script, false
+	l.changed, l.told, l.touched = map[string]string{}, map[string][]change{}, map[string]bool{}
+}
+
+func (l *ledger) problem(format string, args ...any) {
+	if len(l.problems) < 100 {
+		at := time.UnixMicro(int64(l.at * 1e6)).Format(time.StampMicro)
+		l.problems = append(l.problems, at+" "+fmt.Sprintf(format, args...))
+	}
+}
+
+// apply notes one command.
+func (l *ledger) apply(at float64, args []string) {
+	l.at = at
+	command, key := strings.ToUpper(args[0]), ""
+	if len(args) > 1 {
+		key = args[1]
+	}
+	switch {
+	case key == "rollcall:due":
+		l.queue(at, command, args[2:])
+	case key == "rollcall:events" && command == "XADD":
+		l.tell(args)
+	case strings.HasPrefix(key, "rollcall:instance:"):
+		l.write(command, args[1:])
+	default:
+		for _, key := range args[1:min(len(args), 3)] { // DEL frontend:x dead:x
+			if host, found := strings.CutPrefix(key, "frontend:"); found {
+				l.list(command, host, args[2:])
+			} else if host, found := strings.CutPrefix(key, "dead:"); found {
+				l.mark(command, host, args[2:])
+			}
+			if command != "DEL" {
+				break
+			}
+		}
+	}
+}
+
+func (l *ledger) write(command string, args []string) {
+	id := strings.TrimPrefix(args[0], "rollcall:instance:")
+	was, known := l.docs[id]
+	switch command {
+	case "SET":
+		var is document
+		if err := json.Unmarshal([]byte(args[1]), &is); err != nil {
+			l.problem("%s is stored as %q: %v", id, args[1], err)
+			return
+		}
+		if is.Rev != was.Rev+1 {
+			l.problem("%s goes from revision %d to %d", id, was.Rev, is.Rev)
+		}
+		l.docs[id] = is
+	case "DEL":
+		delete(l.docs, id)
+	default:
+		return
+	}
+	if _, noted := l.changed[id]; !noted {
+		l.changed[id] = was.State
+	}
+	for _, d := range []document{was, l.docs[id]} {
+		for _, h := range d.Hosts {
+			l.touched[h] = true
+		}
+	}
+	if command == "DEL" && !known {
+		l.problem("%s is deleted and was not there", id)
+	}
+}
+
+func (l *ledger) tell(args []string) {
+	var e struct{ Kind, Instance, From, To string }
+	var doc string
+	for n := 2; n+1 < len(args); n++ {
+		switch args[n] {
+		case "event":
+			if err := json.Unmarshal([]byte(args[n+1]), &e); err != nil {
+				l.problem("an event is stored as %q: %v", args[n+1], err)
+			}
+		case "doc":
+			doc = args[n+1]
+		}
+	}
+	l.events++
+	l.told[e.Instance] = append(l.told[e.Instance], change{e.Kind, e.From, e.To})
+	if e.From != l.seen[e.Instance] {
+		l.problem("%s: an event %s tells of %q -> %q, and the one before ended with %q", e.Instance, e.Kind, e.From, e.To, l.seen[e.Instance])
+	}
+	l.seen[e.Instance] = e.To
+	if e.To == "gone" {
+		delete(l.seen, e.Instance)
+	}
+	var is document
+	if doc != "" {
+		_ = json.Unmarshal([]byte(doc), &is)
+	}
+	if doc != "" && is.State != e.To || doc == "" && e.To != "gone" {
+		l.problem("%s: an event tells of %q -> %q and has the document %s", e.Instance, e.From, e.To, doc)
+	}
+}
+
+func (l *ledger) queue(at float64, command string, args []string) {
+	id := args[len(args)-1]
+	switch {
+	case command == "ZRANGEBYSCORE":
+		l.looks, l.lastLook = true, at
+	case command == "ZREM":
+		for _, id := range args {
+			delete(l.due, id)
+		}
+	case command != "ZADD":
+	case l.looks:
+		if was := l.due[id]; was.held {
+			// 3 s after it was made a claim has run out.
+			if l.overruns++; at-was.at < 2.9 {
+				l.problem("%s was claimed %.3f s after it had been claimed, and was not put back in between", id, at-was.at)
+			}
+		}
+		l.due[id] = claim{held: true, at: at}
+		l.claims[id]++
+	case l.script == "rollcall:due": // renewal
+		l.due[id] = claim{held: true, at: at}
+	default:
+		l.due[id] = claim{}
+	}
+}
+
+func (l *ledger) list(command, host string, args []string) {
+	l.touched[host] = true
+	switch command {
+	case "DEL":
+		delete(l.lists, host)
+	case "RPUSH":
+		l.lists[host] = append(slices.Clip(l.lists[host]), args...)
+	case "LRANGE", "LINDEX", "TYPE", "EXISTS", "LLEN":
+		return
+	default:
+		l.problem("frontend:%s: %s %q", host, command, args)
+	}
+	l.writes++
+}
+
+func (l *ledger) mark(command, host string, args []string) {
+	l.touched[host] = true
+	switch command {
+	case "DEL":
+		if l.dead[host] == nil {
+			return
+		}
+		delete(l.dead, host)
+	case "SADD", "SREM":
+		if l.dead[host] == nil {
+			l.dead[host] = map[string]bool{}
+		}
+		for _, position := range args {
+			if l.dead[host][position] = command == "SADD"; command == "SREM" {
+				delete(l.dead[host], position)
+			}
+		}
+	default:
+		return
+	}
+	l.writes++
+}
+
+// end checks what a script has left behind.
+func (l *ledger) end() {
+	for id, was := range l.changed {
+		is, told := l.docs[id].State, l.told[id]
+		switch {
+		case is == "" && (len(told) != 1 || told[0].to != "gone" || told[0].from != was):
+			l.problem("%s went from %q and was removed, and the events say %v", id, was, told)
+		case is == "":
+		case is != was && (len(told) != 1 || told[0].from != was || told[0].to != is):
+			l.problem("%s went from %q to %q, and the events say %v", id, was, is, told)
+		case is == was && (len(told) > 1 || len(told) == 1 && (told[0].from != was || told[0].to != is)):
+			l.problem("%s stayed %q, and the events say %v", id, is, told)
+		}
+	}
+	for id, told := range l.told {
+		if _, ok := l.changed[id]; !ok {
+			l.problem("%s was not written, and the events say %v", id, told)
+		}
+	}
+	for host := range l.touched {
+		l.agree(host)
+	}
+	l.begin("")
+}
+
+// agree checks that a vhost's list routes to whom the registry says is healthy.
+func (l *ledger) agree(host string) {
+	routable, list := map[string]int{}, l.lists[host]
+	for position := range max(len(list)-1, 0) {
+		if !l.dead[host][strconv.Itoa(position)] {
+			routable[list[position+1]]++
+		}
+	}
+	for position := range l.dead[host] {
+		if n, err := strconv.Atoi(position); err != nil || n >= len(list)-1 {
+			l.problem("%s: the mark %q is none of %q", host, position, list)
+		}
+	}
+	healthy, registered := 0, 0
+	for id, d := range l.docs {
+		if !slices.Contains(d.Hosts, host) {
+			continue
+		}
+		registered++
+		if d.State != "healthy" {
+			continue
+		}
+		healthy++
+		if routable[d.url()] != d.slots() {
+			l.problem("%s: %s is healthy and has %d routable slots, want %d; list %q, dead %v", host, id, routable[d.url()], d.slots(), list, l.dead[host])
+		}
+		delete(routable, d.url())
+	}
+	switch {
+	case healthy > 0 && len(routable) > 0:
+		l.problem("%s: %v get traffic and are not healthy, and others are; list %q, dead %v", host, routable, list, l.dead[host])
+	case len(routable) > 1:
+		l.problem("%s: %v get traffic and are not healthy; only the last one may stay", host, routable)
+	case registered > 0 && len(list) == 1:
+		l.idOnly++
+	}
+}

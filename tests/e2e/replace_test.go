@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestRollingReplacementsFailNobodysRequest replaces the two instances of a vhost over and
+// over, in the three ways there are, while visitors come through the edge. What is
+// replaced stops as soon as it has been told that it may.
+func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
+	t.Parallel()
+	rounds := 9
+	if testing.Short() {
+		rounds = 3
+	}
+	const hold = time.Second
+	k := newStack(t, "ROLLCALL_DRAIN_HOLD="+hold.String(), "ROLLCALL_SETTLE=1500ms")
+	k.process("cron")
+	_, a := k.web()
+	through := newVisitor(k.edge(), bound)
+	const host = "rolling.localhost"
+	type running struct {
+		id string
+		*backend
+	}
+	started := 0
+	launch := func(fields ...string) running {
+		t.Helper()
+		r := running{id: fmt.Sprint("r", started), backend: newBackend(t)}
+		started++
+		got := a.call(http.MethodPost, "/v1/register?wait=30s", instanceOn(r.backend, r.id, host, fields...))
+		if got.status != http.StatusCreated {
+			t.Fatalf("%s: %s", r.id, got)
+		}
+		return r
+	}
+	now := []running{launch(), launch()}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var visits atomic.Int64
+	for range 3 {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				status, body, err := through.visit(context.WithoutCancel(ctx), host, "")
+				if visits.Add(1); err != nil || status != http.StatusOK {
+					t.Errorf("at %s a visitor gets %d %.200s, %v", time.Now().Format(time.StampMilli), status, body, err)
+				}
+				time.Sleep(2 * time.Millisecond)
+			}
+		})
+	}
+	for n := range rounds {
+		old := now[0]
+		switch n % 3 {
+		case 0: // the new one takes over
+			now = append(now[1:], launch("replaces", old.id))
+			a.awaitGone(old.id)
+		case 1: // the old one asks whether it may stop
+			now = append(now[1:], launch())
+			if got := a.call(http.MethodPost, "/v1/instances/"+old.id+"/drain", nil); got.status != http.StatusOK {
+				t.Errorf("drain %s: %s", old.id, got)
+			}
+		case 2: // the old one says goodbye, and goes on for as long as a request takes
+			now = append(now[1:], launch())
+			if got := a.call(http.MethodDelete, "/v1/instances/"+old.id, nil); got.status != http.StatusNoContent {
+				t.Errorf("deregister %s: %s", old.id, got)
+			}
+			time.Sleep(hold)
+		}
+		old.is(refuses)
+	}
+	cancel()
+	load.Wait()
+	awaitList(t, k.rdb, host, now[0].url(), now[1].url())
+	t.Logf("%d replacements, %d visits", rounds, visits.Load())
+	if visits.Load() < int64(rounds)*20 {
+		t.Errorf("only %d visits were made", visits.Load())
+	}
+}
+
+// TestWildcardsBackendLeavesAtOnce has a backend of a wildcard fail: its marks are under
+// names that only the proxy knows, so it leaves the list without waiting, and its marks go
+// with it.
+func TestWildcardsBackendLeavesAtOnce(t *testing.T) {
+	t.Parallel()
+	k := newStack(t)
+	k.process("cron")
+	_, a := k.web()
+	through := newVisitor(k.edge(), bound)
+	one, two := newBackend(t), newBackend(t)
+	const host, child = "*.wild.localhost", "a.wild.localhost"
+	a.register(instanceOn(one, "wild1", host))
+	a.awaitState("wild1", "healthy")
+	a.register(instanceOn(two, "wild2", host))
+	a.awaitState("wild2", "healthy")
+	through.awaitVisit(t, child, one)
+	through.awaitVisit(t, child, two)
+	one.is(refuses)
+	eventually(t, bound, func() error { // until one request has picked the dead one
+		if status, body, err := through.visit(t.Context(), child, ""); err != nil || status != http.StatusOK {
+			t.Fatalf("a visitor gets %d %.200s, %v", status, body, err)
+		}
+		_, list, err := routed(t.Context(), k.rdb, host)
+		if err == nil && !sameSet(list, []string{two.url()}) {
+			err = fmt.Errorf("the list is %q", list)
+		}
+		return err
+	})
+	eventually(t, bound, func() error {
+		if marks := k.rdb.SMembers(t.Context(), "dead:"+child).Val(); len(marks) > 0 {
+			return fmt.Errorf("dead:%s has %q, of a list that is not there any more", child, marks)
+		}
+		return nil
+	})
+	one.is(answers)
+	awaitPick(t, k.rdb, host, one.url(), two.url())
+}
+
+// TestSlowProbesKeepTheirClaims has checks that take longer than a claim lasts, and two
+// workers that would both like to have them.
+func TestSlowProbesKeepTheirClaims(t *testing.T) {
+	t.Parallel()
+	k := newStack(t)
+	l := watch(t, k.server.Addr())
+	k.process("cron")
+	k.process("cron")
+	_, a := k.web()
+	for n := range 5 {
+		b, id := newBackend(t), fmt.Sprint("slow", n)
+		a.register(instanceOn(b, id, "slow.localhost", "timeout", "5s"))
+		a.awaitState(id, "healthy")
+		b.is(hangs)
+	}
+	for n := range 5 {
+		id := fmt.Sprint("slow", n)
+		a.awaitState(id, "unhealthy")
+		failures := 0
+		for _, r := range a.instance(id).Results {
+			if !r.Passed {
+				failures++
+			}
+		}
+		if failures != 2 {
+			t.Errorf("%s is unhealthy after %d failures, want 2", id, failures)
+		}
+	}
+	found := l.sync(k)
+	for _, problem := range found.problems {
+		t.Error(problem)
+	}
+	if found.overruns > 0 {
+		t.Errorf("%d claims ran out while their probes were under way", found.overruns)
+	}
+}
+
+func TestCallersReadTheirOwnWrites(t *testing.T) {
+	t.Parallel()
+	k := newStack(t)
+	_, a := k.web()
+	var callers sync.WaitGroup
+	for n := range 4 {
+		callers.Go(func() {
+			for m := range 25 {
+				id := fmt.Sprintf("own-%d-%d", n, m)
+				f := form("service", "own", "id", id, "address", fmt.Sprintf("127.66.%d.%d:80", n, m+1), "health", "none")
+				if got, err := a.try(http.MethodPost, "/v1/register", f); err != nil || got.status != http.StatusCreated {
+					t.Errorf("register %s: %s, %v", id, got, err)
+				} else if !a.lists("own", id) {
+					t.Errorf("%s is registered and not listed", id)
+				}
+				if got, err := a.try(http.MethodDelete, "/v1/instances/"+id, nil); err != nil || got.status != http.StatusNoContent {
+					t.Errorf("deregister %s: %s, %v", id, got, err)
+				} else if a.lists("own", id) {
+					t.Errorf("%s is deregistered and still listed", id)
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
+
+// lists reports whether a service's healthy instances have one with that id.
+func (a api) lists(service, id string) bool {
+	got, err := a.try(http.MethodGet, "/v1/services/"+service, nil)
+	var list struct{ Instances []instance }
+	if err != nil || json.Unmarshal(got.body, &list) != nil {
+		return false
+	}
+	for _, i := range list.Instances {
+		if i.ID == id {
+			return true
+		}
+	}
+	return false
+}
