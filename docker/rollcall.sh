@@ -79,7 +79,7 @@ stop() {
   stopping=1
   say "$1: draining $id"
   finish "$agent"
-  leave "$hold" $((hold_ms / 1000 + 2)) "drained $id" &
+  leave "$hold" $((hold_ms / 1000 + 3)) "drained $id" &
   call=$!
   while [ -z "$hurry" ] && kill -0 "$call" 2>/dev/null; do wait "$call"; done
   [ -n "$hurry" ] || pass "$1"
@@ -114,11 +114,12 @@ finish() {
 
 # ---- calls
 
-# post sends a form: post PATH FORM SECONDS. It leaves the status of the answer in
-# $status, 000 when there was none, and in $answer the body, or why there is none.
-post() {
+# request makes a call: request PATH SECONDS [FORM], which is posted if it is given. It
+# leaves the status of the answer in $status, 000 when there was none, and in $answer the
+# body, or why there is none.
+request() {
   asked=$1
-  sent=$2
+  sent=${3-}
   answer=$("send_$client" "$@" 2>&1)
   status=$?
   if [ "$client" = curl ]; then
@@ -136,17 +137,20 @@ post() {
 
 # The token goes in by stdin where that is possible: command lines are public.
 send_curl() {
+  path=$1
+  seconds=$2
+  shift 2
   if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi |
-    curl -sS -K - --connect-timeout 2 -m "$3" -w "${nl}status:%{http_code}" -d "$2" "$url$1"
+    curl -sS -K - --connect-timeout 2 -m "$seconds" -w "${nl}status:%{http_code}" ${1+-d "$1"} "$url$path"
 }
 
 send_wget() {
-  $limit ${limit:+"$3"} wget -nv -S -O - --content-on-error -t 1 --max-redirect=0 --connect-timeout=2 \
-    --dns-timeout=2 --read-timeout="$3" ${token:+--header "Authorization: Bearer $token"} --post-data="$2" "$url$1"
+  $limit ${limit:+"$2"} wget -nv -S -O - --content-on-error -t 1 --max-redirect=0 --connect-timeout=2 \
+    --dns-timeout=2 --read-timeout="$2" ${token:+--header "Authorization: Bearer $token"} ${3+--post-data "$3"} "$url$1"
 }
 
 send_busybox() {
-  $limit ${limit:+"$3"} wget -q -O - ${token:+--header "Authorization: Bearer $token"} --post-data "$2" "$url$1"
+  $limit ${limit:+"$2"} wget -q -O - ${token:+--header "Authorization: Bearer $token"} ${3+--post-data "$3"} "$url$1"
 }
 
 # explain makes the last call once more, over nc: busybox's wget keeps the body of an
@@ -184,16 +188,30 @@ why() {
   esac
 }
 
-# leave takes the command out of service: leave HOLD SECONDS WHAT-TO-SAY. Rollcall
-# answers when the hold is over; a registry that cannot reach its Redis is asked again.
-leave() {
+# patiently makes a call again while Rollcall cannot reach its Redis.
+patiently() {
   for pause in 500 500 0; do
-    post "/v1/instances/$name/drain?hold=$1" '' "$2"
+    request "$@"
     case $status-$pause in 5??-500) nap "$pause" ;; *) break ;; esac
   done
+}
+
+# leave takes the command out of service: leave HOLD SECONDS WHAT-TO-SAY. Rollcall
+# answers when the hold is over. An instance that another container has registered with
+# our id stays.
+leave() {
+  patiently "/v1/instances/$name" 3
+  case $status-$answer in
+  404-*) return ;; # it never was there
+  2??-*"$ours"* | 40[13]-*) patiently "/v1/instances/$name/drain?hold=$1" "$2" '' ;;
+  2??-*)
+    say "$id was started anew elsewhere: left alone"
+    return
+    ;;
+  esac
   case $status in
   2??) say "$3" ;;
-  404) ;; # it never was there
+  404) ;; # gone meanwhile
   *) say "could not drain $id: $(why)" ;;
   esac
 }
@@ -369,7 +387,7 @@ assert() {
   form=$fixed
   given address "$address"
   ported "$address" || given port "$port"
-  post /v1/register "$form" 10
+  request /v1/register 10 "$form"
   case $status-$answer in
   2??-*'"id":'*)
     known=1
@@ -420,7 +438,7 @@ report() {
   verdict=$now
   form=status=$now
   given note "$note"
-  post "/v1/instances/$name/heartbeat" "$form" 5
+  request "/v1/instances/$name/heartbeat" 5 "$form"
   case $status in
   404) return 1 ;;
   410 | 5?? | 000) ;; # a registration says so, too
@@ -482,7 +500,11 @@ address=${ROLLCALL_ADDRESS:-$FLY_PRIVATE_IP}
 : "${address:=$(nomad NOMAD_HOST_ADDR_)}"
 : "${address:=$(nomad NOMAD_ADDR_)}"
 : "${address:=$POD_IP}"
-boot=${ROLLCALL_BOOT:-$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')}
+boot=$ROLLCALL_BOOT
+[ -n "$boot" ] || boot=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
+encode "$boot"
+ours="\"boot\":"
+[ "$encoded" != "$boot" ] || ours="$ours\"$boot\""
 id=$ROLLCALL_ID
 if [ -z "$id" ]; then
   if ported "$address"; then own=${address##*:}; else own=$port; fi

@@ -3,9 +3,11 @@
 package docker_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,7 +52,7 @@ func TestRegistersAgainWhenRedisHasLostEverything(t *testing.T) {
 	t.Parallel()
 	r := launchOwn(t, freePort(t))
 	all := startEvery(t, r, env{"ROLLCALL_REASSERT": "1s"}, appServes)
-	check := startEvery(t, r, env{"ROLLCALL_HEALTH_CMD": "true", "ROLLCALL_INTERVAL": "500ms", "ROLLCALL_TIMEOUT": "5s", "ROLLCALL_REASSERT": "1m"}, appServes)
+	check := startEvery(t, r, env{"ROLLCALL_HEALTH_CMD": "true", "ROLLCALL_INTERVAL": "500ms", "ROLLCALL_REASSERT": "1m"}, appServes)
 	all = append(all, check...)
 	boots := map[string]string{}
 	for _, p := range all {
@@ -70,7 +72,7 @@ func TestReportsWhatTheHealthCommandSays(t *testing.T) {
 	everyHook(t, func(t *testing.T, h hook) {
 		sick := filepath.Join(t.TempDir(), "sick")
 		p := h.start(t, shared(t), env{
-			"SICK": sick, "ROLLCALL_INTERVAL": "1s", "ROLLCALL_TIMEOUT": "5s", "ROLLCALL_FALL": "1",
+			"SICK": sick, "ROLLCALL_INTERVAL": "1s", "ROLLCALL_FALL": "1",
 			"ROLLCALL_HEALTH_CMD": `echo checking; if [ -e "$SICK" ]; then printf 'the "disk"\tis \\ full\n' >&2; exit 3; fi; echo fine`,
 		}, appServes)
 		if i := p.awaitState("healthy"); i.Check.Kind != "heartbeat" {
@@ -127,8 +129,9 @@ func TestEveryStartHasABootNonceOfItsOwn(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		var boots []string
+		twice := fmt.Sprintf("twice-%s-%d", h.name, services.Add(1))
 		for range 2 {
-			p := h.start(t, shared(t), env{"ROLLCALL_ID": "twice-" + h.name, "ROLLCALL_SERVICE": "twice-" + h.name}, appServes)
+			p := h.start(t, shared(t), env{"ROLLCALL_ID": twice, "ROLLCALL_SERVICE": twice}, appServes)
 			p.eventually("this start is registered", func() bool {
 				i := p.registry.get(p.id)
 				return i.Boot != "" && (len(boots) == 0 || i.Boot != boots[0])
@@ -136,6 +139,33 @@ func TestEveryStartHasABootNonceOfItsOwn(t *testing.T) {
 			boots = append(boots, p.registry.get(p.id).Boot)
 			p.signal("TERM")
 			p.ends(0)
+		}
+	})
+}
+
+// Two with one id are a mistake; the end of one must not be that of both.
+func TestLeavesAnInstanceAloneThatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
+	everyShell(t, func(t *testing.T, h hook) {
+		r := shared(t)
+		p := h.start(t, r, nil, appServes)
+		p.awaitState("healthy")
+		p.says("rollcall: registered %s at 127.0.0.1:%d", p.id, p.port)
+		other := url.Values{"service": {p.service}, "id": {p.id}, "boot": {"other"}, "port": {"1"}, "health": {"none"}}
+		p.eventually("the other has registered, and will not be overtaken", func() bool {
+			resp, err := client.PostForm(r.url+"/v1/register", other)
+			if err != nil {
+				return false
+			}
+			_ = resp.Body.Close()
+			p.signal("TERM")
+			return resp.StatusCode == http.StatusOK
+		})
+		p.says("got terminated")
+		p.ends(0)
+		p.says("rollcall: %s was started anew elsewhere: left alone", p.id)
+		if i := r.get(p.id); i.State != "healthy" || i.Boot != "other" {
+			t.Errorf("the other is %s", i.State)
 		}
 	})
 }
@@ -175,12 +205,10 @@ func TestSendsTheTokenAndNeverShowsIt(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			calls[r.URL.Path] = r.Header.Get("Authorization")
-			if strings.HasSuffix(r.URL.Path, "/register") {
-				_, _ = w.Write([]byte(`{"id":"x","address":"there"}`))
-			}
+			_, _ = w.Write([]byte(`{"id":"x","address":"there","boot":"b1"}`))
 		}))
 		t.Cleanup(server.Close)
-		p := h.start(t, &registry{url: server.URL}, env{"ROLLCALL_TOKEN": token, "ROLLCALL_ID": "x", "ROLLCALL_HEALTH_CMD": "true"}, appServes)
+		p := h.start(t, &registry{url: server.URL}, env{"ROLLCALL_TOKEN": token, "ROLLCALL_ID": "x", "ROLLCALL_BOOT": "b1", "ROLLCALL_HEALTH_CMD": "true"}, appServes)
 		for _, path := range []string{"/v1/register", "/v1/instances/x/heartbeat"} {
 			p.eventually(path+" is called with the token", func() bool { return called(path) == "Bearer "+token })
 		}
@@ -228,7 +256,7 @@ func TestRegistersTheAddressThatThePlatformIsSureOf(t *testing.T) {
 		for name, platform := range platforms {
 			e := env{"ROLLCALL_HEALTH": "none"}
 			maps.Copy(e, platform.env)
-			e["ROLLCALL_ID"] = strings.NewReplacer(" ", "-", ",", "").Replace("at-" + h.name + "-" + name)
+			e["ROLLCALL_ID"] = "at-{svc}" // the default names the port
 			started[name] = h.start(t, shared(t), e, "/bin/sleep", "60")
 		}
 		for name, p := range started {

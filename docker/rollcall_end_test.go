@@ -110,7 +110,7 @@ func TestAsFirstProcessItLeavesNoZombies(t *testing.T) {
 	everyShell(t, func(t *testing.T, h hook) {
 		h.within = namespace
 		p := h.start(t, shared(t), env{
-			"ROLLCALL_HEALTH_CMD": "(/bin/sleep 0.2 &) ; exit 0", "ROLLCALL_INTERVAL": "200ms", "ROLLCALL_TIMEOUT": "5s",
+			"ROLLCALL_HEALTH_CMD": "(/bin/sleep 0.2 &) ; exit 0", "ROLLCALL_INTERVAL": "200ms",
 		}, appServes)
 		p.awaitState("healthy")
 		if n := p.ask("/orphans"); n == "0" {

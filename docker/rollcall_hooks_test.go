@@ -143,11 +143,11 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 	p.id = strings.ToLower(fmt.Sprintf("%s-%s-%d", p.service, host, p.port))
 	vars := env{
 		"PATH": h.path(t), "ROLLCALL_URL": r.url, "ROLLCALL_SERVICE": p.service, "PORT": strconv.Itoa(p.port), "APP_PORT": strconv.Itoa(p.port),
-		"ROLLCALL_HEALTH": "/healthz", "ROLLCALL_RISE": "1", "ROLLCALL_HOLD": "200ms", "ROLLCALL_REASSERT": "3s", "HOME": "/nonexistent",
+		"ROLLCALL_HEALTH": "/healthz", "ROLLCALL_TIMEOUT": "10s", "ROLLCALL_RISE": "1", "ROLLCALL_HOLD": "200ms", "ROLLCALL_REASSERT": "3s", "HOME": "/nonexistent",
 	}
 	maps.Copy(vars, e)
 	if id := vars["ROLLCALL_ID"]; id != "" {
-		p.id = id
+		p.id = strings.ReplaceAll(id, "{svc}", p.service)
 	}
 	script, _ := filepath.Abs("rollcall.sh")
 	places := strings.NewReplacer("{script}", script, "{program}", rollcall)

@@ -71,18 +71,18 @@ func (a *API) events(c echo.Context) error {
 		service: query.Service, kind: app.EventKind(query.Kind),
 	}
 	if err := s.open(after); err != nil {
-		return nil //nolint:nilerr // the caller went away
+		return nil
 	}
 	for {
 		if n := len(next); n > 0 {
 			after = next[n-1].Revision
 		}
 		if err := s.send(next, after); err != nil {
-			return nil //nolint:nilerr // the caller went away, or takes nothing
+			return nil
 		}
 		if len(next) == 0 {
 			if err := a.awaitEvent(ctx, after, s.silent()); err != nil {
-				return nil //nolint:nilerr // the caller went away, or the process ends
+				return nil
 			}
 		}
 		if next, err = a.eventsAfter(ctx, after); err != nil {

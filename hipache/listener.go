@@ -11,7 +11,7 @@ import (
 // away are lost: they make things faster and must not be relied on.
 func Listen(ctx context.Context, rdb redis.UniversalClient, heard func(Announcement)) {
 	sub := rdb.Subscribe(ctx, DeadChannel)
-	defer sub.Close() //nolint:errcheck // nothing to do about it
+	defer sub.Close()
 	messages := sub.Channel()
 	for {
 		select {

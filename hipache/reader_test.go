@@ -80,9 +80,24 @@ func TestLookupReadsMarksAsParseInt(t *testing.T) {
 		member string
 		want   bool // whether slot 1 of two is dead
 	}{
-		{"1", true}, {"01", true}, {"1abc", true}, {"1.5", true}, {" 1", true}, {"+1", true}, {"1 0", true}, {"0x1", true},
-		{"", false}, {"abc", false}, {"a1", false}, {"-1", false}, {"--1", false}, {"0", false}, {"2", false}, {"0x", false},
-		{"http://127.0.0.1:1", false}, {"99999999999999999999", false},
+		{"1", true},
+		{"01", true},
+		{"1abc", true},
+		{"1.5", true},
+		{" 1", true},
+		{"+1", true},
+		{"1 0", true},
+		{"0x1", true},
+		{"", false},
+		{"abc", false},
+		{"a1", false},
+		{"-1", false},
+		{"--1", false},
+		{"0", false},
+		{"2", false},
+		{"0x", false},
+		{"http://127.0.0.1:1", false},
+		{"99999999999999999999", false},
 	} {
 		t.Run(c.member, func(t *testing.T) {
 			t.Parallel()

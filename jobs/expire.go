@@ -19,14 +19,16 @@ type Ending struct {
 // advances the clock that the deadlines of states are kept on and returns the outage
 // that has just ended, by which they have been extended.
 func Expire(endings []Ending, now func() time.Time, tick func(context.Context) (time.Duration, error), log *slog.Logger) Job {
+	extending := false // said so already; no run overlaps another
 	run := func(ctx context.Context) error {
 		outage, err := tick(ctx)
 		if err != nil {
 			return err
 		}
-		if outage > 0 {
+		if outage > 0 && !extending {
 			log.WarnContext(ctx, "deadlines extended: the registry could not be reached", "outage", outage)
 		}
+		extending = outage > 0
 		for _, e := range endings {
 			if err := e.run(ctx, now()); err != nil {
 				return err

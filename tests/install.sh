@@ -11,6 +11,7 @@ needs='redis-server|redis-server|redis
 memcached|memcached|memcached
 luacheck|lua-check|luacheck
 shellcheck|shellcheck|shellcheck
+prometheus|prometheus|prometheus
 make|make|make
 gcc|gcc libc6-dev|gcc'
 

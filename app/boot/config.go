@@ -45,14 +45,18 @@ func Load(environ []string) (Config, error) {
 	return c, c.check()
 }
 
+// maxSettle is how long a mark may have to last: proxies cut every mark of a vhost to
+// 30 s when they add one.
+const maxSettle = 20 * time.Second
+
 func (c Config) check() error {
 	for name, port := range map[string]int{"PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("config: %s (%d) must be a port from 0 to 65535", name, port)
 		}
 	}
-	if c.Settle < 100*time.Millisecond || c.Settle > time.Minute {
-		return fmt.Errorf("config: ROLLCALL_SETTLE (%s) must be from 100ms to 1m", c.Settle)
+	if c.Settle < 100*time.Millisecond || c.Settle > maxSettle {
+		return fmt.Errorf("config: ROLLCALL_SETTLE (%s) must be from 100ms to %s", c.Settle, maxSettle)
 	}
 	if c.DrainHold < 0 || c.DrainHold > 5*time.Minute {
 		return fmt.Errorf("config: ROLLCALL_DRAIN_HOLD (%s) must be from 0s to 5m", c.DrainHold)

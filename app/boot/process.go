@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -155,14 +156,13 @@ func (p *Process) listen(variable string, port int) (net.Listener, error) {
 
 // Close lets go of what New took. Run does it by itself.
 func (p *Process) Close() {
-	for n := len(p.closers) - 1; n >= 0; n-- {
-		p.closers[n]()
+	for _, c := range slices.Backward(p.closers) {
+		c()
 	}
 	p.closers = nil
 }
 
-// WebAddr, EdgeAddr and RedisAddr are where the process listens; empty where it does
-// not.
+// WebAddr is where the API listens; empty where it does not.
 func (p *Process) WebAddr() string { return addrOf(p.web) }
 
 // EdgeAddr is where the edge listens.
@@ -313,7 +313,7 @@ func (p *Process) serveWeb(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	err := server.Shutdown(grace)
-	<-served
+	<-served //nolint:errcheck // it is that the server was shut down
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 
 	"rollcall/jobs"
 	"rollcall/migrations"
@@ -85,7 +86,7 @@ func Migrate(ctx context.Context, environ []string, out, logs io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer rdb.Close() //nolint:errcheck // nothing to do about it
+	defer rdb.Close()
 	from, to, err := migrations.Run(ctx, rdb, c.Prefix)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
@@ -121,11 +122,11 @@ func Version() string {
 	if !ok {
 		return "unknown"
 	}
-	version := info.Main.Version
+	version := []string{info.Main.Version}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
-			version += " " + s.Value
+			version = append(version, s.Value)
 		}
 	}
-	return version + " " + info.GoVersion
+	return strings.Join(append(version, info.GoVersion), " ")
 }

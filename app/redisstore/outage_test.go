@@ -126,6 +126,7 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	s.up(t, 2)
+	s.do(t, "DEL ~events") // no event tells that another registry begins
 	snapshot := s.follow(t)
 	eventually(t, "the snapshot has both", func() bool { return len(snapshot.Instances("")) == 2 })
 

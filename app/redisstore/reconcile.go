@@ -219,6 +219,8 @@ func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, err
 		if step, err = stepOf(app.Step{Was: i, Is: i}); err != nil {
 			return false, err
 		}
+	case errors.Is(err, errUnreadable):
+		return false, nil // All says so, and it stays as it is
 	case !errors.Is(err, app.ErrNotFound):
 		return false, err
 	}

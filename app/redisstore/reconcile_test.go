@@ -160,3 +160,27 @@ func TestReconcileRunsBesideRegistrations(t *testing.T) {
 		t.Errorf("reconciling changed (-before +after):\n%s", diff)
 	}
 }
+
+func TestAnInstanceThatCannotBeReadHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for n := range 3 {
+		s.up(t, n+1)
+	}
+	s.do(t, "SET ~instance:i2 garbage")
+	instances, err := s.All(t.Context())
+	if err != nil || len(instances) != 2 {
+		t.Errorf("all are %v, %v, want the two that can be read", instances, err)
+	}
+	claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(time.Minute), 10)
+	if err != nil || len(claims) != 2 {
+		t.Errorf("claimed %v, %v, want the two that can be read", claims, err)
+	}
+	s.do(t, "DEL frontend:a.test")
+	if repairs, err := s.Reconcile(t.Context()); err != nil || repairs.Lists != 1 {
+		t.Errorf("repaired %+v, %v, want the list", repairs, err)
+	}
+	s.wantList(t, "a.test", "web 1 2 3")
+	snapshot := s.follow(t)
+	eventually(t, "the snapshot has the two", func() bool { return len(snapshot.Instances("")) == 2 })
+}

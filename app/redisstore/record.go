@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -94,10 +95,13 @@ func recordOf(i app.Instance, rev int64) record {
 	return r
 }
 
+// errUnreadable means that somebody else has written a document.
+var errUnreadable = errors.New("unreadable")
+
 func decode(id, doc string) (app.Instance, error) {
 	var r record
 	if err := json.Unmarshal([]byte(doc), &r); err != nil {
-		return app.Instance{}, fmt.Errorf("decode instance %s: %w", id, err)
+		return app.Instance{}, fmt.Errorf("decode instance %s: %w: %w", id, errUnreadable, err)
 	}
 	return r.instance(id), nil
 }

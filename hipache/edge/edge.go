@@ -34,7 +34,7 @@ package edge
 
 import (
 	"errors"
-	"log"
+	"log" //nolint:depguard // net/http knows no other
 	"log/slog"
 	"net/http"
 	"time"

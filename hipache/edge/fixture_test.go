@@ -57,7 +57,7 @@ func newStageOn(t testing.TB, r *redis.Client, set ...func(*edge.Options)) *stag
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends when the stage does
 	served := make(chan error, 1)
 	go func() { served <- e.Serve(ctx, l) }()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}

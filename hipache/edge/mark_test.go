@@ -172,7 +172,9 @@ func TestWhatMayHaveBeenDoneIsNotDoneAgain(t *testing.T) {
 	b, hitsB := rude(t, reset)
 	s.frontend("a.test", a, b)
 	for i, c := range []struct{ method, body string }{
-		{http.MethodPost, "x"}, {http.MethodPost, ""}, {http.MethodPatch, "x"},
+		{http.MethodPost, "x"},
+		{http.MethodPost, ""},
+		{http.MethodPatch, "x"},
 		{http.MethodPut, strings.Repeat("x", 64<<10)}, // so long that its head is sent before all of it is read
 	} {
 		got := s.do(c.method, "a.test", "/", strings.NewReader(c.body))

@@ -117,7 +117,7 @@ func (p *passage) pick() error {
 		if open == 0 {
 			return none
 		}
-		nth := rand.IntN(open)
+		nth := rand.IntN(open) //nolint:gosec // spreading load needs no secrecy
 		for _, b := range p.front.Backends {
 			if !p.open(b) {
 				continue

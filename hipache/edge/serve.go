@@ -45,7 +45,7 @@ func (e *Edge) Serve(ctx context.Context, l net.Listener) error {
 	grace, cancel := context.WithTimeout(requests, e.opt.Grace)
 	defer cancel()
 	err := server.Shutdown(grace)
-	<-served
+	<-served //nolint:errcheck // it is that the server was shut down
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.Join(err, server.Close())
 	}

@@ -43,18 +43,12 @@ func (e *engine) makeImages() error {
 			return fmt.Errorf("go build %s: %w: %s", source, err, out)
 		}
 	}
-	base, golang := newImage(), newImage()
-	for _, program := range []string{"redis-server", "redis-cli", "memcached", "curl"} {
-		base.program(program)
-	}
-	base.file("/rollcall.sh", filepath.Join(repository, "docker/rollcall.sh"))
-	base.file("/rollcall", filepath.Join(built, "rollcall"))
-	base.file("/witness", filepath.Join(built, "witness"))
+	golang := newImage()
 	golang.text("/usr/local/bin/go", compiler)
 	golang.text("/etc/ssl/certs/ca-certificates.crt", "")
 	golang.file("/built/rollcall", filepath.Join(built, "rollcall"))
 	golang.file("/built/demo", filepath.Join(built, "demo"))
-	if err := errors.Join(e.load(base, baseImage), e.load(golang, "golang:1.26")); err != nil {
+	if err := errors.Join(e.load(e.base(), baseImage), e.load(golang, "golang:1.26")); err != nil {
 		return err
 	}
 	for image, target := range map[string]string{rollcallImage: "rollcall", demoImage: "demo"} {
@@ -64,6 +58,18 @@ func (e *engine) makeImages() error {
 		}
 	}
 	return nil
+}
+
+// base is a file system with the servers, the hooks, and something for them to start.
+func (e *engine) base() *image {
+	i := newImage()
+	for _, program := range []string{"redis-server", "redis-cli", "memcached", "curl"} {
+		i.program(program)
+	}
+	i.file("/rollcall.sh", filepath.Join(repository, "docker/rollcall.sh"))
+	i.file("/rollcall", filepath.Join(e.dir, "built/rollcall"))
+	i.file("/witness", filepath.Join(e.dir, "built/witness"))
+	return i
 }
 
 // image is a file system that is put together. The first error stays.
@@ -119,14 +125,18 @@ func (i *image) program(name string) {
 	}
 }
 
-// load gives the image to the engine.
-func (e *engine) load(i *image, name string) error {
+// load gives the image to the engine, changed by instructions of a Dockerfile.
+func (e *engine) load(i *image, name string, changes ...string) error {
 	if i.err != nil {
 		return i.err
 	}
+	args := []string{"import"}
+	for _, change := range changes {
+		args = append(args, "--change", change)
+	}
 	r, w := io.Pipe()
 	go func() { _ = w.CloseWithError(i.write(w)) }()
-	_, err := e.tryWith(r, "import", "-", name)
+	_, err := e.tryWith(r, append(args, "-", name)...)
 	return err
 }
 

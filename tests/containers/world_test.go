@@ -262,7 +262,7 @@ func (w *world) await(what string, d time.Duration, is func() error) {
 
 // within asks again and again until there is no error.
 func within(d time.Duration, what string, is func() error) error {
-	for deadline := time.Now().Add(d); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(d); ; time.Sleep(50 * time.Millisecond) {
 		err := is()
 		if err == nil {
 			return nil

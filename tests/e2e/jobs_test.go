@@ -106,7 +106,7 @@ func TestAJobThatCannotReachRedisFails(t *testing.T) {
 	_, a := k.web()
 	k.server.Stop()
 	eventually(t, bound, func() error {
-		got := a.call(http.MethodPost, "/v1/jobs/probe/run", nil)
+		got := a.once(http.MethodPost, "/v1/jobs/probe/run", nil)
 		if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 			return fmt.Errorf("%s, want 503 and when to try again", got)
 		}

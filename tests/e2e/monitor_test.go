@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rollcall/app"
 )
 
 // ledger follows everything that a redis-server is told, from MONITOR, and keeps a model
@@ -71,7 +73,7 @@ type change struct{ kind, from, to string }
 
 type claim struct {
 	held bool
-	at   float64 // when it was claimed
+	ends float64 // ms
 }
 
 const said = "said by the ledger: "
@@ -317,16 +319,19 @@ func (l *ledger) queue(at float64, command string, args []string) {
 		}
 	case command != "ZADD":
 	case l.looks:
+		// Both ends are as far after their claims, by the clocks of those who claimed.
+		ends, _ := strconv.ParseFloat(args[0], 64)
 		if was := l.due[id]; was.held {
-			// 3 s after it was made a claim has run out.
-			if l.overruns++; at-was.at < 2.9 {
-				l.problem("%s was claimed %.3f s after it had been claimed, and was not put back in between", id, at-was.at)
+			if l.overruns++; ends-was.ends < float64(app.ClaimLease.Milliseconds()) {
+				l.problem("%s was claimed %.3f s before a claim on it ran out, and was not put back in between",
+					id, app.ClaimLease.Seconds()-(ends-was.ends)/1000)
 			}
 		}
-		l.due[id] = claim{held: true, at: at}
+		l.due[id] = claim{held: true, ends: ends}
 		l.claims[id]++
 	case l.script == "rollcall:due": // renewal
-		l.due[id] = claim{held: true, at: at}
+		ends, _ := strconv.ParseFloat(args[0], 64)
+		l.due[id] = claim{held: true, ends: ends}
 	default:
 		l.due[id] = claim{}
 	}

@@ -130,7 +130,7 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 			// Leases would have run out by now.
 			throughout(t, 5*time.Second, func() error {
 				for _, id := range []string{"one", "two", "beats"} {
-					if got := a.call(http.MethodGet, "/v1/instances/"+id, nil); got.status == http.StatusOK && got.instance(t).State != "healthy" {
+					if got := a.once(http.MethodGet, "/v1/instances/"+id, nil); got.status == http.StatusOK && got.instance(t).State != "healthy" {
 						return fmt.Errorf("%s: %s", id, got)
 					}
 				}
@@ -162,7 +162,7 @@ func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}
 	t.Helper()
 	const quick = 3 * time.Second
 	refused := func(method, path string, f url.Values) error {
-		got := a.call(method, path, f)
+		got := a.once(method, path, f)
 		switch {
 		case got.took > quick:
 			t.Errorf("%s %s was answered after %s", method, path, got.took)
@@ -188,7 +188,7 @@ func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}
 			refused(http.MethodGet, "/v1/services/web", nil),
 		)
 	})
-	if got := a.call(http.MethodGet, "/livez", nil); got.status != http.StatusOK {
+	if got := a.once(http.MethodGet, "/livez", nil); got.status != http.StatusOK {
 		t.Errorf("livez: %s", got)
 	}
 }

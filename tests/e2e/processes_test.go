@@ -19,10 +19,7 @@ func TestProcfileProcessesShareARegistry(t *testing.T) {
 	one, two := backendAt(t, "127.0.0.1:0"), newBackend(t)
 	const host = "files.localhost"
 
-	got := a.call(http.MethodPost, "/v1/register?wait=10s", form("service", "files", "port", one.port(), "host", host, "health", "/"))
-	if got.status != http.StatusCreated || got.instance(t).State != "healthy" {
-		t.Fatalf("the README's registration: %s", got)
-	}
+	got, _ := a.registerAndWait(form("service", "files", "port", one.port(), "host", host, "health", "/"))
 	first := got.instance(t).ID
 	a.register(instanceOn(two, "second", host, "service", "files"))
 	a.awaitState("second", "healthy")

@@ -35,10 +35,7 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 		t.Helper()
 		r := running{id: fmt.Sprint("r", started), backend: newBackend(t)}
 		started++
-		got := a.call(http.MethodPost, "/v1/register?wait=30s", instanceOn(r.backend, r.id, host, fields...))
-		if got.status != http.StatusCreated {
-			t.Fatalf("%s: %s", r.id, got)
-		}
+		a.registerAndWait(instanceOn(r.backend, r.id, host, fields...))
 		return r
 	}
 	now := []running{launch(), launch()}

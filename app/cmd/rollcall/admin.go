@@ -26,7 +26,7 @@ func (c importCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close() //nolint:errcheck // it was read
+		defer f.Close()
 		from = f
 	}
 	return boot.Import(s.ctx, s.environ, from, s.out, s.err)

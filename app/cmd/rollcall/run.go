@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -161,7 +162,7 @@ func (l *leaving) begin(s os.Signal) bool {
 		l.over = nil
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), l.hold+2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), l.hold+3*time.Second)
 	l.first, l.cancel = s, cancel
 	over := make(chan struct{})
 	l.over = over
@@ -169,16 +170,13 @@ func (l *leaving) begin(s os.Signal) bool {
 	l.done.Go(func() {
 		defer close(over)
 		l.stopAgent()
-		a := l.api.drain(ctx, l.id, l.hold)
+		a := l.leave(ctx, func() answer { return l.api.drain(ctx, l.id, l.hold) })
+		l.told = a.good() || a.status == http.StatusNotFound
 		switch {
-		case ctx.Err() == context.Canceled:
 		case a.good():
-			l.told = true
 			l.say("drained %s", l.id)
-		case a.status == 404:
-			l.told = true // it never was there
-		default:
-			l.say("could not drain %s: %s", l.id, a.why())
+		case !errors.Is(ctx.Err(), context.Canceled): // by the end of the command
+			l.failed(a)
 		}
 	})
 	return true
@@ -199,11 +197,35 @@ func (l *leaving) end(code int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	a := l.api.deregister(ctx, l.id)
+	a := l.leave(ctx, func() answer { return l.api.deregister(ctx, l.id) })
 	switch {
 	case a.good():
 		l.say("%s is gone: the command ended with %d", l.id, code)
 	case l.first == nil:
-		l.say("could not deregister %s: %s", l.id, a.why())
+		l.failed(a)
+	}
+}
+
+// leave makes the call that takes the instance out of service, unless another container
+// has registered with our id: what is there then stays.
+func (l *leaving) leave(ctx context.Context, call func() answer) answer {
+	asking, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	a := l.api.get(asking, l.id)
+	mayNotAsk := a.status == http.StatusUnauthorized || a.status == http.StatusForbidden
+	switch {
+	case a.good() && a.Boot == l.form.Get("boot"), mayNotAsk:
+		return call()
+	case a.good():
+		l.say("%s was started anew elsewhere: left alone", l.id)
+		return answer{status: http.StatusNotFound}
+	}
+	return a
+}
+
+// failed says why the instance may still be in service.
+func (l *leaving) failed(a answer) {
+	if a.status != http.StatusNotFound { // that it never was there is no news
+		l.say("could not drain %s: %s", l.id, a.why())
 	}
 }

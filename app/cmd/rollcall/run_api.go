@@ -39,6 +39,7 @@ type answer struct {
 	ID      string `json:"id"` // of a receipt
 	Address string `json:"address"`
 	New     bool   `json:"new"`
+	Boot    string `json:"boot"`   // of an instance
 	Detail  string `json:"detail"` // of a problem
 }
 
@@ -89,11 +90,23 @@ func (r registrar) heartbeat(ctx context.Context, id string, passed bool, note s
 	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/heartbeat", form)
 }
 
-// drain returns when the hold is over, or the context. A registry that cannot reach its
-// Redis is asked again.
-func (r registrar) drain(ctx context.Context, id string, hold time.Duration) (a answer) {
+func (r registrar) get(ctx context.Context, id string) answer {
+	return r.patiently(ctx, http.MethodGet, "/v1/instances/"+url.PathEscape(id))
+}
+
+// drain returns when the hold is over, or the context.
+func (r registrar) drain(ctx context.Context, id string, hold time.Duration) answer {
+	return r.patiently(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?hold="+hold.String())
+}
+
+func (r registrar) deregister(ctx context.Context, id string) answer {
+	return r.patiently(ctx, http.MethodDelete, "/v1/instances/"+url.PathEscape(id))
+}
+
+// patiently makes a call again while Rollcall cannot reach its Redis.
+func (r registrar) patiently(ctx context.Context, method, path string) (a answer) {
 	for range 3 {
-		a = r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?hold="+hold.String(), nil)
+		a = r.call(ctx, method, path, nil)
 		if a.status < 500 {
 			break
 		}
@@ -104,10 +117,6 @@ func (r registrar) drain(ctx context.Context, id string, hold time.Duration) (a 
 		}
 	}
 	return a
-}
-
-func (r registrar) deregister(ctx context.Context, id string) answer {
-	return r.call(ctx, http.MethodDelete, "/v1/instances/"+url.PathEscape(id), nil)
 }
 
 func (r registrar) call(ctx context.Context, method, path string, form url.Values) (a answer) {

@@ -84,7 +84,7 @@ func (c waitCmd) healthy(ctx context.Context, path, tag string) (n int, next str
 	if err != nil {
 		return 0, "", err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified {
 		return 0, tag, nil
 	}

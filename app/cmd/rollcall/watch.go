@@ -38,7 +38,7 @@ func (c watchCmd) Run(s *session) error {
 		if last != "" {
 			headers["Last-Event-ID"] = last
 		}
-		resp, err := c.do(s.ctx, http.MethodGet, path, headers)
+		resp, err := c.do(s.ctx, http.MethodGet, path, headers) //nolint:bodyclose // print closes it
 		switch {
 		case s.ctx.Err() != nil:
 		case isStatus(err, http.StatusGone):
@@ -69,7 +69,7 @@ func (c watchCmd) Run(s *session) error {
 func (c watchCmd) print(s *session, stream io.ReadCloser, last *string) error {
 	quiet := time.AfterFunc(maxSilence, func() { _ = stream.Close() })
 	defer quiet.Stop()
-	defer stream.Close() //nolint:errcheck // it was read
+	defer stream.Close()
 	var id, kind, data string
 	lines := bufio.NewScanner(stream)
 	for lines.Scan() {

@@ -1,0 +1,222 @@
+package redisstore_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/tests/redistest"
+)
+
+// patient is a registry in good health, on a server of its own.
+type patient struct {
+	t     *testing.T
+	rdb   *redis.Client
+	store *redisstore.Store
+	verbs *app.Registry
+}
+
+func newPatient(t *testing.T) *patient {
+	t.Helper()
+	server := redistest.Start(t)
+	server.Restart(t, "--appendonly", "yes")
+	p := &patient{t: t, rdb: server.Client(t)}
+	p.store = redisstore.New(p.rdb, redisstore.Options{})
+	p.verbs = app.NewRegistry(p.store, p.store.Now, hold, func(context.Context, app.Event) {})
+	p.up(1)
+	p.up(2, weight(2))
+	p.ticks(p.store)
+	return p
+}
+
+// up registers an instance that needs no check.
+func (p *patient) up(n int, edits ...func(*app.Registration)) {
+	p.t.Helper()
+	none := func(r *app.Registration) { r.Health = "none" }
+	if _, err := p.verbs.Register(p.t.Context(), saying(n, append([]func(*app.Registration){none}, edits...)...)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *patient) ticks(s *redisstore.Store) {
+	p.t.Helper()
+	for _, role := range []redisstore.Role{redisstore.Web, redisstore.Worker} {
+		if _, err := s.Tick(p.t.Context(), role); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+}
+
+func (p *patient) do(command string) {
+	p.t.Helper()
+	var args []any
+	for word := range strings.FieldsSeq(command) {
+		args = append(args, word)
+	}
+	if err := p.rdb.Do(p.t.Context(), args...).Err(); err != nil {
+		p.t.Fatalf("%s: %v", command, err)
+	}
+}
+
+func (p *patient) examine(s *redisstore.Store) string {
+	p.t.Helper()
+	found, err := s.Examine(p.t.Context())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var all []string
+	for _, f := range found {
+		if f.Fix == "" {
+			p.t.Errorf("nobody is told what to do about %q", f.What)
+		}
+		all = append(all, fmt.Sprintf("%s: %s", f.Severity, f.What))
+	}
+	return strings.Join(all, "\n")
+}
+
+func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	p.do("RPUSH frontend:theirs.test theirs http://192.0.2.1:80") // nobody has registered for it
+	p.do("SET dead:a.test:10.0.0.1 host EX 30")                   // a lock of PlanB's
+	p.do("SADD dead:a.test 1")                                    // as a proxy marks
+	p.do("EXPIRE dead:a.test 30")
+	if got := p.examine(p.store); got != "" {
+		t.Errorf("got\n%s", got)
+	}
+	// Nor while one drains, is heavier for a while, or is the last one.
+	ctx := t.Context()
+	if _, _, err := p.verbs.Drain(ctx, "i1", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.verbs.Override(ctx, "i2", app.Override{Weight: 5, Until: p.store.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	p.up(3, hosts("*.b.test"), func(r *app.Registration) { r.Service = "b" })
+	p.do("SADD dead:x.b.test 0")
+	p.do("EXPIRE dead:x.b.test 30")
+	if got := p.examine(p.store); got != "" {
+		t.Errorf("later\n%s", got)
+	}
+}
+
+func TestDoctorFinds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		plant func(*patient)
+		want  string
+	}{
+		"no persistence":                 {func(p *patient) { p.do("CONFIG SET appendonly no") }, "error: nothing is persisted"},
+		"an evicting policy":             {func(p *patient) { p.do("CONFIG SET maxmemory-policy volatile-lru") }, "error: Redis evicts keys when memory is short (volatile-lru)"},
+		"an instance that is not listed": {func(p *patient) { p.do("LREM frontend:a.test 0 http://10.0.0.1:80") }, "error: i1 is healthy and not in frontend:a.test"},
+		"no list":                        {func(p *patient) { p.do("DEL frontend:a.test") }, "error: i1 is healthy and not in frontend:a.test\nerror: i2 is healthy"},
+		"too few slots":                  {func(p *patient) { p.do("LREM frontend:a.test 1 http://10.0.0.2:80") }, "error: i2 has 1 slots in frontend:a.test and should have 2"},
+		"too many slots":                 {func(p *patient) { p.do("RPUSH frontend:a.test http://10.0.0.1:80") }, "error: i1 has 2 slots in frontend:a.test and should have 1"},
+		"an instance that no vhost has":  {func(p *patient) { p.do("HDEL rollcall:vhost:a.test http://10.0.0.1:80") }, "error: instance i1 does not stand in its queues or vhosts as it should\nwarning: frontend:a.test has entries that Rollcall did not write"},
+		"marks of no slot":               {func(p *patient) { p.do("SADD dead:a.test 7"); p.do("EXPIRE dead:a.test 30") }, "warning: dead:a.test has marks of no slot (7; the list has 3)"},
+		"marks of a vhost that is gone":  {func(p *patient) { p.do("SADD dead:gone.test 0"); p.do("EXPIRE dead:gone.test 30") }, "warning: dead:gone.test has marks of no slot (0; the list has 0)"},
+		"marks for ever":                 {func(p *patient) { p.do("SADD dead:a.test 0") }, "warning: dead:a.test has no time to live"},
+		"a foreign identifier":           {func(p *patient) { p.do("LSET frontend:a.test 0 theirs") }, `warning: frontend:a.test begins with "theirs", which Rollcall did not write`},
+		"no identifier":                  {func(p *patient) { p.do("LSET frontend:a.test 0 http://10.0.0.9:80") }, `warning: frontend:a.test begins with "http://10.0.0.9:80"`},
+		"a foreign entry":                {func(p *patient) { p.do("RPUSH frontend:a.test http://10.0.0.9:80") }, "warning: frontend:a.test has entries that Rollcall did not write: http://10.0.0.9:80"},
+		"an entry that hurts":            {func(p *patient) { p.do("RPUSH frontend:a.test http://10.0.0.9:99999") }, `error: frontend:a.test has entries that are no http URL, on which Hipache hangs or crashes: "http://10.0.0.9:99999"`},
+		"a list that is none":            {func(p *patient) { p.do("DEL frontend:a.test"); p.do("SET frontend:a.test x") }, "error: frontend:a.test is a string, not a list"},
+		"marks that are no set":          {func(p *patient) { p.do("RPUSH dead:a.test 0") }, "error: dead:a.test is a list, not a set"},
+		"a worker that has gone":         {func(p *patient) { p.do("HSET rollcall:clock tick 1000") }, "error: no cron process has been heard of for"},
+		"a worker that was never there":  {func(p *patient) { p.do("HDEL rollcall:clock tick") }, "warning: no cron process has ever been here"},
+		"web processes that have gone":   {func(p *patient) { p.do("HSET rollcall:clock web 1000") }, "error: no web process has been heard of for"},
+		"a worker that does not keep pace": {func(p *patient) {
+			p.up(3, func(r *app.Registration) { r.Health = "tcp" })
+			p.do("ZADD rollcall:due 1000 i3")
+		}, "error: probes are"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPatient(t)
+			c.plant(p)
+			if got := p.examine(p.store); !strings.HasPrefix(got, c.want) || strings.Count(got, "\n") != strings.Count(c.want, "\n") {
+				t.Errorf("got\n%s\nwant\n%s", got, c.want)
+			}
+		})
+	}
+}
+
+// What reconciliation is said to mend, it mends.
+func TestDoctorIsRightAboutReconciliation(t *testing.T) {
+	t.Parallel()
+	for _, plant := range []string{
+		"DEL frontend:a.test", "LREM frontend:a.test 1 http://10.0.0.2:80", "RPUSH frontend:a.test http://10.0.0.1:80",
+		"HDEL rollcall:vhost:a.test http://10.0.0.1:80", "COPY rollcall:epoch frontend:a.test REPLACE",
+	} {
+		t.Run(plant, func(t *testing.T) {
+			t.Parallel()
+			p := newPatient(t)
+			p.do("SET rollcall:epoch x")
+			p.do(plant)
+			if got := p.examine(p.store); got == "" {
+				t.Fatal("nothing is found")
+			}
+			if _, err := p.store.Reconcile(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.examine(p.store); got != "" {
+				t.Errorf("after it\n%s", got)
+			}
+		})
+	}
+}
+
+func TestDoctorComparesClocks(t *testing.T) {
+	t.Parallel()
+	p := newPatient(t)
+	for _, skew := range []time.Duration{-time.Hour, 3 * time.Second} {
+		wrong := redisstore.New(p.rdb, redisstore.Options{Now: func() time.Time { return time.Now().Add(-skew) }})
+		got := p.examine(wrong)
+		if !strings.HasPrefix(got, "warning: the clock of Redis is "+skew.String()[:2]) || strings.Contains(got, "\n") {
+			t.Errorf("skewed by %s: got\n%s", skew, got)
+		}
+	}
+}
+
+func TestDoctorReadsINFO(t *testing.T) {
+	t.Parallel()
+	const good = "redis_version:7.0.15 aof_enabled:1 maxmemory_policy:noeviction role:master rdb_last_bgsave_status:ok aof_last_write_status:ok save:"
+	for edit, want := range map[string]string{
+		"":                            "",
+		"redis_version:6.2.0":         "",
+		"redis_version:10.0.1":        "",
+		"redis_version:6.0.16":        "error: Redis 6.0.16 is older than 6.2",
+		"redis_version:5.0.7":         "error: Redis 5.0.7 is older than 6.2",
+		"aof_enabled:0":               "error: nothing is persisted: a restart of Redis empties the registry",
+		"aof_enabled:0 save:3600_1":   "warning: only snapshots are persisted (save 3600_1): a crash of Redis loses what was written since the last one",
+		"maxmemory_policy:allkeys":    "error: Redis evicts keys when memory is short (allkeys): instances and lists would vanish",
+		"role:slave":                  "error: this Redis is a replica: nothing can be written",
+		"aof_last_write_status:err":   "error: Redis cannot persist (aof_last_write_status is err) and may refuse writes",
+		"rdb_last_bgsave_status:err":  "error: Redis cannot persist (rdb_last_bgsave_status is err) and may refuse writes",
+		"redis_version:unknown":       "",
+		"redis_version: aof_enabled:": "",
+	} {
+		info := map[string]string{}
+		for field := range strings.FieldsSeq(good + " " + edit) {
+			name, value, _ := strings.Cut(field, ":")
+			info[name] = value
+		}
+		var all []string
+		for _, f := range redisstore.ServerFindings(info) {
+			all = append(all, fmt.Sprintf("%s: %s", f.Severity, f.What))
+		}
+		if got := strings.Join(all, "\n"); got != want {
+			t.Errorf("%s: got %q, want %q", edit, got, want)
+		}
+	}
+	refused := map[string]string{"aof_enabled": "0"} // where CONFIG is refused, nobody knows
+	if got := redisstore.ServerFindings(refused); got != nil {
+		t.Errorf("without CONFIG: got %v", got)
+	}
+}
