@@ -41,6 +41,11 @@ func (a *audience) text() string {
 // listening opens a stream in a bubble of time.
 func listening(t *testing.T, query string) (*app.Snapshot, *audience) {
 	t.Helper()
+	return listeningWith(t, query, nil)
+}
+
+func listeningWith(t *testing.T, query string, store handlers.Reader) (*app.Snapshot, *audience) {
+	t.Helper()
 	snapshot := app.NewSnapshot()
 	snapshot.Reset(nil, "5-0")
 	snapshot.Heard(time.Now())
@@ -49,7 +54,7 @@ func listening(t *testing.T, query string) (*app.Snapshot, *audience) {
 	var streaming sync.WaitGroup
 	streaming.Go(func() {
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events"+query, nil)
-		(&handlers.API{Snapshot: snapshot}).Handler().ServeHTTP(hears, r)
+		(&handlers.API{Snapshot: snapshot, Store: store}).Handler().ServeHTTP(hears, r)
 	})
 	t.Cleanup(func() {
 		leave()
@@ -91,6 +96,27 @@ func TestFilteredStreamsAreKeptAlive(t *testing.T) {
 		if got := hears.text(); strings.Count(got, "data: ") != 1 || !strings.HasSuffix(got, "\n\n") || !strings.Contains(got, "id: 60-0\nevent: updated\ndata: {") {
 			t.Errorf("got %s", got)
 		}
+	})
+}
+
+// cut is a store whose events are no longer there.
+type cut struct{ handlers.Reader }
+
+func (cut) Events(context.Context, app.Revision, int) ([]app.Event, error) {
+	return nil, &app.TrimmedError{First: "8-0"}
+}
+
+// A stream whose events were cut off while its reader was slow says so, and ends.
+func TestStreamsThatWereCutSaySo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		snapshot, hears := listeningWith(t, "", cut{})
+		synctest.Wait()
+		snapshot.Reset(nil, "9-0") // as after Redis was away
+		synctest.Wait()
+		happens(snapshot, 10, "web")
+		time.Sleep(time.Minute)
+		same(t, "it was cut", hears.text(), ": keep-alive\nid: 5-0\n\n"+"event: gap\ndata: {\"first\":\"8-0\"}\n\n")
 	})
 }
 

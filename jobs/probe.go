@@ -260,12 +260,19 @@ func (p *Probe) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tokens := make(map[string]string, len(kept))
+	// An instance may be held twice: a claim that was taken away by an announcement, and the
+	// one made since. The lost one must not get the other's token.
+	type check struct {
+		id  string
+		due int64
+	}
+	of := func(c app.Claim) check { return check{c.Instance.ID, c.Due.UnixMilli()} }
+	tokens := make(map[check]string, len(kept))
 	for _, c := range kept {
-		tokens[c.Instance.ID] = c.Token
+		tokens[of(c)] = c.Token
 	}
 	for _, f := range old {
-		if token, ok := tokens[f.claim.Instance.ID]; ok {
+		if token, ok := tokens[of(f.claim)]; ok {
 			f.claim.Token, f.since = token, p.now()
 		}
 	}

@@ -51,9 +51,11 @@ install() {
   "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${packages[@]}" >/dev/null
 }
 
-# One test looks through a browser's eyes. It is skipped where none is to be had.
-if [ "${CI:-}" = true ] && grep -qs '^ID=debian' /etc/os-release && ! command -v chromium >/dev/null; then
-  install chromium || true
+# What single tests are skipped without, where Debian has it.
+if [ "${CI:-}" = true ] && grep -qs '^ID=debian' /etc/os-release; then
+  for program in chromium docker-compose; do
+    command -v "$program" >/dev/null || install "$program" || true
+  done
 fi
 
 [ -n "$(missing)" ] || exit 0

@@ -87,7 +87,7 @@ func docker(t *testing.T) *engine {
 func unavailable(t *testing.T, why string) {
 	t.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatal(why, ", and CI is set")
+		t.Fatalf("%s, and CI is set", why)
 	}
 	t.Skip(why)
 }

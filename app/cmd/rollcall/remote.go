@@ -20,18 +20,23 @@ type remote struct {
 // answerWithin is how long a command waits for an answer that is not asked to wait.
 const answerWithin = 10 * time.Second
 
+// awayTries is how often a command asks, a second apart, while Rollcall cannot reach its
+// registry: a script is not to fail because a Redis fails over.
+const awayTries = 4
+
 // remoteError is what the server said instead of an answer.
 type remoteError struct {
 	status int
+	kind   string // urn:rollcall:...
 	text   string
 }
 
 func (e *remoteError) Error() string { return e.text }
 
-// do sends a request and returns the answer, which the caller closes, if it is a good
+// do asks and returns the answer, which the caller closes, if it is a good
 // one; else an error that says what the server said. 304 is a good one.
-func (r remote) do(ctx context.Context, method, path string, headers map[string]string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.URL, "/")+path, nil)
+func (r remote) do(ctx context.Context, path string, headers map[string]string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.URL, "/")+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ROLLCALL_URL: %w", err)
 	}
@@ -49,9 +54,10 @@ func (r remote) do(ctx context.Context, method, path string, headers map[string]
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	var problem struct{ Title, Detail string }
+	var problem struct{ Type, Title, Detail string }
 	said := &remoteError{status: resp.StatusCode, text: resp.Status}
 	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&problem) == nil && problem.Title != "" {
+		said.kind = problem.Type
 		said.text = strings.TrimSuffix(problem.Title+": "+problem.Detail, ": ")
 	}
 	return nil, said
@@ -61,7 +67,14 @@ func (r remote) do(ctx context.Context, method, path string, headers map[string]
 func (r remote) text(ctx context.Context, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	resp, err := r.do(ctx, http.MethodGet, path, nil)
+	resp, err := r.do(ctx, path, nil)
+	for tries := 1; tries < awayTries && isAway(err); tries++ {
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+		resp, err = r.do(ctx, path, nil)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +96,11 @@ func (r remote) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("the answer is not JSON: %w", err)
 	}
 	return nil
+}
+
+func isAway(err error) bool {
+	said, ok := errors.AsType[*remoteError](err)
+	return ok && said.kind == "urn:rollcall:unavailable"
 }
 
 func isStatus(err error, status int) bool {

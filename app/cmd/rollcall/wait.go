@@ -80,7 +80,7 @@ func (c waitCmd) healthy(ctx context.Context, path, tag string) (n int, next str
 	if tag != "" {
 		headers["If-None-Match"] = tag
 	}
-	resp, err := c.do(ctx, http.MethodGet, path, headers)
+	resp, err := c.do(ctx, path, headers)
 	if err != nil {
 		return 0, "", err
 	}

@@ -38,7 +38,7 @@ func (c watchCmd) Run(s *session) error {
 		if last != "" {
 			headers["Last-Event-ID"] = last
 		}
-		resp, err := c.do(s.ctx, http.MethodGet, path, headers) //nolint:bodyclose // print closes it
+		resp, err := c.do(s.ctx, path, headers) //nolint:bodyclose // print closes it
 		switch {
 		case s.ctx.Err() != nil:
 		case isStatus(err, http.StatusGone):

@@ -1,0 +1,301 @@
+// Package discovery_test tests how others find what is registered: by asking, by
+// waiting, by listening, by variables, through Prometheus and on the command line.
+package discovery_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/handlers"
+	"rollcall/hipache"
+	"rollcall/tests/openapitest"
+	"rollcall/tests/redistest"
+)
+
+// patience is how long a test waits for what must come. It decides nothing else.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	if program := os.Getenv("DISCOVERY_TEST_PROGRAM"); program != "" {
+		os.Exit(programs[program]())
+	}
+	flag.Parse()
+	// The tests wait much more than they compute: with the default, a test per core, they
+	// would wait for each other.
+	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", "8")
+	}
+	code := redistest.Main(m).Run()
+	if workdir != "" {
+		_ = os.RemoveAll(workdir)
+	}
+	os.Exit(code)
+}
+
+// web is what a web process has, in this one: its own connections to Redis, its own
+// copy of the registry, and a server.
+type web struct {
+	t        testing.TB
+	base     string // http://host:port
+	rdb      *redis.Client
+	prefix   string
+	proxy    hipache.Keys
+	store    *redisstore.Store
+	registry *app.Registry
+	snapshot *app.Snapshot
+	client   *http.Client // compares every answer with the description
+	handler  http.Handler
+
+	serving atomic.Int64 // requests under way
+}
+
+// settle is how long a marked backend stays listed in these tests.
+const settle = 300 * time.Millisecond
+
+// newWeb serves a registry of its own on the Redis that tests share.
+func newWeb(t testing.TB) *web {
+	t.Helper()
+	return webOn(t, redistest.New(t), redistest.Prefix(t))
+}
+
+// webOn serves the registry under a prefix, which others may serve as well.
+func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
+	t.Helper()
+	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, snapshot: app.NewSnapshot()}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+	w.store = redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: w.proxy, Settle: settle, Log: log})
+	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Event) {})
+	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
+	api := &handlers.API{
+		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
+		FrontendKey: w.proxy.Frontend, Serving: ctx,
+	}
+	w.handler = api.Handler()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.base = "http://" + l.Addr().String()
+	server := &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.serving.Add(1)
+		defer w.serving.Add(-1)
+		w.handler.ServeHTTP(rw, r)
+	})}
+	transport := &http.Transport{MaxIdleConnsPerHost: 300}
+	w.client = &http.Client{Transport: openapitest.Transport(t, transport)}
+	var parts sync.WaitGroup
+	parts.Go(func() { w.store.Follow(ctx, w.snapshot) })
+	parts.Go(func() { _ = server.Serve(tinyBuffers{l}) })
+	t.Cleanup(func() {
+		stop()
+		transport.CloseIdleConnections()
+		_ = server.Close()
+		parts.Wait()
+	})
+	eventually(t, "the process has read the registry", func() error {
+		if w.snapshot.Revision() == "" {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	w.snapshot.Heard(time.Now()) // which the follower says when it has waited for news
+	return w
+}
+
+// tinyBuffers gives connections so little room that a reader who takes nothing holds
+// up whoever writes to it at once.
+type tinyBuffers struct{ net.Listener }
+
+func (l tinyBuffers) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		_ = c.(*net.TCPConn).SetWriteBuffer(4 << 10)
+	}
+	return c, err
+}
+
+type noJobs struct{}
+
+func (noJobs) Names() []string                       { return nil }
+func (noJobs) RunOnce(context.Context, string) error { return nil }
+
+// answer is what a call came back with.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
+
+// problem is an error answer.
+type problem struct{ Type, Detail, Field, Want string }
+
+func (a answer) problem(t testing.TB) problem {
+	t.Helper()
+	return decode[problem](t, a.body)
+}
+
+func decode[T any](t testing.TB, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return v
+}
+
+// try makes a call; headers are name, value, name, value, ...
+func (w *web) try(ctx context.Context, method, path string, form url.Values, headers ...string) (answer, error) {
+	var body io.Reader
+	if form != nil {
+		body = strings.NewReader(form.Encode())
+		headers = append(headers, "Content-Type", "application/x-www-form-urlencoded")
+	}
+	r, err := http.NewRequestWithContext(ctx, method, w.base+path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	for n := 0; n < len(headers); n += 2 {
+		r.Header.Set(headers[n], headers[n+1])
+	}
+	resp, err := w.client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return answer{resp.StatusCode, resp.Header, string(text)}, err
+}
+
+// call repeats a call as long as the registry cannot be reached, as on a machine that is
+// too busy.
+func (w *web) call(method, path string, form url.Values, headers ...string) (a answer) {
+	w.t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if a, err = w.try(w.t.Context(), method, path, form, headers...); err != nil {
+			w.t.Fatal(err)
+		}
+		if !strings.Contains(a.body, "urn:rollcall:unavailable") {
+			return a
+		}
+	}
+	return a
+}
+
+// get expects a status.
+func (w *web) get(path string, status int, headers ...string) answer {
+	w.t.Helper()
+	a := w.call(http.MethodGet, path, nil, headers...)
+	if a.status != status {
+		w.t.Fatalf("GET %s: got %s, want %d", path, a, status)
+	}
+	return a
+}
+
+// register registers an instance, which must be accepted: name, value, name, value, ...
+func (w *web) register(pairs ...string) string {
+	w.t.Helper()
+	a := w.call(http.MethodPost, "/v1/register", form(pairs...))
+	if a.status != http.StatusCreated && a.status != http.StatusOK {
+		w.t.Fatalf("register %q: %s", pairs, a)
+	}
+	return decode[struct{ ID string }](w.t, a.body).ID
+}
+
+// form is name, value, name, value, ...; a name may come again.
+func form(pairs ...string) url.Values {
+	v := url.Values{}
+	for n := 0; n < len(pairs); n += 2 {
+		v.Add(pairs[n], pairs[n+1])
+	}
+	return v
+}
+
+// probed settles an instance's next probes as a worker does: + passed, - failed.
+func (w *web) probed(id, results string) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	for _, r := range results {
+		claims, err := w.store.Probes().Claim(ctx, w.store.Now().Add(time.Hour), 1000)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		result := app.Result{At: w.store.Now(), Passed: r == '+'}
+		if !result.Passed {
+			result.Code = app.Refused
+		}
+		found := false
+		for _, c := range claims {
+			if c.Instance.ID == id {
+				found = true
+				_, err = w.registry.Judge(ctx, app.Outcome{Claim: c, Result: result})
+			} else {
+				err = w.store.Probes().Settle(ctx, []app.Settlement{{Claim: c, Due: c.Due}})
+			}
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if !found {
+			w.t.Fatalf("%s is not due for a probe", id)
+		}
+	}
+}
+
+// do runs a Redis command, words apart by spaces: frontend: and dead: get the prefix.
+func (w *web) do(command string) {
+	w.t.Helper()
+	var args []any
+	for word := range strings.FieldsSeq(command) {
+		if strings.HasPrefix(word, "frontend:") || strings.HasPrefix(word, "dead:") {
+			word = w.prefix + word
+		}
+		args = append(args, word)
+	}
+	if err := w.rdb.Do(w.t.Context(), args...).Err(); err != nil {
+		w.t.Fatalf("%s: %v", command, err)
+	}
+}
+
+// list is what the proxies read for a vhost.
+func (w *web) list(host string) []string {
+	w.t.Helper()
+	list, err := w.rdb.LRange(w.t.Context(), w.proxy.Frontend(host), 0, -1).Result()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return list
+}
+
+// eventually waits until check finds nothing wrong.
+func eventually(t testing.TB, what string, check func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s: %v", patience, what, err)
+}
