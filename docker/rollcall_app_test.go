@@ -4,6 +4,7 @@ package docker_test
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -43,12 +44,14 @@ func application(mode string) int {
 
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
-	server := &http.Server{Addr: "127.0.0.1:" + os.Getenv("APP_PORT")}
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("APP_PORT"))
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
 	go func() {
-		if err := server.ListenAndServe(); err != nil {
-			fmt.Println(err)
-			exit <- 1
-		}
+		fmt.Println(http.Serve(l, nil))
+		exit <- 1
 	}()
 	fmt.Println("pid", os.Getpid())
 	fmt.Println("up")

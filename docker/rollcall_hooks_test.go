@@ -117,6 +117,7 @@ type running struct {
 	id       string
 	port     int
 	mark     string // in the environment of all that it starts
+	serves   bool   // the command is the application of these tests
 	exited   chan struct{}
 	code     int
 
@@ -160,7 +161,7 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 		if err != nil {
 			t.Fatal(err)
 		}
-		command[0], vars["ROLLCALL_TEST_APP"] = self, "serve"
+		command[0], vars["ROLLCALL_TEST_APP"], p.serves = self, "serve", true
 	}
 	if path, err := exec.LookPath(argv[0]); err == nil { // for those who look in the hook's PATH
 		argv[0] = path
@@ -275,7 +276,18 @@ func (p *running) awaitState(state string) (i instance) {
 	return i
 }
 
+// up waits for the application: it is registered before it serves and takes signals.
+func (p *running) up() {
+	p.t.Helper()
+	if p.serves {
+		p.says("up")
+	}
+}
+
+// signal sends a signal to the hook.
 func (p *running) signal(name string) {
+	p.t.Helper()
+	p.up()
 	numbers := map[string]syscall.Signal{
 		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
 	}
@@ -298,6 +310,7 @@ func (p *running) ends(code int) {
 // ask asks the application.
 func (p *running) ask(path string) string {
 	p.t.Helper()
+	p.up()
 	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d%s", p.port, path))
 	if err != nil {
 		if strings.HasPrefix(path, "/exit") {
