@@ -27,9 +27,10 @@ type Event struct {
 	Revision Revision // set by the store
 	Kind     EventKind
 	At       time.Time
-	Service  string
+	Service  string // empty, like the next three, when it is not about an instance
 	Instance string
 	From, To State
+	Subject  string // what it is about when that is not an instance
 	Reason   string // in words, for people
 }
 

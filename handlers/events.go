@@ -24,17 +24,18 @@ type eventView struct {
 	ID       app.Revision  `json:"id"`
 	Kind     app.EventKind `json:"kind"`
 	At       *time.Time    `json:"at"`
-	Service  string        `json:"service"`
-	Instance string        `json:"instance"`
+	Service  string        `json:"service,omitempty"`
+	Instance string        `json:"instance,omitempty"`
 	From     app.State     `json:"from,omitempty"`
-	To       app.State     `json:"to"`
+	To       app.State     `json:"to,omitempty"`
+	Subject  string        `json:"subject,omitempty"`
 	Reason   string        `json:"reason"`
 }
 
 func eventOf(e app.Event) eventView {
 	return eventView{
 		ID: e.Revision, Kind: e.Kind, At: instant(e.At), Service: e.Service, Instance: e.Instance,
-		From: e.From, To: e.To, Reason: e.Reason,
+		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason,
 	}
 }
 

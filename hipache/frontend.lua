@@ -7,11 +7,11 @@
 --   wildcard     true for "*" and "*.name": their marks live under other names
 --   children     for a wildcard, the names of the dead sets known to be its own
 --   identifier   what a list that has to be made begins with
---   members      url -> {n = slots wanted, keep = may stay as the last routable
---                one, leave = time in ms when its surplus slots go or 0, fewer =
---                true when n has just become less, id = who it is, "" when not
---                registered any more}; changed in place: a member that has left is
---                taken out
+--   members      url -> {n = slots wanted, keep = 1 when it may stay as the last
+--                routable one, 2 when it may also come back as that, else 0, leave =
+--                time in ms when its surplus slots go or 0, fewer = true when n has
+--                just become less, id = who it is, "" when not registered any more};
+--                changed in place: a member that has left is taken out
 --   clear        url -> true for those that have just passed a check
 --   now, settle  in ms;  ttl  of our marks, in seconds
 --
@@ -25,7 +25,8 @@
 --   * a surplus slot is marked, and taken out a settle time later, together with
 --     the translation of all the marks that stay; one more surplus slot of the same
 --     member makes the others wait with it;
---   * when nothing else is routable the first surplus member that may stays as it is;
+--   * when nothing else is routable the first surplus member that may stays as it is,
+--     or else one that may comes back: a list is never empty while it need not be;
 --   * with no registered member and no foreign slot both keys are deleted;
 --   * nothing is written when nothing has to change.
 -- A wildcard's slots cannot be marked, so surplus ones are taken out at once, and
@@ -128,12 +129,27 @@ local function stays(v, slots, surplus, marks)
   local second
   for slot, url in ipairs(slots) do
     local m = v.members[url]
-    if surplus[slot] and m.keep and begins(m) then
+    if surplus[slot] and m.keep > 0 and begins(m) then
       if not marks[slot] then return url end
       second = second or url
     end
   end
   return second
+end
+
+-- comes_back picks the member that is listed again because nobody is wanted any more
+-- and nobody stays: the first one that has not left yet, else the one to append.
+local function comes_back(v, slots)
+  local append
+  for url, m in pairs(v.members) do
+    if m.n > 0 then return nil end
+    if m.keep == 2 and (not append or url < append) then append = url end
+  end
+  for _, url in ipairs(slots) do
+    local m = v.members[url]
+    if m and m.keep == 2 then return url end
+  end
+  return nil, append
 end
 
 function frontend.project(v)
@@ -165,8 +181,11 @@ function frontend.project(v)
     return wrote, repaired, wrote
   end
 
-  local append = missing(v.members, seen)
-  local kept = routable + #append == 0 and stays(v, slots, surplus, marks) or nil
+  local append, kept = missing(v.members, seen), nil
+  if routable + #append == 0 then
+    kept = stays(v, slots, surplus, marks)
+    if not kept and identifier then kept, append[1] = comes_back(v, slots) end
+  end
   local leaving, out, ours = {}, {}, false
   for slot, url in ipairs(slots) do
     local m = v.members[url]

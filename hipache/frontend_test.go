@@ -49,7 +49,7 @@ type vhost struct {
 
 type member struct {
 	N     int    `json:"n"`
-	Keep  bool   `json:"keep"`
+	Keep  int    `json:"keep"`
 	Leave int64  `json:"leave"`
 	Fewer bool   `json:"fewer,omitempty"`
 	ID    string `json:"id"`
@@ -91,14 +91,14 @@ func (v *vhost) put(t *testing.T, list, dead string) {
 }
 
 // have reads members as they are written down: up, up3 for a weight, less3 for one
-// that is less than it was, down, closed (it may not stay), gone; all with @ and a time
+// that is less than it was, down, draining, closed (it may not stay), gone; all with @ and a time
 // if they are leaving.
 func (v *vhost) have(members string) {
 	v.Members = map[string]*member{}
 	for text := range strings.FieldsSeq(members) {
 		url, is, _ := strings.Cut(text, ":")
 		is, leave, _ := strings.Cut(is, "@")
-		m := &member{ID: url, Keep: true}
+		m := &member{ID: url, Keep: 2}
 		m.Leave, _ = strconv.ParseInt(leave, 10, 64)
 		switch kind := strings.TrimRight(is, "0123456789"); kind {
 		case "up", "less":
@@ -107,9 +107,11 @@ func (v *vhost) have(members string) {
 				m.N, _ = strconv.Atoi(weight)
 			}
 		case "closed":
-			m.Keep = false
+			m.Keep = 0
+		case "draining":
+			m.Keep = 1
 		case "gone":
-			m.ID, m.Keep = "", false
+			m.ID, m.Keep = "", 0
 		}
 		v.Members[url] = m
 	}
@@ -281,7 +283,23 @@ func TestProject(t *testing.T) {
 		}, {
 			name: "one that is gone does not stay",
 			list: "web a", members: "a:gone b:down",
-			wantList: "web a", wantDead: "0", wantMember: "a" + later + " b", unwritten: true,
+			wantList: "web a b", wantDead: "0", wantMember: "a" + later + " b",
+		}, {
+			name: "one that was leaving stays when nobody else is left",
+			list: "web a b", dead: "0", members: "a:down@1900000000001 b:gone",
+			wantList: "web a b", wantDead: "1", wantMember: "a b" + later, unwritten: true,
+		}, {
+			name: "one that is draining does not come back",
+			list: "web a", members: "a:gone b:draining c:closed",
+			wantList: "web a", wantDead: "0", wantMember: "a" + later + " b c", unwritten: true,
+		}, {
+			name: "of several the first comes back",
+			list: "web", members: "c:down b:down a:closed",
+			wantList: "web b", wantMember: "a b c",
+		}, {
+			name: "nobody comes back while one is only marked by a proxy",
+			list: "web a b", dead: "0 1", members: "a:down@1900000000001 b:up c:down",
+			wantList: "web a b", wantDead: "0 1", wantMember: "a@1900000000001 b c", unwritten: true,
 		}, {
 			name: "with nobody registered there is no list and no dead set",
 			list: "web a b", dead: "0", members: "a:gone b:gone@1",

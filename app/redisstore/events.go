@@ -8,6 +8,23 @@ import (
 	"rollcall/app"
 )
 
+// Tell adds an event that is not about an instance.
+func (s *Store) Tell(ctx context.Context, e app.Event) (app.Revision, error) {
+	doc, err := encodeEvent(e)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	id, err := s.rdb.XAdd(ctx, &redis.XAddArgs{
+		Stream: s.keys.events(), MaxLen: keepEvents, Approx: true, Values: []string{"event", doc, "doc", ""},
+	}).Result()
+	if err != nil {
+		return "", wrap("add an event", err)
+	}
+	return app.Revision(id), nil
+}
+
 // Events returns up to limit events after a revision, oldest first. The revisions "0"
 // and "0-0" stand for the beginning of what is kept; for any other one that is older
 // than that, the answer is an *app.TrimmedError.

@@ -53,7 +53,7 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	if err != nil {
 		return false, err
 	}
-	last, err := s.lastEvent(ctx)
+	last, events, err := s.history(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -63,7 +63,7 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	}
 	// What was written while we read is in the stream after last: it is applied
 	// before the first Heard.
-	snapshot.Reset(instances, last)
+	snapshot.Reset(instances, last, events...)
 	for {
 		asked := time.Now()
 		entries, err := s.read(ctx, last)
@@ -130,17 +130,26 @@ func (s *Store) read(ctx context.Context, after app.Revision) ([]app.Entry, erro
 	return entries, nil
 }
 
-func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
+// history returns the revision of the last event, and the last events, oldest first.
+func (s *Store) history(ctx context.Context) (last app.Revision, events []app.Event, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	newest, err := s.rdb.XRevRangeN(ctx, s.keys.events(), "+", "-", 1).Result()
+	newest, err := s.rdb.XRevRangeN(ctx, s.keys.events(), "+", "-", batch).Result()
 	if err != nil {
-		return "", wrap("read the last event", err)
+		return "", nil, wrap("read the last events", err)
 	}
 	if len(newest) == 0 {
-		return beginning, nil
+		return beginning, nil, nil
 	}
-	return app.Revision(newest[0].ID), nil
+	for _, m := range newest {
+		e, err := decodeEntry(m.ID, map[string]any{"event": m.Values["event"]})
+		if err != nil {
+			break // what came before it is not worth more
+		}
+		events = append(events, e.Event)
+	}
+	slices.Reverse(events)
+	return app.Revision(newest[0].ID), events, nil
 }
 
 // epoch names the registry; it is made when there is none.

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -174,7 +175,7 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 // member is what a vhost's hash holds of a backend.
 type member struct {
 	n     int
-	keep  bool
+	keep  int
 	leave int64
 	id    string
 }
@@ -184,10 +185,10 @@ func parseMember(v string) (m member, ok bool) {
 	if len(parts) != 4 {
 		return member{}, false
 	}
-	var err1, err2 error
-	m.n, err1 = strconv.Atoi(parts[0])
-	m.keep = parts[1] == "1"
-	m.leave, err2 = strconv.ParseInt(parts[2], 10, 64)
+	var errs [3]error
+	m.n, errs[0] = strconv.Atoi(parts[0])
+	m.keep, errs[1] = strconv.Atoi(parts[1])
+	m.leave, errs[2] = strconv.ParseInt(parts[2], 10, 64)
 	m.id = parts[3]
-	return m, err1 == nil && err2 == nil
+	return m, errors.Join(errs[:]...) == nil
 }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +28,7 @@ type modelVhost struct {
 	exists   bool // has a list
 	slots    []*modelSlot
 	members  map[string]*modelMember // by url
+	junk     bool                    // the dead set has marks that are none
 }
 
 type modelSlot struct {
@@ -40,7 +40,7 @@ type modelSlot struct {
 type modelMember struct {
 	id    string // empty: not registered any more
 	n     int
-	keep  bool
+	keep  int
 	leave int64 // ms
 	fewer bool  // it has just got fewer slots
 }
@@ -57,6 +57,7 @@ type modelChange struct {
 
 // follow brings the list in line with the members.
 func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
+	v.junk = false
 	good := map[string]bool{}
 	for _, c := range changes {
 		to := c.to
@@ -88,7 +89,9 @@ func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
 	}
 	stays := ""
 	if !routed {
-		stays = v.stays(surplus)
+		if stays = v.stays(surplus); stays == "" {
+			stays = v.comesBack()
+		}
 	}
 
 	leaving := map[string]bool{}
@@ -141,7 +144,7 @@ func (v *modelVhost) surplus() map[*modelSlot]bool {
 func (v *modelVhost) stays(surplus map[*modelSlot]bool) string {
 	may := func(s *modelSlot) bool {
 		m := v.members[s.url]
-		return surplus[s] && m.keep && m.begins()
+		return surplus[s] && m.keep > 0 && m.begins()
 	}
 	if n := slices.IndexFunc(v.slots, func(s *modelSlot) bool { return may(s) && !s.marked }); n >= 0 {
 		return v.slots[n].url
@@ -150,6 +153,31 @@ func (v *modelVhost) stays(surplus map[*modelSlot]bool) string {
 		return v.slots[n].url
 	}
 	return ""
+}
+
+// comesBack is the member that is listed again when there is neither a wanted one nor
+// one that stays.
+func (v *modelVhost) comesBack() string {
+	var urls []string
+	for url, m := range v.members {
+		if m.n > 0 || !v.exists {
+			return ""
+		}
+		if m.keep == 2 {
+			urls = append(urls, url)
+		}
+	}
+	if len(urls) == 0 {
+		return ""
+	}
+	for _, s := range v.slots {
+		if slices.Contains(urls, s.url) {
+			return s.url
+		}
+	}
+	url := slices.Min(urls)
+	v.slots = append(v.slots, &modelSlot{url: url})
+	return url
 }
 
 func (v *modelVhost) count(url string) (n int) {
@@ -232,7 +260,7 @@ func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 		}
 		good := i.Last.Passed && i.Last != was.Last
 		for _, host := range i.Hosts {
-			to := modelMember{id: i.ID, n: i.Slots(), keep: i.MayStay()}
+			to := modelMember{id: i.ID, n: i.Slots(), keep: keepOf(i)}
 			touched[host] = append(touched[host], modelChange{url: i.URL(), to: to, good: good})
 		}
 		i.Rev = was.Rev + 1
@@ -249,6 +277,17 @@ func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 		}
 		r.vhosts[host].follow(r.clock.Now(), slices.Collect(maps.Values(last))...)
 	}
+}
+
+// keepOf is what the store has to know of an instance that is not wanted.
+func keepOf(i app.Instance) int {
+	switch {
+	case !i.MayStay():
+		return 0
+	case i.State == app.Draining:
+		return 1
+	}
+	return 2
 }
 
 // register brings in an instance, or an old one with another address, boot or vhosts;
@@ -310,7 +349,7 @@ func (r *modelRun) goodProbe(t *rapid.T) {
 	}
 	for _, host := range i.Hosts {
 		v := r.vhosts[host]
-		if m := v.members[i.URL()]; !v.wildcard && v.anyMarked() {
+		if m := v.members[i.URL()]; !v.wildcard && (v.junk || v.anyMarked()) {
 			v.follow(r.clock.Now(), modelChange{url: i.URL(), to: *m, good: true})
 		}
 	}
@@ -354,6 +393,7 @@ func (r *modelRun) markExpires(t *rapid.T) {
 
 func (r *modelRun) junkMarks(t *rapid.T) {
 	host, _ := r.slot(t, func(s *modelSlot) bool { return s.marked }) // or the set would be all junk
+	r.vhosts[host].junk = true
 	r.redis(t, r.rdb.SAdd(r.ctx, r.proxy.Dead(host), "junk", "-1", "999"))
 }
 
@@ -436,6 +476,11 @@ func (r *modelRun) checkInvariants(t *rapid.T, host string, v *modelVhost) {
 			}
 		}
 	}
+	for url, m := range v.members {
+		if m.keep == 2 && v.exists && (oursOnly || len(v.slots) == 0) {
+			t.Errorf("%s: %s could be listed, and nothing else is", host, url)
+		}
+	}
 	if routable && (oursOnly || !v.exists) {
 		t.Errorf("%s: there is somebody to route to, and all slots are marked by us", host)
 	}
@@ -478,7 +523,7 @@ func (r *modelRun) modelled() registryState {
 			if m.id != "" {
 				s.Vhosts[host] = "web"
 			}
-			members = append(members, fmt.Sprintf("%s %d %v %d %s", url, m.n, m.keep, m.leave, m.id))
+			members = append(members, fmt.Sprintf("%s %d %d %d %s", url, m.n, m.keep, m.leave, m.id))
 		}
 		slices.Sort(dead)
 		slices.Sort(members)
@@ -531,8 +576,7 @@ func (r *modelRun) stored(t *rapid.T) registryState {
 		slices.Sort(marks)
 		s.Dead[host], s.Members[host] = marks, nil
 		for url, m := range members[host].Val() {
-			f := strings.SplitN(m, " ", 4)
-			s.Members[host] = append(s.Members[host], fmt.Sprintf("%s %s %v %s %s", url, f[0], f[1] == "1", f[2], f[3]))
+			s.Members[host] = append(s.Members[host], url+" "+m)
 		}
 		slices.Sort(s.Members[host])
 	}

@@ -169,17 +169,18 @@ func decodeResults(s string) []app.Result {
 type eventRecord struct {
 	Kind     app.EventKind `json:"kind"`
 	At       int64         `json:"at"`
-	Service  string        `json:"service"`
-	Instance string        `json:"instance"`
+	Service  string        `json:"service,omitempty"`
+	Instance string        `json:"instance,omitempty"`
 	From     app.State     `json:"from,omitempty"`
-	To       app.State     `json:"to"`
+	To       app.State     `json:"to,omitempty"`
+	Subject  string        `json:"subject,omitempty"`
 	Reason   string        `json:"reason"`
 }
 
 func encodeEvent(e app.Event) (string, error) {
 	doc, err := json.Marshal(eventRecord{
 		Kind: e.Kind, At: e.At.UnixMilli(), Service: e.Service, Instance: e.Instance,
-		From: e.From, To: e.To, Reason: e.Reason,
+		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode event: %w", err)
@@ -196,7 +197,7 @@ func decodeEntry(id string, fields map[string]any) (app.Entry, error) {
 	}
 	entry := app.Entry{Event: app.Event{
 		Revision: app.Revision(id), Kind: r.Kind, At: time.UnixMilli(r.At), Service: r.Service, Instance: r.Instance,
-		From: r.From, To: r.To, Reason: r.Reason,
+		From: r.From, To: r.To, Subject: r.Subject, Reason: r.Reason,
 	}}
 	if doc == "" {
 		return entry, nil

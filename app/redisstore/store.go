@@ -163,7 +163,7 @@ type hostArg struct {
 	Host string `json:"host"`
 	URL  string `json:"url"`
 	N    int    `json:"n"`    // slots wanted
-	Keep bool   `json:"keep"` // may stay as the last routable one
+	Keep int    `json:"keep"` // as the last routable one it: 1 may stay, 2 may come back as well
 	ID   string `json:"id"`   // empty: not registered any more
 
 	Was *string `json:"was,omitempty"` // nothing happens unless the slots belong to this id now
@@ -269,9 +269,19 @@ func hostsOf(was, is app.Instance) []hostArg {
 		return hosts
 	}
 	for _, h := range is.Hosts {
-		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: is.MayStay(), ID: is.ID})
+		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: keepOf(is), ID: is.ID})
 	}
 	return hosts
+}
+
+func keepOf(i app.Instance) int {
+	switch {
+	case !i.MayStay():
+		return 0
+	case i.State == app.Draining: // it is asked to leave, not mistrusted
+		return 1
+	}
+	return 2
 }
 
 // Renew moves the deadline of an instance; see app.Store.

@@ -919,7 +919,9 @@ func lastRoutableStays(t *testing.T, s Subject) {
 	closed.FailOpen = false
 	s.write(t, closed)
 	s.write(t, s.observe(s.get(t, "i1"), "--"))
-	wantSlots(t, s, "a.test", "10.0.0.1!")
+	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2") // better than nothing
+	s.write(t, s.get(t, "i2").Leave(s.Clock.Now()))
+	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2!")
 	s.Clock.Pass(Settle)
 	s.compact(t)
 	wantSlots(t, s, "a.test", "")

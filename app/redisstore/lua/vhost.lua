@@ -20,7 +20,7 @@ local function load(key)
     local n, keep, leave, id = string.match(flat[i + 1], '^(%d+) (%d) (%d+) (.*)$')
     stored[flat[i]] = flat[i + 1]
     if n then
-      members[flat[i]] = {n = tonumber(n), keep = keep == '1', leave = tonumber(leave), id = id}
+      members[flat[i]] = {n = tonumber(n), keep = tonumber(keep), leave = tonumber(leave), id = id}
     end
   end
   return members, stored
@@ -28,7 +28,7 @@ end
 
 local function save(key, members, stored)
   for url, m in pairs(members) do
-    local value = string.format('%d %d %.0f %s', m.n, m.keep and 1 or 0, m.leave, m.id)
+    local value = string.format('%d %d %.0f %s', m.n, m.keep, m.leave, m.id)
     if stored[url] ~= value then redis.call('HSET', key, url, value) end
   end
   for url in pairs(stored) do
