@@ -87,7 +87,9 @@ stop() {
 
 # finish ends a process of ours with all that it has started. Without job control
 # there is no process group to signal, so they are found by their parents; each is
-# stopped first, so that it starts no more while we look.
+# stopped first, so that it starts no more while we look. Children are killed before
+# their parents: a group that is stopped when its last parent goes is sent HUP, and wget
+# would open a log.
 finish() {
   { [ -n "$1" ] && kill -s STOP "$1"; } 2>/dev/null || return 0
   root=$1
@@ -102,7 +104,7 @@ finish() {
     while [ $# -gt 1 ]; do
       case $family in
       *" $1 "*) ;;
-      *" $2 "*) kill -s STOP "$1" 2>/dev/null && family="$family$1 " ;;
+      *" $2 "*) kill -s STOP "$1" 2>/dev/null && family=" $1$family" ;;
       esac
       shift 2
     done

@@ -172,6 +172,7 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 	for name, value := range vars {
 		p.cmd.Env = append(p.cmd.Env, name+"="+strings.ReplaceAll(value, "{svc}", p.service))
 	}
+	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = h.stdin, p, p
 	p.cmd.WaitDelay = 5 * time.Second // for output that somebody left behind holds open
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -196,6 +197,9 @@ func (p *running) cleanUp() {
 	select {
 	case <-p.exited:
 		p.eventually("nothing is left of what it started", func() bool { return len(p.family()) == 0 })
+		if files, err := os.ReadDir(p.cmd.Dir); err != nil || len(files) > 0 {
+			p.t.Errorf("it has written files: %v, %v", files, err)
+		}
 	default:
 	}
 	for len(p.family()) > 0 {

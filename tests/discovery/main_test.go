@@ -33,7 +33,7 @@ import (
 )
 
 // patience is how long a test waits for what must come. It decides nothing else.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	if program := os.Getenv("DISCOVERY_TEST_PROGRAM"); program != "" {
@@ -84,11 +84,11 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, snapshot: app.NewSnapshot()}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	w.store = redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: w.proxy, Settle: settle, Log: log})
-	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Event) {})
+	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
 		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
-		FrontendKey: w.proxy.Frontend, Serving: ctx,
+		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.NotFoundHandler(),
 	}
 	w.handler = api.Handler()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/url"
 )
 
@@ -13,10 +14,14 @@ type envCmd struct {
 
 // Run prints the variables that Docker links would have set.
 func (c envCmd) Run(s *session) error {
-	text, err := c.text(s.ctx, "/v1/env?"+url.Values{"link": c.Links, "format": {c.Format}}.Encode())
+	text, err := c.variables(s.ctx, c.Links, c.Format)
 	if err != nil {
 		return err
 	}
 	_, err = s.out.Write(text)
 	return err
+}
+
+func (r remote) variables(ctx context.Context, links []string, format string) ([]byte, error) {
+	return r.text(ctx, "/v1/env?"+url.Values{"link": links, "format": {format}}.Encode())
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -96,6 +97,33 @@ func (r remote) get(ctx context.Context, path string, into any) error {
 		return fmt.Errorf("the answer is not JSON: %w", err)
 	}
 	return nil
+}
+
+// changesWithin is how long the answer to changes takes when there are none.
+const changesWithin = 20 * time.Second
+
+// changes waits for a change of a service since tag, and returns its healthy instances.
+// If there was none in time, it returns tag and nothing else.
+func (r remote) changes(ctx context.Context, service, tag string) (healthy []instance, next string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, changesWithin+answerWithin)
+	defer cancel()
+	headers := map[string]string{}
+	if tag != "" {
+		headers["If-None-Match"] = tag
+	}
+	resp, err := r.do(ctx, "/v1/services/"+url.PathEscape(service)+"?wait="+changesWithin.String(), headers)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified {
+		return nil, tag, nil
+	}
+	var list struct{ Instances []instance }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&list); err != nil {
+		return nil, "", fmt.Errorf("read the answer: %w", err)
+	}
+	return list.Instances, resp.Header.Get("ETag"), nil
 }
 
 func isAway(err error) bool {

@@ -19,6 +19,11 @@ import (
 )
 
 type runCmd struct {
+	Env        []string      `sep:"none" placeholder:"SERVICE[:ALIAS[:PORT]]" help:"Start the command with the variables of this service, as rollcall env prints them; repeatable."`
+	EnvTimeout time.Duration `default:"30s" help:"How long to wait for those services."`
+	EnvFile    string        `placeholder:"PATH" help:"Keep the variables in this file, too."`
+	OnChange   string        `enum:",HUP,INT,QUIT,TERM,USR1,USR2" default:"" placeholder:"SIGNAL" help:"Tell the command by HUP, USR1, USR2, INT, QUIT or TERM when the file has changed, which $$ROLLCALL_ENV_FILE names."`
+
 	Command []string `arg:"" passthrough:"" help:"The command and its arguments."`
 }
 
@@ -26,7 +31,8 @@ type runCmd struct {
 func (runCmd) Help() string {
 	return "Starts the command at once, keeps it registered while it runs, passes signals on, and on TERM, INT or QUIT takes " +
 		"it out of service before it is told. Does what docker/rollcall.sh does, for images without a shell, and is " +
-		"configured by the same variables: ROLLCALL_URL, ROLLCALL_SERVICE, ROLLCALL_PORT, ROLLCALL_HOST, ROLLCALL_HEALTH, ..."
+		"configured by the same variables: ROLLCALL_URL, ROLLCALL_SERVICE, ROLLCALL_PORT, ROLLCALL_HOST, ROLLCALL_HEALTH, ... " +
+		"With --env it waits for other services first."
 }
 
 // Run does not return: the exit code is the command's, and not one of Rollcall's.
@@ -39,13 +45,44 @@ func (c runCmd) Run(s *session) error {
 		return errors.New("run: there is no command: rollcall run -- COMMAND [ARGUMENT...]")
 	}
 	say := sayer(s.err)
-	if missing := missingSetting(s.environ); missing != "" {
-		say("%s: running without Rollcall", missing)
-		os.Exit(replace(command, s.environ, say))
-	}
 	set := readSettings(s.environ, say)
-	h := hook{settings: set, api: newRegistrar(set), say: say, environ: s.environ}
+	h := hook{settings: set, api: newRegistrar(set), say: say, environ: s.environ, unregistered: missingSetting(s.environ)}
+	if err := c.link(s.ctx, &h); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	if h.unregistered != "" && h.links == nil {
+		say("%s: running without Rollcall", h.unregistered)
+		os.Exit(replace(command, h.environ, say))
+	}
 	os.Exit(h.run(command))
+	return nil
+}
+
+// link waits for the services that the command needs, and puts their variables into its
+// environment. The hook has to follow them if the command wants to hear of changes.
+func (c runCmd) link(ctx context.Context, h *hook) error {
+	follow := c.OnChange != "" || c.EnvFile != ""
+	switch {
+	case len(c.Env) == 0 && follow:
+		return errors.New("--on-change and --env-file are about the services of --env, and there is none")
+	case len(c.Env) == 0:
+		return nil
+	case h.url == "":
+		return errors.New("--env needs ROLLCALL_URL, which is not set")
+	}
+	l := newLinks(remote{URL: h.url, Token: h.token}, c.Env, h.say)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGQUIT)
+	defer stop()
+	if err := l.await(ctx, c.EnvTimeout); err != nil {
+		return err
+	}
+	if follow {
+		if err := l.open(c.EnvFile); err != nil {
+			return err
+		}
+		h.links, h.onChange = l, telling[c.OnChange]
+	}
+	h.environ = l.environ(h.environ)
 	return nil
 }
 
@@ -85,11 +122,18 @@ type hook struct {
 	say     func(string, ...any)
 	environ []string
 	kin     kin
+
+	unregistered string    // why the command is not to be registered; empty: it is
+	links        *links    // nil: the command does not want to hear of changes
+	onChange     os.Signal // that tells it of them; nil: it looks by itself
 }
 
 // run starts the command and the agent that keeps it registered, and returns the
 // command's exit code when it has ended.
 func (h *hook) run(command []string) int {
+	if h.links != nil {
+		defer h.links.close()
+	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals, passedOn()...)
 	defer signal.Stop(signals)
@@ -99,7 +143,10 @@ func (h *hook) run(command []string) int {
 
 	app := exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // what we are for; signals end it, not a context
 	app.Stdin, app.Stdout, app.Stderr = os.Stdin, os.Stdout, os.Stderr
-	app.Env = append(slices.Clone(h.environ), "ROLLCALL_ID="+h.id)
+	app.Env = slices.Clone(h.environ)
+	if h.unregistered == "" {
+		app.Env = append(app.Env, "ROLLCALL_ID="+h.id)
+	}
 	if err := h.kin.start(app); err != nil {
 		return notStarted(err, h.say)
 	}
@@ -108,14 +155,21 @@ func (h *hook) run(command []string) int {
 		defer close(ended)
 		_ = h.kin.wait(app) // its state says it all
 	}()
-	stopAgent := h.startAgent()
-
-	l := leaving{hook: h, stopAgent: stopAgent}
+	changed, unfollow := h.follow()
+	defer unfollow()
+	l := leaving{hook: h, stopAgent: h.startAgent()}
+	tell := func(s os.Signal) {
+		if !ends(s) || !l.begin(s) {
+			_ = app.Process.Signal(s)
+		}
+	}
 	for {
 		select {
 		case s := <-signals:
-			if !ends(s) || !l.begin(s) {
-				_ = app.Process.Signal(s)
+			tell(s)
+		case <-changed:
+			if l.first == nil { // else it is about to end
+				tell(h.onChange)
 			}
 		case <-l.over:
 			l.over = nil
@@ -128,8 +182,24 @@ func (h *hook) run(command []string) int {
 	}
 }
 
+// follow keeps the command's links up to date until it is told to stop.
+func (h *hook) follow() (changed <-chan struct{}, stop func()) {
+	if h.links == nil {
+		return nil, func() {}
+	}
+	stop = h.links.follow()
+	if h.onChange == nil {
+		return nil, stop
+	}
+	return h.links.changed, stop
+}
+
 // startAgent keeps the command registered until it is told to stop.
 func (h *hook) startAgent() (stop func()) {
+	if h.unregistered != "" {
+		h.say("%s: the command is not registered", h.unregistered)
+		return func() {}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := newAgent(h.settings, h.api, h.say)
 	if h.healthCommand != "" {
@@ -156,9 +226,9 @@ type leaving struct {
 }
 
 // begin drains the command, and reports whether it has begun to: a second signal is
-// in a hurry.
+// in a hurry, and one that is not registered has nothing to wait for.
 func (l *leaving) begin(s os.Signal) bool {
-	if l.first != nil {
+	if l.first != nil || l.unregistered != "" {
 		l.over = nil
 		return false
 	}
@@ -192,7 +262,7 @@ func (l *leaving) end(code int) {
 		l.cancel()
 		l.done.Wait()
 	}
-	if l.told {
+	if l.told || l.unregistered != "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)

@@ -12,6 +12,11 @@ import (
 // ending is the signals that tell a command to end.
 var ending = map[os.Signal]string{syscall.SIGTERM: "TERM", syscall.SIGINT: "INT", syscall.SIGQUIT: "QUIT"}
 
+// telling is the signals that a command can be told by that something has changed.
+var telling = map[string]os.Signal{
+	"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
+}
+
 func ends(s os.Signal) bool { return ending[s] != "" }
 
 func signalName(s os.Signal) string { return ending[s] }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -39,7 +37,7 @@ func (c waitCmd) Run(s *session) error {
 	var missing []string
 	for n, name := range c.Services {
 		if waited[n] != nil {
-			missing = append(missing, c.why(asking, name, waited[n]))
+			missing = append(missing, c.unhealthy(asking, name, waited[n]))
 		}
 	}
 	if missing != nil {
@@ -53,11 +51,10 @@ const reasonWithin = 2 * time.Second
 
 // await asks until the service has a healthy instance. Rollcall may be away, too.
 func (c waitCmd) await(ctx context.Context, name string) error {
-	path := "/v1/services/" + url.PathEscape(name) + "?wait=20s"
 	var tag string
 	for {
-		n, next, err := c.healthy(ctx, path, tag)
-		if err == nil && n > 0 {
+		healthy, next, err := c.changes(ctx, name, tag)
+		if err == nil && len(healthy) > 0 {
 			return nil
 		}
 		if tag = next; err != nil {
@@ -73,32 +70,10 @@ func (c waitCmd) await(ctx context.Context, name string) error {
 	}
 }
 
-// healthy waits for a change of the service since tag, and counts its healthy
-// instances.
-func (c waitCmd) healthy(ctx context.Context, path, tag string) (n int, next string, err error) {
-	headers := map[string]string{}
-	if tag != "" {
-		headers["If-None-Match"] = tag
-	}
-	resp, err := c.do(ctx, path, headers)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNotModified {
-		return 0, tag, nil
-	}
+// unhealthy says what is wrong with a service that was waited for in vain.
+func (r remote) unhealthy(ctx context.Context, name string, waited error) string {
 	var list struct{ Instances []instance }
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&list); err != nil {
-		return 0, "", fmt.Errorf("read the answer: %w", err)
-	}
-	return len(list.Instances), resp.Header.Get("ETag"), nil
-}
-
-// why says what is wrong with a service.
-func (c waitCmd) why(ctx context.Context, name string, waited error) string {
-	var list struct{ Instances []instance }
-	err := c.get(ctx, "/v1/services/"+url.PathEscape(name)+"?state=any", &list)
+	err := r.get(ctx, "/v1/services/"+url.PathEscape(name)+"?state=any", &list)
 	switch {
 	case isStatus(err, http.StatusNotFound):
 		return name + ": nothing is registered"
@@ -110,7 +85,7 @@ func (c waitCmd) why(ctx context.Context, name string, waited error) string {
 	var each []string
 	for _, i := range list.Instances {
 		text := i.ID + " is " + i.standing()
-		if c.get(ctx, "/v1/instances/"+url.PathEscape(i.ID), &i) == nil && i.Last != nil {
+		if r.get(ctx, "/v1/instances/"+url.PathEscape(i.ID), &i) == nil && i.Last != nil {
 			text += " (" + i.Last.Reason + ")"
 		}
 		each = append(each, text)
