@@ -25,8 +25,8 @@ demo: ## start the demo: two clients and two services that find each other; Ctrl
 image: ## build the Docker image rollcall
 	docker build -t rollcall -f docker/Dockerfile .
 
-build: ## build bin/rollcall, a static binary
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/rollcall ./app/cmd/rollcall
+build: ## build bin/rollcall and bin/demo, static binaries
+	docker/build.sh "$$PWD/bin"
 
 race: test
 test: deps ## run the tests under the race detector; PKG=./hipache for one package

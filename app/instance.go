@@ -30,6 +30,7 @@ type Instance struct {
 
 	State        State
 	Streak       int       // consecutive results that disagree with State
+	StreakAt     time.Time // when the first result of Streak, or of the one that led to State, was asked for
 	Last         Result    // the result that last changed State, Streak or the reason
 	RegisteredAt time.Time // first registration under this id
 	ChangedAt    time.Time // when State last changed

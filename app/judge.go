@@ -13,6 +13,12 @@ type Outcome struct {
 	Result Result
 }
 
+// Removes reports whether the result takes a healthy instance out of service.
+func (o Outcome) Removes() bool {
+	was := o.Claim.Instance
+	return was.State == Healthy && was.Observe(o.Result, o.Result.At).State != Healthy
+}
+
 // Decide splits outcomes into the instances that change, and have to be written one
 // by one with Judge, and the settlements of those that do not.
 func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settlement) {

@@ -19,13 +19,13 @@ type Registry struct {
 	store Store
 	now   func() time.Time
 	hold  time.Duration
-	told  func(context.Context, Event)
+	told  func(context.Context, Step)
 }
 
 // NewRegistry returns the verbs on a store. now is the store's idea of the time;
 // hold is how long an instance that is replaced goes on answering; told hears of
-// every event that this registry has written.
-func NewRegistry(store Store, now func() time.Time, hold time.Duration, told func(context.Context, Event)) *Registry {
+// every step with an event that this registry has written.
+func NewRegistry(store Store, now func() time.Time, hold time.Duration, told func(context.Context, Step)) *Registry {
 	return &Registry{store: store, now: now, hold: hold, told: told}
 }
 
@@ -39,8 +39,9 @@ type Registered struct {
 
 // Register adds an instance, or repairs one that is known. State and streak of a
 // known one survive unless its address, what its check asks or its boot nonce
-// changed. An instance that holds the same address of the same service is
-// superseded: containers inherit each other's addresses.
+// changed. An instance of the same service at the same address is superseded, and so
+// is one of another service when the boot nonces of both say that they are different
+// starts: containers inherit each other's addresses.
 //
 // It returns a FieldError (ErrInvalid, or ErrConflict for a vhost or id of another
 // service), or ErrGone when this very start of the container is draining.
@@ -50,7 +51,7 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 		return Registered{}, err
 	}
 	out := Registered{Source: source}
-	var superseded string
+	var superseded []string
 	err = r.retry(ctx, func() error {
 		was, err := r.store.Get(ctx, want.ID)
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -61,15 +62,15 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 			return err
 		}
 		out.Instance, out.New, out.Revision = step.Is, was.Rev == 0, ""
-		if step.Event == nil && superseded == "" {
+		if step.Event == nil && superseded == nil {
 			return r.stillHere(ctx, step.Is)
 		}
 		change, err := r.takeover(ctx, step)
 		if err != nil {
 			return err
 		}
-		if superseded != "" {
-			if change, err = r.supersede(ctx, superseded, change); err != nil {
+		for _, holder := range superseded {
+			if change, err = r.supersede(ctx, holder, step.Is, change); err != nil {
 				return err
 			}
 		}
@@ -82,10 +83,10 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 					Want: "a vhost belongs to one service at a time: deregister its instances first",
 				}
 			}
-			superseded = taken.Holder
+			superseded = append(superseded, taken.Holder)
 			return ErrConflict
 		}
-		superseded = ""
+		superseded = nil
 		return err
 	})
 	if err != nil {
@@ -120,7 +121,7 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 		is = is.Begin(now)
 		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
 	}
-	is.State, is.Streak, is.Last, is.ChangedAt = was.State, was.Streak, was.Last, was.ChangedAt
+	is.State, is.Streak, is.StreakAt, is.Last, is.ChangedAt = was.State, was.Streak, was.StreakAt, was.Last, was.ChangedAt
 	is.Due, is.Deadline = was.Due, was.Deadline
 	if sameFields(was, is) {
 		return Step{Was: was, Is: was}, nil
@@ -164,9 +165,9 @@ func (r *Registry) stillHere(ctx context.Context, i Instance) error {
 	return r.store.Renew(ctx, i, r.now().Add(i.Check.Forget), nil)
 }
 
-// supersede puts before a change the end of the instance that held the address of
-// its first one.
-func (r *Registry) supersede(ctx context.Context, holder string, c Change) (Change, error) {
+// supersede puts before a change the end of an instance whose address another one now
+// has.
+func (r *Registry) supersede(ctx context.Context, holder string, by Instance, c Change) (Change, error) {
 	old, err := r.store.Get(ctx, holder)
 	if errors.Is(err, ErrNotFound) {
 		return c, nil
@@ -176,7 +177,7 @@ func (r *Registry) supersede(ctx context.Context, holder string, c Change) (Chan
 	}
 	now := r.now()
 	gone := old.Leave(now)
-	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, c.Steps[0].Is.ID+" registered with its address")}
+	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, by.ID+" registered with its address")}
 	steps := slices.DeleteFunc(c.Steps, func(s Step) bool { return s.Is.ID == holder }) // it need not drain as well
 	return Change{Steps: append([]Step{end}, steps...)}, nil
 }
@@ -325,7 +326,7 @@ func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
 	}
 	for _, step := range c.Steps {
 		if step.Event != nil {
-			r.told(ctx, *step.Event)
+			r.told(ctx, step)
 		}
 	}
 	return rev, nil

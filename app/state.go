@@ -19,7 +19,7 @@ const (
 // registered anew with another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
 	i = i.enter(Starting, now)
-	i.Last, i.Due = Result{}, time.Time{}
+	i.Last, i.StreakAt, i.Due = Result{}, time.Time{}, time.Time{}
 	if i.Check.Kind == None {
 		return i.enter(Healthy, now)
 	}
@@ -43,6 +43,9 @@ func (i Instance) Observe(r Result, now time.Time) Instance {
 		}
 		i.Streak = 0
 		return i
+	}
+	if i.Streak == 0 {
+		i.StreakAt = r.At
 	}
 	if i.State == Starting || i.State == Failed || i.State == Unhealthy {
 		i.Streak++

@@ -32,6 +32,7 @@ type Probe struct {
 	now      func() time.Time
 	log      *slog.Logger
 
+	doubt   *doubt
 	wake    chan struct{}
 	results chan outcome
 
@@ -52,10 +53,16 @@ type outcome struct {
 	result app.Result
 }
 
-// NewProbe returns a worker; it does nothing before Work or Once.
-func NewProbe(queue app.Queue, prober app.Prober, registry *app.Registry, now func() time.Time, log *slog.Logger) *Probe {
+// NewProbe returns a worker; it does nothing before Work or Once. benched hears when
+// the worker begins to mistrust itself more than its targets, and when it does not any
+// more.
+func NewProbe(
+	queue app.Queue, prober app.Prober, registry *app.Registry, now func() time.Time, log *slog.Logger,
+	benched func(ctx context.Context, is bool, reason string),
+) *Probe {
 	return &Probe{
 		queue: queue, prober: prober, registry: registry, now: now, log: log,
+		doubt: &doubt{prober: prober, get: registry.Get, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
 		wake: make(chan struct{}, 1), results: make(chan outcome, claimed), held: map[*flight]struct{}{},
 	}
 }
@@ -83,6 +90,9 @@ func (p *Probe) Swept() time.Time {
 	return p.swept
 }
 
+// Benched reports whether the worker mistrusts itself; see doubt.
+func (p *Probe) Benched() bool { return p.doubt.isBenched() }
+
 // Work claims and probes whenever it is poked, until the context is over; then it
 // puts back what it holds and returns.
 func (p *Probe) Work(ctx context.Context) {
@@ -93,6 +103,9 @@ func (p *Probe) Work(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-p.wake:
+			if !p.doubt.recovered(ctx) {
+				continue
+			}
 			err := p.claim(ctx, lookahead, &probes)
 			if err != nil && !failing && ctx.Err() == nil {
 				p.log.ErrorContext(ctx, "no checks can be claimed", "err", err)
@@ -108,7 +121,7 @@ func (p *Probe) Work(ctx context.Context) {
 
 // Once probes what is due now and returns when all of it is settled.
 func (p *Probe) Once(ctx context.Context) error {
-	p = NewProbe(p.queue, p.prober, p.registry, p.now, p.log)
+	p = NewProbe(p.queue, p.prober, p.registry, p.now, p.log, p.doubt.changed)
 	var probes, settler sync.WaitGroup
 	settler.Go(func() { p.settle(context.WithoutCancel(ctx)) })
 	err := p.claim(ctx, 0, &probes)
@@ -127,6 +140,7 @@ func (p *Probe) claim(ctx context.Context, ahead time.Duration, probes *sync.Wai
 		if err != nil {
 			return err
 		}
+		p.doubt.meet(claims)
 		if len(claims) > 0 {
 			flights := p.hold(claims, now)
 			probes.Go(func() { p.start(ctx, flights, probes) })
@@ -183,10 +197,19 @@ func (p *Probe) settle(ctx context.Context) {
 	var judges sync.WaitGroup
 	room := make(chan struct{}, judging)
 	for first := range p.results {
-		change, same := p.registry.Decide(p.collect(first))
+		outcomes := p.collect(first)
+		if p.doubt.isBenched() {
+			p.putBack(ctx, outcomes...)
+			continue
+		}
+		change, same := p.registry.Decide(outcomes)
 		for _, o := range change {
-			room <- struct{}{}
 			judges.Go(func() {
+				if o.Removes() && !p.doubt.credible(ctx, o) {
+					p.putBack(ctx, o)
+					return
+				}
+				room <- struct{}{}
 				defer func() { <-room }()
 				i, err := p.registry.Judge(ctx, o)
 				p.report(ctx, err)
@@ -199,6 +222,15 @@ func (p *Probe) settle(ctx context.Context) {
 		}
 	}
 	judges.Wait()
+}
+
+// putBack has others do checks whose results do not count.
+func (p *Probe) putBack(ctx context.Context, outcomes ...app.Outcome) {
+	back := make([]app.Settlement, len(outcomes))
+	for n, o := range outcomes {
+		back[n] = app.Settlement{Claim: o.Claim, Due: o.Claim.Due}
+	}
+	p.report(ctx, p.queue.Settle(ctx, back))
 }
 
 // collect gathers results for a moment, and lets go of their claims.

@@ -2,6 +2,7 @@ package jobs_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -99,6 +100,12 @@ func (q *queue) Commit(_ context.Context, c app.Change) (app.Revision, error) {
 	return "1-1", nil
 }
 
+func (q *queue) benched(_ context.Context, is bool, _ string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.events = append(q.events, fmt.Sprint("benched ", is))
+}
+
 func (q *queue) Renewed(context.Context, app.Instance, time.Time, *app.Result) error { return nil }
 
 // store is the queue as an app.Store: two methods of the same name differ.
@@ -144,8 +151,8 @@ func instanceAt(id string, due time.Time) app.Instance {
 func work(t *testing.T, q *queue, p *prober) (stop func()) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	registry := app.NewRegistry(store{q}, time.Now, time.Second, func(context.Context, app.Event) {})
-	worker := jobs.NewProbe(q, p, registry, time.Now, log)
+	registry := app.NewRegistry(store{q}, time.Now, time.Second, func(context.Context, app.Step) {})
+	worker := jobs.NewProbe(q, p, registry, time.Now, log, q.benched)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { worker.Work(ctx) })

@@ -28,7 +28,7 @@ func newPatient(t *testing.T) *patient {
 	server.Restart(t, "--appendonly", "yes")
 	p := &patient{t: t, rdb: server.Client(t)}
 	p.store = redisstore.New(p.rdb, redisstore.Options{})
-	p.verbs = app.NewRegistry(p.store, p.store.Now, hold, func(context.Context, app.Event) {})
+	p.verbs = app.NewRegistry(p.store, p.store.Now, hold, func(context.Context, app.Step) {})
 	p.up(1)
 	p.up(2, weight(2))
 	p.ticks(p.store)

@@ -81,6 +81,8 @@ func (s *Store) project(ctx context.Context, hosts []string) (wrote, mended int,
 	for _, r := range reply[2:] {
 		repaired = append(repaired, fmt.Sprint(r))
 	}
+	s.stats.ListsWritten.Add(n)
+	s.stats.ListsKept.Add(int64(len(hosts)) - n)
 	s.reportRepairs(ctx, repaired)
 	return int(n), int(m), repaired, nil
 }

@@ -84,6 +84,7 @@ func (q Queue) Claim(ctx context.Context, horizon time.Time, limit int) ([]app.C
 		}
 		claims = append(claims, c)
 	}
+	q.store.stats.Claims.Add(int64(len(claims)))
 	return claims, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -101,26 +102,30 @@ func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[str
 	return members, nil
 }
 
-// incomplete picks the instances that are missing from a queue or a vhost, or stand
-// there as something else.
+// incomplete picks the instances that are missing from a queue, a vhost or the index of
+// addresses, or stand there as something else.
 func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]app.Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	queues := []string{dueQueue, deadlineQueue, overrideQueue}
+	holders := make([]*redis.StringCmd, len(instances))
 	scores, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, i := range instances {
 			for _, q := range queues {
 				p.ZScore(ctx, s.keys.queue(q), i.ID)
 			}
 		}
+		for n, i := range instances {
+			holders[n] = p.HGet(ctx, s.keys.addresses(), i.Address)
+		}
 		return nil
 	})
 	if err := failed(scores, err, noValue); err != nil {
-		return nil, wrap("read queues", err)
+		return nil, wrap("read queues and addresses", err)
 	}
 	var broken []app.Instance
 	for n, i := range instances {
-		ok := listed(i, vhosts)
+		ok := listed(i, vhosts) && slices.Contains(strings.Fields(holders[n].Val()), i.ID)
 		for q, want := range []bool{probed(i), ends(i), overridden(i)} {
 			ok = ok && want == (scores[n*len(queues)+q].Err() == nil)
 		}

@@ -28,6 +28,7 @@ type record struct {
 	Override   *overrideRecord   `json:"override,omitempty"`
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
+	StreakAt   int64             `json:"streak_at,omitempty"`
 	Last       *resultRecord     `json:"last,omitempty"`
 	Registered int64             `json:"registered"`
 	Changed    int64             `json:"changed"`
@@ -83,6 +84,9 @@ func recordOf(i app.Instance, rev int64) record {
 		State: i.State, Streak: i.Streak,
 		Registered: i.RegisteredAt.UnixMilli(), Changed: i.ChangedAt.UnixMilli(),
 	}
+	if !i.StreakAt.IsZero() {
+		r.StreakAt = i.StreakAt.UnixMilli()
+	}
 	if i.Weight != 1 {
 		r.Weight = i.Weight
 	}
@@ -90,7 +94,7 @@ func recordOf(i app.Instance, rev int64) record {
 		r.Override = &overrideRecord{Maintenance: o.Maintenance, Weight: o.Weight, Until: o.Until.UnixMilli()}
 	}
 	if l := i.Last; l != (app.Result{}) {
-		r.Last = &resultRecord{At: l.At.UnixMilli(), Latency: l.Latency.Milliseconds(), Passed: l.Passed, Code: l.Code, Detail: l.Detail}
+		r.Last = recordOfResult(l)
 	}
 	return r
 }
@@ -119,13 +123,24 @@ func (r record) instance(id string) app.Instance {
 		State: r.State, Streak: r.Streak,
 		RegisteredAt: time.UnixMilli(r.Registered), ChangedAt: time.UnixMilli(r.Changed),
 	}
+	if r.StreakAt > 0 {
+		i.StreakAt = time.UnixMilli(r.StreakAt)
+	}
 	if o := r.Override; o != nil {
 		i.Override = app.Override{Maintenance: o.Maintenance, Weight: o.Weight, Until: time.UnixMilli(o.Until)}
 	}
 	if l := r.Last; l != nil {
-		i.Last = app.Result{At: time.UnixMilli(l.At), Latency: milliseconds(l.Latency), Passed: l.Passed, Code: l.Code, Detail: l.Detail}
+		i.Last = l.result()
 	}
 	return i
+}
+
+func recordOfResult(r app.Result) *resultRecord {
+	return &resultRecord{At: r.At.UnixMilli(), Latency: r.Latency.Milliseconds(), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
+}
+
+func (r resultRecord) result() app.Result {
+	return app.Result{At: time.UnixMilli(r.At), Latency: milliseconds(r.Latency), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
 }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
@@ -196,7 +211,7 @@ func decodeEntry(id string, fields map[string]any) (app.Entry, error) {
 		return app.Entry{}, fmt.Errorf("decode event %s: %w", id, err)
 	}
 	entry := app.Entry{Event: app.Event{
-		Revision: app.Revision(id), Kind: r.Kind, At: time.UnixMilli(r.At), Service: r.Service, Instance: r.Instance,
+		Revision: app.Revision(id), Kind: r.Kind, At: time.UnixMilli(r.At).UTC(), Service: r.Service, Instance: r.Instance,
 		From: r.From, To: r.To, Subject: r.Subject, Reason: r.Reason,
 	}}
 	if doc == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -99,7 +100,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 				want.Boot = was.Boot
 			}
 			want.Rev, want.RegisteredAt = is.Rev, was.RegisteredAt
-			want.State, want.Streak, want.Last, want.ChangedAt = was.State, was.Streak, was.Last, was.ChangedAt
+			want.State, want.Streak, want.StreakAt, want.Last, want.ChangedAt = was.State, was.Streak, was.StreakAt, was.Last, was.ChangedAt
 			want.Due, want.Deadline = was.Due, was.Deadline
 			switch c.told {
 			case app.EventRegistered:
@@ -156,6 +157,42 @@ func TestAnAddressPassesToWhoRegistersItNext(t *testing.T) {
 	s.check(t, "i2", "++")
 	s.settle(t)
 	s.wantList(t, "a.test", "web 1")
+	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
+	}
+}
+
+// A container that has died leaves its address to the next one, of whatever service:
+// the next one's health is not to be taken for that of the dead one.
+func TestANewStartEndsWhateverWasAtItsAddress(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	start := func(n int, service, boot string) app.Registration {
+		return saying(n, hosts(service+".test"), func(r *app.Registration) { r.Service, r.Boot, r.Address = service, boot, "10.0.0.1" })
+	}
+	for n, service := range []string{"web", "admin"} { // one container may serve both
+		s.register(t, start(n+1, service, "b1"))
+		s.check(t, fmt.Sprint("i", n+1), "++")
+	}
+	s.register(t, start(3, "status", ""))
+	s.register(t, start(4, "cache", "b2"))
+	var left []string
+	all, err := s.All(t.Context())
+	for _, i := range all {
+		left = append(left, i.ID)
+	}
+	slices.Sort(left)
+	if want := []string{"i3", "i4"}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %v, %v, want %v", left, err, want)
+	}
+	want := "registered i1, healthy i1, registered i2, healthy i2, registered i3, gone i2, gone i1, registered i4"
+	if got := s.events(t); got != want {
+		t.Errorf("told %q, want %q", got, want)
+	}
+	s.wantList(t, "web.test", "") // where nobody serves it any more
+	if again := s.register(t, start(4, "cache", "b2")); again.New {
+		t.Error("what is known is new")
+	}
 	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
 		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
 	}
@@ -277,7 +314,7 @@ func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
 	s.register(t, saying(2, func(r *app.Registration) { r.Replaces = "i1" }))
 	s.check(t, "i2", "+")
 	disturbed := &meddler{Store: s.Store, once: func() { s.register(t, saying(1, weight(2))) }}
-	s.verbs = app.NewRegistry(disturbed, s.Now, hold, func(context.Context, app.Event) {})
+	s.verbs = app.NewRegistry(disturbed, s.Now, hold, func(context.Context, app.Step) {})
 	s.check(t, "i2", "+")
 	s.wantList(t, "a.test", "web 1! 1! 2")
 	if i := s.get(t, "i1"); i.State != app.Draining || i.Weight != 2 {

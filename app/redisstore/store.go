@@ -59,6 +59,7 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	offset  atomic.Int64 // ns that the Redis server's clock is ahead of now
+	stats   Stats
 }
 
 var _ app.Store = (*Store)(nil)
@@ -145,6 +146,7 @@ type stepArg struct {
 	Rev        int64     `json:"rev"`
 	Doc        string    `json:"doc,omitempty"`
 	Service    string    `json:"service"`
+	Boot       string    `json:"boot,omitempty"`
 	Address    string    `json:"address"`
 	WasAddress string    `json:"was_address,omitempty"`
 	Due        *int64    `json:"due,omitempty"`
@@ -194,6 +196,13 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 		return "", wrap("commit", err)
 	}
 	switch reply[0] {
+	case "ok":
+		s.stats.Commits.Add(1)
+		s.stats.wrote(reply[2], reply[3])
+	default:
+		s.stats.Refused.Add(1)
+	}
+	switch reply[0] {
 	case "conflict":
 		return "", fmt.Errorf("instance %s was written by somebody else: %w", reply[1], app.ErrConflict)
 	case "lost":
@@ -201,7 +210,7 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	case "taken":
 		return "", &app.TakenError{What: reply[1], Value: reply[2], Holder: reply[3]}
 	}
-	s.reportRepairs(ctx, reply[2:])
+	s.reportRepairs(ctx, reply[4:])
 	return app.Revision(reply[1]), nil
 }
 
@@ -214,7 +223,7 @@ func (s *Store) reportRepairs(ctx context.Context, repaired []string) {
 func stepOf(step app.Step) (stepArg, error) {
 	was, is := step.Was, step.Is
 	a := stepArg{
-		ID: is.ID, Rev: was.Rev, Service: is.Service, Address: is.Address,
+		ID: is.ID, Rev: was.Rev, Service: is.Service, Boot: is.Boot, Address: is.Address,
 		Hosts: hostsOf(was, is), Passed: is.Last.Passed && is.Last != was.Last,
 	}
 	var err error

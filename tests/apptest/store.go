@@ -76,6 +76,7 @@ func StoreContract(t *testing.T, open func(t *testing.T) Subject) {
 		"of many writers one wins":                      oneWriterWins,
 		"a change is all or nothing":                    changeIsAllOrNothing,
 		"an address has one instance of a service":      addressHasOneHolder,
+		"an address is inherited":                       addressIsInherited,
 		"a vhost has one service":                       vhostHasOneService,
 		"gone leaves nothing":                           goneLeavesNothing,
 		"what is due is claimed in order":               dueIsClaimedInOrder,
@@ -393,6 +394,41 @@ func addressHasOneHolder(t *testing.T, s Subject) {
 	if !errors.As(err, &taken) || taken.Holder != "i5" {
 		t.Errorf("after it changed hands: got %v, want it taken by i5", err)
 	}
+}
+
+func addressIsInherited(t *testing.T, s Subject) {
+	at := func(id, service, boot string) app.Instance {
+		i := s.instance(1)
+		i.ID, i.Service, i.Boot, i.Hosts = id, service, boot, nil
+		return i
+	}
+	holder := func(i app.Instance) string {
+		_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{s.step(app.Instance{}, i)}})
+		if taken, ok := errors.AsType[*app.TakenError](err); ok {
+			return taken.Holder
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		return "nobody"
+	}
+	s.write(t, at("i1", "web", "b1"))
+	for _, c := range []struct {
+		service, boot, want string
+	}{
+		{"web-admin", "b1", "nobody"}, {"status", "", "nobody"}, {"web", "", "i1"}, {"cache", "b2", "i1"},
+	} {
+		if got := holder(at("by-"+c.service, c.service, c.boot)); got != c.want {
+			t.Errorf("%s with boot %q: taken by %s, want %s", c.service, c.boot, got, c.want)
+		}
+	}
+	s.write(t, s.get(t, "i1").Leave(s.Clock.Now()))
+	if got := holder(at("i2", "cache", "b2")); got != "by-web-admin" {
+		t.Errorf("when the first one has left: taken by %s, want the other one of the same start", got)
+	}
+	s.write(t, at("i2", "cache", "b2"), s.get(t, "by-web-admin").Leave(s.Clock.Now()))
+	again := s.get(t, "by-status") // has no nonce: nobody knows
+	again.Weight = 2
+	s.write(t, again)
 }
 
 func vhostHasOneService(t *testing.T, s Subject) {
@@ -1016,7 +1052,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 // told is an instance as far as events tell: without what changes with no event.
 func told(i app.Instance) app.Instance {
-	i.Rev, i.Due, i.Deadline, i.Streak, i.Last = 0, time.Time{}, time.Time{}, 0, app.Result{}
+	i.Rev, i.Due, i.Deadline, i.Streak, i.StreakAt, i.Last = 0, time.Time{}, time.Time{}, 0, time.Time{}, app.Result{}
 	return i
 }
 

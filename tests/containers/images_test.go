@@ -34,13 +34,13 @@ esac
 
 func (e *engine) makeImages() error {
 	built := filepath.Join(e.dir, "built")
-	for program, source := range map[string]string{
-		"rollcall": "./app/cmd/rollcall", "demo": "./docker/demo", "witness": "./tests/containers/witness",
+	for _, build := range [][]string{
+		{"docker/build.sh", built}, {"go", "build", "-o", filepath.Join(built, "witness"), "./tests/containers/witness"},
 	} {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(built, program), source)
+		cmd := exec.Command(build[0], build[1:]...)
 		cmd.Dir, cmd.Env = repository, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build %s: %w: %s", source, err, out)
+			return fmt.Errorf("%q: %w: %s", build, err, out)
 		}
 	}
 	golang := newImage()

@@ -19,19 +19,21 @@ import (
 // TestPrometheusDiscovers runs a real one. While Redis is away it keeps what it knows.
 func TestPrometheusDiscovers(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("prometheus"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("prometheus is not on PATH, and CI is set")
-		}
-		t.Skip("prometheus is not on PATH")
-	}
+	needPrometheus(t)
 	server := redistest.Start(t)
 	server.Restart(t, "--appendonly", "yes")
 	p := boots(t, server, "serve")
 	p.register("service", "web", "address", "127.0.0.1:1", "id", "w1", "health", "none", "tag", "blue", "meta.team", "sales")
 	p.register("service", "db", "address", "127.0.0.1:2", "id", "d1", "health", "none")
 	p.register("service", "web", "address", "127.0.0.1:3", "id", "sick", "interval", "1h") // not checked yet, and then refused
-	base := startPrometheus(t, p.base+"/v1/sd/prometheus")
+	base := startPrometheus(t, fmt.Sprintf(`
+- job_name: rollcall
+  http_sd_configs: [{url: %q, refresh_interval: 1s}]
+  relabel_configs:
+  - {source_labels: [__meta_rollcall_service], target_label: service}
+  - {source_labels: [__meta_rollcall_instance], target_label: id}
+  - {source_labels: [__meta_rollcall_meta_team], target_label: team}
+`, p.base+"/v1/sd/prometheus"))
 
 	targets := func() ([]string, error) {
 		resp, err := http.Get(base + "/api/v1/targets?state=active")
@@ -108,21 +110,23 @@ func TestPrometheusDiscovers(t *testing.T) {
 	await(db, web, "web w2 127.0.0.1:4")
 }
 
-// startPrometheus runs a Prometheus that discovers by an http_sd, and returns where it
-// answers.
-func startPrometheus(t *testing.T, sd string) string {
+func needPrometheus(t *testing.T) {
+	t.Helper()
+	for _, program := range []string{"prometheus", "promtool"} { // of one package
+		if _, err := exec.LookPath(program); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatal(program + " is not on PATH, and CI is set")
+			}
+			t.Skip(program + " is not on PATH")
+		}
+	}
+}
+
+// startPrometheus runs a Prometheus with scrape configs, and returns where it answers.
+func startPrometheus(t *testing.T, scrapes string) string {
 	t.Helper()
 	dir := t.TempDir()
-	config := fmt.Sprintf(`
-global: {scrape_interval: 1h}
-scrape_configs:
-- job_name: rollcall
-  http_sd_configs: [{url: %q, refresh_interval: 1s}]
-  relabel_configs:
-  - {source_labels: [__meta_rollcall_service], target_label: service}
-  - {source_labels: [__meta_rollcall_instance], target_label: id}
-  - {source_labels: [__meta_rollcall_meta_team], target_label: team}
-`, sd)
+	config := "global: {scrape_interval: 1h}\nscrape_configs:\n" + scrapes
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@
 --   step.id, rev       the instance and the revision it was read at, 0: must not exist
 --   step.doc           the new document; absent when the instance is gone
 --   step.service, address, was_address   was_address when it is another one
+--   step.boot          the instance's nonce; absent: none
 --   step.due           when the next probe is due, ms; 0 never; absent: as it is
 --   step.deadline      when the state ends by itself, ms; 0 never; absent: as it is
 --   step.restore       when its override expires, ms; 0 never; absent: as it is
@@ -16,17 +17,32 @@
 --   step.passed        true when the instance has just passed a check
 --   step.event         JSON for the stream; absent: nothing to tell
 --
--- Returns {'ok', id of the last event or '', repaired...} or, with nothing written,
+-- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
+-- how many were not, repaired...} or, with nothing written,
 -- {'conflict', id}, {'lost', id}, {'taken', 'address'|'host', value, holder}.
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
 local services, events = prefix .. 'services', prefix .. 'events'
 local due, deadlines, overrides = prefix .. 'due', prefix .. 'deadlines', prefix .. 'overrides'
 
-local freed = {}
-for _, s in ipairs(change.steps) do
-  if not s.doc then freed[s.service .. ' ' .. s.address] = true end
-  if s.was_address then freed[s.service .. ' ' .. s.was_address] = true end
+local addresses = prefix .. 'addresses'
+
+local after = {} -- id -> where it is after the change, '' when gone
+for _, s in ipairs(change.steps) do after[s.id] = s.doc and s.address or '' end
+
+-- holder is the instance that has the address of a step and may not keep it: one of the
+-- same service, or another start of whatever listens there.
+local function holder(s)
+  for id in string.gmatch(redis.call('HGET', addresses, s.address) or '', '%S+') do
+    if id ~= s.id and (after[id] or s.address) == s.address then
+      local doc = redis.call('GET', prefix .. 'instance:' .. id)
+      local other = doc and cjson.decode(doc)
+      if other and other.address == s.address and
+        (other.service == s.service or (s.boot and other.boot and s.boot ~= other.boot)) then
+        return id
+      end
+    end
+  end
 end
 
 for _, s in ipairs(change.steps) do
@@ -35,10 +51,8 @@ for _, s in ipairs(change.steps) do
     return {'lost', s.id}
   end
   if s.doc then
-    local holder = redis.call('HGET', prefix .. 'service:' .. s.service, s.address)
-    if holder and holder ~= s.id and not freed[s.service .. ' ' .. s.address] and revision(holder) > 0 then
-      return {'taken', 'address', s.address, holder}
-    end
+    local id = holder(s)
+    if id then return {'taken', 'address', s.address, id} end
   end
   for _, h in ipairs(s.hosts) do
     local owner = h.id ~= '' and redis.call('HGET', vhosts, h.host)
@@ -58,16 +72,30 @@ local function schedule(queue, id, at, shift)
   end
 end
 
-local function release(service, address, id)
-  local key = prefix .. 'service:' .. service
-  if redis.call('HGET', key, address) == id then redis.call('HDEL', key, address) end
+-- hold writes down that an instance is at an address, or is not there any more.
+local function hold(address, id, is)
+  local ids, had = {}, false
+  for other in string.gmatch(redis.call('HGET', addresses, address) or '', '%S+') do
+    if other == id then
+      had = true
+    elseif redis.call('EXISTS', prefix .. 'instance:' .. other) == 1 then
+      ids[#ids + 1] = other
+    end
+  end
+  if is then ids[#ids + 1] = id end
+  if #ids == 0 then
+    redis.call('HDEL', addresses, address)
+  elseif had ~= is then
+    redis.call('HSET', addresses, address, table.concat(ids, ' '))
+  end
 end
 
 for _, s in ipairs(change.steps) do
-  if s.was_address then release(s.service, s.was_address, s.id) end
+  if s.was_address then hold(s.was_address, s.id, false) end
   if s.doc then
     redis.call('SET', prefix .. 'instance:' .. s.id, s.doc)
-    redis.call('HSET', prefix .. 'service:' .. s.service, s.address, s.id)
+    hold(s.address, s.id, true)
+    redis.call('SADD', prefix .. 'service:' .. s.service, s.id)
     redis.call('SADD', services, s.service)
     if s.result then record(s.id, s.result) end
     schedule(due, s.id, s.due, 0)
@@ -79,7 +107,8 @@ for _, s in ipairs(change.steps) do
     redis.call('ZREM', due, s.id)
     redis.call('ZREM', deadlines, s.id)
     redis.call('ZREM', overrides, s.id)
-    release(s.service, s.address, s.id)
+    hold(s.address, s.id, false)
+    redis.call('SREM', prefix .. 'service:' .. s.service, s.id)
     if redis.call('EXISTS', prefix .. 'service:' .. s.service) == 0 then redis.call('SREM', services, s.service) end
   end
   for _, h in ipairs(s.hosts) do
@@ -95,9 +124,10 @@ for _, s in ipairs(change.steps) do
   end
 end
 
+local wrote = 0
 for _, host in ipairs(order) do
   local t = touched[host]
-  vhost.touch(host, t.service, t.changes, t.clear)
+  if vhost.touch(host, t.service, t.changes, t.clear) then wrote = wrote + 1 end
 end
 
 for _, s in ipairs(change.steps) do
@@ -107,4 +137,4 @@ for _, s in ipairs(change.steps) do
 end
 if wake then redis.call('PUBLISH', prefix .. 'wake', '') end
 
-return {'ok', last, unpack(vhost.repaired)}
+return {'ok', last, tostring(wrote), tostring(#order - wrote), unpack(vhost.repaired)}

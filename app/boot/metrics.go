@@ -1,0 +1,230 @@
+package boot
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+)
+
+// metrics is what one process tells Prometheus about itself.
+type metrics struct {
+	registry *prometheus.Registry
+
+	probes       *prometheus.CounterVec
+	probeTime    *prometheus.HistogramVec
+	probeLate    prometheus.Histogram
+	toRoute      prometheus.Histogram
+	toRemove     prometheus.Histogram
+	events       *prometheus.CounterVec
+	marksMended  prometheus.Counter
+	earlyProbes  prometheus.Counter
+	benched      prometheus.Gauge
+	requests     *prometheus.HistogramVec
+	redisLatency *prometheus.HistogramVec
+}
+
+var (
+	fast = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
+	slow = []float64{.05, .1, .2, .3, .5, .75, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 7.5, 10, 20, 60}
+)
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "rollcall_" + name, Help: help}, labels)
+		m.registry.MustRegister(c)
+		return c
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "rollcall_" + name, Help: help, Buckets: buckets}, labels)
+		m.registry.MustRegister(h)
+		return h
+	}
+	m.probes = counter("probes_total", "Probes by kind and what they found.", "kind", "outcome")
+	m.probeTime = histogram("probe_duration_seconds", "How long probes took.", fast, "kind")
+	m.probeLate = histogram("probe_lateness_seconds", "How long after they were due probes began.", fast).With(nil).(prometheus.Histogram)
+	m.toRoute = histogram("time_to_route_seconds", "From the first passing probe to being routed.", slow).With(nil).(prometheus.Histogram)
+	m.toRemove = histogram("time_to_remove_seconds", "From the first failing probe to not being routed any more.", slow).With(nil).(prometheus.Histogram)
+	m.events = counter("events_total", "Events by kind, in the process that wrote them.", "kind")
+	m.marksMended = counter("marks_repaired_total", "Marks of proxies that hit another backend than the failing one, and were taken back.").With(nil)
+	m.earlyProbes = counter("announced_probes_total", "Probes brought forward because a proxy announced a failing backend.").With(nil)
+	m.requests = histogram("http_request_duration_seconds", "Answers of the API; long polls and streams are as long as they are open.", fast, "method", "route", "status")
+	m.redisLatency = histogram("redis_command_duration_seconds", "Calls to Redis, reads that wait for news left out.", fast, "command")
+	m.benched = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "rollcall_worker_benched", Help: "1 while the worker mistrusts itself: most of a few healthy instances do not answer it.",
+	})
+	m.registry.MustRegister(
+		m.benched, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
+	)
+	return m
+}
+
+// buildInfo is a gauge that says which program this is.
+func buildInfo() prometheus.Collector {
+	version, revision := "unknown", "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "rollcall_build_info", Help: "What this program was built from; always 1.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+	})
+	g.Set(1)
+	return g
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// reads adds what is counted elsewhere.
+func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, snapshot *app.Snapshot) {
+	count := func(name, help string, read func() float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rollcall_" + name, Help: help}, read))
+	}
+	count("claims_total", "Entries that this process has taken from the queues.", func() float64 { return float64(stats.Claims.Load()) })
+	count("commits_total", "Changes of the registry.", func() float64 { return float64(stats.Commits.Load()) })
+	count("commit_conflicts_total", "Changes that were decided on what was no longer so, and were not made.",
+		func() float64 { return float64(stats.Refused.Load()) })
+	count("lists_written_total", "Lists of vhosts that had to be written.", func() float64 { return float64(stats.ListsWritten.Load()) })
+	count("lists_unchanged_total", "Lists of vhosts that were looked at and were as they should be.",
+		func() float64 { return float64(stats.ListsKept.Load()) })
+	count("redis_pool_timeouts_total", "Calls that found no free connection to Redis in time.",
+		func() float64 { return float64(rdb.PoolStats().Timeouts) })
+	count("redis_pool_misses_total", "Calls that had to open a connection to Redis.",
+		func() float64 { return float64(rdb.PoolStats().Misses) })
+	m.registry.MustRegister(population{snapshot, rdb})
+}
+
+// population is the gauges of what there is now.
+type population struct {
+	snapshot *app.Snapshot
+	rdb      redis.UniversalClient
+}
+
+var (
+	instancesDesc   = prometheus.NewDesc("rollcall_instances", "Instances by state; only from processes that serve the API.", []string{"state"}, nil)
+	connectionsDesc = prometheus.NewDesc("rollcall_redis_pool_connections", "Connections to Redis.", []string{"state"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (p population) Describe(to chan<- *prometheus.Desc) {
+	to <- instancesDesc
+	to <- connectionsDesc
+}
+
+// Collect implements prometheus.Collector.
+func (p population) Collect(to chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, n int, state string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), state)
+	}
+	pool := p.rdb.PoolStats()
+	gauge(connectionsDesc, int(pool.IdleConns), "idle")
+	gauge(connectionsDesc, int(pool.TotalConns-pool.IdleConns), "busy")
+	if _, err := p.snapshot.Age(time.Now()); err != nil {
+		return // no number is better than an old one
+	}
+	count := map[app.State]int{app.Starting: 0, app.Healthy: 0, app.Unhealthy: 0, app.Failed: 0, app.Draining: 0}
+	for _, i := range p.snapshot.Instances("") {
+		count[i.State]++
+	}
+	for state, n := range count {
+		gauge(instancesDesc, n, string(state))
+	}
+}
+
+// told counts an event, and how long it took to act on what the probes had found.
+func (m *metrics) told(s app.Step, now time.Time) {
+	m.events.WithLabelValues(string(s.Event.Kind)).Inc()
+	if s.Was.State == s.Is.State || s.Is.StreakAt.IsZero() {
+		return
+	}
+	took := now.Sub(s.Is.StreakAt).Seconds()
+	switch {
+	case s.Is.State == app.Healthy:
+		m.toRoute.Observe(took)
+	case s.Is.State == app.Unhealthy && s.Is.Last.Code != app.NoHeartbeat:
+		m.toRemove.Observe(took)
+	}
+}
+
+func (m *metrics) served(method, route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// measuredProber counts probes.
+type measuredProber struct {
+	app.Prober
+	metrics *metrics
+}
+
+// Probe implements app.Prober.
+func (p measuredProber) Probe(ctx context.Context, i app.Instance) app.Result {
+	r := p.Prober.Probe(ctx, i)
+	if ctx.Err() != nil {
+		return r // it does not count
+	}
+	p.metrics.probes.WithLabelValues(string(i.Check.Kind), outcome(r)).Inc()
+	p.metrics.probeTime.WithLabelValues(string(i.Check.Kind)).Observe(r.Latency.Seconds())
+	p.metrics.probeLate.Observe(max(0, r.At.Sub(i.Due).Seconds()))
+	return r
+}
+
+// outcome is a result as a label: few values, whatever backends answer.
+func outcome(r app.Result) string {
+	switch {
+	case r.Passed:
+		return "passed"
+	case r.Code >= 100:
+		return "status"
+	}
+	return strings.ReplaceAll(r.Code.String(), " ", "_")
+}
+
+// redisTimer measures calls to Redis.
+type redisTimer struct{ latency *prometheus.HistogramVec }
+
+// DialHook implements redis.Hook.
+func (t redisTimer) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+// ProcessHook implements redis.Hook.
+func (t redisTimer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		began := time.Now()
+		err := next(ctx, cmd)
+		if name := cmd.Name(); name != "xread" {
+			t.latency.WithLabelValues(name).Observe(time.Since(began).Seconds())
+		}
+		return err
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (t redisTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		began := time.Now()
+		err := next(ctx, cmds)
+		t.latency.WithLabelValues("pipeline").Observe(time.Since(began).Seconds())
+		return err
+	}
+}

@@ -1,0 +1,205 @@
+package discovery_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rollcall/tests/redistest"
+)
+
+// watched is a backend that notes when it was first asked since it was well or sick.
+type watched struct {
+	*httptest.Server
+	mu    sync.Mutex
+	sick  bool
+	asked time.Time
+}
+
+func newWatched(t *testing.T) *watched {
+	w := &watched{}
+	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.asked.IsZero() {
+			w.asked = time.Now()
+		}
+		if w.sick {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(w.Close)
+	return w
+}
+
+func (w *watched) becomes(sick bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.sick, w.asked = sick, time.Time{}
+}
+
+func (w *watched) since() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.asked)
+}
+
+// TestMetricsSayWhatAnOutsiderSees has a real Prometheus scrape what Rollcall says of how
+// long it takes, and compares it with what the backends and the proxy's list have seen.
+func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
+	t.Parallel()
+	needPrometheus(t)
+	p := boots(t, redistest.Start(t), "serve")
+	scrape := strings.TrimPrefix(p.base, "http://")
+	base := startPrometheus(t, fmt.Sprintf("- job_name: rollcall\n  scrape_interval: 1s\n  static_configs: [{targets: [%q]}]\n", scrape))
+
+	const n = 8
+	var toRoute, toRemove time.Duration
+	steady := newWatched(t) // so that the others are not the last routable one
+	p.register("service", "web", "address", strings.TrimPrefix(steady.URL, "http://"), "host", "m.test", "health", "/")
+	p.awaitRouted("m.test", steady.URL, true)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	for range n {
+		all.Go(func() {
+			b := newWatched(t)
+			p.register("service", "web", "address", strings.TrimPrefix(b.URL, "http://"), "host", "m.test", "health", "/", "fall", "3")
+			p.awaitRouted("m.test", b.URL, true)
+			up := b.since()
+			b.becomes(true)
+			p.awaitRouted("m.test", b.URL, false)
+			down := b.since()
+			mu.Lock()
+			defer mu.Unlock()
+			toRoute, toRemove = toRoute+up, toRemove+down
+		})
+	}
+	all.Wait()
+	for name, seen := range map[string]time.Duration{"time_to_route": toRoute, "time_to_remove": toRemove} {
+		want, mean := seen.Seconds()/n, 0.0
+		eventually(t, "Prometheus has scraped it", func() error {
+			q := fmt.Sprintf("rollcall_%[1]s_seconds_sum / rollcall_%[1]s_seconds_count and rollcall_%[1]s_seconds_count >= %d", name, n)
+			var err error
+			mean, err = instantQuery(base, q)
+			return err
+		})
+		if math.Abs(mean-want) > 0.1*want {
+			t.Errorf("%s is %.3f s on average, and was %.3f s from outside", name, mean, want)
+		}
+	}
+	if up, err := instantQuery(base, "up"); err != nil || up != 1 {
+		t.Errorf("up is %v, %v", up, err)
+	}
+}
+
+// awaitRouted waits until a backend gets requests, or does not any more: it is in the
+// list and not in the dead set.
+func (p *process) awaitRouted(host, url string, want bool) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		pipe := p.rdb.Pipeline()
+		list, dead := pipe.LRange(p.t.Context(), p.proxy.Frontend(host), 1, -1), pipe.SMembers(p.t.Context(), p.proxy.Dead(host))
+		if _, err := pipe.Exec(p.t.Context()); err != nil {
+			p.t.Error(err)
+			return
+		}
+		slot := slices.Index(list.Val(), url)
+		if want == (slot >= 0 && !slices.Contains(dead.Val(), fmt.Sprint(slot))) {
+			return
+		}
+	}
+	p.t.Errorf("%s: routed to %s is not %t within %s", host, url, want, patience)
+}
+
+// instantQuery asks a Prometheus for one number.
+func instantQuery(base, query string) (value float64, err error) {
+	resp, err := http.Get(base + "/api/v1/query?query=" + url.QueryEscape(query))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Data struct {
+			Result []struct{ Value [2]any }
+		}
+	}
+	if err := jsonFrom(resp.Body, &answer); err != nil {
+		return 0, err
+	}
+	if len(answer.Data.Result) != 1 {
+		return 0, fmt.Errorf("%s: %d results", query, len(answer.Data.Result))
+	}
+	_, err = fmt.Sscan(fmt.Sprint(answer.Data.Result[0].Value[1]), &value)
+	return value, err
+}
+
+// scrape reads the metrics of every role, when each has had something to do.
+func scrape(t *testing.T) string {
+	p := boots(t, redistest.Start(t), "all", "ROLLCALL_METRICS_PORT=0")
+	b := newWatched(t)
+	p.register("service", "web", "address", strings.TrimPrefix(b.URL, "http://"), "host", "m.test", "health", "/")
+	p.awaitRouted("m.test", b.URL, true)
+	b.becomes(true)
+	p.register("service", "web", "address", "127.0.0.1:1", "health", "none", "host", "m.test")
+	p.awaitRouted("m.test", b.URL, false)
+	return p.get("/metrics", http.StatusOK).body
+}
+
+func TestMetricsAreAsPrometheusWantsThem(t *testing.T) {
+	t.Parallel()
+	needPrometheus(t)
+	text := scrape(t)
+	check := exec.Command("promtool", "check", "metrics")
+	check.Stdin = strings.NewReader(text)
+	if said, err := check.CombinedOutput(); err != nil || len(said) > 0 {
+		t.Errorf("promtool: %v\n%s", err, said)
+	}
+	if !regexp.MustCompile(`(?m)^rollcall_instances\{state="unhealthy"\} 1$`).MatchString(text) {
+		t.Errorf("one is unhealthy:\n%s", text)
+	}
+}
+
+// TestDashboardShowsMetricsThatExist compares the dashboard with a real scrape.
+func TestDashboardShowsMetricsThatExist(t *testing.T) {
+	t.Parallel()
+	file, err := os.Open("../../docker/grafana.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(file)
+	if err != nil || !json.Valid(text) {
+		t.Fatalf("docker/grafana.json is no JSON: %v", err)
+	}
+	exists := map[string]bool{}
+	for line := range strings.Lines(scrape(t)) {
+		if name, _, found := strings.Cut(line, " "); found && !strings.HasPrefix(line, "#") {
+			name, _, _ = strings.Cut(name, "{")
+			exists[name] = true
+		} else if typed := strings.Fields(line); len(typed) > 2 { // also those without a value yet
+			for _, part := range []string{"", "_bucket", "_count"} {
+				exists[typed[2]+part] = true
+			}
+		}
+	}
+	shown := regexp.MustCompile(`\b(rollcall|go|process)_[a-z0-9_]+`).FindAllString(string(text), -1)
+	if len(shown) < 10 {
+		t.Fatalf("the dashboard shows %d metrics", len(shown))
+	}
+	for _, name := range shown {
+		if !exists[name] {
+			t.Errorf("the dashboard shows %s, which there is not", name)
+		}
+	}
+}
