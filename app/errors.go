@@ -9,7 +9,7 @@ import (
 var (
 	// ErrInvalid means the caller's input cannot be used; see FieldError.
 	ErrInvalid = errors.New("invalid")
-	// ErrNotFound means there is no such instance or service.
+	// ErrNotFound means there is no such instance, service, webhook or event.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict means somebody else holds what the caller asked for: a newer
 	// revision, a vhost, or an id.
@@ -19,6 +19,8 @@ var (
 	// ErrClaimLost means that another worker has the check by now, or that nobody
 	// has: what the loser found out counts for nothing.
 	ErrClaimLost = errors.New("claim lost")
+	// ErrUndelivered means that a receiver did not take a message.
+	ErrUndelivered = errors.New("undelivered")
 	// ErrUnavailable means the store cannot be reached; nothing was decided.
 	ErrUnavailable = errors.New("unavailable")
 )

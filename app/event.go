@@ -2,6 +2,8 @@ package app
 
 import (
 	"cmp"
+	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -19,19 +21,30 @@ const (
 	EventFailed     EventKind = "failed"
 	EventDraining   EventKind = "draining"
 	EventGone       EventKind = "gone"
+	EventPaused     EventKind = "webhook-paused" // Subject is the webhook's id
+	EventResumed    EventKind = "webhook-resumed"
+	EventBenched    EventKind = "worker-benched" // Subject is the worker's name
+	EventBack       EventKind = "worker-back"
 )
 
+// EventKinds is all of them.
+var EventKinds = []EventKind{
+	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone,
+	EventPaused, EventResumed, EventBenched, EventBack,
+}
+
 // Event is one entry of the registry's history. Every change of an instance's state
-// has exactly one.
+// has exactly one. Its JSON is what everybody outside is told.
 type Event struct {
-	Revision Revision // set by the store
-	Kind     EventKind
-	At       time.Time
-	Service  string // empty, like the next three, when it is not about an instance
-	Instance string
-	From, To State
-	Subject  string // what it is about when that is not an instance
-	Reason   string // in words, for people
+	Revision Revision  `json:"id"` // set by the store
+	Kind     EventKind `json:"kind"`
+	At       time.Time `json:"at"`
+	Service  string    `json:"service,omitempty"` // empty, like the next three, when it is not about an instance
+	Instance string    `json:"instance,omitempty"`
+	From     State     `json:"from,omitempty"`
+	To       State     `json:"to,omitempty"`
+	Subject  string    `json:"subject,omitempty"` // what it is about when that is not an instance
+	Reason   string    `json:"reason"`            // in words, for people
 }
 
 // Entry is an event together with the instance as it stood after it; Instance is
@@ -52,6 +65,28 @@ func (r Revision) Compare(other Revision) int {
 	oms, on := other.parts()
 	return cmp.Or(cmp.Compare(rms, oms), cmp.Compare(rn, on))
 }
+
+// Before is the last revision that may be before r.
+func (r Revision) Before() Revision {
+	switch ms, n := r.parts(); {
+	case n > 0:
+		return revision(ms, n-1)
+	case ms > 0:
+		return revision(ms-1, math.MaxUint64)
+	}
+	return revision(0, 0)
+}
+
+// RevisionAt is the first revision that may be of a time.
+func RevisionAt(t time.Time) Revision { return revision(uint64(max(t.UnixMilli(), 0)), 0) } //nolint:gosec // not negative
+
+// Time is when r was.
+func (r Revision) Time() time.Time {
+	ms, _ := r.parts()
+	return time.UnixMilli(int64(ms)) //nolint:gosec // Redis made it from its clock
+}
+
+func revision(ms, n uint64) Revision { return Revision(fmt.Sprintf("%d-%d", ms, n)) }
 
 // Valid reports whether r is written like a revision: a number, or two with a hyphen.
 func (r Revision) Valid() bool {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -49,8 +48,9 @@ func NewSnapshot() *Snapshot {
 	return &Snapshot{changed: make(chan struct{})}
 }
 
-// Reset replaces everything by the instances as they stood at a revision or later.
-func (s *Snapshot) Reset(instances []Instance, at Revision) {
+// Reset replaces everything by the instances as they stood at a revision or later, and
+// the last events until then, oldest first and without a gap.
+func (s *Snapshot) Reset(instances []Instance, at Revision, last ...Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.instances, s.services = map[string]Instance{}, map[string]*serviceView{}
@@ -58,7 +58,10 @@ func (s *Snapshot) Reset(instances []Instance, at Revision) {
 		s.put(i, at)
 	}
 	s.revision, s.loaded = at, true
-	s.recent, s.before = nil, at
+	s.recent, s.before = last, at
+	if len(last) > 0 {
+		s.before = last[0].Revision
+	}
 	s.wake()
 }
 
@@ -164,7 +167,11 @@ func (s *Snapshot) Instances(service string) []Instance {
 		}
 		from = v.instances
 	}
-	return slices.SortedFunc(maps.Values(from), func(a, b Instance) int { return strings.Compare(a.ID, b.ID) })
+	instances := make([]Instance, 0, len(from))
+	for _, id := range slices.Sorted(maps.Keys(from)) { // ids are lighter to sort than instances
+		instances = append(instances, from[id])
+	}
+	return instances
 }
 
 // ServiceRevision is the revision of a service's last change; that of the whole when
@@ -192,6 +199,23 @@ func (s *Snapshot) EventsAfter(r Revision, limit int) (events []Event, held bool
 		from++
 	}
 	return slices.Clone(s.recent[from:min(from+limit, len(s.recent))]), true
+}
+
+// Latest returns up to limit of the held events that are wanted, newest first; when a
+// revision is given, only those before it.
+func (s *Snapshot) Latest(before Revision, limit int, wanted func(Event) bool) []Event {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var events []Event
+	for _, e := range slices.Backward(s.recent) {
+		if len(events) == limit {
+			break
+		}
+		if (before == "" || e.Revision.Compare(before) < 0) && wanted(e) {
+			events = append(events, e)
+		}
+	}
+	return events
 }
 
 // Instance returns one instance.

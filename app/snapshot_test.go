@@ -296,6 +296,51 @@ func TestEventsAfterAReset(t *testing.T) {
 	}
 }
 
+func TestAResetBringsTheEventsUntilThen(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(nil, "2-0", app.Event{Revision: "1-0"}, app.Event{Revision: "1-1"}, app.Event{Revision: "2-0"})
+	s.Apply([]app.Entry{entry("3-0", "web/a:healthy")})
+	for _, c := range []struct {
+		after app.Revision
+		want  string
+		held  bool
+	}{{"0-9", "", false}, {"1-0", "1-1 2-0 3-0", true}, {"1-1", "2-0 3-0", true}, {"2-0", "3-0", true}} {
+		events, held := s.EventsAfter(c.after, 10)
+		if got := revisions(events); got != c.want || held != c.held {
+			t.Errorf("after %s: %q, held %t; want %q, %t", c.after, got, held, c.want, c.held)
+		}
+	}
+}
+
+func TestLatest(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(nil, "1-0", app.Event{Revision: "1-0", Instance: "b"})
+	s.Apply([]app.Entry{entry("2-0", "web/a:healthy"), entry("2-1", "web/b:healthy"), entry("3-0", "web/a:failed")})
+	every := func(app.Event) bool { return true }
+	ofB := func(e app.Event) bool { return e.Instance == "b" }
+	for _, c := range []struct {
+		before app.Revision
+		limit  int
+		wanted func(app.Event) bool
+		want   string
+	}{
+		{"", 10, every, "3-0 2-1 2-0 1-0"},
+		{"", 2, every, "3-0 2-1"},
+		{"", 0, every, ""},
+		{"2-1", 10, every, "2-0 1-0"},
+		{"2-2", 1, every, "2-1"},
+		{"1-0", 10, every, ""},
+		{"", 10, ofB, "2-1 1-0"},
+		{"2-1", 10, ofB, "1-0"},
+	} {
+		if got := revisions(s.Latest(c.before, c.limit, c.wanted)); got != c.want {
+			t.Errorf("at most %d before %q: %q, want %q", c.limit, c.before, got, c.want)
+		}
+	}
+}
+
 // TestASnapshotHoldsTheLastEvents applies far more than are held, in pieces of
 // several sizes.
 func TestASnapshotHoldsTheLastEvents(t *testing.T) {

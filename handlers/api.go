@@ -18,19 +18,23 @@ import (
 	"rollcall/app"
 )
 
-// API is what the handlers need. All fields but TrustedProxies and Serving are required.
+// API is what the handlers need. All fields but TrustedProxies, Serving and Served are required.
 type API struct {
 	Registry *app.Registry
 	Snapshot *app.Snapshot // for reads, kept up to date by somebody else
 	Store    Reader        // for reads that are not in the snapshot
+	Webhooks *app.Webhooks
 	Jobs     Jobs
 	Now      func() time.Time
 	Log      *slog.Logger
 
 	FrontendKey    func(host string) string // the name of a vhost's list in the proxy's Redis
 	DrainHold      time.Duration            // how long a drained instance goes on answering, unless the call says
+	Metrics        http.Handler             // for Prometheus
 	TrustedProxies []*net.IPNet             // whose X-Forwarded-For names the caller; nobody's when empty
 	Serving        context.Context          //nolint:containedctx // over when streams and long polls have to end; nil: never
+
+	Served func(method, route string, status int, took time.Duration) // hears of every answer; nil: nobody does
 
 	turns sync.Map // by service, a *atomic.Uint64: how many picks took turns
 }
@@ -69,7 +73,7 @@ func (a *API) Handler() http.Handler {
 		}
 		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
 	}
-	e.Use(survive)
+	e.Use(a.measured, survive)
 	a.routes(e)
 	return e
 }
@@ -95,10 +99,42 @@ func (a *API) routes(e *echo.Echo) {
 	get("/v1/explain", a.explain)
 	get("/v1/sd/prometheus", a.prometheus)
 	get("/v1/tls/ask", a.tlsAsk)
+	e.POST("/v1/webhooks", a.createWebhook)
+	get("/v1/webhooks", a.webhooks, plain)
+	get("/v1/webhooks/:id", a.webhook, plain)
+	e.DELETE("/v1/webhooks/:id", a.deleteWebhook, plain)
+	e.POST("/v1/webhooks/:id/pause", a.pauseWebhook, plain)
+	e.POST("/v1/webhooks/:id/resume", a.resumeWebhook, plain)
+	e.POST("/v1/webhooks/:id/test", a.testWebhook, plain)
+	e.POST("/v1/webhooks/:id/replay", a.replay)
+	get("/v1/webhooks/:id/deliveries", a.deliveries, plain)
 	e.POST("/v1/jobs/:name/run", a.runJob, plain)
+	get("/", a.page(a.overviewPage))
+	get("/instances", a.page(a.instancesPage))
+	get("/instances/:id", a.page(a.instancePage))
+	get("/services/:name", a.page(a.servicePage))
+	get("/frontends", a.page(a.vhostsPage))
+	get("/explain", a.page(a.vhostPage))
+	get("/events", a.page(a.eventsPage))
+	get("/static/:file", a.static)
 	get("/livez", a.livez)
 	get("/readyz", a.readyz)
 	get("/openapi.yaml", a.openapi)
+	get("/metrics", echo.WrapHandler(a.Metrics))
+}
+
+// measured tells how each request was answered. It has errors answered first.
+func (a *API) measured(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		began := time.Now()
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		if a.Served != nil {
+			a.Served(c.Request().Method, c.Path(), c.Response().Status, time.Since(began))
+		}
+		return nil
+	}
 }
 
 // survive turns a panic into an error, which nobody but the log is told, bounds what

@@ -19,26 +19,6 @@ const (
 	eventBatch = 200
 )
 
-// eventView is an event as callers see it.
-type eventView struct {
-	ID       app.Revision  `json:"id"`
-	Kind     app.EventKind `json:"kind"`
-	At       *time.Time    `json:"at"`
-	Service  string        `json:"service,omitempty"`
-	Instance string        `json:"instance,omitempty"`
-	From     app.State     `json:"from,omitempty"`
-	To       app.State     `json:"to,omitempty"`
-	Subject  string        `json:"subject,omitempty"`
-	Reason   string        `json:"reason"`
-}
-
-func eventOf(e app.Event) eventView {
-	return eventView{
-		ID: e.Revision, Kind: e.Kind, At: instant(e.At), Service: e.Service, Instance: e.Instance,
-		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason,
-	}
-}
-
 // events streams what happens as server-sent events: from now on, or after the
 // Last-Event-ID, without a gap and without doubles. ?service= and ?kind= filter.
 //
@@ -47,7 +27,7 @@ func eventOf(e app.Event) eventView {
 func (a *API) events(c echo.Context) error {
 	var query struct {
 		Service string `field:"service"`
-		Kind    string `field:"kind" validate:"omitempty,oneof=registered updated healthy unhealthy failed draining gone"`
+		Kind    string `field:"kind" validate:"omitempty,eventkind"`
 	}
 	if err := readQuery(c.Request(), &query); err != nil {
 		return err
@@ -104,10 +84,12 @@ func (a *API) eventsAfter(ctx context.Context, after app.Revision) ([]app.Event,
 	}
 	events, err := a.Store.Events(ctx, after, eventBatch)
 	if _, trimmed := errors.AsType[*app.TrimmedError](err); trimmed {
-		err = fmt.Errorf("%w: %w", errTooLate, err)
+		err = tooLate(err)
 	}
 	return events, err
 }
+
+func tooLate(err error) error { return fmt.Errorf("%w: %w", errTooLate, err) }
 
 // awaitEvent waits for an event, but no longer than until a stream has been silent for
 // long enough.
@@ -147,7 +129,7 @@ func (s *eventStream) send(events []app.Event, after app.Revision) error {
 		if s.service != "" && e.Service != s.service || s.kind != "" && e.Kind != s.kind {
 			continue
 		}
-		data, err := json.Marshal(eventOf(e))
+		data, err := json.Marshal(e)
 		if err != nil {
 			return err
 		}

@@ -62,9 +62,9 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s.store = s.storeOn(rdb)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
-		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Event) {}),
+		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Snapshot: app.NewSnapshot(), Store: s.store, Jobs: jobs{}, Now: s.store.Now, Log: log,
-		FrontendKey: hipache.Keys{}.Frontend,
+		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.NotFoundHandler(),
 	}
 	for _, c := range change {
 		c(s.api)

@@ -34,6 +34,7 @@ var statuses = []struct {
 	title  string
 	want   string // unless the error knows better
 }{
+	{app.ErrUndelivered, http.StatusFailedDependency, "undelivered", "Not delivered", ""},
 	{app.ErrInvalid, http.StatusUnprocessableEntity, "invalid", "Invalid input", ""},
 	{app.ErrNotFound, http.StatusNotFound, "not-found", "Not found", ""},
 	{app.ErrConflict, http.StatusConflict, "conflict", "Conflict", "try again"},
@@ -71,18 +72,23 @@ func (e *notHealthyError) Error() string {
 	return text
 }
 
-func (e *notHealthyError) reason() string {
-	switch i := e.instance; {
+func (e *notHealthyError) reason() string { return lastReason(e.instance) }
+
+func (e *notHealthyError) Is(target error) bool { return target == errNotHealthy }
+
+// lastReason is what the check that decided about an instance found.
+func lastReason(i app.Instance) string {
+	switch {
 	case i.Last != (app.Result{}):
 		return i.Last.Reason()
+	case i.Check.Kind == app.None:
+		return "not checked"
 	case i.Check.Probed():
 		return "not probed yet"
 	default:
 		return "no report yet"
 	}
 }
-
-func (e *notHealthyError) Is(target error) bool { return target == errNotHealthy }
 
 // a hintError is an error with what would be right.
 type hintError struct {

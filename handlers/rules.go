@@ -16,11 +16,16 @@ import (
 
 var validate = newValidator()
 
-// newValidator returns a validator that names fields as callers do and knows text=n:
-// at most n bytes of UTF-8 without control characters.
+// newValidator returns a validator that names fields as callers do and knows text=n, at
+// most n bytes of UTF-8 without control characters, and eventkind.
 func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("field") })
+	kinds := make([]string, len(app.EventKinds))
+	for n, k := range app.EventKinds {
+		kinds[n] = string(k)
+	}
+	v.RegisterAlias("eventkind", "oneof="+strings.Join(kinds, " "))
 	err := v.RegisterValidation("text", func(f validator.FieldLevel) bool {
 		limit, err := strconv.Atoi(f.Param())
 		s := f.Field().String()
@@ -47,7 +52,7 @@ func faultOf(err error) error {
 	if name == "meta" && key != "" { // otherwise it is a position
 		name += "." + clip(key)
 	}
-	problem, want := faultIn(f.Tag(), f.Param(), reflect.ValueOf(f.Value()))
+	problem, want := faultIn(f.ActualTag(), f.Param(), reflect.ValueOf(f.Value()))
 	return &app.FieldError{Field: name, Problem: problem, Want: want}
 }
 

@@ -20,6 +20,7 @@ type Config struct {
 	RedisURL          string         `env:"REDIS_URL" doc:"redis://, rediss://, unix:// or redis+sentinel://host1,host2/primary; without it dev and serve bring an embedded one"`
 	EdgePort          int            `env:"ROLLCALL_EDGE_PORT" envDefault:"8000" doc:"port of the edge; 0: any free one"`
 	EmbeddedRedisPort int            `env:"ROLLCALL_EMBEDDED_REDIS_PORT" envDefault:"6390" doc:"port of the embedded Redis; 0: any free one"`
+	MetricsPort       *int           `env:"ROLLCALL_METRICS_PORT" doc:"port of /metrics and /livez in processes without the API; 0: any free one; without it there is none"`
 	Prefix            string         `env:"ROLLCALL_PREFIX" envDefault:"rollcall:" doc:"what Rollcall's own keys begin with"`
 	HipachePrefix     string         `env:"ROLLCALL_HIPACHE_PREFIX" doc:"what the proxy's keys begin with, as in its redis://host#prefix"`
 	Settle            time.Duration  `env:"ROLLCALL_SETTLE" envDefault:"5s" doc:"how long a marked backend stays in its list"`
@@ -50,7 +51,11 @@ func Load(environ []string) (Config, error) {
 const maxSettle = 20 * time.Second
 
 func (c Config) check() error {
-	for name, port := range map[string]int{"PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort} {
+	metricsPort := 0
+	if c.MetricsPort != nil {
+		metricsPort = *c.MetricsPort
+	}
+	for name, port := range map[string]int{"ROLLCALL_METRICS_PORT": metricsPort, "PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("config: %s (%d) must be a port from 0 to 65535", name, port)
 		}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -45,10 +46,12 @@ type Process struct {
 	registry *app.Registry
 	snapshot *app.Snapshot
 	probe    *jobs.Probe
+	metrics  *metrics
 	proxy    hipache.Keys
 
 	embedded *embedded
 	web      net.Listener // nil without the role
+	ops      net.Listener // nil unless configured
 	edge     net.Listener
 	roles    Roles
 	closers  []func()
@@ -78,6 +81,11 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 			return p, err
 		}
 	}
+	if c.MetricsPort != nil && roles != (Roles{}) {
+		if p.ops, err = p.listen("ROLLCALL_METRICS_PORT", *c.MetricsPort); err != nil {
+			return p, err
+		}
+	}
 	if roles.Edge {
 		if p.edge, err = p.listen("ROLLCALL_EDGE_PORT", c.EdgePort); err != nil {
 			return p, err
@@ -86,9 +94,11 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 	return p, nil
 }
 
-// logEvent is the operator's timeline: one line for every change, in the log of the
-// process that made it.
-func (p *Process) logEvent(ctx context.Context, e app.Event) {
+// told is the operator's timeline: one line for every change, in the log of the process
+// that made it.
+func (p *Process) told(ctx context.Context, s app.Step) {
+	p.metrics.told(s, p.store.Now())
+	e := s.Event
 	p.log.InfoContext(ctx, "instance changed", "event", e.Kind, "instance", e.Instance, "service", e.Service,
 		"from", e.From, "to", e.To, "reason", e.Reason)
 }
@@ -96,7 +106,7 @@ func (p *Process) logEvent(ctx context.Context, e app.Event) {
 // open connects to Redis, or starts the embedded one when there is no URL, and puts
 // together what works on it.
 func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err error) {
-	p = &Process{log: log, config: c, proxy: hipache.Keys{Prefix: c.HipachePrefix}}
+	p = &Process{log: log, config: c, proxy: hipache.Keys{Prefix: c.HipachePrefix}, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			p.Close()
@@ -115,13 +125,16 @@ func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err erro
 		return p, err
 	}
 	p.closers = append(p.closers, func() { _ = p.rdb.Close() })
+	p.rdb.AddHook(redisTimer{p.metrics.redisLatency})
 	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Log: log})
 	if err := p.store.SyncClock(ctx); err != nil {
 		return p, err
 	}
-	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.logEvent)
+	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.told)
 	p.snapshot = app.NewSnapshot()
-	p.probe = jobs.NewProbe(p.store.Probes(), probe.New(probe.Options{Now: p.store.Now}), p.registry, p.store.Now, log)
+	prober := measuredProber{probe.New(probe.Options{Now: p.store.Now}), p.metrics}
+	p.probe = jobs.NewProbe(p.store.Probes(), prober, p.registry, p.store.Now, log, p.benched)
+	p.metrics.reads(p.store.Stats(), p.rdb, p.snapshot)
 	return p, nil
 }
 
@@ -143,6 +156,21 @@ func (p *Process) checkSchema(ctx context.Context) error {
 		p.log.WarnContext(ctx, "the schema is older than this program: run rollcall migrate", "version", v, "latest", migrations.Latest)
 	}
 	return nil
+}
+
+// benched says that the worker of this process has begun to mistrust itself, or does not
+// any more.
+func (p *Process) benched(ctx context.Context, is bool, reason string) {
+	host, _ := os.Hostname() // without one, the name says less
+	e := app.Event{Kind: app.EventBack, At: p.store.Now(), Subject: fmt.Sprintf("%s-%d", host, os.Getpid()), Reason: reason}
+	if is {
+		e.Kind = app.EventBenched
+	}
+	p.metrics.benched.Set(map[bool]float64{true: 1}[is])
+	p.log.WarnContext(ctx, "worker changed", "event", e.Kind, "worker", e.Subject, "reason", reason)
+	if _, err := p.store.Tell(ctx, e); err != nil {
+		p.log.ErrorContext(ctx, "an event could not be written", "event", e.Kind, "err", err)
+	}
 }
 
 func (p *Process) listen(variable string, port int) (net.Listener, error) {
@@ -226,6 +254,9 @@ func (p *Process) Run(ctx context.Context) error {
 	if p.roles.Edge {
 		run("edge", p.serveEdge)
 	}
+	if p.ops != nil {
+		run("metrics", p.serveMetrics)
+	}
 	parts.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -251,6 +282,7 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	run("jobs", func(ctx context.Context) error { runner.Run(ctx); return nil })
 	run("worker", func(ctx context.Context) error { p.probe.Work(ctx); return nil })
 	run("wakes", func(ctx context.Context) error { p.store.Wakes(ctx, p.probe.Poke); return nil })
+	p.deliver(run)
 	run("announcements", func(ctx context.Context) error {
 		hipache.Listen(ctx, p.rdb, func(a hipache.Announcement) { p.announced(ctx, a) })
 		return nil
@@ -283,19 +315,37 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 	case err != nil:
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
+		p.metrics.marksMended.Inc()
 		p.log.InfoContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
 	case early != "":
+		p.metrics.earlyProbes.Inc()
 		p.log.InfoContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", early)
 	}
 }
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
+		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Webhooks: p.webhooks(), Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
 		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(), Serving: ctx,
+		Metrics: p.metrics.handler(), Served: p.metrics.served,
 	}
+	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
+	return p.serve(ctx, p.web, api.Handler())
+}
+
+// serveMetrics answers Prometheus and health checks, for processes that have no API.
+func (p *Process) serveMetrics(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", p.metrics.handler())
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	p.log.InfoContext(ctx, "metrics are up", "addr", addrOf(p.ops))
+	return p.serve(ctx, p.ops, mux)
+}
+
+// serve answers requests until the context is over, and those under way a little longer.
+func (p *Process) serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{
-		Handler:           api.Handler(),
+		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       75 * time.Second,
@@ -303,8 +353,7 @@ func (p *Process) serveWeb(ctx context.Context) error {
 		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(p.web) }()
-	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
+	go func() { served <- server.Serve(l) }()
 	select {
 	case err := <-served:
 		return err

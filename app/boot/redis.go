@@ -98,7 +98,12 @@ func connect(ctx context.Context, raw string, log *slog.Logger) (redis.Universal
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL %w", err)
 	}
-	rdb := redis.NewUniversalClient(o)
+	var rdb *redis.Client
+	if o.MasterName == "" {
+		rdb = redis.NewClient(o.Simple())
+	} else {
+		rdb = redis.NewFailoverClient(o.Failover())
+	}
 	starting := ctx
 	ctx, cancel := context.WithTimeout(ctx, awaitRedis)
 	defer cancel()

@@ -15,7 +15,7 @@ import (
 // failure is the result of a probe that got no answer it could judge. ctx is the
 // caller's: the probe's own is over after every timeout.
 func failure(ctx context.Context, err error) app.Result {
-	if e, ok := errors.AsType[forbiddenError](err); ok {
+	if e, ok := errors.AsType[*app.AddressError](err); ok {
 		return failed(app.Forbidden, e.Error())
 	}
 	if ctx.Err() != nil {

@@ -4,7 +4,7 @@
 // The instances are strangers. A probe therefore has one deadline for everything,
 // from the name's lookup to the last byte, reads a bounded number of bytes,
 // follows no redirect, uses no proxy, and calls no address it must not call (see
-// guard.go). Every probe opens a connection of its own: a kept one would miss a
+// app.Guard). Every probe opens a connection of its own: a kept one would miss a
 // listener that accepts no more.
 package probe
 
@@ -23,10 +23,7 @@ const userAgent = "rollcall-probe"
 
 // Options of a Prober. The zero value is ready to use.
 type Options struct {
-	// Allow says whether an address may be called. It is asked when the connection
-	// is made, about the very address connected to, so that no answer of a name
-	// server can slip past it. IPv4 addresses come as such, even when they were
-	// written as IPv6. nil allows all that guard.go does not refuse anyway.
+	// Allow says whether an address may be called; see app.Guard.
 	Allow func(netip.Addr) bool
 	// Now stamps the results; nil means time.Now.
 	Now func() time.Time
@@ -48,7 +45,7 @@ func New(o Options) *Prober {
 	}
 	p.dialer = net.Dialer{
 		KeepAlive:      -1, // no probe lives long enough to need it
-		ControlContext: guard(o.Allow),
+		ControlContext: app.Guard(o.Allow),
 		Resolver:       newResolver(new(net.Dialer).DialContext),
 	}
 	return p

@@ -40,7 +40,7 @@ func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]ap
 	if err != nil {
 		return nil, wrap("read events", err)
 	}
-	if kept := first.Val(); after.Compare(beginning) > 0 && len(kept) > 0 && after.Compare(app.Revision(kept[0].ID)) < 0 {
+	if kept := first.Val(); after.Compare(beginning) > 0 && len(kept) > 0 && after.Compare(app.Revision(kept[0].ID).Before()) < 0 {
 		return nil, &app.TrimmedError{First: app.Revision(kept[0].ID)}
 	}
 	events := make([]app.Event, len(messages.Val()))

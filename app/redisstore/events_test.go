@@ -53,7 +53,7 @@ func TestEvents(t *testing.T) {
 	if err := s.rdb.XTrimMaxLen(t.Context(), s.prefix+"events", 2).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for _, after := range []app.Revision{all[0], all[2], "1", "0-1"} {
+	for _, after := range []app.Revision{all[0], all[1], "1", "0-1"} {
 		_, err := s.Events(t.Context(), after, 10)
 		trimmed, ok := errors.AsType[*app.TrimmedError](err)
 		if !ok || trimmed.First != all[3] || !errors.Is(err, app.ErrGone) {
@@ -66,5 +66,23 @@ func TestEvents(t *testing.T) {
 	if got, err := s.Events(t.Context(), all[3], 10); err != nil || len(got) != 1 || got[0].Kind != app.EventRegistered ||
 		got[0].Instance != "i5" || got[0].Reason != "first registration" || fmt.Sprint(got[0].At.Unix()) != fmt.Sprint(s.clock.Now().Unix()) {
 		t.Errorf("the last one: got %+v, %v", got, err)
+	}
+}
+
+func TestAFollowerKnowsWhatHappenedBeforeIt(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var want []app.Revision
+	for n := range 5 {
+		want = append([]app.Revision{s.register(t, saying(n+1)).Revision}, want...)
+	}
+	snapshot := s.follow(t)
+	eventually(t, "it has read the registry", func() bool { return snapshot.Revision() == want[0] })
+	var got []app.Revision
+	for _, e := range snapshot.Latest("", 10, func(app.Event) bool { return true }) {
+		got = append(got, e.Revision)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -53,7 +53,11 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	if err != nil {
 		return false, err
 	}
-	last, events, err := s.history(ctx)
+	last, err := s.lastEvent(ctx)
+	if err != nil {
+		return false, err
+	}
+	events, err := s.history(ctx, last)
 	if err != nil {
 		return false, err
 	}
@@ -130,26 +134,36 @@ func (s *Store) read(ctx context.Context, after app.Revision) ([]app.Entry, erro
 	return entries, nil
 }
 
-// history returns the revision of the last event, and the last events, oldest first.
-func (s *Store) history(ctx context.Context) (last app.Revision, events []app.Event, err error) {
+func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	newest, err := s.rdb.XRevRangeN(ctx, s.keys.events(), "+", "-", batch).Result()
+	newest, err := s.rdb.XRevRangeN(ctx, s.keys.events(), "+", "-", 1).Result()
 	if err != nil {
-		return "", nil, wrap("read the last events", err)
+		return "", wrap("read the last event", err)
 	}
 	if len(newest) == 0 {
-		return beginning, nil, nil
+		return beginning, nil
+	}
+	return app.Revision(newest[0].ID), nil
+}
+
+// history reads some of the events until a revision, oldest first and without a gap.
+func (s *Store) history(ctx context.Context, until app.Revision) (events []app.Event, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	newest, err := s.rdb.XRevRangeN(ctx, s.keys.events(), string(until), "-", batch).Result()
+	if err != nil {
+		return nil, wrap("read the last events", err)
 	}
 	for _, m := range newest {
 		e, err := decodeEntry(m.ID, map[string]any{"event": m.Values["event"]})
 		if err != nil {
-			break // what came before it is not worth more
+			break // nobody depends on what came before it
 		}
 		events = append(events, e.Event)
 	}
 	slices.Reverse(events)
-	return app.Revision(newest[0].ID), events, nil
+	return events, nil
 }
 
 // epoch names the registry; it is made when there is none.
@@ -206,7 +220,7 @@ func (s *Store) ids(ctx context.Context) ([]string, error) {
 	}
 	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, name := range services {
-			p.HVals(ctx, s.keys.service(name))
+			p.SMembers(ctx, s.keys.service(name))
 		}
 		return nil
 	})

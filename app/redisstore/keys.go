@@ -9,7 +9,8 @@ import "rollcall/hipache"
 //	instance:<id>   string  JSON, {"rev":n,...} first; see record
 //	results:<id>    string  the last results, 14 characters each; see encodeResult
 //	services        set     names of the services that have instances
-//	service:<name>  hash    address -> id of the instance that has it
+//	service:<name>  set     ids of its instances
+//	addresses       hash    address -> ids of the instances that have it, apart by spaces
 //	vhosts          hash    vhost -> the service that serves it
 //	vhost:<host>    hash    backend url -> "slots keep leave id"; see lua/vhost.lua
 //	marked:<host>   set     for a wildcard: requested hosts that have a dead set
@@ -23,6 +24,12 @@ import "rollcall/hipache"
 //	                        away: how long the second clock has stood still, ms
 //	early:<id>      string  for a moment after a probe was brought forward
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
+//	webhooks        zset    webhook id -> when it is due, ms; +inf: not by itself; a claimed
+//	                        one is due when the claim runs out, see lua/dispatch.lua
+//	webhook:<id>    hash    doc: JSON; cursor: the last event told of; minute: "ms n", n told
+//	                        one by one since; failing: "ms n", n failures since; paused: why;
+//	                        replay: "after until"; token: of the claim
+//	attempts:<id>   list    a webhook's last attempts, newest first; JSON
 //	epoch           string  random; another value means another registry
 //	wake            channel something is due now
 //
@@ -36,12 +43,16 @@ func (k keys) instance(id string) string  { return k.prefix + "instance:" + id }
 func (k keys) results(id string) string   { return k.prefix + "results:" + id }
 func (k keys) services() string           { return k.prefix + "services" }
 func (k keys) service(name string) string { return k.prefix + "service:" + name }
+func (k keys) addresses() string          { return k.prefix + "addresses" }
 func (k keys) vhosts() string             { return k.prefix + "vhosts" }
 func (k keys) vhost(host string) string   { return k.prefix + "vhost:" + host }
 func (k keys) settling() string           { return k.prefix + "settling" }
 func (k keys) queue(name string) string   { return k.prefix + name }
 func (k keys) clock() string              { return k.prefix + "clock" }
 func (k keys) events() string             { return k.prefix + "events" }
+func (k keys) webhooks() string           { return k.prefix + "webhooks" }
+func (k keys) webhook(id string) string   { return k.prefix + "webhook:" + id }
+func (k keys) attempts(id string) string  { return k.prefix + "attempts:" + id }
 func (k keys) epoch() string              { return k.prefix + "epoch" }
 func (k keys) wake() string               { return k.prefix + "wake" }
 

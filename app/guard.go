@@ -1,4 +1,4 @@
-package probe
+package app
 
 import (
 	"context"
@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// never lists what is not an instance's address whatever the policy: this host,
-// the link, everybody, and the addresses where clouds hand out credentials (most
-// are link-local; the single ones are those that are not).
+// never lists what is not the address of an instance or a receiver whatever the
+// policy: this host, the link, everybody, and the addresses where clouds hand out
+// credentials (most are link-local; the single ones are those that are not).
 var never = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("169.254.0.0/16"),
@@ -30,21 +30,25 @@ var (
 	sixToFour = netip.MustParsePrefix("2002::/16")
 )
 
-type forbiddenError struct{ addr netip.Addr }
+// An AddressError means that an address is not to be called.
+type AddressError struct{ Addr netip.Addr }
 
-func (e forbiddenError) Error() string { return e.addr.String() }
+func (e *AddressError) Error() string { return e.Addr.String() }
 
-// guard is a net.Dialer's ControlContext: it sees each address after the lookup of
-// the name and before the first packet.
-func guard(allow func(netip.Addr) bool) func(context.Context, string, string, syscall.RawConn) error {
+// Guard makes a net.Dialer's ControlContext, which sees each address after the lookup
+// of the name and before the first packet, so that no answer of a name server slips
+// past it. It refuses with an *AddressError what is never to be called and what allow,
+// unless that is nil, does not. IPv4 addresses come to allow as such, even when they were
+// written as IPv6.
+func Guard(allow func(netip.Addr) bool) func(context.Context, string, string, syscall.RawConn) error {
 	return func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return forbiddenError{}
+			return &AddressError{}
 		}
 		addr := ap.Addr().Unmap().WithZone("") // no prefix contains an address with a zone
 		if refused(addr) || refused(embedded(addr)) || (allow != nil && !allow(addr)) {
-			return forbiddenError{addr}
+			return &AddressError{addr}
 		}
 		return nil
 	}

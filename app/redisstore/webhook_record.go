@@ -1,0 +1,102 @@
+package redisstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"rollcall/app"
+)
+
+// webhookRecord is what does not change of a webhook, as it is stored. Times are in ms
+// since 1970.
+type webhookRecord struct {
+	URL         string          `json:"url"`
+	Secret      string          `json:"secret"`
+	Format      app.Format      `json:"format"`
+	Services    []string        `json:"services,omitempty"`
+	Kinds       []app.EventKind `json:"kinds,omitempty"`
+	Rate        int             `json:"rate"`
+	Description string          `json:"description,omitempty"`
+	Created     int64           `json:"created"`
+}
+
+func encodeWebhook(w app.Webhook) (string, error) {
+	doc, err := json.Marshal(webhookRecord{
+		URL: w.URL, Secret: w.Secret, Format: w.Format, Services: w.Services, Kinds: w.Kinds, Rate: w.Rate,
+		Description: w.Description, Created: w.CreatedAt.UnixMilli(),
+	})
+	if err != nil {
+		return "", fmt.Errorf("encode webhook: %w", err)
+	}
+	return string(doc), nil
+}
+
+// decodeWebhook reads a webhook's hash; see keys.go.
+func decodeWebhook(id string, hash map[string]string) (app.Webhook, error) {
+	var r webhookRecord
+	if err := json.Unmarshal([]byte(hash["doc"]), &r); err != nil {
+		return app.Webhook{}, fmt.Errorf("decode webhook %s: %w: %w", id, errUnreadable, err)
+	}
+	w := app.Webhook{
+		ID: id, URL: r.URL, Secret: r.Secret, Format: r.Format, Services: r.Services, Kinds: r.Kinds, Rate: r.Rate,
+		Description: r.Description, CreatedAt: time.UnixMilli(r.Created),
+		Paused: hash["paused"], Cursor: app.Revision(hash["cursor"]),
+	}
+	w.Minute, w.Told = decodeCount(hash["minute"])
+	w.Failing, w.Failures = decodeCount(hash["failing"])
+	after, until, _ := strings.Cut(hash["replay"], " ")
+	w.Replay = app.Replay{After: app.Revision(after), Until: app.Revision(until)}
+	return w, nil
+}
+
+// encodeCount writes how often something has happened since a time, as "ms n".
+func encodeCount(since time.Time, n int) string {
+	if since.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%d %d", since.UnixMilli(), n)
+}
+
+func decodeCount(s string) (since time.Time, n int) {
+	at, count, found := strings.Cut(s, " ")
+	if !found {
+		return time.Time{}, 0
+	}
+	ms, _ := strconv.ParseInt(at, 10, 64) // what we did not write is shown as zero
+	n, _ = strconv.Atoi(count)
+	return time.UnixMilli(ms), n
+}
+
+func encodeReplay(r app.Replay) string {
+	if r == (app.Replay{}) {
+		return ""
+	}
+	return string(r.After) + " " + string(r.Until)
+}
+
+// attemptRecord is an attempt as it is stored.
+type attemptRecord struct {
+	Message string `json:"message"`
+	Kind    string `json:"kind"`
+	Number  int    `json:"n"`
+	resultRecord
+}
+
+func encodeAttempt(a app.Attempt) (string, error) {
+	doc, err := json.Marshal(attemptRecord{a.Message, a.Kind, a.Number, *recordOfResult(a.Result)})
+	if err != nil {
+		return "", fmt.Errorf("encode attempt: %w", err)
+	}
+	return string(doc), nil
+}
+
+func decodeAttempt(doc string) (app.Attempt, error) {
+	var r attemptRecord
+	if err := json.Unmarshal([]byte(doc), &r); err != nil {
+		return app.Attempt{}, fmt.Errorf("decode attempt: %w: %w", errUnreadable, err)
+	}
+	return app.Attempt{Message: r.Message, Kind: r.Kind, Number: r.Number, Result: r.result()}, nil
+}

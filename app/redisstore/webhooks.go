@@ -1,0 +1,315 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+)
+
+var (
+	//go:embed lua/subscribe.lua
+	subscribeSource string
+	//go:embed lua/dispatch.lua
+	dispatchSource string
+	//go:embed lua/delivered.lua
+	deliveredSource string
+	//go:embed lua/pause.lua
+	pauseSource string
+	//go:embed lua/replay.lua
+	replaySource string
+
+	subscribeScript = redis.NewScript(subscribeSource)
+	dispatchScript  = redis.NewScript(dispatchSource)
+	deliveredScript = redis.NewScript(deliveredSource)
+	pauseScript     = redis.NewScript(pauseSource)
+	replayScript    = redis.NewScript(replaySource)
+)
+
+// never is when a webhook is due that waits for something to happen.
+const never = "+inf"
+
+// Webhooks are the store's webhooks.
+type Webhooks struct{ *Store }
+
+var (
+	_ app.WebhookStore = Webhooks{}
+	_ app.Outbox       = Webhooks{}
+)
+
+// Webhooks returns the webhooks.
+func (s *Store) Webhooks() Webhooks { return Webhooks{s} }
+
+// Add adds a webhook; see app.WebhookStore.
+func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
+	doc, err := encodeWebhook(hook)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	added, err := subscribeScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(hook.ID), w.keys.events()},
+		hook.ID, doc, app.MaxWebhooks).Bool()
+	if err != nil {
+		return wrap("add webhook", err)
+	}
+	if !added {
+		return &app.FieldError{
+			Field: "url", Held: true, Problem: fmt.Sprintf("is one too many: there are %d webhooks", app.MaxWebhooks),
+			Want: "delete those that nobody needs",
+		}
+	}
+	return nil
+}
+
+// Get returns a webhook; see app.WebhookStore.
+func (w Webhooks) Get(ctx context.Context, id string) (app.Webhook, error) {
+	found, err := w.read(ctx, id)
+	if err != nil {
+		return app.Webhook{}, err
+	}
+	if len(found) == 0 {
+		return app.Webhook{}, noWebhook(id)
+	}
+	return found[0], nil
+}
+
+func noWebhook(id string) error { return fmt.Errorf("webhook %s: %w", id, app.ErrNotFound) }
+
+// List returns all webhooks; see app.WebhookStore.
+func (w Webhooks) List(ctx context.Context) ([]app.Webhook, error) {
+	reading, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	ids, err := w.rdb.ZRange(reading, w.keys.webhooks(), 0, -1).Result()
+	if err != nil {
+		return nil, wrap("list webhooks", err)
+	}
+	hooks, err := w.read(ctx, ids...)
+	slices.SortFunc(hooks, func(a, b app.Webhook) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	return hooks, err
+}
+
+// read returns those of the webhooks that are there.
+func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	hashes, dues := make([]*redis.MapStringStringCmd, len(ids)), make([]*redis.FloatCmd, len(ids))
+	cmds, err := w.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n, id := range ids {
+			hashes[n], dues[n] = p.HGetAll(ctx, w.keys.webhook(id)), p.ZScore(ctx, w.keys.webhooks(), id)
+		}
+		return nil
+	})
+	if err := failed(cmds, err, noValue); err != nil {
+		return nil, wrap("read webhooks", err)
+	}
+	var hooks []app.Webhook
+	for n, id := range ids {
+		if len(hashes[n].Val()) == 0 {
+			continue
+		}
+		hook, err := decodeWebhook(id, hashes[n].Val())
+		if err != nil {
+			return nil, err
+		}
+		if due := dues[n].Val(); !math.IsInf(due, 1) {
+			hook.Due = time.UnixMilli(int64(due))
+		}
+		hooks = append(hooks, hook)
+	}
+	return hooks, nil
+}
+
+// Remove removes a webhook; see app.WebhookStore.
+func (w Webhooks) Remove(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	var removed *redis.IntCmd
+	_, err := w.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		removed = p.ZRem(ctx, w.keys.webhooks(), id)
+		p.Del(ctx, w.keys.webhook(id), w.keys.attempts(id))
+		return nil
+	})
+	if err != nil {
+		return wrap("remove webhook", err)
+	}
+	if removed.Val() == 0 {
+		return noWebhook(id)
+	}
+	return nil
+}
+
+// Pause pauses or resumes a webhook; see app.WebhookStore.
+func (w Webhooks) Pause(ctx context.Context, id, reason string, e app.Event) (bool, error) {
+	event, err := encodeEvent(e)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	is, err := pauseScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(id), w.keys.events()},
+		id, reason, w.Now().UnixMilli(), event, keepEvents).Int()
+	if err != nil {
+		return false, wrap("pause webhook "+id, err)
+	}
+	if is < 0 {
+		return false, noWebhook(id)
+	}
+	return is > 0, nil
+}
+
+// Replay has events told once more; see app.WebhookStore.
+func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	is, err := replayScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(id)},
+		id, encodeReplay(r), w.Now().UnixMilli()).Int()
+	switch {
+	case err != nil:
+		return wrap("replay to webhook "+id, err)
+	case is < 0:
+		return noWebhook(id)
+	case is == 0:
+		return fmt.Errorf("webhook %s is at another replay: %w", id, app.ErrConflict)
+	}
+	return nil
+}
+
+// Attempts returns the last attempts; see app.WebhookStore.
+func (w Webhooks) Attempts(ctx context.Context, id string) ([]app.Attempt, error) {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	var there *redis.IntCmd
+	var docs *redis.StringSliceCmd
+	_, err := w.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		there = p.Exists(ctx, w.keys.webhook(id))
+		docs = p.LRange(ctx, w.keys.attempts(id), 0, -1)
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("read attempts of webhook "+id, err)
+	}
+	if there.Val() == 0 {
+		return nil, noWebhook(id)
+	}
+	attempts := make([]app.Attempt, len(docs.Val()))
+	for n, doc := range docs.Val() {
+		if attempts[n], err = decodeAttempt(doc); err != nil {
+			return nil, err
+		}
+	}
+	return attempts, nil
+}
+
+// Claim takes webhooks that are due; see app.Outbox.
+func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryClaim, next time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	now, token := w.Now(), rand.Text()
+	reply, err := dispatchScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.events()},
+		w.keys.webhook(""), now.UnixMilli(), now.Add(app.DeliveryLease).UnixMilli(), limit, token).Slice()
+	if err != nil {
+		return nil, time.Time{}, wrap("claim webhooks", err)
+	}
+	for _, taken := range reply[1:] {
+		id, hash := takenOf(taken)
+		hook, err := decodeWebhook(id, hash)
+		if err != nil { // the others are not to wait for it
+			w.log.ErrorContext(ctx, "a webhook cannot be read and is told nothing", "webhook", id, "err", err)
+			continue
+		}
+		claims = append(claims, app.DeliveryClaim{Webhook: hook, Token: token})
+	}
+	if due, _ := reply[0].(string); due != "" {
+		next = score(due)
+	}
+	return claims, next, nil
+}
+
+// takenOf reads {id, {field, value, ...}}.
+func takenOf(reply any) (id string, hash map[string]string) {
+	pair, _ := reply.([]any) // the script made it
+	id, _ = pair[0].(string)
+	flat, _ := pair[1].([]any)
+	hash = map[string]string{}
+	for n := 0; n < len(flat); n += 2 {
+		field, _ := flat[n].(string)
+		hash[field], _ = flat[n+1].(string)
+	}
+	return id, hash
+}
+
+// Settle ends a claim; see app.Outbox.
+func (w Webhooks) Settle(ctx context.Context, c app.DeliveryClaim, d app.Delivery) error {
+	hook, due, attempt, event := d.Webhook, never, "", ""
+	if !hook.Due.IsZero() {
+		due = strconv.FormatInt(hook.Due.UnixMilli(), 10)
+	}
+	fields := map[string]string{
+		"cursor": string(hook.Cursor), "minute": encodeCount(hook.Minute, hook.Told), "failing": encodeCount(hook.Failing, hook.Failures),
+	}
+	if hook.Paused != "" {
+		fields["paused"] = hook.Paused
+	}
+	if c.Webhook.Replay != (app.Replay{}) {
+		fields["replay"] = encodeReplay(hook.Replay)
+	}
+	doc, err := json.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("encode delivery: %w", err)
+	}
+	if d.Attempt != nil {
+		if attempt, err = encodeAttempt(*d.Attempt); err != nil {
+			return err
+		}
+	}
+	if d.Event != nil {
+		if event, err = encodeEvent(*d.Event); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	id := hook.ID
+	held, err := deliveredScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(id), w.keys.attempts(id), w.keys.events()},
+		id, c.Token, due, w.Now().UnixMilli(), doc, attempt, app.KeptAttempts, event, keepEvents).Bool()
+	if err != nil {
+		return wrap("settle webhook "+id, err)
+	}
+	if !held {
+		return fmt.Errorf("webhook %s: %w", id, app.ErrClaimLost)
+	}
+	return nil
+}
+
+// Happens calls wake whenever something has happened, until the context is over. A call
+// may be missing while Redis is away.
+func (s *Store) Happens(ctx context.Context, wake func()) {
+	for ctx.Err() == nil {
+		last, err := s.lastEvent(ctx)
+		for err == nil {
+			var entries []app.Entry
+			if entries, err = s.read(ctx, last); len(entries) > 0 {
+				last = entries[len(entries)-1].Event.Revision
+				wake()
+			}
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,543 @@
+package webhook_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"go.uber.org/goleak"
+
+	"rollcall/app"
+	"rollcall/app/webhook"
+	"rollcall/tests/apptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwABCDEFGH"
+
+// post is a request that a receiver got.
+type post struct {
+	at      time.Time
+	webhook string // the URL's path
+	id      string
+	body    struct {
+		Type     string
+		Replayed bool
+		Data     struct {
+			ID, Kind, Service, Instance, Subject, Reason string
+			Events                                       int
+			First, Last, Replay, After, Before           string
+			Counts                                       []struct {
+				Service, Kind string
+				Events        int
+			}
+		}
+	}
+}
+
+// bubble is a courier with its outbox and its receivers in a bubble of time.
+type bubble struct {
+	t      *testing.T
+	outbox *apptest.MemWebhooks
+	sender *webhook.Sender
+	began  time.Time
+
+	mu     sync.Mutex
+	posts  []post
+	answer func(post) (status int, header string) // 200 when nil
+}
+
+// inBubble runs a test with a courier at work, unless it brings its own.
+func inBubble(t *testing.T, test func(b *bubble)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t)
+		b.work()
+		test(b)
+	})
+}
+
+func newBubble(t *testing.T) *bubble {
+	b := &bubble{t: t, outbox: apptest.NewMemWebhooks(time.Now), sender: webhook.NewSender(nil, time.Now), began: time.Now()}
+	b.sender.SetTransport(b)
+	return b
+}
+
+// work has a courier work until the test ends.
+func (b *bubble) work() {
+	courier := webhook.NewCourier(b.outbox, b.sender, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(b.t.Context())
+	var working sync.WaitGroup
+	working.Go(func() { courier.Work(ctx) })
+	b.t.Cleanup(func() {
+		stop()
+		working.Wait()
+	})
+}
+
+// RoundTrip is the receivers.
+func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := standardwebhooks.NewWebhook(secret)
+	if err == nil {
+		err = verifier.Verify(text, r.Header)
+	}
+	if err != nil {
+		b.t.Errorf("%s: %v", text, err)
+	}
+	p := post{at: time.Now(), webhook: strings.Trim(r.URL.Path, "/"), id: r.Header.Get("webhook-id")}
+	if err := json.Unmarshal(text, &p.body); err != nil {
+		b.t.Errorf("%s: %v", text, err)
+	}
+	b.mu.Lock()
+	b.posts = append(b.posts, p)
+	decide := b.answer
+	b.mu.Unlock()
+	answer := &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}, Request: r}
+	if decide != nil {
+		var wait string
+		if answer.StatusCode, wait = decide(p); wait != "" {
+			answer.Header.Set("Retry-After", wait)
+		}
+	}
+	return answer, nil
+}
+
+// answers changes how receivers answer.
+func (b *bubble) answers(answer func(post) (int, string)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.answer = answer
+}
+
+func status(n int) func(post) (int, string) { return func(post) (int, string) { return n, "" } }
+
+// got returns what a receiver has got since the last call, when all is quiet.
+func (b *bubble) got(id string) []post {
+	b.t.Helper()
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var posts []post
+	b.posts = slices.DeleteFunc(b.posts, func(p post) bool {
+		if p.webhook == id {
+			posts = append(posts, p)
+		}
+		return p.webhook == id
+	})
+	return posts
+}
+
+// add adds a webhook.
+func (b *bubble) add(id string, edits ...func(*app.Webhook)) {
+	b.t.Helper()
+	w := app.Webhook{ID: id, URL: "http://receiver.test/" + id, Secret: secret, Format: app.EventFormat, Rate: app.DefaultRate, CreatedAt: time.Now()}
+	for _, edit := range edits {
+		edit(&w)
+	}
+	if err := b.outbox.Add(b.t.Context(), w); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bubble) hook(id string) app.Webhook {
+	b.t.Helper()
+	w, err := b.outbox.Get(b.t.Context(), id)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return w
+}
+
+// happens has instances of web become unhealthy, with some time after each.
+func (b *bubble) happens(n int, apart time.Duration) []app.Revision {
+	b.t.Helper()
+	var all []app.Revision
+	for i := range n {
+		all = append(all, b.tell(app.Event{Kind: app.EventUnhealthy, Service: "web", Instance: fmt.Sprintf("web-%d", i), Reason: "refused"}))
+		time.Sleep(apart)
+	}
+	return all
+}
+
+func (b *bubble) tell(e app.Event) app.Revision {
+	b.t.Helper()
+	e.At = time.Now()
+	r, err := b.outbox.Tell(b.t.Context(), e)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+// wantEvents checks that posts are the events, one by one and in order.
+func wantEvents(t *testing.T, what string, posts []post, events []app.Revision) {
+	t.Helper()
+	var got, want []string
+	for _, p := range posts {
+		got = append(got, p.id)
+	}
+	for _, r := range events {
+		want = append(want, "msg_"+string(r))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestEventsThatAWebhookWantsComeInOrder(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.happens(3, 0) // before there is one
+		b.add("all")
+		b.add("db", func(w *app.Webhook) { w.Services = []string{"db"} })
+		b.add("draining", func(w *app.Webhook) { w.Kinds = []app.EventKind{app.EventDraining, app.EventGone} })
+		web := b.happens(5, time.Second)
+		db := b.tell(app.Event{Kind: app.EventHealthy, Service: "db", Instance: "db-1"})
+		gone := b.tell(app.Event{Kind: app.EventGone, Service: "web", Instance: "web-1"})
+		time.Sleep(10 * time.Second)
+		wantEvents(b.t, "all", b.got("all"), append(slices.Clone(web), db, gone))
+		wantEvents(b.t, "db", b.got("db"), []app.Revision{db})
+		wantEvents(b.t, "draining", b.got("draining"), []app.Revision{gone})
+		time.Sleep(time.Hour)
+		wantEvents(b.t, "later", b.got("all"), nil)
+	})
+}
+
+func TestAMessageIsSentUntilItIsTakenAndTheNextOnesWait(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		b.add("other")
+		b.answers(func(p post) (int, string) {
+			if p.webhook == "other" {
+				return 200, ""
+			}
+			return 500, ""
+		})
+		events := b.happens(3, 0)
+		time.Sleep(4 * time.Hour)
+		wantEvents(b.t, "a receiver that works", b.got("other"), events)
+		posts := b.got("w")
+		for n, wait := range []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour} {
+			if len(posts) < n+2 {
+				b.t.Fatalf("%d attempts within 4 h", len(posts))
+			}
+			apart := posts[n+1].at.Sub(posts[n].at)
+			if apart < wait*8/10 || apart > wait*12/10 || posts[n+1].id != "msg_"+string(events[0]) {
+				b.t.Errorf("attempt %d at %s came after %s, want about %s", n+2, posts[n+1].id, apart, wait)
+			}
+		}
+		w := b.hook("w")
+		if w.Failures != len(posts) || !w.Failing.Equal(posts[0].at) {
+			b.t.Errorf("it says %d failures since %s, want %d since %s", w.Failures, w.Failing, len(posts), posts[0].at)
+		}
+		b.answers(nil)
+		time.Sleep(3 * time.Hour)
+		wantEvents(b.t, "when it works again", b.got("w"), events)
+		attempts, err := b.outbox.Attempts(b.t.Context(), "w")
+		if w := b.hook("w"); w.Failures != 0 || !w.Failing.IsZero() || err != nil || len(attempts) != len(posts)+3 {
+			b.t.Errorf("it is %+v after %d attempts, %v", w, len(attempts), err)
+		}
+		if a := attempts[2]; a.Number != len(posts)+1 || !a.Passed || attempts[3].Code != 500 {
+			b.t.Errorf("the attempt that was taken is %+v", a)
+		}
+	})
+}
+
+func TestAReceiverThatFailsForADayIsPausedAndOthersAreTold(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		b.add("other")
+		b.answers(func(p post) (int, string) {
+			if p.webhook == "other" {
+				return 200, ""
+			}
+			return 500, ""
+		})
+		events := b.happens(2, 0)
+		time.Sleep(24 * time.Hour)
+		if w := b.hook("w"); w.Paused != "" {
+			b.t.Errorf("paused within the day: %s", w.Paused)
+		}
+		time.Sleep(3 * time.Hour)
+		tries := len(b.got("w"))
+		if w := b.hook("w"); !strings.Contains(w.Paused, "status 500") || tries < 15 || tries > 22 {
+			b.t.Errorf("after a day and %d attempts it is paused because %q", tries, w.Paused)
+		}
+		time.Sleep(24 * time.Hour)
+		wantEvents(b.t, "paused", b.got("w"), nil)
+		posts := b.got("other")
+		if n := len(posts); n != 3 || posts[2].body.Type != "webhook-paused" || posts[2].body.Data.Subject != "w" {
+			b.t.Fatalf("the other one was told %+v, want of the pause at the end", posts)
+		}
+
+		b.answers(nil)
+		if _, err := b.outbox.Pause(b.t.Context(), "w", "", app.Event{Kind: app.EventResumed, Subject: "w"}); err != nil {
+			b.t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		wantEvents(b.t, "resumed", b.got("w"), events) // and nothing about itself
+	})
+}
+
+func TestAReceiverThatIsGoneIsPausedAtOnce(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		b.answers(status(410))
+		b.happens(2, 0)
+		time.Sleep(time.Hour)
+		if n := len(b.got("w")); n != 1 || !strings.Contains(b.hook("w").Paused, "410") {
+			b.t.Errorf("%d attempts, then paused because %q", n, b.hook("w").Paused)
+		}
+	})
+}
+
+// An outage of our own, with one attempt before and one after, is not the receiver's.
+func TestADayWithFewAttemptsIsNotADayOfFailing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t)
+		b.answers(status(500))
+		b.add("w")
+		b.work()
+		b.happens(1, time.Minute)
+		b.outbox.Down(true)
+		time.Sleep(48 * time.Hour)
+		b.outbox.Down(false)
+		time.Sleep(time.Minute)
+		if w := b.hook("w"); w.Paused != "" || w.Failures < 3 {
+			t.Errorf("it has failed %d times and is paused because %q", w.Failures, w.Paused)
+		}
+	})
+}
+
+func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		status int
+		header string
+		least  time.Duration
+		most   time.Duration
+	}{
+		{429, "120", 2 * time.Minute, 2 * time.Minute},
+		{503, "20", 20 * time.Second, 20 * time.Second},
+		{503, "0", 800 * time.Millisecond, 1200 * time.Millisecond},
+		{503, "-5", 800 * time.Millisecond, 1200 * time.Millisecond},
+		{503, "nonsense", 800 * time.Millisecond, 1200 * time.Millisecond},
+		{503, "99999999999", 800 * time.Millisecond, time.Hour},
+		{429, "86400", time.Hour, time.Hour},
+		{500, "120", 800 * time.Millisecond, 1200 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprint(c.status, " ", c.header), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(b *bubble) {
+				b.add("w")
+				b.answers(func(post) (int, string) { return c.status, c.header })
+				b.happens(1, 0)
+				time.Sleep(2 * time.Hour)
+				posts := b.got("w")
+				if apart := posts[1].at.Sub(posts[0].at); apart < c.least || apart > c.most {
+					t.Errorf("tried again after %s, want %s to %s", apart, c.least, c.most)
+				}
+			})
+		})
+	}
+}
+
+func TestABurstIsOneDigestAndReplayTellsItAll(t *testing.T) {
+	t.Parallel()
+	for _, quiet := range []time.Duration{time.Hour, 58 * time.Second, time.Second} {
+		t.Run(quiet.String(), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(b *bubble) {
+				b.add("w")
+				b.add("calm", func(w *app.Webhook) { w.Rate = app.MaxRate })
+				before := b.happens(1, quiet)
+				burst := b.happens(1000, 5*time.Millisecond)
+				time.Sleep(10 * time.Second)
+				if n := len(b.got("calm")); n != 1001 {
+					t.Errorf("at a higher rate it got %d, want all at once", n)
+				}
+				single := b.got("w")
+				n := len(single) - len(before)
+				if n < app.DefaultRate-1 || n > 2*app.DefaultRate {
+					t.Errorf("%d of the burst came one by one", n)
+				}
+				wantEvents(t, "one by one", single, slices.Concat(before, burst[:n]))
+				time.Sleep(10 * time.Minute)
+				rest := b.got("w")
+				if len(rest) != 1 || rest[0].body.Type != "digest" {
+					t.Fatalf("then came %+v, want one digest", rest)
+				}
+				d := rest[0].body.Data
+				if d.Events != 1000-n || d.First != string(burst[n]) || d.Last != string(burst[999]) || len(d.Counts) != 1 ||
+					d.Counts[0].Service != "web" || d.Counts[0].Kind != "unhealthy" || d.Counts[0].Events != 1000-n {
+					t.Errorf("the digest is %+v, want %d from %s to %s", d, 1000-n, burst[n], burst[999])
+				}
+
+				live := b.happens(1, 0)
+				r := app.Replay{After: burst[0].Before(), Until: burst[999]}
+				if err := b.outbox.Replay(t.Context(), "w", r); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				posts := b.got("w")
+				wantEvents(t, "live, then replayed", posts, slices.Concat(live, burst))
+				for _, p := range posts[1:] {
+					if !p.body.Replayed {
+						t.Fatalf("%s does not say that it is replayed", p.id)
+					}
+				}
+				if w := b.hook("w"); w.Replay != (app.Replay{}) || w.Cursor != live[0] {
+					t.Errorf("then it is %+v, want it at %s and no replay", w, live[0])
+				}
+			})
+		})
+	}
+}
+
+func TestADigestIsTheSameWithEveryAttempt(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w", func(w *app.Webhook) { w.Rate = 1 })
+		events := b.happens(10, time.Second)
+		b.got("w")
+		b.answers(status(500))
+		time.Sleep(22 * time.Second)
+		b.happens(5, time.Second)
+		time.Sleep(time.Second)
+		posts := b.got("w")
+		if len(posts) < 3 {
+			b.t.Fatalf("%d attempts", len(posts))
+		}
+		for _, p := range posts {
+			if p.id != fmt.Sprintf("digest_%s_%s", events[1], events[9]) || p.body.Data.Events != 9 {
+				b.t.Errorf("attempt %s with %d events", p.id, p.body.Data.Events)
+			}
+		}
+	})
+}
+
+// What counts is when events were: a receiver that was away gets what is steady one by one.
+func TestAReceiverThatWasAwayGetsEveryEvent(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		b.answers(status(500))
+		events := b.happens(600, 2*time.Second)
+		b.got("w")
+		b.answers(nil)
+		time.Sleep(time.Hour)
+		wantEvents(b.t, "when it is back", b.got("w"), events)
+	})
+}
+
+func TestEventsThatAreNoLongerKeptAreAGap(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		first := b.happens(1, time.Second)
+		b.got("w")
+		b.answers(status(500))
+		events := b.happens(50, 5*time.Second)
+		b.outbox.Cut(5)
+		b.answers(nil)
+		time.Sleep(time.Hour)
+		posts := b.got("w")
+		n := slices.IndexFunc(posts, func(p post) bool { return p.body.Type == "gap" })
+		if n < 0 || posts[n].body.Data.After != string(first[0]) || posts[n].body.Data.Before != string(events[45]) {
+			b.t.Fatalf("got %+v, want a gap between %s and %s", posts, first[0], events[45])
+		}
+		wantEvents(b.t, "after the gap", posts[n+1:], events[45:])
+
+		if err := b.outbox.Replay(b.t.Context(), "w", app.Replay{After: events[46], Until: events[48]}); err != nil {
+			b.t.Fatal(err)
+		}
+		b.outbox.Cut(2)
+		time.Sleep(time.Minute)
+		posts = b.got("w")
+		if len(posts) != 2 || posts[0].body.Type != "gap" || !posts[0].body.Replayed {
+			b.t.Fatalf("replayed: %+v, want a gap and an event", posts)
+		}
+		wantEvents(b.t, "replayed", posts[1:], events[48:49])
+	})
+}
+
+func TestALiveEventGoesBeforeThoseThatAreReplayed(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		old := b.happens(20, time.Second)
+		time.Sleep(time.Minute)
+		b.got("w")
+		var live []app.Revision
+		b.answers(func(p post) (int, string) {
+			if p.id == "msg_"+string(old[9]) {
+				live = append(live, b.tell(app.Event{Kind: app.EventHealthy, Service: "web", Instance: "web-1"}))
+			}
+			return 200, ""
+		})
+		if err := b.outbox.Replay(b.t.Context(), "w", app.Replay{After: old[0].Before(), Until: old[19]}); err != nil {
+			b.t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		wantEvents(b.t, "replayed and live", b.got("w"), slices.Concat(old[:10], live, old[10:]))
+	})
+}
+
+// While the store is away what became of an attempt cannot be written down: it waits, so
+// that the receiver does not get the message twice.
+func TestAStoreThatIsAwayForAMomentCostsNoSecondAttempt(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		b.answers(func(post) (int, string) {
+			b.outbox.Down(true)
+			return 200, ""
+		})
+		events := b.happens(2, 0)
+		time.Sleep(3 * time.Second)
+		b.answers(nil)
+		b.outbox.Down(false)
+		time.Sleep(time.Minute)
+		wantEvents(b.t, "got", b.got("w"), events)
+	})
+}
+
+func TestCouriersShareTheWork(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.work()
+		b.work()
+		for n := range 20 {
+			b.add(fmt.Sprintf("w%d", n))
+		}
+		b.answers(func(post) (int, string) {
+			time.Sleep(time.Second)
+			return 200, ""
+		})
+		events := b.happens(10, 100*time.Millisecond)
+		time.Sleep(5 * time.Minute)
+		for n := range 20 {
+			id := fmt.Sprintf("w%d", n)
+			wantEvents(b.t, id, b.got(id), events)
+		}
+	})
+}

@@ -1,0 +1,156 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"rollcall/app"
+)
+
+const (
+	attemptTimeout = 10 * time.Second // of all of an attempt
+	maxHeader      = 16 << 10         // bytes of an answer's header
+	userAgent      = "rollcall-webhook"
+
+	// maxWord is all that is ever quoted of an answer, in bytes: it names what a receiver did
+	// not like, and is too short to read strangers' secrets with.
+	maxWord = 24
+)
+
+// A Sender makes attempts. Every one has a connection of its own: a kept one would be held
+// by a receiver that does not end its answer.
+type Sender struct {
+	client *http.Client
+	now    func() time.Time
+}
+
+var _ app.Sender = (*Sender)(nil)
+
+// NewSender returns a sender to the addresses that allow lets through; see app.Guard. now
+// is this machine's time: receivers compare it with theirs.
+func NewSender(allow func(netip.Addr) bool, now func() time.Time) *Sender {
+	dialer := &net.Dialer{
+		KeepAlive:      -1,
+		ControlContext: app.Guard(allow),
+		Resolver:       &net.Resolver{PreferGo: true}, // the C library's cannot be interrupted
+	}
+	return &Sender{now: now, client: &http.Client{
+		Timeout: attemptTimeout,
+		Transport: &http.Transport{
+			DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Ping sends a message that tells nothing; see app.Sender.
+func (s *Sender) Ping(ctx context.Context, w app.Webhook) app.Attempt {
+	return s.send(ctx, w, message{id: "ping_" + rand.Text(), kind: "ping", at: s.now()}, 1)
+}
+
+// send makes one attempt at a message.
+func (s *Sender) send(ctx context.Context, w app.Webhook, m message, number int) app.Attempt {
+	began := time.Now()
+	a := app.Attempt{Message: m.id, Kind: m.kind, Number: number}
+	a.Result, a.RetryAfter = s.post(ctx, w, m)
+	a.At, a.Latency = began, time.Since(began)
+	return a
+}
+
+func (s *Sender) post(ctx context.Context, w app.Webhook, m message) (app.Result, time.Duration) {
+	request, err := s.request(ctx, w, m)
+	if err != nil {
+		return app.Result{Code: app.Inconclusive, Detail: err.Error()}, 0
+	}
+	answer, err := s.client.Do(request) //nolint:gosec // whom we may call is what app.Guard decides
+	if err != nil {
+		return failure(err), 0
+	}
+	defer answer.Body.Close()
+	r := app.Result{Passed: answer.StatusCode/100 == 2, Code: app.Code(answer.StatusCode)} //nolint:gosec // three digits
+	if r.Passed {
+		return r, 0
+	}
+	if word := firstWord(answer.Body); word != "" {
+		r.Detail = "begins " + strconv.QuoteToASCII(word)
+	}
+	seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // as a date it counts for nothing
+	return r, time.Duration(min(max(seconds, 0), int(maxRetryAfter.Seconds()))) * time.Second
+}
+
+// request writes and signs a message: https://www.standardwebhooks.com
+func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.Request, error) {
+	body, err := m.render(w)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := standardwebhooks.NewWebhook(w.Secret)
+	if err != nil {
+		return nil, errors.New("the secret cannot be used") // which the library's error may quote
+	}
+	at := s.now()
+	signature, err := signer.Sign(m.id, at, body)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the URL cannot be used")
+	}
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "User-Agent": userAgent,
+		standardwebhooks.HeaderWebhookID:        m.id,
+		standardwebhooks.HeaderWebhookTimestamp: strconv.FormatInt(at.Unix(), 10),
+		standardwebhooks.HeaderWebhookSignature: signature,
+	} {
+		r.Header.Set(name, value)
+	}
+	return r, nil
+}
+
+func firstWord(body io.Reader) string {
+	b := make([]byte, maxWord)
+	n, _ := io.ReadFull(body, b) // as much as there is
+	words := strings.Fields(string(b[:n]))
+	if len(words) == 0 {
+		return ""
+	}
+	return words[0]
+}
+
+// failure says why there was no answer. It does not quote the URL, which may hold a secret.
+func failure(err error) app.Result {
+	if e, ok := errors.AsType[*app.AddressError](err); ok {
+		return app.Result{Code: app.Forbidden, Detail: e.Error()}
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return app.Result{Code: app.Unresolvable}
+	}
+	netErr, isNet := errors.AsType[net.Error](err)
+	op, isOp := errors.AsType[*net.OpError](err)
+	switch {
+	case isNet && netErr.Timeout():
+		return app.Result{Code: app.TimedOut}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return app.Result{Code: app.Refused}
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return app.Result{Code: app.Reset}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return app.Result{Code: app.ClosedEarly}
+	case isOp:
+		return app.Result{Code: app.Unreachable, Detail: op.Err.Error()}
+	}
+	return app.Result{Code: app.BadAnswer}
+}

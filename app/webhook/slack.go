@@ -1,0 +1,55 @@
+package webhook
+
+import (
+	"fmt"
+	"strings"
+
+	"rollcall/app"
+)
+
+// maxCounts is how many lines a digest has in a channel.
+const maxCounts = 10
+
+// What Slack gives a meaning to: https://api.slack.com/reference/surfaces/formatting
+var slackText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
+
+var slackSigns = map[app.EventKind]string{
+	app.EventHealthy:   ":large_green_circle: ",
+	app.EventUnhealthy: ":red_circle: ",
+	app.EventFailed:    ":red_circle: ",
+	app.EventPaused:    ":warning: ",
+}
+
+// text is a message as people read it in a channel.
+func (m message) text(w app.Webhook) string {
+	var text string
+	switch {
+	case m.kind == "digest":
+		text = m.summary(w)
+	case m.kind == "gap":
+		text = fmt.Sprintf("events between %s and %s are no longer kept and were not told", m.lost, m.until)
+	case len(m.events) == 1:
+		e := m.events[0]
+		what := strings.TrimSpace(e.Service + " " + e.Instance + e.Subject)
+		text = fmt.Sprintf("%s*%s* %s: %s", slackSigns[e.Kind], what, e.Kind, slackText.Replace(e.Reason))
+	default:
+		text = "Rollcall tells this channel what happens"
+	}
+	if m.replayed {
+		text += fmt.Sprintf(" (replayed; it was at %s)", m.at.UTC().Format("2006-01-02 15:04:05 UTC"))
+	}
+	return text
+}
+
+func (m message) summary(w app.Webhook) string {
+	lines := []string{fmt.Sprintf(":warning: *%d events* within a minute", len(m.events))}
+	counts := m.counts()
+	for n, c := range counts {
+		if n == maxCounts {
+			lines = append(lines, fmt.Sprintf("and %d more services and kinds", len(counts)-n))
+			break
+		}
+		lines = append(lines, fmt.Sprintf("%d × %s %s", c.Events, c.Service, c.Kind))
+	}
+	return strings.Join(append(lines, "one by one: `"+slackText.Replace(m.replay(w))+"`"), "\n")
+}

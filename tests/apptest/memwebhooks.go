@@ -1,0 +1,272 @@
+package apptest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"rollcall/app"
+)
+
+// MemWebhooks is a WebhookStore in memory, for tests in a bubble of time.
+type MemWebhooks struct {
+	now func() time.Time
+
+	mu     sync.Mutex
+	hooks  map[string]*memHook
+	events []app.Event
+	cut    bool // events were taken away
+	claims int
+	down   bool
+}
+
+type memHook struct {
+	app.Webhook
+	token    string
+	lease    time.Time // when the token is worth nothing any more
+	attempts []app.Attempt
+}
+
+// NewMemWebhooks returns a store that holds nothing.
+func NewMemWebhooks(now func() time.Time) *MemWebhooks {
+	return &MemWebhooks{now: now, hooks: map[string]*memHook{}}
+}
+
+// Tell adds an event.
+func (m *MemWebhooks) Tell(_ context.Context, e app.Event) (app.Revision, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tell(e), nil
+}
+
+func (m *MemWebhooks) tell(e app.Event) app.Revision {
+	ms := m.now().UnixMilli()
+	n := 0
+	for _, earlier := range slices.Backward(m.events) {
+		if earlier.Revision.Time().UnixMilli() != ms {
+			break
+		}
+		n++
+	}
+	e.Revision = app.Revision(fmt.Sprintf("%d-%d", ms, n))
+	m.events = append(m.events, e)
+	return e.Revision
+}
+
+// Cut takes away all events but the last n.
+func (m *MemWebhooks) Cut(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.events, m.cut = m.events[len(m.events)-n:], true
+}
+
+// Down has every call fail, or no longer.
+func (m *MemWebhooks) Down(down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = down
+}
+
+// hook returns a webhook; the caller has the lock.
+func (m *MemWebhooks) hook(id string) (*memHook, error) {
+	if m.down {
+		return nil, app.ErrUnavailable
+	}
+	h, ok := m.hooks[id]
+	if !ok {
+		return nil, fmt.Errorf("webhook %s: %w", id, app.ErrNotFound)
+	}
+	return h, nil
+}
+
+func (m *MemWebhooks) tip() app.Revision {
+	if len(m.events) == 0 {
+		return "0-0"
+	}
+	return m.events[len(m.events)-1].Revision
+}
+
+// Events is that of app.EventLog.
+func (m *MemWebhooks) Events(_ context.Context, after app.Revision, limit int) ([]app.Event, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, app.ErrUnavailable
+	}
+	if m.cut && after.Compare("0-0") > 0 && after.Compare(m.events[0].Revision.Before()) < 0 {
+		return nil, &app.TrimmedError{First: m.events[0].Revision}
+	}
+	from, found := slices.BinarySearchFunc(m.events, after, func(e app.Event, r app.Revision) int { return e.Revision.Compare(r) })
+	if found {
+		from++
+	}
+	return slices.Clone(m.events[from:min(from+limit, len(m.events))]), nil
+}
+
+// Add is that of app.WebhookStore, as are the next ones.
+func (m *MemWebhooks) Add(_ context.Context, w app.Webhook) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.hooks) >= app.MaxWebhooks {
+		return &app.FieldError{Field: "url", Held: true, Problem: "is more than " + strconv.Itoa(app.MaxWebhooks)}
+	}
+	w.Cursor = m.tip()
+	m.hooks[w.ID] = &memHook{Webhook: w}
+	return nil
+}
+
+// Get returns a webhook.
+func (m *MemWebhooks) Get(_ context.Context, id string) (app.Webhook, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, err := m.hook(id)
+	if err != nil {
+		return app.Webhook{}, err
+	}
+	return h.Webhook, nil
+}
+
+// List returns all.
+func (m *MemWebhooks) List(context.Context) ([]app.Webhook, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []app.Webhook
+	for _, h := range m.hooks {
+		all = append(all, h.Webhook)
+	}
+	slices.SortFunc(all, func(a, b app.Webhook) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// Remove removes a webhook.
+func (m *MemWebhooks) Remove(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, err := m.hook(id)
+	delete(m.hooks, id)
+	return err
+}
+
+// Pause pauses or resumes.
+func (m *MemWebhooks) Pause(_ context.Context, id, reason string, e app.Event) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, err := m.hook(id)
+	if err != nil || (h.Paused == "") == (reason == "") {
+		return false, err
+	}
+	if h.Paused = reason; reason == "" {
+		h.Failures, h.Failing, h.Due = 0, time.Time{}, m.now()
+	}
+	m.tell(e)
+	return true, nil
+}
+
+// Replay begins a replay.
+func (m *MemWebhooks) Replay(_ context.Context, id string, r app.Replay) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, err := m.hook(id)
+	if err == nil && h.Replay != (app.Replay{}) {
+		err = app.ErrConflict
+	}
+	if err != nil {
+		return err
+	}
+	if h.Replay = r; h.Failures == 0 {
+		h.Due = m.now()
+	}
+	return nil
+}
+
+// Attempts returns the last attempts.
+func (m *MemWebhooks) Attempts(_ context.Context, id string) ([]app.Attempt, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h, err := m.hook(id)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(h.attempts), nil
+}
+
+// Claim is that of app.Outbox.
+func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.DeliveryClaim, next time.Time, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return nil, time.Time{}, app.ErrUnavailable
+	}
+	now := m.now()
+	for _, id := range slices.Sorted(maps.Keys(m.hooks)) {
+		h := m.hooks[id]
+		due := !h.Due.IsZero() && !h.Due.After(now) || h.Due.IsZero() && h.Cursor != m.tip()
+		if h.token != "" {
+			due = !h.lease.After(now)
+		}
+		if h.Paused != "" {
+			if due {
+				h.token, h.Due = "", time.Time{}
+			}
+			continue
+		}
+		if due && len(claims) < limit {
+			m.claims++
+			h.token, h.lease = strconv.Itoa(m.claims), now.Add(app.DeliveryLease)
+			w := h.Webhook
+			w.Due = time.Time{}
+			claims = append(claims, app.DeliveryClaim{Webhook: w, Token: h.token})
+		}
+		at := h.Due
+		if h.token != "" {
+			at = h.lease
+		}
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return claims, next, nil
+}
+
+// Settle is that of app.Outbox.
+func (m *MemWebhooks) Settle(_ context.Context, c app.DeliveryClaim, d app.Delivery) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return app.ErrUnavailable
+	}
+	h, ok := m.hooks[c.Webhook.ID]
+	if !ok || h.token != c.Token {
+		return app.ErrClaimLost
+	}
+	w := d.Webhook
+	h.token = ""
+	h.Cursor, h.Minute, h.Told, h.Failures, h.Failing, h.Due = w.Cursor, w.Minute, w.Told, w.Failures, w.Failing, w.Due
+	if w.Paused != "" {
+		h.Paused = w.Paused
+	}
+	if c.Webhook.Replay != (app.Replay{}) {
+		h.Replay = w.Replay
+	} else if h.Replay != (app.Replay{}) {
+		h.Due = m.now()
+	}
+	if h.Paused != "" {
+		h.Due = time.Time{}
+	}
+	if d.Attempt != nil {
+		h.attempts = append([]app.Attempt{*d.Attempt}, h.attempts...)
+		h.attempts = h.attempts[:min(len(h.attempts), app.KeptAttempts)]
+	}
+	if d.Event != nil {
+		m.tell(*d.Event)
+	}
+	return nil
+}
