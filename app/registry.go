@@ -20,6 +20,8 @@ type Registry struct {
 	now   func() time.Time
 	hold  time.Duration
 	told  func(context.Context, Step)
+
+	snapshot *Snapshot // nil: everything is compared with the store
 }
 
 // NewRegistry returns the verbs on a store. now is the store's idea of the time;
@@ -27,6 +29,23 @@ type Registry struct {
 // every step with an event that this registry has written.
 func NewRegistry(store Store, now func() time.Time, hold time.Duration, told func(context.Context, Step)) *Registry {
 	return &Registry{store: store, now: now, hold: hold, told: told}
+}
+
+// TakeWordOf has the registry believe a snapshot that an instance is healthy and as it
+// says again that it is: most of what containers say, again and again, changes nothing,
+// and need not be compared with the store every time.
+func (r *Registry) TakeWordOf(s *Snapshot) { r.snapshot = s }
+
+// well returns an instance that is healthy as far as the snapshot knows.
+func (r *Registry) well(id string) (Instance, bool) {
+	if r.snapshot == nil {
+		return Instance{}, false
+	}
+	if _, err := r.snapshot.Age(time.Now()); err != nil {
+		return Instance{}, false
+	}
+	i, known := r.snapshot.Instance(id)
+	return i, known && i.State == Healthy
 }
 
 // Registered is what became of a registration.
@@ -43,12 +62,21 @@ type Registered struct {
 // is one of another service when the boot nonces of both say that they are different
 // starts: containers inherit each other's addresses.
 //
-// It returns a FieldError (ErrInvalid, or ErrConflict for a vhost or id of another
-// service), or ErrGone when this very start of the container is draining.
+// It returns a FieldError (ErrInvalid, or ErrConflict for a vhost, an id or an address of
+// another service), a ForbiddenError when the caller may not register that, or ErrGone
+// when this very start of the container is draining.
 func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, error) {
 	want, source, err := reg.Instance()
 	if err != nil {
 		return Registered{}, err
+	}
+	if err := CallerOf(ctx).mayAdd(want); err != nil {
+		return Registered{}, err
+	}
+	if was, ok := r.well(want.ID); ok {
+		if step, err := r.registration(was, want); err == nil && step.Event == nil {
+			return Registered{Instance: was, Source: source}, nil
+		}
 	}
 	out := Registered{Source: source}
 	var superseded []string
@@ -175,6 +203,12 @@ func (r *Registry) supersede(ctx context.Context, holder string, by Instance, c 
 	if err != nil {
 		return Change{}, err
 	}
+	if !CallerOf(ctx).mayChange(old) {
+		return Change{}, &FieldError{
+			Field: "address", Held: true, Problem: "is held by an instance of another service",
+			Want: "try again when that one is gone, or give a token that may register its service",
+		}
+	}
 	now := r.now()
 	gone := old.Leave(now)
 	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, by.ID+" registered with its address")}
@@ -209,8 +243,13 @@ func (r *Registry) takeover(ctx context.Context, step Step) (Change, error) {
 // an instance that is probed a good report changes nothing and tells the container
 // that it is still known; a bad one is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
+	if was, ok := r.well(id); ok && passed && CallerOf(ctx).mayChange(was) {
+		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
 	err := r.retry(ctx, func() error {
-		was, err := r.store.Get(ctx, id)
+		was, err := r.own(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -236,6 +275,20 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 	})
 	if err != nil {
 		return fmt.Errorf("heartbeat of %s: %w", id, err)
+	}
+	return nil
+}
+
+// stillWell takes the good report of an instance that was healthy; ErrConflict when it
+// is not what it was.
+func (r *Registry) stillWell(ctx context.Context, was Instance, detail string) error {
+	if was.Check.Kind != Heartbeat {
+		return nil
+	}
+	now := r.now()
+	result := Result{At: now, Passed: true, Detail: detail}
+	if err := r.store.Renew(ctx, was, was.Observe(result, now).Deadline, &result); err != nil {
+		return fmt.Errorf("heartbeat of %s: %w", was.ID, err)
 	}
 	return nil
 }
@@ -300,7 +353,7 @@ func (o Override) reason() string {
 
 func (r *Registry) change(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event)) (is Instance, rev Revision, err error) {
 	err = r.retry(ctx, func() error {
-		was, err := r.store.Get(ctx, id)
+		was, err := r.own(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -318,8 +371,26 @@ func (r *Registry) change(ctx context.Context, verb, id string, decide func(Inst
 	return is, rev, nil
 }
 
-// commit writes a change, and says what was written.
+// own returns an instance that the caller may change.
+func (r *Registry) own(ctx context.Context, id string) (Instance, error) {
+	i, err := r.store.Get(ctx, id)
+	caller := CallerOf(ctx)
+	switch {
+	case errors.Is(err, ErrNotFound) && !caller.mayMiss(id), err == nil && !caller.mayChange(i):
+		return Instance{}, errNotYours
+	case err != nil:
+		return Instance{}, err
+	}
+	return i, nil
+}
+
+// commit writes a change and who made it, and says what was written.
 func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
+	for _, step := range c.Steps {
+		if step.Event != nil {
+			step.Event.Actor = CallerOf(ctx).Name
+		}
+	}
 	rev, err := r.store.Commit(ctx, c)
 	if err != nil {
 		return "", err
@@ -334,7 +405,10 @@ func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
 
 // Get returns an instance, or ErrNotFound.
 func (r *Registry) Get(ctx context.Context, id string) (Instance, error) {
-	return r.store.Get(ctx, id)
+	if CallerOf(ctx).MayRead() {
+		return r.store.Get(ctx, id)
+	}
+	return r.own(ctx, id)
 }
 
 // retry runs a decision again when somebody else wrote first.

@@ -15,12 +15,13 @@ type receipt struct {
 	Address     string            `json:"address"`
 	AddressFrom app.AddressSource `json:"address_from"` // "given", or "caller": where the call came from
 	Check       checkView         `json:"check"`
-	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // when the next probe is due; absent when it is not probed
+	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // when the next probe is due; absent when it is healthy or not probed
 	Frontends   []frontendChange  `json:"frontends"`
 	Replaces    string            `json:"replaces,omitempty"`
 	Next        string            `json:"next"` // what happens now, in words
 	Links       links             `json:"links"`
 	Revision    app.Revision      `json:"revision,omitempty"` // absent when nothing had to be written
+	Key         string            `json:"key,omitempty"`      // a token for this instance alone, where one is required
 }
 
 // frontendChange is what will be written for a vhost once the instance is healthy.
@@ -50,8 +51,11 @@ func (a *API) receiptOf(done app.Registered) receipt {
 	i := done.Instance
 	r := receipt{
 		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,
-		Check: checkOf(i), FirstProbe: instant(i.Due), Frontends: []frontendChange{}, Replaces: i.Replaces,
-		Next: next(i), Links: linksOf(i.ID), Revision: done.Revision,
+		Check: checkOf(i), Frontends: []frontendChange{}, Replaces: i.Replaces,
+		Next: next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: a.Tokens.KeyOf(i),
+	}
+	if i.State != app.Healthy {
+		r.FirstProbe = instant(i.Due)
 	}
 	for _, h := range i.Hosts {
 		r.Frontends = append(r.Frontends, frontendChange{Host: h, Key: a.FrontendKey(h), Backend: i.URL(), Slots: i.Weight})

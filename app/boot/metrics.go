@@ -31,6 +31,7 @@ type metrics struct {
 	events       *prometheus.CounterVec
 	marksMended  prometheus.Counter
 	earlyProbes  prometheus.Counter
+	deliveries   *prometheus.CounterVec
 	benched      prometheus.Gauge
 	requests     *prometheus.HistogramVec
 	redisLatency *prometheus.HistogramVec
@@ -63,6 +64,10 @@ func newMetrics() *metrics {
 	m.earlyProbes = counter("announced_probes_total", "Probes brought forward because a proxy announced a failing backend.").With(nil)
 	m.requests = histogram("http_request_duration_seconds", "Answers of the API; long polls and streams are as long as they are open.", fast, "method", "route", "status")
 	m.redisLatency = histogram("redis_command_duration_seconds", "Calls to Redis, reads that wait for news left out.", fast, "command")
+	m.deliveries = counter("webhook_deliveries_total", "Attempts to deliver to webhooks.", "outcome")
+	for _, outcome := range []string{"delivered", "failed"} {
+		m.deliveries.WithLabelValues(outcome) // there from the beginning
+	}
 	m.benched = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "rollcall_worker_benched", Help: "1 while the worker mistrusts itself: most of a few healthy instances do not answer it.",
 	})

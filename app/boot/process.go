@@ -44,6 +44,7 @@ type Process struct {
 	rdb      redis.UniversalClient
 	store    *redisstore.Store
 	registry *app.Registry
+	tokens   *app.Tokens
 	snapshot *app.Snapshot
 	probe    *jobs.Probe
 	metrics  *metrics
@@ -77,6 +78,9 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 		return p, err
 	}
 	if roles.Web {
+		if err := p.guarded(ctx); err != nil {
+			return p, err
+		}
 		if p.web, err = p.listen("PORT", c.Port); err != nil {
 			return p, err
 		}
@@ -100,7 +104,7 @@ func (p *Process) told(ctx context.Context, s app.Step) {
 	p.metrics.told(s, p.store.Now())
 	e := s.Event
 	p.log.InfoContext(ctx, "instance changed", "event", e.Kind, "instance", e.Instance, "service", e.Service,
-		"from", e.From, "to", e.To, "reason", e.Reason)
+		"from", e.From, "to", e.To, "reason", e.Reason, "actor", e.Actor)
 }
 
 // open connects to Redis, or starts the embedded one when there is no URL, and puts
@@ -126,13 +130,15 @@ func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err erro
 	}
 	p.closers = append(p.closers, func() { _ = p.rdb.Close() })
 	p.rdb.AddHook(redisTimer{p.metrics.redisLatency})
-	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Log: log})
+	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Limit: c.MaxInstances, Log: log})
 	if err := p.store.SyncClock(ctx); err != nil {
 		return p, err
 	}
 	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.told)
+	p.tokens = app.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	p.snapshot = app.NewSnapshot()
-	prober := measuredProber{probe.New(probe.Options{Now: p.store.Now}), p.metrics}
+	p.registry.TakeWordOf(p.snapshot)
+	prober := measuredProber{probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now}), p.metrics}
 	p.probe = jobs.NewProbe(p.store.Probes(), prober, p.registry, p.store.Now, log, p.benched)
 	p.metrics.reads(p.store.Stats(), p.rdb, p.snapshot)
 	return p, nil
@@ -171,6 +177,23 @@ func (p *Process) benched(ctx context.Context, is bool, reason string) {
 	if _, err := p.store.Tell(ctx, e); err != nil {
 		p.log.ErrorContext(ctx, "an event could not be written", "event", e.Kind, "err", err)
 	}
+}
+
+// guarded reads the tokens, and makes sure that not everybody may do everything where
+// others can call.
+func (p *Process) guarded(ctx context.Context) error {
+	if err := p.tokens.Refresh(ctx); err != nil {
+		return err
+	}
+	if bind := p.config.Bind; !bind.IsLoopback() && !p.tokens.HasAdmin() {
+		return fmt.Errorf("config: ROLLCALL_BIND (%s) is not loopback, and there is no token to call with: set ROLLCALL_ADMIN_TOKEN, "+
+			"or create one with rollcall token create --scope admin on this Redis while it is loopback", bind)
+	}
+	return nil
+}
+
+func (p *Process) tokenChanged(ctx context.Context, e app.Event) {
+	p.log.InfoContext(ctx, "token changed", "event", e.Kind, "token", e.Subject, "reason", e.Reason, "actor", e.Actor)
 }
 
 func (p *Process) listen(variable string, port int) (net.Listener, error) {
@@ -245,6 +268,7 @@ func (p *Process) Run(ctx context.Context) error {
 			_, err := p.store.Tick(ctx, redisstore.Web)
 			return err
 		})
+		every(time.Second, p.tokens.Refresh)
 		run("snapshot", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
 		run("web", p.serveWeb)
 	}
@@ -325,9 +349,11 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Webhooks: p.webhooks(), Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
+		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
 		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(), Serving: ctx,
 		Metrics: p.metrics.handler(), Served: p.metrics.served,
+		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: p.config.mayProbe},
+		RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
 	return p.serve(ctx, p.web, api.Handler())

@@ -2,18 +2,13 @@ package boot
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"rollcall/app"
 	"rollcall/app/webhook"
 )
 
-// sender calls receivers. Loopback is only theirs where it is the callers', too.
-func (p *Process) sender() *webhook.Sender {
-	allow := func(a netip.Addr) bool { return p.config.Bind.IsLoopback() || !a.IsLoopback() }
-	return webhook.NewSender(allow, time.Now)
-}
+func (p *Process) sender() *webhook.Sender { return webhook.NewSender(p.config.mayTell, time.Now) }
 
 // webhooks is the verbs that people change webhooks with.
 func (p *Process) webhooks() *app.Webhooks {
@@ -29,11 +24,14 @@ func (p *Process) deliver(run func(string, func(context.Context) error)) {
 
 // delivered hears of every attempt to deliver.
 func (p *Process) delivered(ctx context.Context, d app.Delivery) {
+	if d.Attempt != nil {
+		p.metrics.deliveries.WithLabelValues(map[bool]string{true: "delivered", false: "failed"}[d.Attempt.Passed]).Inc()
+	}
 	if d.Event != nil {
 		p.webhookChanged(ctx, *d.Event)
 	}
 }
 
 func (p *Process) webhookChanged(ctx context.Context, e app.Event) {
-	p.log.InfoContext(ctx, "webhook changed", "event", e.Kind, "webhook", e.Subject, "reason", e.Reason)
+	p.log.InfoContext(ctx, "webhook changed", "event", e.Kind, "webhook", e.Subject, "reason", e.Reason, "actor", e.Actor)
 }
