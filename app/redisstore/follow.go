@@ -166,20 +166,23 @@ func (s *Store) history(ctx context.Context, until app.Revision) (events []app.E
 	return events, nil
 }
 
-// epoch names the registry; it is made when there is none.
-func (s *Store) epoch(ctx context.Context) (string, error) {
+// epoch names the registry.
+func (s *Store) epoch(ctx context.Context) (string, error) { return s.random(ctx, s.keys.epoch()) }
+
+// random is a text that nobody can guess; it is made when there is none.
+func (s *Store) random(ctx context.Context, key string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	epoch, err := s.rdb.Get(ctx, s.keys.epoch()).Result()
+	text, err := s.rdb.Get(ctx, key).Result()
 	if errors.Is(err, redis.Nil) {
-		if err = s.rdb.SetNX(ctx, s.keys.epoch(), rand.Text(), 0).Err(); err == nil {
-			epoch, err = s.rdb.Get(ctx, s.keys.epoch()).Result()
+		if err = s.rdb.SetNX(ctx, key, rand.Text()+rand.Text(), 0).Err(); err == nil {
+			text, err = s.rdb.Get(ctx, key).Result()
 		}
 	}
 	if err != nil {
-		return "", wrap("read the epoch", err)
+		return "", wrap("read "+key, err)
 	}
-	return epoch, nil
+	return text, nil
 }
 
 // All reads every instance, without due times and deadlines.

@@ -1,0 +1,234 @@
+// What is shown is made on the server. This fetches it again when something has happened,
+// puts what differs in its place, and asks the API for what the buttons say.
+"use strict";
+
+const gap = 500; // ms between two fetches, at least
+const idle = 5000; // ms until the next one when nothing happens: results come without events
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const $ = (id) => document.getElementById(id);
+const later = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// merge makes an element like another one and keeps what is the same in it, so that focus,
+// selection, scrolling and what somebody has opened stay. changed is called with what has
+// another state than before.
+function merge(have, want, changed) {
+  if (have.hasAttribute("data-keep") || (have.localName === "dialog" && have.open)) return;
+  const was = have.dataset.state;
+  for (const { name } of [...have.attributes]) {
+    if (!want.hasAttribute(name) && name !== "open") have.removeAttribute(name);
+  }
+  for (const { name, value } of want.attributes) {
+    if (have.getAttribute(name) !== value) have.setAttribute(name, value);
+  }
+  mergeChildren(have, want, changed);
+  if (was !== want.dataset.state) changed(have);
+}
+
+// mergeChildren takes elements with an id for the same wherever they have gone, and others
+// for the same when they are in the same place.
+function mergeChildren(have, want, changed) {
+  const known = new Map([...have.children].filter((c) => c.id).map((c) => [c.id, c]));
+  const wanted = new Set([...want.children].map((c) => c.id));
+  const stays = (node) => node.id && wanted.has(node.id);
+  let at = have.firstChild;
+  const removeUntil = (end) => {
+    while (at !== end) {
+      const gone = at;
+      at = at.nextSibling;
+      gone.remove();
+    }
+  };
+  for (const child of [...want.childNodes]) {
+    const same = child.id ? known.get(child.id) : at;
+    if (!same || same.nodeName !== child.nodeName || (same.id ?? "") !== (child.id ?? "")) {
+      have.insertBefore(child, at);
+      if (child.dataset?.state) changed(child);
+      continue;
+    }
+    let next = at;
+    while (next && next !== same && !stays(next)) next = next.nextSibling;
+    if (next === same) {
+      removeUntil(same);
+      at = same.nextSibling;
+    } else have.insertBefore(same, at); // it has moved past others that stay
+    if (same.nodeType !== Node.ELEMENT_NODE) same.nodeValue = child.nodeValue;
+    else if (!same.isEqualNode(child)) merge(same, child, changed);
+  }
+  removeUntil(null);
+}
+
+function flash(element) {
+  if (calm.matches) return;
+  const colour = getComputedStyle(document.documentElement).getPropertyValue("--flash");
+  element.animate([{ backgroundColor: colour }, {}], { duration: 1800, easing: "ease-out" });
+}
+
+// show fetches a page of ours and puts it in the place of the one that is shown. A later
+// call ends an earlier one.
+let showing = null;
+async function show(url, changed) {
+  showing?.abort();
+  const mine = (showing = new AbortController());
+  const response = await fetch(url, { signal: mine.signal, cache: "no-store" });
+  const text = await response.text();
+  if (mine.signal.aborted) return;
+  if (!response.headers.get("Content-Type")?.startsWith("text/html")) throw new Error(problemOf(text, response));
+  const fresh = new DOMParser().parseFromString(text, "text/html");
+  const focused = document.activeElement;
+  document.title = fresh.title;
+  mergeChildren(document.body, fresh.body, changed);
+  if (listening) freshness();
+  if (focused !== document.activeElement) (focused.isConnected ? focused : $("main")).focus({ preventScroll: true });
+}
+
+// refreshSoon has the page fetched again after ms, but not too often, and one at a time.
+let timer = 0;
+let due = Infinity;
+let notBefore = 0;
+let busy = false;
+function refreshSoon(ms) {
+  const at = Math.max(performance.now() + ms, notBefore);
+  if (at >= due) return;
+  due = at;
+  clearTimeout(timer);
+  timer = setTimeout(refresh, at - performance.now());
+}
+
+async function refresh() {
+  due = Infinity;
+  if (document.hidden) return;
+  if (busy) return refreshSoon(gap);
+  notBefore = performance.now() + gap;
+  busy = true;
+  try {
+    await show(location.href, flash);
+    away(null);
+  } catch (error) {
+    if (error.name !== "AbortError") away(error);
+  }
+  busy = false;
+  refreshSoon(idle);
+}
+
+// away says that nothing comes any more.
+function away(error) {
+  const banner = $("away");
+  const why = error instanceof TypeError ? "Rollcall does not answer" : error?.message; // that is what fetch throws
+  if (error && banner.hidden) banner.textContent = `${why}. This is how things stood; trying again.`;
+  banner.hidden = !error;
+}
+
+// freshness says whether what is shown is how things stand.
+let listening = false;
+function freshness() {
+  const pill = $("live");
+  const text = !listening ? "Disconnected" : $("stale") ? "Out of date" : "Live";
+  if (pill.textContent !== text) pill.textContent = text;
+  pill.className = text === "Live" ? "heard" : "lost";
+}
+
+// listen reads the events for as long as the page is looked at. What they say is not
+// looked at: the server makes a page of it.
+async function listen() {
+  for (;;) {
+    if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+    if (document.hidden) continue;
+    const stop = new AbortController();
+    const leave = () => document.hidden && stop.abort();
+    document.addEventListener("visibilitychange", leave);
+    try {
+      const response = await fetch("/v1/events", { signal: stop.signal, cache: "no-store" });
+      if (!response.ok) throw new Error(response.statusText);
+      listening = true;
+      freshness();
+      const events = response.body.getReader(); // it begins by saying where it stands
+      while (!(await events.read()).done) refreshSoon(0);
+    } catch {
+      // said below
+    }
+    document.removeEventListener("visibilitychange", leave);
+    if (document.hidden) continue;
+    listening = false;
+    freshness();
+    refreshSoon(0);
+    await later(1000);
+  }
+}
+
+function problemOf(text, response) {
+  try {
+    const { title, detail, field, want } = JSON.parse(text);
+    return [title, detail, field ? "" : want].filter(Boolean).join(": "); // of a field, the detail says it
+  } catch {
+    return `${response.status} ${response.statusText}`;
+  }
+}
+
+// say tells what became of something. What went well need not be read for ever.
+let saying = 0;
+function say(text, wrong) {
+  clearTimeout(saying);
+  if (text && !wrong) saying = setTimeout(() => say("", false), 10000);
+  $("said").textContent = text;
+  $("said").classList.toggle("wrong", wrong);
+}
+
+// call does what a form says, through the API. A drain is answered when it is over, and
+// the page shows it before.
+async function call(form) {
+  const [method, path] = form.dataset.call.split(" ");
+  const said = form.dataset.said;
+  say("", false);
+  const body = new URLSearchParams(new FormData(form));
+  try {
+    const asked = fetch(path, { method, body });
+    const response = await Promise.race([asked, later(1500)]);
+    if (!response) say(said, false);
+    const answer = response ?? (await asked);
+    if (!answer.ok) return say(problemOf(await answer.text(), answer), true);
+    if (response) say(said, false);
+  } catch {
+    say("Rollcall does not answer: nothing is known of what became of it.", true);
+  }
+  refreshSoon(0);
+}
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-dialog]");
+  if (opener) $(opener.dataset.dialog).showModal();
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.dataset.call || event.submitter?.value === "cancel") return;
+  event.preventDefault();
+  form.closest("dialog")?.close();
+  call(form);
+});
+
+// Searching shows what is found while it is typed. The first letter is a step that Back
+// takes back, the others are not.
+let typing = 0;
+document.addEventListener("input", (event) => {
+  const form = event.target.closest("form#find");
+  if (!form) return;
+  clearTimeout(typing);
+  typing = setTimeout(async () => {
+    const fields = [...new FormData(form)].filter(([, value]) => value !== "");
+    const url = new URL(form.action);
+    url.search = new URLSearchParams(fields);
+    const step = url.pathname === location.pathname && location.search ? "replaceState" : "pushState";
+    history[step](null, "", url);
+    try {
+      await show(url, () => {});
+      away(null);
+    } catch (error) {
+      if (error.name !== "AbortError") away(error);
+    }
+  }, 150);
+});
+
+addEventListener("popstate", () => location.reload());
+document.addEventListener("visibilitychange", () => refreshSoon(0));
+refreshSoon(idle);
+listen();

@@ -1,0 +1,230 @@
+package handlers
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// vhostOfInstance is a vhost that an instance serves, and whether it gets requests there.
+type vhostOfInstance struct {
+	Host, Why string
+	Routed    bool
+}
+
+// instancePage shows an instance: how it stands and why, its last results, where it is
+// routed, what happened to it, and what an operator can do about it. Of one that has gone
+// it shows the events.
+func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
+	id := c.Param("id")
+	events := a.latest(2*panelRows, func(e app.Event) bool { return e.Instance == id })
+	i, results, err := a.instanceAndResults(c, id)
+	if errors.Is(err, app.ErrNotFound) && len(events) > 0 {
+		return page{template: "gone", Title: id, Section: "instances", Body: events}, nil
+	}
+	if errors.Is(err, app.ErrNotFound) {
+		return page{}, &hintError{fmt.Errorf("instance %s: %w", quote(id), app.ErrNotFound), "look for it among the instances"}
+	}
+	if err != nil && !unread(err) {
+		return page{}, err
+	}
+	v := struct {
+		app.Instance
+		Condition, Why               string
+		Since, Registered, Next, End moment
+		Until                        moment // the end of an override
+		Ends, Unless                 string // what happens at the End
+		Check                        checkView
+		Chart                        chart
+		Vhosts                       []vhostOfInstance
+		Unread                       bool // neither results nor vhosts could be read
+		Events                       []eventRow
+		Hold                         time.Duration
+		Leaving                      bool
+	}{
+		Instance: i, Condition: conditionOf(i), Since: a.moment(i.ChangedAt), Registered: a.moment(i.RegisteredAt),
+		Next: a.moment(i.Due), End: a.moment(i.Deadline), Until: a.moment(i.Override.Until),
+		Check: checkOf(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: a.DrainHold,
+		Leaving: i.State == app.Draining,
+	}
+	v.Ends, v.Unless = ends(i)
+	v.Why = inFull(i, results)
+	if v.Unread {
+		v.Why = "What was last heard of it: " + inShort(i) + "."
+	}
+	if i.State == app.Draining {
+		if at := slices.IndexFunc(events, func(e eventRow) bool { return e.Kind == app.EventDraining }); at >= 0 {
+			v.Why = "It is leaving: " + events[at].Reason + ". That is final."
+		}
+	}
+	if v.Vhosts, err = a.vhostsOfInstance(c, i); err != nil && !unread(err) {
+		return page{}, err
+	}
+	v.Unread = v.Unread || err != nil
+	return page{template: "instance", Title: id, Section: "instances", Body: v}, nil
+}
+
+// instanceAndResults reads an instance and its last results, oldest first. When the
+// registry is out of reach it returns what the snapshot has, and the error.
+func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, []app.Result, error) {
+	_, err := a.age()
+	var i app.Instance
+	if err == nil {
+		i, err = a.Registry.Get(c.Request().Context(), id)
+	}
+	if unread(err) {
+		known, ok := a.Snapshot.Instance(id)
+		if !ok {
+			return known, nil, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
+		}
+		return known, nil, err
+	}
+	if err != nil {
+		return i, nil, err
+	}
+	results, err := a.Store.Results(c.Request().Context(), id)
+	return i, results, err
+}
+
+func (a *API) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfInstance, err error) {
+	if len(i.Hosts) == 0 {
+		return nil, nil
+	}
+	frontends, err := a.readVhosts(c)
+	for _, f := range frontends {
+		if !slices.Contains(i.Hosts, f.Host) {
+			continue
+		}
+		v := a.frontendOf(f)
+		for _, s := range append(v.Slots, v.Unlisted...) {
+			if s.Instance == i.ID { // its slots are as many as its weight, and alike
+				list = append(list, vhostOfInstance{f.Host, s.Why, s.Routed})
+				break
+			}
+		}
+	}
+	return list, err
+}
+
+// inShort says why an instance is in its condition, for a list.
+func inShort(i app.Instance) string {
+	switch {
+	case i.State == app.Draining:
+		return "leaving"
+	case i.Override.Maintenance:
+		return "until " + i.Override.Until.UTC().Format("15:04 UTC") + "; else " + string(i.State)
+	case i.State == app.Starting: // a snapshot knows no more
+		return "has not passed its checks yet"
+	}
+	return lastReason(i)
+}
+
+// inFull says it in sentences.
+func inFull(i app.Instance, results []app.Result) string {
+	c, last := i.Check, lastReason(i)
+	if n := len(results); n > 0 {
+		last = results[n-1].Reason()
+	}
+	var text string
+	switch i.State {
+	case app.Healthy:
+		switch {
+		case c.Kind == app.None:
+			text = "It is not checked: it has registered, and that is its word for it."
+		case i.Streak > 0:
+			text = fmt.Sprintf("It passed its checks, but failed %s: %s. It is unhealthy when it has failed %s.", times(i.Streak), i.Last.Reason(), times(c.Fall))
+		default:
+			text = "It passes its checks: " + last + "."
+		}
+	case app.Starting:
+		text = fmt.Sprintf("It gets requests when it has passed %s, and has %d of %d passes: %s.", times(c.Rise), i.Streak, c.Rise, last)
+	case app.Unhealthy:
+		text = fmt.Sprintf("It does not pass its checks any more: %s. It is back when it has passed %s.", lastReason(i), times(c.Rise))
+	case app.Failed:
+		text = fmt.Sprintf("It was not healthy within its grace of %s: %s. It is healthy when it has passed %s.", brief(c.Grace), lastReason(i), times(c.Rise))
+	case app.Draining, app.Gone:
+		return "It is leaving. That is final."
+	}
+	if i.Override.Maintenance {
+		text = fmt.Sprintf("An operator has taken it out of service. It would be %s: %s", i.State, lowerFirst(text))
+	}
+	return text
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
+// ends says what happens when an instance's state ends by itself.
+func ends(i app.Instance) (what, unless string) {
+	switch i.State {
+	case app.Starting:
+		return "It is called failed", "it is healthy by then"
+	case app.Healthy:
+		return "It is unhealthy", "it reports before"
+	case app.Unhealthy, app.Failed:
+		return "It is forgotten", "it is healthy by then"
+	case app.Draining, app.Gone:
+	}
+	return "It is gone", ""
+}
+
+// chart is the last results as bars, oldest first.
+type chart struct {
+	Bars    []chartBar
+	Width   int
+	Summary string // for those who do not see it
+}
+
+// chartBar is one result.
+type chartBar struct {
+	X, Y, Height int
+	Passed       bool
+	At           time.Time
+	Reason       string
+	Latency      string
+}
+
+// The size of a chart, in its own units.
+const (
+	chartStep   = 16
+	chartHeight = 48
+)
+
+// chartOf draws latencies in proportion to the slowest. A failure has the full height: it
+// has no latency worth comparing.
+func chartOf(results []app.Result) chart {
+	c := chart{Width: max(len(results), 1) * chartStep}
+	slowest, failures := time.Millisecond, 0
+	for _, r := range results {
+		slowest = max(slowest, r.Latency)
+		if !r.Passed {
+			failures++
+		}
+	}
+	for n, r := range results {
+		b := chartBar{
+			X: n*chartStep + 2, Height: max(2, int(chartHeight*r.Latency/slowest)), Passed: r.Passed,
+			At: r.At.UTC(), Reason: r.Reason(), Latency: latency(r.Latency),
+		}
+		if !r.Passed {
+			b.Height = chartHeight
+		}
+		b.Y = chartHeight - b.Height
+		c.Bars = append(c.Bars, b)
+	}
+	c.Summary = fmt.Sprintf("The last %d results, oldest first: %d passed, %d failed. The slowest took %s.",
+		len(results), len(results)-failures, failures, latency(slowest))
+	return c
+}
+
+func latency(d time.Duration) string {
+	if d < time.Millisecond {
+		return "under 1 ms"
+	}
+	return fmt.Sprintf("%d ms", d.Milliseconds())
+}

@@ -1,0 +1,277 @@
+package handlers
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+const (
+	pageRows   = 50 // of a table that is a page's own
+	panelRows  = 8  // of one beside it
+	pageEvents = 50
+)
+
+// find is what a list is searched for, and which page of it is shown.
+type find struct {
+	Q       string `field:"q" validate:"text=200"`
+	State   string `field:"state" validate:"omitempty,oneof=unhealthy failed starting draining maintenance healthy"`
+	Service string `field:"service" validate:"text=200"`
+	Page    int    `field:"page"`
+
+	Path   string   // of the list
+	States []string // to choose from
+}
+
+func findIn(c echo.Context, path string) (find, error) {
+	f := find{Page: 1}
+	err := readQuery(c.Request(), &f)
+	f.Path, f.States = path, conditions
+	f.Q = strings.TrimSpace(f.Q)
+	return f, err
+}
+
+// Narrowed reports whether the list is not all there is.
+func (f find) Narrowed() bool { return f.Q != "" || f.State != "" || f.Service != "" }
+
+func (f find) wants(i app.Instance) bool {
+	if f.State != "" && conditionOf(i) != f.State || f.Service != "" && i.Service != f.Service {
+		return false
+	}
+	has := func(text string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(f.Q)) }
+	if f.Q == "" || has(i.ID) || has(i.Service) || has(i.Address) || slices.ContainsFunc(i.Hosts, has) || slices.ContainsFunc(i.Tags, has) {
+		return true
+	}
+	for name, value := range i.Meta {
+		if has(name + "=" + value) {
+			return true
+		}
+	}
+	return false
+}
+
+// pager says which rows of how many are shown, and where the others are.
+type pager struct {
+	From, To, Total int
+	Earlier, Later  string // URLs; empty when there are none
+}
+
+// cut returns the rows of one page. A page behind the last one is the last one: the list
+// has become shorter.
+func cut[T any](rows []T, f find, size int) ([]T, pager) {
+	last := max(1, (len(rows)+size-1)/size)
+	n := min(f.Page, last)
+	p := pager{From: (n-1)*size + 1, To: min(n*size, len(rows)), Total: len(rows)}
+	if n > 1 {
+		p.Earlier = f.url(n - 1)
+	}
+	if n < last {
+		p.Later = f.url(n + 1)
+	}
+	return rows[p.From-1 : p.To], p
+}
+
+func (f find) url(page int) string {
+	v := url.Values{}
+	for _, p := range []struct{ name, value string }{
+		{"q", f.Q}, {"state", f.State}, {"service", f.Service}, {"page", strconv.Itoa(page)},
+	} {
+		if p.value != "" {
+			v.Set(p.name, p.value)
+		}
+	}
+	return f.Path + "?" + v.Encode()
+}
+
+// instanceRow is an instance in a list.
+type instanceRow struct {
+	app.Instance
+	Condition, Why string
+	Since          moment
+}
+
+func (a *API) rowsOf(instances []app.Instance) []instanceRow {
+	rows := make([]instanceRow, len(instances))
+	for n, i := range instances {
+		rows[n] = instanceRow{i, conditionOf(i), inShort(i), a.moment(i.ChangedAt)}
+	}
+	return rows
+}
+
+// serviceRow is a service in a list.
+type serviceRow struct {
+	Name  string
+	Tally tally
+}
+
+// servicesOf counts by service, worst first: those of which nothing is left, then those of
+// which the most is down, then those of which the most is not up yet, or any more.
+func servicesOf(instances []app.Instance) []serviceRow {
+	by := map[string]tally{}
+	for _, i := range instances {
+		if by[i.Service] == nil {
+			by[i.Service] = tally{}
+		}
+		by[i.Service][conditionOf(i)]++
+	}
+	rows := make([]serviceRow, 0, len(by))
+	for name, t := range by {
+		rows = append(rows, serviceRow{name, t})
+	}
+	slices.SortFunc(rows, func(a, b serviceRow) int {
+		x, y := a.Tally, b.Tally
+		return cmp.Or(
+			cmp.Compare(min(x.Up(), 1), min(y.Up(), 1)), cmp.Compare(y.Down(), x.Down()),
+			cmp.Compare(y.Total()-y.Up(), x.Total()-x.Up()), cmp.Compare(a.Name, b.Name),
+		)
+	})
+	return rows
+}
+
+// eventRow is an event in a list.
+type eventRow struct {
+	app.Event
+	Condition string // what it left its subject in
+	When      moment
+}
+
+func (a *API) eventsOf(events []app.Event) []eventRow {
+	rows := make([]eventRow, len(events))
+	for n, e := range events {
+		rows[n] = eventRow{e, cmp.Or(string(e.To), "other"), a.moment(e.At)}
+	}
+	return rows
+}
+
+func (a *API) latest(limit int, wanted func(app.Event) bool) []eventRow {
+	return a.eventsOf(a.Snapshot.Latest("", limit, wanted))
+}
+
+func anyEvent(app.Event) bool { return true }
+
+// overviewPage shows every service, the vhosts that are worst off and what happened last.
+func (a *API) overviewPage(c echo.Context, all []app.Instance) (page, error) {
+	var query struct {
+		Page int `field:"page"`
+	}
+	query.Page = 1
+	if err := readQuery(c.Request(), &query); err != nil {
+		return page{}, err
+	}
+	vhosts, err := a.readVhosts(c)
+	if err != nil && !unread(err) {
+		return page{}, err
+	}
+	v := struct {
+		Find         find
+		Tally        tally
+		ServiceCount int
+		Services     []serviceRow
+		Pager        pager
+		Vhosts       []vhostRow
+		VhostCount   int
+		Unread       bool
+		Events       []eventRow
+	}{
+		Find: find{Path: "/instances", States: conditions}, Tally: tallyOf(all),
+		VhostCount: len(vhosts), Unread: err != nil, Events: a.latest(panelRows, anyEvent),
+	}
+	services, worst := servicesOf(all), vhostsOf(vhosts)
+	v.ServiceCount = len(services)
+	v.Services, v.Pager = cut(services, find{Path: "/", Page: query.Page}, pageRows/2)
+	v.Vhosts = worst[:min(len(worst), panelRows)]
+	return page{template: "overview", Title: "Overview", Section: "overview", Body: v}, nil
+}
+
+// instancesPage lists the instances, or those that are searched for.
+func (a *API) instancesPage(c echo.Context, all []app.Instance) (page, error) {
+	f, err := findIn(c, "/instances")
+	if err != nil {
+		return page{}, err
+	}
+	return page{template: "instances", Title: "Instances", Section: "instances", Body: a.instances(f, all)}, nil
+}
+
+// instanceList is a list of instances; of one service if it has one.
+type instanceList struct {
+	Find    find
+	Service string
+	Tally   tally // of all of them, found or not
+	Found   []instanceRow
+	Pager   pager
+	Hosts   []string
+	Events  []eventRow
+}
+
+func (a *API) instances(f find, all []app.Instance) instanceList {
+	var found []app.Instance
+	for _, condition := range conditions { // worst first
+		for _, i := range all {
+			if conditionOf(i) == condition && f.wants(i) {
+				found = append(found, i)
+			}
+		}
+	}
+	v := instanceList{Find: f, Tally: tallyOf(all)}
+	shown, p := cut(found, f, pageRows)
+	v.Found, v.Pager = a.rowsOf(shown), p
+	return v
+}
+
+// servicePage shows a service: its instances, its vhosts and what happened to it.
+func (a *API) servicePage(c echo.Context, _ []app.Instance) (page, error) {
+	name := c.Param("name")
+	f, err := findIn(c, "/services/"+name)
+	if err != nil {
+		return page{}, err
+	}
+	all := a.Snapshot.Instances(name)
+	events := a.latest(panelRows, func(e app.Event) bool { return e.Service == name })
+	if len(all) == 0 && len(events) == 0 || name == "" {
+		return page{}, &hintError{fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound), "look for it among the services"}
+	}
+	v := a.instances(f, all)
+	v.Service, v.Events = name, events
+	for _, i := range all {
+		v.Hosts = append(v.Hosts, i.Hosts...)
+	}
+	slices.Sort(v.Hosts)
+	v.Hosts = slices.Compact(v.Hosts)
+	return page{template: "instances", Title: name, Section: "overview", Body: v}, nil
+}
+
+// eventsPage lists what happened, newest first.
+func (a *API) eventsPage(c echo.Context, _ []app.Instance) (page, error) {
+	var query struct {
+		Q      string `field:"q" validate:"text=200"`
+		Before string `field:"before"`
+	}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return page{}, err
+	}
+	before := app.Revision(query.Before)
+	if before != "" && !before.Valid() {
+		return page{}, &app.FieldError{Field: "before", Problem: "is " + quote(query.Before), Want: "give the id of an event"}
+	}
+	q := strings.ToLower(strings.TrimSpace(query.Q))
+	events := a.Snapshot.Latest(before, pageEvents+1, func(e app.Event) bool {
+		return strings.Contains(strings.ToLower(strings.Join([]string{string(e.Kind), e.Service, e.Instance, e.Subject, e.Reason}, "\n")), q)
+	})
+	v := struct {
+		Q      string
+		Older  bool // than the newest ones
+		Events []eventRow
+		Next   app.Revision // what the next page is before; empty when there is none
+	}{Q: query.Q, Older: before != "", Events: a.eventsOf(events[:min(len(events), pageEvents)])}
+	if len(events) > pageEvents {
+		v.Next = events[pageEvents-1].Revision
+	}
+	return page{template: "events", Title: "Events", Section: "events", Body: v}, nil
+}

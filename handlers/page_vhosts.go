@@ -1,0 +1,105 @@
+package handlers
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// vhostRow is a vhost in a list.
+type vhostRow struct {
+	Host, Service string
+	Routed, Slots int
+	Condition     string
+}
+
+// vhostsOf counts slots, worst first: vhosts without one that gets requests, then those
+// that lack the most.
+func vhostsOf(frontends []app.Frontend) []vhostRow {
+	rows := make([]vhostRow, len(frontends))
+	for n, f := range frontends {
+		v := vhostRow{Host: f.Host, Service: f.Service, Slots: len(f.Slots) + len(f.Unlisted)}
+		for _, s := range f.Slots {
+			if s.Routed() {
+				v.Routed++
+			}
+		}
+		switch v.Routed {
+		case 0:
+			v.Condition = "none"
+		case v.Slots:
+			v.Condition = "all"
+		default:
+			v.Condition = "some"
+		}
+		rows[n] = v
+	}
+	slices.SortFunc(rows, func(a, b vhostRow) int {
+		return cmp.Or(cmp.Compare(min(a.Routed, 1), min(b.Routed, 1)), cmp.Compare(b.Slots-b.Routed, a.Slots-a.Routed), cmp.Compare(a.Host, b.Host))
+	})
+	return rows
+}
+
+// vhostsPage lists every vhost as the proxy reads it.
+func (a *API) vhostsPage(c echo.Context, _ []app.Instance) (page, error) {
+	var query struct {
+		Q    string `field:"q" validate:"text=200"`
+		Page int    `field:"page"`
+	}
+	query.Page = 1
+	if err := readQuery(c.Request(), &query); err != nil {
+		return page{}, err
+	}
+	frontends, err := a.readVhosts(c)
+	if err != nil && !unread(err) {
+		return page{}, err
+	}
+	f := find{Path: "/frontends", Q: strings.TrimSpace(query.Q), Page: query.Page}
+	q := strings.ToLower(f.Q)
+	found := slices.DeleteFunc(vhostsOf(frontends), func(v vhostRow) bool {
+		return !strings.Contains(v.Host, q) && !strings.Contains(v.Service, q)
+	})
+	v := struct {
+		Find   find
+		Count  int
+		Found  []vhostRow
+		Pager  pager
+		Unread bool
+	}{Find: f, Count: len(frontends), Unread: err != nil}
+	v.Found, v.Pager = cut(found, f, pageRows)
+	return page{template: "frontends", Title: "Frontends", Section: "frontends", Body: v}, nil
+}
+
+// vhostPage shows what the proxy makes of a Host header, and why.
+func (a *API) vhostPage(c echo.Context, _ []app.Instance) (page, error) {
+	var query struct {
+		Host string `field:"host" validate:"text=500"`
+	}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return page{}, err
+	}
+	v := struct {
+		app.Explanation
+		Slots, Unlisted []slotView
+		Unread          bool
+	}{Explanation: app.Explanation{Header: query.Host}}
+	title := "Explain a host"
+	if query.Host != "" {
+		title = query.Host
+		_, err := a.age()
+		if err == nil {
+			v.Explanation, err = a.Store.Explain(c.Request().Context(), query.Host)
+		}
+		if err != nil && !unread(err) {
+			return page{}, err
+		}
+		v.Unread = err != nil
+		f := a.frontendOf(v.Frontend)
+		v.Slots, v.Unlisted = f.Slots, f.Unlisted
+	}
+	return page{template: "explain", Title: title, Section: "frontends", Body: v}, nil
+}

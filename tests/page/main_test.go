@@ -1,0 +1,204 @@
+// Package page_test looks at the status page as people do: in a Chromium, on a Rollcall
+// that has its own redis-server. PAGE_SCREENSHOTS names a directory that keeps what was
+// seen; without it the pictures go with the tests.
+package page_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"rollcall/app/boot"
+	"rollcall/tests/redistest"
+)
+
+// patience is how long a test waits for what must come. It decides nothing else.
+const patience = time.Minute
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// The tests wait much more than they compute: the default, a test per core, would
+	// have them wait for each other.
+	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", "6")
+	}
+	code := redistest.Main(m).Run()
+	closeBrowser()
+	os.Exit(code)
+}
+
+// closeBrowser ends what browser has started.
+var closeBrowser = func() {}
+
+// browser is the Chromium of all tests; each has a tab of its own.
+var browser = sync.OnceValues(func() (context.Context, error) {
+	path, err := executable()
+	if err != nil {
+		return nil, err
+	}
+	profile, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		return nil, err
+	}
+	started, cancel := chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-dev-shm-usage", true),
+	)
+	ctx, end := chromedp.NewContext(started)
+	closeBrowser = func() {
+		end()
+		cancel()
+		_ = os.RemoveAll(profile)
+	}
+	return ctx, chromedp.Do(ctx) // which starts it
+})
+
+// chromium returns the browser. Without one the test is skipped, and fails in CI.
+func chromium(t testing.TB) context.Context {
+	t.Helper()
+	ctx, err := browser()
+	switch {
+	case errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "":
+		t.Skip("there is no Chromium on PATH")
+	case err != nil:
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+func executable() (path string, err error) {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err = exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
+// site is a Rollcall with everything but the edge.
+type site struct {
+	t     testing.TB
+	redis *redistest.Server
+	base  string // http://host:port
+	stop  func() // returns when it has ended
+}
+
+// newSite starts a Rollcall on a redis-server of its own.
+func newSite(t testing.TB) *site {
+	t.Helper()
+	return siteOn(t, redistest.Start(t), "0")
+}
+
+func siteOn(t testing.TB, redis *redistest.Server, port string) *site {
+	t.Helper()
+	config, err := boot.Load([]string{"REDIS_URL=redis://" + redis.Addr(), "PORT=" + port, "ROLLCALL_SETTLE=300ms"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+	process, err := boot.New(t.Context(), config, boot.Roles{Web: true, Cron: true}, false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
+	ended := make(chan error, 1)
+	go func() { ended <- process.Run(ctx) }()
+	s := &site{t: t, redis: redis, base: "http://" + process.WebAddr()}
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("rollcall: %v", err)
+		}
+	})
+	t.Cleanup(s.stop)
+	eventually(t, "rollcall is ready", func() error {
+		_, err := s.try(http.MethodGet, "/readyz", nil)
+		return err
+	})
+	return s
+}
+
+// try makes a call; one that is refused is an error.
+func (s *site) try(method, path string, body io.Reader, header ...string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
+	if err != nil {
+		return nil, err
+	}
+	for n := 0; n < len(header); n += 2 {
+		r.Header.Set(header[n], header[n+1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode > 299 {
+		err = fmt.Errorf("%s %s: %d %s", method, path, resp.StatusCode, text)
+	}
+	return text, err
+}
+
+// call sends a form: name, value, name, value, ...; again when the machine is too busy.
+func (s *site) call(method, path string, pairs ...string) (answer struct{ ID, State string }) {
+	s.t.Helper()
+	form := url.Values{}
+	for n := 0; n < len(pairs); n += 2 {
+		form.Add(pairs[n], pairs[n+1])
+	}
+	eventually(s.t, method+" "+path, func() error {
+		text, err := s.try(method, path, strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
+		if err == nil && len(text) > 0 {
+			err = json.Unmarshal(text, &answer)
+		}
+		return err
+	})
+	return answer
+}
+
+// register registers an instance and waits until it is in a state.
+func (s *site) register(state string, pairs ...string) string {
+	s.t.Helper()
+	id := s.call(http.MethodPost, "/v1/register", pairs...).ID
+	s.await(id, state)
+	return id
+}
+
+func (s *site) await(id, state string) {
+	s.t.Helper()
+	eventually(s.t, id+" is "+state, func() error {
+		if got := s.call(http.MethodGet, "/v1/instances/"+id).State; got != state {
+			return errors.New("it is " + got)
+		}
+		return nil
+	})
+}
+
+// eventually waits until check finds nothing wrong.
+func eventually(t testing.TB, what string, check func() error) {
+	t.Helper()
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if err = check(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s: %v", patience, what, err)
+}
