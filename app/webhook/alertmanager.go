@@ -51,21 +51,36 @@ func (m message) alerts(w app.Webhook) []alert {
 // alertOf makes an alert of an event: one that begins, or that ends. Not every event is
 // one.
 func alertOf(e app.Event) (a alert, ok bool) {
+	m, ok := meanings[e.Kind]
 	a = alert{
-		Labels:      map[string]string{"alertname": "RollcallInstanceDown", "service": e.Service, "instance": e.Instance},
+		Labels:      map[string]string{"alertname": m.alert, "service": e.Service, "instance": e.Instance},
 		Annotations: map[string]string{"summary": e.Instance + " of " + e.Service + " is " + string(e.Kind) + ": " + e.Reason},
 		StartsAt:    e.At.UTC(), EndsAt: e.At.UTC(),
 	}
-	switch e.Kind {
-	case app.EventPaused, app.EventResumed:
-		a.Labels = map[string]string{"alertname": "RollcallWebhookPaused", "webhook": e.Subject}
-		a.Annotations = map[string]string{"summary": "webhook " + e.Subject + ": " + e.Reason}
-	case app.EventRegistered, app.EventHealthy, app.EventDraining, app.EventGone, app.EventUnhealthy, app.EventFailed:
-	default:
-		return alert{}, false
+	if m.of != "" {
+		a.Labels = map[string]string{"alertname": m.alert, m.of: e.Subject}
+		a.Annotations = map[string]string{"summary": m.of + " " + e.Subject + ": " + e.Reason}
 	}
-	if e.Kind == app.EventUnhealthy || e.Kind == app.EventFailed || e.Kind == app.EventPaused {
+	if m.begins {
 		a.EndsAt = a.StartsAt.Add(alertFor)
 	}
-	return a, true
+	return a, ok
+}
+
+// meanings are what events mean to alerts.
+var meanings = map[app.EventKind]struct {
+	alert  string
+	begins bool   // or else ends
+	of     string // the label of what it is about, when that is not an instance
+}{
+	app.EventRegistered: {alert: "RollcallInstanceDown"},
+	app.EventHealthy:    {alert: "RollcallInstanceDown"},
+	app.EventUnhealthy:  {alert: "RollcallInstanceDown", begins: true},
+	app.EventFailed:     {alert: "RollcallInstanceDown", begins: true},
+	app.EventDraining:   {alert: "RollcallInstanceDown"},
+	app.EventGone:       {alert: "RollcallInstanceDown"},
+	app.EventPaused:     {alert: "RollcallWebhookPaused", begins: true, of: "webhook"},
+	app.EventResumed:    {alert: "RollcallWebhookPaused", of: "webhook"},
+	app.EventBenched:    {alert: "RollcallWorkerBenched", begins: true, of: "worker"},
+	app.EventBack:       {alert: "RollcallWorkerBenched", of: "worker"},
 }

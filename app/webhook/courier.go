@@ -29,7 +29,7 @@ type Courier struct {
 	wake chan struct{}
 }
 
-// NewCourier returns a courier; it does nothing before Work. now is the outbox's time, and
+// NewCourier returns a courier; it does nothing before Work or Once. now is the outbox's time, and
 // settled hears of every attempt and what came of it.
 func NewCourier(outbox app.Outbox, sender *Sender, now func() time.Time, settled func(context.Context, app.Delivery), log *slog.Logger) *Courier {
 	return &Courier{outbox: outbox, sender: sender, now: now, settled: settled, log: log, wake: make(chan struct{}, 1)}
@@ -78,6 +78,22 @@ func (c *Courier) Work(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// Once delivers what is due now, and all that follows from it at once.
+func (c *Courier) Once(ctx context.Context) error {
+	for ctx.Err() == nil {
+		claims, _, err := c.outbox.Claim(ctx, inFlight)
+		if err != nil || len(claims) == 0 {
+			return err
+		}
+		var flights sync.WaitGroup
+		for _, claim := range claims {
+			flights.Go(func() { c.deliver(context.WithoutCancel(ctx), claim) })
+		}
+		flights.Wait()
+	}
+	return ctx.Err()
 }
 
 // deliver tells a webhook the next thing, if there is one.

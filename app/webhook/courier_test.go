@@ -3,6 +3,7 @@ package webhook_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,7 +32,8 @@ type post struct {
 	at      time.Time
 	webhook string // the URL's path
 	id      string
-	body    struct {
+	text    string
+	body    struct { // of the format event
 		Type     string
 		Replayed bool
 		Data     struct {
@@ -74,9 +76,13 @@ func newBubble(t *testing.T) *bubble {
 	return b
 }
 
+func (b *bubble) courier() *webhook.Courier {
+	return webhook.NewCourier(b.outbox, b.sender, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
+}
+
 // work has a courier work until the test ends.
 func (b *bubble) work() {
-	courier := webhook.NewCourier(b.outbox, b.sender, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
+	courier := b.courier()
 	ctx, stop := context.WithCancel(b.t.Context())
 	var working sync.WaitGroup
 	working.Go(func() { courier.Work(ctx) })
@@ -99,10 +105,8 @@ func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		b.t.Errorf("%s: %v", text, err)
 	}
-	p := post{at: time.Now(), webhook: strings.Trim(r.URL.Path, "/"), id: r.Header.Get("webhook-id")}
-	if err := json.Unmarshal(text, &p.body); err != nil {
-		b.t.Errorf("%s: %v", text, err)
-	}
+	p := post{at: time.Now(), webhook: strings.Trim(r.URL.Path, "/"), id: r.Header.Get("webhook-id"), text: string(text)}
+	_ = json.Unmarshal(text, &p.body)
 	b.mu.Lock()
 	b.posts = append(b.posts, p)
 	decide := b.answer
@@ -422,7 +426,7 @@ func TestADigestIsTheSameWithEveryAttempt(t *testing.T) {
 		b.answers(status(500))
 		time.Sleep(22 * time.Second)
 		b.happens(5, time.Second)
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Second)
 		posts := b.got("w")
 		if len(posts) < 3 {
 			b.t.Fatalf("%d attempts", len(posts))
@@ -446,6 +450,24 @@ func TestAReceiverThatWasAwayGetsEveryEvent(t *testing.T) {
 		b.answers(nil)
 		time.Sleep(time.Hour)
 		wantEvents(b.t, "when it is back", b.got("w"), events)
+	})
+}
+
+func TestABurstWhileAReceiverWasAwayIsADigest(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w")
+		b.answers(status(500))
+		burst := b.happens(100, 10*time.Millisecond)
+		time.Sleep(time.Hour)
+		b.got("w")
+		b.answers(nil)
+		time.Sleep(time.Hour)
+		posts := b.got("w")
+		wantEvents(b.t, "one by one", posts[:app.DefaultRate], burst[:app.DefaultRate])
+		if n := len(posts); n != app.DefaultRate+1 || posts[n-1].body.Data.Events != 100-app.DefaultRate {
+			b.t.Errorf("%d messages, the last one %+v, want the rest in a digest", n, posts[n-1])
+		}
 	})
 }
 
@@ -518,6 +540,37 @@ func TestAStoreThatIsAwayForAMomentCostsNoSecondAttempt(t *testing.T) {
 		b.outbox.Down(false)
 		time.Sleep(time.Minute)
 		wantEvents(b.t, "got", b.got("w"), events)
+	})
+}
+
+func TestOnceDeliversWhatIsDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBubble(t)
+		b.add("w")
+		b.add("failing")
+		b.answers(func(p post) (int, string) {
+			time.Sleep(time.Second)
+			if p.webhook == "failing" {
+				return 500, ""
+			}
+			return 200, ""
+		})
+		events := b.happens(3, 0)
+		courier := b.courier()
+		for range 2 {
+			if err := courier.Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantEvents(t, "a receiver that works", b.got("w"), events)
+		if n := len(b.got("failing")); n == 0 {
+			t.Error("the other one was not asked")
+		}
+		b.outbox.Down(true)
+		if err := courier.Once(t.Context()); !errors.Is(err, app.ErrUnavailable) {
+			t.Errorf("without a store: %v", err)
+		}
 	})
 }
 

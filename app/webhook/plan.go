@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	batch = 500              // events read at once
+	few   = 10               // events read at first, of which often the first one is it
+	batch = 500              // events read at once when that was not enough
 	hold  = 30 * time.Second // how long events are gathered for a digest
 )
 
@@ -37,8 +38,8 @@ func plan(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (
 // one, however much has come together.
 func live(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (step, error) {
 	s := step{then: w}
-	for {
-		events, err := log.Events(ctx, s.then.Cursor, batch)
+	for limit := few; ; limit = batch {
+		events, err := log.Events(ctx, s.then.Cursor, limit)
 		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
 			s.message, s.then.Cursor = gap(s.then.Cursor, trimmed.First, false), trimmed.First.Before()
 			return s, nil
@@ -66,7 +67,7 @@ func live(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (
 			}
 			return sumUp(ctx, log, s)
 		}
-		if len(events) < batch {
+		if len(events) < limit {
 			return s, nil
 		}
 	}
@@ -106,8 +107,8 @@ func sumUp(ctx context.Context, log app.EventLog, s step) (step, error) {
 
 // again finds the next event to replay.
 func again(ctx context.Context, log app.EventLog, s step) (step, error) {
-	for {
-		events, err := log.Events(ctx, s.then.Replay.After, batch)
+	for limit := few; ; limit = batch {
+		events, err := log.Events(ctx, s.then.Replay.After, limit)
 		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
 			s.message, s.then.Replay.After = gap(s.then.Replay.After, trimmed.First, true), trimmed.First.Before()
 			return s, nil
@@ -126,7 +127,7 @@ func again(ctx context.Context, log app.EventLog, s step) (step, error) {
 				return s, nil
 			}
 		}
-		if len(events) < batch {
+		if len(events) < limit {
 			s.then.Replay = app.Replay{}
 			return s, nil
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -74,7 +75,7 @@ func (s *Sender) post(ctx context.Context, w app.Webhook, m message) (app.Result
 	if err != nil {
 		return app.Result{Code: app.Inconclusive, Detail: err.Error()}, 0
 	}
-	answer, err := s.client.Do(request) //nolint:gosec // whom we may call is what app.Guard decides
+	answer, err := s.client.Do(request)
 	if err != nil {
 		return failure(err), 0
 	}
@@ -139,10 +140,13 @@ func failure(err error) app.Result {
 		return app.Result{Code: app.Unresolvable}
 	}
 	netErr, isNet := errors.AsType[net.Error](err)
+	_, isUntrusted := errors.AsType[*tls.CertificateVerificationError](err)
 	op, isOp := errors.AsType[*net.OpError](err)
 	switch {
 	case isNet && netErr.Timeout():
 		return app.Result{Code: app.TimedOut}
+	case isUntrusted:
+		return app.Result{Code: app.BadAnswer, Detail: "its certificate is not trusted"}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return app.Result{Code: app.Refused}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

@@ -42,14 +42,14 @@ func (m message) text(w app.Webhook) string {
 }
 
 func (m message) summary(w app.Webhook) string {
-	lines := []string{fmt.Sprintf(":warning: *%d events* within a minute", len(m.events))}
+	lines := []string{fmt.Sprintf(":warning: *%d events* at once", len(m.events))}
 	counts := m.counts()
 	for n, c := range counts {
 		if n == maxCounts {
 			lines = append(lines, fmt.Sprintf("and %d more services and kinds", len(counts)-n))
 			break
 		}
-		lines = append(lines, fmt.Sprintf("%d × %s %s", c.Events, c.Service, c.Kind))
+		lines = append(lines, fmt.Sprintf("%d × %s", c.Events, strings.TrimSpace(c.Service+" "+string(c.Kind))))
 	}
 	return strings.Join(append(lines, "one by one: `"+slackText.Replace(m.replay(w))+"`"), "\n")
 }
