@@ -10,7 +10,7 @@ PKG ?= ./...
 TIMEOUT ?= 10m
 FUZZTIME ?= 20s
 
-.PHONY: all help run demo image build test race lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
+.PHONY: all help run demo image build test race chaos lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -32,6 +32,9 @@ race: test
 test: deps ## run the tests under the race detector; PKG=./hipache for one package
 	go test -race -timeout $(TIMEOUT) $(PKG)
 
+chaos: deps ## break things on purpose, under load: all of tests/chaos, of which the tests run a selection; a few minutes
+	ROLLCALL_CHAOS=all go test -race -count=1 -timeout 20m ./tests/chaos
+
 lint: lint-go lint-scripts ## check format, Go, Lua and shell
 
 lint-go: tools
@@ -51,8 +54,9 @@ fuzz: ## run each fuzz target; FUZZTIME=1m for longer
 		echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 	done
 
-bench: ## run the benchmarks
-	go test -run '^$$' -bench . -benchmem $(PKG)
+bench: ## measure side by side, half an hour on a quiet machine; BENCH=quick for seven minutes
+	@tests/install.sh bench
+	go run ./tests/load
 
 cover: deps ## run the tests and say what they cover; details in coverage.txt
 	go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.txt $(PKG)

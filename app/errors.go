@@ -9,7 +9,7 @@ import (
 var (
 	// ErrInvalid means the caller's input cannot be used; see FieldError.
 	ErrInvalid = errors.New("invalid")
-	// ErrNotFound means there is no such instance, service, webhook or event.
+	// ErrNotFound means there is no such instance, service, webhook, token or event.
 	ErrNotFound = errors.New("not found")
 	// ErrConflict means somebody else holds what the caller asked for: a newer
 	// revision, a vhost, or an id.
@@ -21,6 +21,8 @@ var (
 	ErrClaimLost = errors.New("claim lost")
 	// ErrUndelivered means that a receiver did not take a message.
 	ErrUndelivered = errors.New("undelivered")
+	// ErrForbidden means that the caller is known and may not do that; see ForbiddenError.
+	ErrForbidden = errors.New("forbidden")
 	// ErrUnavailable means the store cannot be reached; nothing was decided.
 	ErrUnavailable = errors.New("unavailable")
 )
@@ -52,6 +54,17 @@ func (e *FieldError) Is(target error) bool {
 func invalid(field, problem, want string) error {
 	return &FieldError{Field: field, Problem: problem, Want: want}
 }
+
+// A ForbiddenError is an ErrForbidden that says what the caller may not do.
+type ForbiddenError struct {
+	What string // in words: "register the service web"
+	Want string // what would be right
+}
+
+func (e *ForbiddenError) Error() string { return "the caller may not " + e.What + "; " + e.Want }
+
+// Is makes a ForbiddenError an ErrForbidden.
+func (e *ForbiddenError) Is(target error) bool { return target == ErrForbidden }
 
 // A TakenError is an ErrConflict over something that only one can have.
 type TakenError struct {

@@ -25,12 +25,14 @@ const (
 	EventResumed    EventKind = "webhook-resumed"
 	EventBenched    EventKind = "worker-benched" // Subject is the worker's name
 	EventBack       EventKind = "worker-back"
+	EventCreated    EventKind = "token-created" // Subject is the token's id
+	EventRevoked    EventKind = "token-revoked"
 )
 
 // EventKinds is all of them.
 var EventKinds = []EventKind{
 	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone,
-	EventPaused, EventResumed, EventBenched, EventBack,
+	EventPaused, EventResumed, EventBenched, EventBack, EventCreated, EventRevoked,
 }
 
 // Event is one entry of the registry's history. Every change of an instance's state
@@ -45,6 +47,7 @@ type Event struct {
 	To       State     `json:"to,omitempty"`
 	Subject  string    `json:"subject,omitempty"` // what it is about when that is not an instance
 	Reason   string    `json:"reason"`            // in words, for people
+	Actor    string    `json:"actor,omitempty"`   // who did it: a token's name, or key: and an instance; empty: Rollcall itself, or anybody
 }
 
 // Entry is an event together with the instance as it stood after it; Instance is
@@ -78,7 +81,7 @@ func (r Revision) Before() Revision {
 }
 
 // RevisionAt is the first revision that may be of a time.
-func RevisionAt(t time.Time) Revision { return revision(uint64(max(t.UnixMilli(), 0)), 0) } //nolint:gosec // not negative
+func RevisionAt(t time.Time) Revision { return revision(uint64(max(t.UnixMilli(), 0)), 0) }
 
 // Time is when r was.
 func (r Revision) Time() time.Time {

@@ -3,6 +3,7 @@ package app_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -76,4 +77,27 @@ func TestRevisionsAreOrderedByTimeThenNumber(t *testing.T) {
 			t.Errorf("%s compared with %s is %d, the other way %d", a, b, a.Compare(b), b.Compare(a))
 		}
 	})
+}
+
+func TestRevisionBefore(t *testing.T) {
+	t.Parallel()
+	for r, want := range map[app.Revision]app.Revision{
+		"5-3": "5-2", "5-1": "5-0", "5-0": "4-18446744073709551615", "5": "4-18446744073709551615", "0-1": "0-0", "0-0": "0-0", "0": "0-0", "": "0-0",
+	} {
+		if got := r.Before(); got != want {
+			t.Errorf("before %q is %q, want %q", r, got, want)
+		}
+	}
+}
+
+func TestRevisionsAreOfATime(t *testing.T) {
+	t.Parallel()
+	at := time.UnixMilli(1_700_000_000_123)
+	r := app.RevisionAt(at.Add(time.Millisecond - 1))
+	if r != "1700000000123-0" || !r.Time().Equal(at) || !r.Before().Time().Before(at) {
+		t.Errorf("the first of %s is %s, which is of %s, and %s before it", at, r, r.Time(), r.Before())
+	}
+	if r := app.RevisionAt(time.Time{}); r != "0-0" {
+		t.Errorf("the first one at no time is %s", r)
+	}
 }

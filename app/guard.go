@@ -22,12 +22,19 @@ var never = []netip.Prefix{
 	netip.MustParsePrefix("ff00::/8"),
 	netip.MustParsePrefix("fd00:ec2::254/128"), // AWS
 	netip.MustParsePrefix("fd20:ce::254/128"),  // Google
+
+	// IPv6 behind which there is an IPv4 address that cannot be told from it.
+	netip.MustParsePrefix("64:ff9b:1::/48"),  // NAT64 of a network's own
+	netip.MustParsePrefix("2001::/32"),       // Teredo
+	netip.MustParsePrefix("::ffff:0:0:0/96"), // SIIT
 }
 
-// nat64 and sixToFour are IPv6 prefixes behind which a router finds an IPv4 address.
+// compatible, nat64 and sixToFour are IPv6 prefixes behind which a router finds an IPv4
+// address.
 var (
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFour = netip.MustParsePrefix("2002::/16")
+	compatible = netip.MustParsePrefix("::/96")
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
 )
 
 // An AddressError means that an address is not to be called.
@@ -46,12 +53,21 @@ func Guard(allow func(netip.Addr) bool) func(context.Context, string, string, sy
 		if err != nil {
 			return &AddressError{}
 		}
-		addr := ap.Addr().Unmap().WithZone("") // no prefix contains an address with a zone
-		if refused(addr) || refused(embedded(addr)) || (allow != nil && !allow(addr)) {
+		if addr := ap.Addr().Unmap().WithZone(""); !callable(addr, allow) {
 			return &AddressError{addr}
 		}
 		return nil
 	}
+}
+
+// callable reports whether an address may be called, and so may the one that it leads to.
+// It has no zone: no prefix contains one that has.
+func callable(addr netip.Addr, allow func(netip.Addr) bool) bool {
+	if refused(addr) || allow != nil && !allow(addr) {
+		return false
+	}
+	inner := embedded(addr)
+	return !inner.IsValid() || callable(inner, allow)
 }
 
 func refused(addr netip.Addr) bool {
@@ -68,7 +84,8 @@ func refused(addr netip.Addr) bool {
 func embedded(addr netip.Addr) netip.Addr {
 	b := addr.As16()
 	switch {
-	case nat64.Contains(addr):
+	case addr == netip.IPv6Loopback():
+	case compatible.Contains(addr), nat64.Contains(addr):
 		return netip.AddrFrom4([4]byte(b[12:]))
 	case sixToFour.Contains(addr):
 		return netip.AddrFrom4([4]byte(b[2:6]))

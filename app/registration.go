@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +32,7 @@ type Registration struct {
 	Address  string // host:port, or a host when Port is given
 	Port     int
 	Caller   string // the IP address the call came from
+	Rules    Rules  // of who is asked
 	Hosts    []string
 	Health   string
 	Expect   []string // a status, a range of statuses, or text of the body; one of each
@@ -40,6 +43,12 @@ type Registration struct {
 
 	Interval, Timeout, Grace, Forget *time.Duration
 	Rise, Fall                       *int
+}
+
+// Rules are what is configured about registrations. The zero value is the default.
+type Rules struct {
+	MaxHosts int                   // vhosts of an instance; 0: MaxHosts
+	Allow    func(netip.Addr) bool // the addresses that may be called; see Guard
 }
 
 // AddressSource says where an instance's address came from.
@@ -60,6 +69,9 @@ func (r Registration) Instance() (Instance, AddressSource, error) {
 	}
 	address, source, err := r.address()
 	if err != nil {
+		return none, "", err
+	}
+	if err := r.Rules.permit(address); err != nil {
 		return none, "", err
 	}
 	if err := r.validText(); err != nil {
@@ -132,6 +144,16 @@ func (r Registration) address() (string, AddressSource, error) {
 	return a, AddressGiven, err
 }
 
+// permit refuses an IP address that would not be called. What a name leads to is looked at
+// when it is called.
+func (r Rules) permit(address string) error {
+	host, _ := splitAddress(address)
+	if addr, err := netip.ParseAddr(host); err == nil && !callable(addr, r.Allow) {
+		return invalid("address", "is "+host+", which must not be called", "give an address in ROLLCALL_PROBE_NETWORKS")
+	}
+	return nil
+}
+
 func (r Registration) check(address string) (Check, error) {
 	c, err := parseHealth(r.Health, address)
 	if err != nil {
@@ -193,8 +215,8 @@ func looksLikeStatus(s string) bool {
 }
 
 func (r Registration) hosts() ([]string, error) {
-	if len(r.Hosts) > MaxHosts {
-		return nil, invalid("host", fmt.Sprintf("is given %d times", len(r.Hosts)), fmt.Sprintf("an instance serves at most %d", MaxHosts))
+	if limit := cmp.Or(r.Rules.MaxHosts, MaxHosts); len(r.Hosts) > limit {
+		return nil, invalid("host", fmt.Sprintf("is given %d times", len(r.Hosts)), fmt.Sprintf("an instance serves at most %d", limit))
 	}
 	var hosts []string
 	for _, h := range r.Hosts {

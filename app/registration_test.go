@@ -195,7 +195,7 @@ func TestRegistrationAddress(t *testing.T) {
 		{"[2001:db8::7]", 81, "", "[2001:db8::7]:81", app.AddressGiven},
 		{"[2001:db8::7]:81", 81, "", "[2001:db8::7]:81", app.AddressGiven},
 		{"[2001:db8::7]:81", 0, "", "[2001:db8::7]:81", app.AddressGiven},
-		{"::1:81", 81, "", "[::1:81]:81", app.AddressGiven}, // an address without a port, whatever it looks like
+		{"fd00::1:81", 81, "", "[fd00::1:81]:81", app.AddressGiven}, // an address without a port, whatever it looks like
 	} {
 		got, source, err := app.Registration{Service: "web", Address: c.address, Port: c.port, Caller: c.caller}.Instance()
 		if got.Address != c.want || source != c.source || err != nil {

@@ -33,19 +33,21 @@ func NewRegistry(store Store, now func() time.Time, hold time.Duration, told fun
 
 // TakeWordOf has the registry believe a snapshot that an instance is healthy and as it
 // says again that it is: most of what containers say, again and again, changes nothing,
-// and need not be compared with the store every time.
+// and need not be compared with the store every time. That an id is not known is believed
+// until the store refuses the write.
 func (r *Registry) TakeWordOf(s *Snapshot) { r.snapshot = s }
 
-// well returns an instance that is healthy as far as the snapshot knows.
-func (r *Registry) well(id string) (Instance, bool) {
+// heard returns an instance as far as a fresh snapshot knows; fresh is false when there
+// is none.
+func (r *Registry) heard(id string) (i Instance, known, fresh bool) {
 	if r.snapshot == nil {
-		return Instance{}, false
+		return Instance{}, false, false
 	}
 	if _, err := r.snapshot.Age(time.Now()); err != nil {
-		return Instance{}, false
+		return Instance{}, false, false
 	}
-	i, known := r.snapshot.Instance(id)
-	return i, known && i.State == Healthy
+	i, known = r.snapshot.Instance(id)
+	return i, known, true
 }
 
 // Registered is what became of a registration.
@@ -73,18 +75,25 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 	if err := CallerOf(ctx).mayAdd(want); err != nil {
 		return Registered{}, err
 	}
-	if was, ok := r.well(want.ID); ok {
+	was, known, fresh := r.heard(want.ID)
+	if known && was.State == Healthy {
 		if step, err := r.registration(was, want); err == nil && step.Event == nil {
 			return Registered{Instance: was, Source: source}, nil
 		}
 	}
 	out := Registered{Source: source}
+	unheard := fresh && !known
 	var superseded []string
 	err = r.retry(ctx, func() error {
-		was, err := r.store.Get(ctx, want.ID)
+		var was Instance
+		var err error
+		if !unheard {
+			was, err = r.store.Get(ctx, want.ID)
+		}
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
+		unheard = false // a write that is refused says otherwise
 		step, err := r.registration(was, want)
 		if err != nil {
 			return err
@@ -243,7 +252,7 @@ func (r *Registry) takeover(ctx context.Context, step Step) (Change, error) {
 // an instance that is probed a good report changes nothing and tells the container
 // that it is still known; a bad one is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
-	if was, ok := r.well(id); ok && passed && CallerOf(ctx).mayChange(was) {
+	if was, known, _ := r.heard(id); known && was.State == Healthy && passed && CallerOf(ctx).mayChange(was) {
 		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
 			return err
 		}

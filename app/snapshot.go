@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,8 +24,8 @@ const freshFor = 2 * time.Second
 // their own pace.
 type Snapshot struct {
 	mu        sync.RWMutex
-	instances map[string]Instance
-	services  map[string]*serviceView
+	instances map[string]*Instance // never written to: a change puts another one there
+	services  map[string]*members
 	revision  Revision
 	heard     time.Time
 	loaded    bool
@@ -34,10 +35,27 @@ type Snapshot struct {
 	before Revision // recent has everything after this
 }
 
-// serviceView is a service as of its last change.
-type serviceView struct {
+// members are the instances of a service.
+type members struct {
 	revision  Revision
-	instances map[string]Instance
+	instances map[string]*Instance
+	view      atomic.Pointer[Service] // made when somebody reads; nil after a change
+}
+
+// Service is a service as of its last change. Readers share it: it is not written to.
+type Service struct {
+	Revision  Revision
+	Instances []Instance // sorted by id
+	Routable  []Instance // those that others may use
+
+	encoding sync.Once
+	encoded  []byte
+}
+
+// Encoded returns what encode makes of the service, which is made once.
+func (s *Service) Encoded(encode func() []byte) []byte {
+	s.encoding.Do(func() { s.encoded = encode() })
+	return s.encoded
 }
 
 // keptEvents is how many events a snapshot holds at least, once there were that many.
@@ -53,7 +71,7 @@ func NewSnapshot() *Snapshot {
 func (s *Snapshot) Reset(instances []Instance, at Revision, last ...Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instances, s.services = map[string]Instance{}, map[string]*serviceView{}
+	s.instances, s.services = map[string]*Instance{}, map[string]*members{}
 	for _, i := range instances {
 		s.put(i, at)
 	}
@@ -98,13 +116,14 @@ func (s *Snapshot) Heard(at time.Time) {
 }
 
 func (s *Snapshot) put(i Instance, at Revision) {
-	s.instances[i.ID] = i
-	v := s.services[i.Service]
-	if v == nil {
-		v = &serviceView{instances: map[string]Instance{}}
-		s.services[i.Service] = v
+	s.instances[i.ID] = &i
+	m := s.services[i.Service]
+	if m == nil {
+		m = &members{instances: map[string]*Instance{}}
+		s.services[i.Service] = m
 	}
-	v.instances[i.ID], v.revision = i, at
+	m.instances[i.ID] = &i
+	m.changed(at)
 }
 
 func (s *Snapshot) remove(id string, at Revision) {
@@ -113,11 +132,16 @@ func (s *Snapshot) remove(id string, at Revision) {
 		return
 	}
 	delete(s.instances, id)
-	v := s.services[i.Service]
-	delete(v.instances, id)
-	if v.revision = at; len(v.instances) == 0 {
+	m := s.services[i.Service]
+	delete(m.instances, id)
+	if m.changed(at); len(m.instances) == 0 {
 		delete(s.services, i.Service)
 	}
+}
+
+func (m *members) changed(at Revision) {
+	m.revision = at
+	m.view.Store(nil)
 }
 
 func (s *Snapshot) wake() {
@@ -154,22 +178,47 @@ func (s *Snapshot) Services() []string {
 	return slices.Sorted(maps.Keys(s.services))
 }
 
+// Service returns a service; nil when it has no instances.
+func (s *Snapshot) Service(name string) *Service {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	m := s.services[name]
+	if m == nil {
+		return nil
+	}
+	if view := m.view.Load(); view != nil {
+		return view
+	}
+	view := &Service{Revision: m.revision, Instances: sorted(m.instances)}
+	unroutable := func(i Instance) bool { return !i.Routable() }
+	if view.Routable = view.Instances; slices.ContainsFunc(view.Routable, unroutable) {
+		view.Routable = slices.DeleteFunc(slices.Clone(view.Instances), unroutable)
+	}
+	if m.view.CompareAndSwap(nil, view) {
+		return view
+	}
+	return m.view.Load() // nothing changes while we read
+}
+
 // Instances lists the instances of a service, sorted by id; all of them when the
 // name is empty.
 func (s *Snapshot) Instances(service string) []Instance {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	from := s.instances
 	if service != "" {
-		v := s.services[service]
-		if v == nil {
+		view := s.Service(service)
+		if view == nil {
 			return nil
 		}
-		from = v.instances
+		return slices.Clone(view.Instances)
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return sorted(s.instances)
+}
+
+func sorted(from map[string]*Instance) []Instance {
 	instances := make([]Instance, 0, len(from))
 	for _, id := range slices.Sorted(maps.Keys(from)) { // ids are lighter to sort than instances
-		instances = append(instances, from[id])
+		instances = append(instances, *from[id])
 	}
 	return instances
 }
@@ -179,8 +228,8 @@ func (s *Snapshot) Instances(service string) []Instance {
 func (s *Snapshot) ServiceRevision(name string) Revision {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if v := s.services[name]; v != nil {
-		return v.revision
+	if m := s.services[name]; m != nil {
+		return m.revision
 	}
 	return s.revision
 }
@@ -222,8 +271,10 @@ func (s *Snapshot) Latest(before Revision, limit int, wanted func(Event) bool) [
 func (s *Snapshot) Instance(id string) (Instance, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	i, ok := s.instances[id]
-	return i, ok
+	if i, ok := s.instances[id]; ok {
+		return *i, true
+	}
+	return Instance{}, false
 }
 
 // Wait returns as soon as done says so, which is asked now and after every change;

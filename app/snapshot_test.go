@@ -167,6 +167,39 @@ func TestSnapshotFollowsAnyHistory(t *testing.T) {
 	})
 }
 
+func TestAServiceIsSharedUntilItChanges(t *testing.T) {
+	t.Parallel()
+	s := app.NewSnapshot()
+	s.Reset(known("web/a:healthy", "web/b:unhealthy", "web/c:healthy", "db/d:healthy"), "1-0")
+	was := s.Service("web")
+	if got := written(was.Routable); was.Revision != "1-0" || got != "web/a:healthy web/c:healthy" {
+		t.Errorf("at %s routable: %s", was.Revision, got)
+	}
+	encoded := 0
+	encode := func() []byte { encoded++; return []byte(was.Revision) }
+	was.Encoded(encode)
+
+	s.Apply([]app.Entry{entry("2-0", "db/d:unhealthy")})
+	if is := s.Service("web"); is != was || string(is.Encoded(encode)) != "1-0" || encoded != 1 {
+		t.Errorf("another service changed: shared %t, encoded %d times", is == was, encoded)
+	}
+	s.Apply([]app.Entry{entry("3-0", "web/b:healthy"), entry("4-0", "-c")})
+	if got := written(was.Instances); got != "web/a:healthy web/b:unhealthy web/c:healthy" {
+		t.Errorf("who had read it has now %s", got)
+	}
+	is := s.Service("web")
+	if got := written(is.Routable); is.Revision != "4-0" || got != "web/a:healthy web/b:healthy" || got != written(is.Instances) {
+		t.Errorf("at %s routable: %s, all: %s", is.Revision, got, written(is.Instances))
+	}
+	s.Reset(known("web/z:healthy"), "4-0") // another registry may be at the same revision
+	if got := written(s.Service("web").Instances); got != "web/z:healthy" {
+		t.Errorf("after a reset: %s", got)
+	}
+	if s.Service("db") != nil {
+		t.Error("a service without instances is known")
+	}
+}
+
 func TestAge(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

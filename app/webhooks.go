@@ -142,7 +142,7 @@ func (v *Webhooks) Resume(ctx context.Context, id string) (Webhook, error) {
 }
 
 func (v *Webhooks) pause(ctx context.Context, id, reason string, e Event) (Webhook, error) {
-	e.Subject, e.At = id, v.now()
+	e.Subject, e.At, e.Actor = id, v.now(), CallerOf(ctx).Name
 	changed, err := v.store.Pause(ctx, id, reason, e)
 	if err != nil {
 		return Webhook{}, err

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,11 +19,13 @@ import (
 	"rollcall/app"
 )
 
-// API is what the handlers need. All fields but TrustedProxies, Serving and Served are required.
+// API is what the handlers need. All fields but TrustedProxies, Serving, Served, Rules
+// and RegisterRate are required.
 type API struct {
 	Registry *app.Registry
 	Snapshot *app.Snapshot // for reads, kept up to date by somebody else
 	Store    Reader        // for reads that are not in the snapshot
+	Tokens   *app.Tokens   // kept up to date by somebody else
 	Webhooks *app.Webhooks
 	Jobs     Jobs
 	Now      func() time.Time
@@ -36,7 +39,12 @@ type API struct {
 
 	Served func(method, route string, status int, took time.Duration) // hears of every answer; nil: nobody does
 
-	turns sync.Map // by service, a *atomic.Uint64: how many picks took turns
+	Rules        app.Rules // for registrations
+	RegisterRate int       // registrations a second of one caller; 0: any number
+	MaxBody      int64     // bytes of a body that are read
+
+	registrations limiter
+	turns         sync.Map // by service, a *atomic.Uint64: how many picks took turns
 }
 
 // Reader reads what the snapshot does not hold.
@@ -58,9 +66,6 @@ type Jobs interface {
 	RunOnce(ctx context.Context, name string) error
 }
 
-// maxBody is how many bytes of a body are read.
-const maxBody = 256 << 10
-
 // Handler returns the HTTP surface.
 func (a *API) Handler() http.Handler {
 	e := echo.New()
@@ -73,54 +78,57 @@ func (a *API) Handler() http.Handler {
 		}
 		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
 	}
-	e.Use(a.measured, survive)
+	a.registrations.perSecond = a.RegisterRate
+	e.Use(a.measured, a.survive)
 	a.routes(e)
 	return e
 }
 
 func (a *API) routes(e *echo.Echo) {
-	get := func(path string, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
-		e.GET(path, h, m...)
-		e.HEAD(path, h, m...)
+	on := func(methods, path string, who access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
+		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{a.admit(who)}, m...)...)
 	}
-	e.POST("/v1/register", a.register)
-	get("/v1/instances/:id", a.instance, plain)
-	e.PATCH("/v1/instances/:id", a.override)
-	e.POST("/v1/instances/:id/heartbeat", a.heartbeat)
-	e.POST("/v1/instances/:id/drain", a.drain)
-	e.DELETE("/v1/instances/:id", a.deregister, plain)
-	get("/v1/services", a.services, plain)
-	get("/v1/services/:name", a.service)
-	get("/v1/services/:name/pick", a.pick)
-	get("/v1/services/:name/env", a.linkOne)
-	get("/v1/env", a.linkMany)
-	e.GET("/v1/events", a.events)
-	get("/v1/frontends", a.frontends, plain)
-	get("/v1/explain", a.explain)
-	get("/v1/sd/prometheus", a.prometheus)
-	get("/v1/tls/ask", a.tlsAsk)
-	e.POST("/v1/webhooks", a.createWebhook)
-	get("/v1/webhooks", a.webhooks, plain)
-	get("/v1/webhooks/:id", a.webhook, plain)
-	e.DELETE("/v1/webhooks/:id", a.deleteWebhook, plain)
-	e.POST("/v1/webhooks/:id/pause", a.pauseWebhook, plain)
-	e.POST("/v1/webhooks/:id/resume", a.resumeWebhook, plain)
-	e.POST("/v1/webhooks/:id/test", a.testWebhook, plain)
-	e.POST("/v1/webhooks/:id/replay", a.replay)
-	get("/v1/webhooks/:id/deliveries", a.deliveries, plain)
-	e.POST("/v1/jobs/:name/run", a.runJob, plain)
-	get("/", a.page(a.overviewPage))
-	get("/instances", a.page(a.instancesPage))
-	get("/instances/:id", a.page(a.instancePage))
-	get("/services/:name", a.page(a.servicePage))
-	get("/frontends", a.page(a.vhostsPage))
-	get("/explain", a.page(a.vhostPage))
-	get("/events", a.page(a.eventsPage))
-	get("/static/:file", a.static)
-	get("/livez", a.livez)
-	get("/readyz", a.readyz)
-	get("/openapi.yaml", a.openapi)
-	get("/metrics", echo.WrapHandler(a.Metrics))
+	on("POST", "/v1/register", callers, a.register)
+	on("GET HEAD", "/v1/instances/:id", callers, a.instance, plain)
+	on("PATCH", "/v1/instances/:id", admins, a.override)
+	on("POST", "/v1/instances/:id/heartbeat", callers, a.heartbeat)
+	on("POST", "/v1/instances/:id/drain", callers, a.drain)
+	on("DELETE", "/v1/instances/:id", callers, a.deregister, plain)
+	on("GET HEAD", "/v1/services", readers, a.services, plain)
+	on("GET HEAD", "/v1/services/:name", readers, a.service)
+	on("GET HEAD", "/v1/services/:name/pick", readers, a.pick)
+	on("GET HEAD", "/v1/services/:name/env", readers, a.linkOne)
+	on("GET HEAD", "/v1/env", readers, a.linkMany)
+	on("GET", "/v1/events", readers, a.events)
+	on("GET HEAD", "/v1/frontends", readers, a.frontends, plain)
+	on("GET HEAD", "/v1/explain", readers, a.explain)
+	on("GET HEAD", "/v1/sd/prometheus", readers, a.prometheus)
+	on("GET HEAD", "/v1/tls/ask", everybody, a.tlsAsk)
+	on("POST", "/v1/webhooks", admins, a.createWebhook)
+	on("GET HEAD", "/v1/webhooks", admins, a.webhooks, plain)
+	on("GET HEAD", "/v1/webhooks/:id", admins, a.webhook, plain)
+	on("DELETE", "/v1/webhooks/:id", admins, a.deleteWebhook, plain)
+	on("POST", "/v1/webhooks/:id/pause", admins, a.pauseWebhook, plain)
+	on("POST", "/v1/webhooks/:id/resume", admins, a.resumeWebhook, plain)
+	on("POST", "/v1/webhooks/:id/test", admins, a.testWebhook, plain)
+	on("POST", "/v1/webhooks/:id/replay", admins, a.replay)
+	on("GET HEAD", "/v1/webhooks/:id/deliveries", admins, a.deliveries, plain)
+	on("POST", "/v1/tokens", admins, a.createToken)
+	on("GET HEAD", "/v1/tokens", admins, a.tokens, plain)
+	on("DELETE", "/v1/tokens/:id", admins, a.revokeToken, plain)
+	on("POST", "/v1/jobs/:name/run", admins, a.runJob, plain)
+	on("GET HEAD", "/", readers, a.page(a.overviewPage))
+	on("GET HEAD", "/instances", readers, a.page(a.instancesPage))
+	on("GET HEAD", "/instances/:id", readers, a.page(a.instancePage))
+	on("GET HEAD", "/services/:name", readers, a.page(a.servicePage))
+	on("GET HEAD", "/frontends", readers, a.page(a.vhostsPage))
+	on("GET HEAD", "/explain", readers, a.page(a.vhostPage))
+	on("GET HEAD", "/events", readers, a.page(a.eventsPage))
+	on("GET HEAD", "/static/:file", everybody, a.static)
+	on("GET HEAD", "/livez", everybody, a.livez)
+	on("GET HEAD", "/readyz", everybody, a.readyz)
+	on("GET HEAD", "/openapi.yaml", everybody, a.openapi)
+	on("GET HEAD", "/metrics", readers, echo.WrapHandler(a.Metrics))
 }
 
 // measured tells how each request was answered. It has errors answered first.
@@ -140,7 +148,7 @@ func (a *API) measured(next echo.HandlerFunc) echo.HandlerFunc {
 // survive turns a panic into an error, which nobody but the log is told, bounds what
 // is read, and refuses what a page of another site has a browser send: where Rollcall
 // listens on loopback only, being there is the permission.
-func survive(next echo.HandlerFunc) echo.HandlerFunc {
+func (a *API) survive(next echo.HandlerFunc) echo.HandlerFunc {
 	sites := http.NewCrossOriginProtection()
 	return func(c echo.Context) (err error) {
 		defer func() {
@@ -148,7 +156,7 @@ func survive(next echo.HandlerFunc) echo.HandlerFunc {
 				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			}
 		}()
-		c.Request().Body = http.MaxBytesReader(c.Response().Writer, c.Request().Body, maxBody)
+		c.Request().Body = http.MaxBytesReader(c.Response().Writer, c.Request().Body, a.MaxBody)
 		if err := sites.Check(c.Request()); err != nil {
 			return fmt.Errorf("%w: %w", errCrossOrigin, err)
 		}

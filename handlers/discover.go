@@ -32,7 +32,7 @@ func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision
 	defer cancel()
 	_ = a.Snapshot.Wait(serving, func() bool { // over is over
 		newer := a.Snapshot.ServiceRevision(service).Compare(seen)
-		return newer > 0 || newer == 0 && len(a.Snapshot.Instances(service)) == 0 // nobody has seen one that is not there
+		return newer > 0 || newer == 0 && a.Snapshot.Service(service) == nil // nobody has seen one that is not there
 	})
 	return ctx.Err()
 }
@@ -62,29 +62,29 @@ func revisionOf(tag string) app.Revision {
 	return r
 }
 
-// instancesOf returns the instances of a service, if it has any.
-func (a *API) instancesOf(name string) ([]app.Instance, error) {
+// serviceOf returns a service, if it has instances.
+func (a *API) serviceOf(name string) (*app.Service, error) {
 	if _, err := a.age(); err != nil {
 		return nil, err
 	}
-	all := a.Snapshot.Instances(name)
-	if name == "" || len(all) == 0 { // no name would mean all services
+	service := a.Snapshot.Service(name)
+	if service == nil {
 		return nil, fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound)
 	}
-	return all, nil
+	return service, nil
 }
 
-// healthyOf returns the instances of a service that others may use.
+// healthyOf returns the instances of a service that others may use; they are not to be
+// written to.
 func (a *API) healthyOf(name string) ([]app.Instance, error) {
-	all, err := a.instancesOf(name)
+	service, err := a.serviceOf(name)
 	if err != nil {
 		return nil, err
 	}
-	healthy := slices.DeleteFunc(all, func(i app.Instance) bool { return !i.Routable() })
-	if len(healthy) == 0 {
+	if len(service.Routable) == 0 {
 		return nil, fmt.Errorf("service %s: %w", quote(name), errNoneHealthy)
 	}
-	return healthy, nil
+	return service.Routable, nil
 }
 
 // pick answers with one healthy address: a random one, the next one (?by=rr), or the

@@ -54,7 +54,7 @@ func listeningWith(t *testing.T, query string, store handlers.Reader) (*app.Snap
 	var streaming sync.WaitGroup
 	streaming.Go(func() {
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events"+query, nil)
-		(&handlers.API{Snapshot: snapshot, Store: store}).Handler().ServeHTTP(hears, r)
+		(&handlers.API{Snapshot: snapshot, Store: store, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler().ServeHTTP(hears, r)
 	})
 	t.Cleanup(func() {
 		leave()

@@ -55,6 +55,8 @@ func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	return s
 }
 
+func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/plain") }
+
 // newServiceOn returns the API on a Redis, with reads that have heard nothing.
 func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)) *service {
 	t.Helper()
@@ -64,7 +66,8 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s.api = &handlers.API{
 		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Snapshot: app.NewSnapshot(), Store: s.store, Jobs: jobs{}, Now: s.store.Now, Log: log,
-		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.NotFoundHandler(),
+		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
+		Tokens: app.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
 	}
 	for _, c := range change {
 		c(s.api)
@@ -290,7 +293,7 @@ type receipt struct {
 	Frontends          []frontendChange
 	Replaces, Next     string
 	Links              map[string]string
-	Revision           string
+	Revision, Key      string
 }
 
 type check struct {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -39,6 +41,9 @@ var statuses = []struct {
 	{app.ErrNotFound, http.StatusNotFound, "not-found", "Not found", ""},
 	{app.ErrConflict, http.StatusConflict, "conflict", "Conflict", "try again"},
 	{errTooLate, http.StatusGone, "trimmed", "Events are no longer kept", "read everything anew, then the events without Last-Event-ID"},
+	{errNoToken, http.StatusUnauthorized, "unauthorized", "Unauthorized", "give one, as in Authorization: Bearer …"},
+	{errBadToken, http.StatusUnauthorized, "unauthorized", "Unauthorized", "give another one, as in Authorization: Bearer …"},
+	{app.ErrForbidden, http.StatusForbidden, "forbidden", "Forbidden", ""},
 	{app.ErrGone, http.StatusGone, "draining", "Draining", "it was told to leave, and that is final: start it anew"},
 	{app.ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The registry cannot be reached", "try again: every call may be repeated"},
 	{errNoneHealthy, http.StatusServiceUnavailable, "none-healthy", "No healthy instance", "try again, or see why with ?state=any"},
@@ -106,6 +111,12 @@ func describe(err error) problem {
 			Detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit), Want: "send less, or in several calls",
 		}
 	}
+	if tooOften, ok := errors.AsType[*limitError](err); ok {
+		return problem{
+			Type: "urn:rollcall:too-many-requests", Title: "Too many requests", Status: http.StatusTooManyRequests,
+			Detail: tooOften.Error(), Want: "try again later; the limit is ROLLCALL_REGISTER_RATE",
+		}
+	}
 	for _, s := range statuses {
 		if !errors.Is(err, s.err) {
 			continue
@@ -116,6 +127,9 @@ func describe(err error) problem {
 		}
 		if hint, ok := errors.AsType[*hintError](err); ok {
 			p.Want = hint.want
+		}
+		if forbidden, ok := errors.AsType[*app.ForbiddenError](err); ok {
+			p.Detail, p.Want = forbidden.Error(), forbidden.Want
 		}
 		if field, ok := errors.AsType[*app.FieldError](err); ok {
 			p.Detail, p.Field, p.Want = field.Error(), field.Field, field.Want
@@ -157,6 +171,13 @@ func (a *API) fail(err error, c echo.Context) {
 		h.Set(echo.HeaderContentType, "application/problem+json")
 		if p.Status == http.StatusServiceUnavailable {
 			h.Set(echo.HeaderRetryAfter, "1")
+		}
+		if tooOften, ok := errors.AsType[*limitError](err); ok {
+			h.Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(tooOften.again.Seconds()))))
+		}
+		if p.Status == http.StatusUnauthorized { // for programs, and for browsers, which then ask
+			h.Add(echo.HeaderWWWAuthenticate, `Bearer realm="Rollcall"`)
+			h.Add(echo.HeaderWWWAuthenticate, `Basic realm="Rollcall", charset="UTF-8"`)
 		}
 		if err := c.JSON(p.Status, p); err != nil {
 			a.Log.DebugContext(ctx, "answer not written", "err", err)

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -51,18 +52,27 @@ func (a *API) service(c echo.Context) error {
 	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
 		return err
 	}
-	rev := a.Snapshot.ServiceRevision(name) // of what is read next, or older: then the caller asks once more
-	instances, err := a.instancesOf(name)
+	service, err := a.serviceOf(name)
 	if err != nil {
 		return err
 	}
+	rev := service.Revision
 	if seen != "" && seen.Compare(rev) >= 0 {
 		c.Response().Header().Set("ETag", etag(seen))
 		return c.NoContent(http.StatusNotModified)
 	}
 	c.Response().Header().Set("ETag", etag(rev))
-	instances = slices.DeleteFunc(instances, func(i app.Instance) bool { return !selected(i, query.State) })
-	return c.JSON(http.StatusOK, map[string]any{"revision": rev, "service": name, "instances": viewsOf(instances)})
+	if query.State == string(app.Healthy) { // what everybody asks for
+		answer := service.Encoded(func() []byte { return serviceAnswer(name, rev, service.Routable) })
+		return c.JSONBlob(http.StatusOK, answer)
+	}
+	instances := slices.DeleteFunc(slices.Clone(service.Instances), func(i app.Instance) bool { return !selected(i, query.State) })
+	return c.JSONBlob(http.StatusOK, serviceAnswer(name, rev, instances))
+}
+
+func serviceAnswer(name string, rev app.Revision, instances []app.Instance) []byte {
+	answer, _ := json.Marshal(map[string]any{"revision": rev, "service": name, "instances": viewsOf(instances)}) // text and numbers always have a JSON form
+	return append(answer, '\n')
 }
 
 // selected reports whether ?state= asks for an instance. One in maintenance is healthy,

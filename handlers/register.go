@@ -43,6 +43,9 @@ func (a *API) register(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
+	if err := a.registrations.take(cmp.Or(app.CallerOf(ctx).Token, c.RealIP()), len(entries)); err != nil {
+		return err
+	}
 	all := a.registerAll(ctx, entries, c.RealIP(), query.Wait)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -86,6 +89,7 @@ func (a *API) registerOne(ctx context.Context, entry body, caller string) (r reg
 	if err != nil {
 		return registered{err: err}
 	}
+	reg.Rules = a.Rules
 	r.Registered, r.err = a.Registry.Register(ctx, reg)
 	return r
 }

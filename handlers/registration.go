@@ -9,13 +9,14 @@ import (
 // registration is app.Registration as it is sent. What callers may say freely is
 // limited here; what a field means, and whether it can be, is the domain's business.
 type registration struct {
-	Service  string            `field:"service"`
-	ID       string            `field:"id"`
-	Boot     string            `field:"boot" validate:"text=128"`
-	Replaces string            `field:"replaces"`
-	Address  string            `field:"address" validate:"text=300"`
-	Port     int               `field:"port"`
-	Caller   string            // nobody says that of himself
+	Service  string `field:"service"`
+	ID       string `field:"id"`
+	Boot     string `field:"boot" validate:"text=128"`
+	Replaces string `field:"replaces"`
+	Address  string `field:"address" validate:"text=300"`
+	Port     int    `field:"port"`
+	Caller   string // nobody says that of himself
+	Rules    app.Rules
 	Hosts    []string          `field:"host"`
 	Health   string            `field:"health"`
 	Expect   []string          `field:"expect" validate:"dive,text=200"`

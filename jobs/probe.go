@@ -15,6 +15,8 @@ const (
 	slot       = 100 * time.Millisecond  // probes due within one start together: a third cheaper than one by one
 	claimed    = 100                     // checks claimed at once: more would block Redis for others
 	inFlight   = 8192                    // checks claimed and not yet settled
+	underWay   = 1024                    // probes at once; with more than the machine can do, each would take longer than it may
+	slowAfter  = 500 * time.Millisecond  // a probe that takes longer does not count: slow targets hold up nobody
 	gather     = 20 * time.Millisecond   // how long results wait for others to be settled with
 	judging    = 32                      // writes of changed instances at once
 	renewAfter = time.Second             // a claim that is older is renewed with the next tick
@@ -35,6 +37,7 @@ type Probe struct {
 	doubt   *doubt
 	wake    chan struct{}
 	results chan outcome
+	places  chan struct{} // of probes under way
 
 	mu    sync.Mutex
 	held  map[*flight]struct{}
@@ -63,7 +66,7 @@ func NewProbe(
 	return &Probe{
 		queue: queue, prober: prober, registry: registry, now: now, log: log,
 		doubt: &doubt{prober: prober, get: registry.Get, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
-		wake: make(chan struct{}, 1), results: make(chan outcome, claimed), held: map[*flight]struct{}{},
+		wake:  make(chan struct{}, 1), results: make(chan outcome, claimed), places: make(chan struct{}, underWay), held: map[*flight]struct{}{},
 	}
 }
 
@@ -183,8 +186,18 @@ func (p *Probe) start(ctx context.Context, flights []*flight, probes *sync.WaitG
 				return // what has not begun is put back
 			}
 		}
+		select {
+		case p.places <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
 		probes.Go(func() {
-			if result := p.prober.Probe(ctx, f.claim.Instance); ctx.Err() == nil {
+			leave := sync.OnceFunc(func() { <-p.places })
+			slow := time.AfterFunc(slowAfter, leave)
+			result := p.prober.Probe(ctx, f.claim.Instance)
+			slow.Stop()
+			leave()
+			if ctx.Err() == nil {
 				p.results <- outcome{f, result}
 			}
 		})
@@ -203,14 +216,17 @@ func (p *Probe) settle(ctx context.Context) {
 			continue
 		}
 		change, same := p.registry.Decide(outcomes)
-		for _, o := range change {
+		for n, f := range p.keep(change) {
+			o := change[n]
 			judges.Go(func() {
 				if o.Removes() && !p.doubt.credible(ctx, o) {
+					o.Claim = p.take(f)
 					p.putBack(ctx, o)
 					return
 				}
 				room <- struct{}{}
 				defer func() { <-room }()
+				o.Claim = p.take(f)
 				i, err := p.registry.Judge(ctx, o)
 				p.report(ctx, err)
 				p.pokeIfNear(i.Due)
@@ -260,6 +276,24 @@ func (p *Probe) letGo(outcomes []outcome) []app.Outcome {
 		out[n] = app.Outcome{Claim: o.flight.claim, Result: o.result}
 	}
 	return out
+}
+
+// keep holds the claims of instances that change until they are written: there may be
+// thousands before them. The next tick renews them.
+func (p *Probe) keep(change []app.Outcome) []*flight {
+	claims := make([]app.Claim, len(change))
+	for n, o := range change {
+		claims[n] = o.Claim
+	}
+	return p.hold(claims, time.Time{})
+}
+
+// take lets go of a claim and returns it as it is now.
+func (p *Probe) take(f *flight) app.Claim {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.held, f)
+	return f.claim
 }
 
 // report logs what went wrong with a write. A lost claim is not wrong: another

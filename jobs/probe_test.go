@@ -24,6 +24,9 @@ type queue struct {
 	held      map[string]bool // due is the end of a claim: nobody takes it ahead of that
 	claims    int
 	events    []string
+
+	writing time.Duration // how long a commit takes
+	lost    int           // commits whose claim was not good any more
 }
 
 func newQueue(instances ...app.Instance) *queue {
@@ -85,10 +88,12 @@ func (q *queue) Get(_ context.Context, id string) (app.Instance, error) {
 }
 
 func (q *queue) Commit(_ context.Context, c app.Change) (app.Revision, error) {
+	time.Sleep(q.writing)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, s := range c.Steps {
 		if s.Claim != nil && token(q.due[s.Is.ID]) != s.Claim.Token {
+			q.lost++
 			return "", app.ErrClaimLost
 		}
 		s.Is.Rev++
@@ -231,6 +236,27 @@ func TestASlowTargetHoldsUpNobody(t *testing.T) {
 					t.Errorf("%s was probed again after %s, while its probe of 10s was under way", id, gap)
 				}
 			}
+		}
+	})
+}
+
+func TestAClaimLastsUntilItsChangeIsWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const many = 1500 // written 32 at once they take longer than a claim lasts
+		var instances []app.Instance
+		for n := range many {
+			i := instanceAt("i"+strconv.Itoa(n), time.Now())
+			i.State, i.Check.Rise = app.Starting, 1
+			instances = append(instances, i)
+		}
+		q := newQueue(instances...)
+		q.writing = 100 * time.Millisecond
+		stop := work(t, q, &prober{answer: func(string, int) (bool, time.Duration) { return true, time.Millisecond }})
+		time.Sleep(8 * time.Second)
+		stop()
+		if len(q.events) != many || q.lost > 0 {
+			t.Errorf("%d of %d became healthy, and %d were probed in vain", len(q.events), many, q.lost)
 		}
 	})
 }

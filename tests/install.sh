@@ -15,6 +15,14 @@ prometheus|prometheus|prometheus
 make|make|make
 gcc|gcc libc6-dev|gcc'
 
+# tests/load measures these beside Rollcall: tests/install.sh bench.
+if [ "${1:-}" = bench ]; then
+  needs+='
+haproxy|haproxy|haproxy
+etcd|etcd-server|etcd
+prometheus-blackbox-exporter|prometheus-blackbox-exporter|blackbox_exporter'
+fi
+
 # tests/containers starts a Docker engine of its own and makes images of programs that
 # are here. Outside CI that is for who has them already.
 if [ "${CI:-}" = true ]; then

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,13 @@ type Config struct {
 	HipachePrefix     string         `env:"ROLLCALL_HIPACHE_PREFIX" doc:"what the proxy's keys begin with, as in its redis://host#prefix"`
 	Settle            time.Duration  `env:"ROLLCALL_SETTLE" envDefault:"5s" doc:"how long a marked backend stays in its list"`
 	DrainHold         time.Duration  `env:"ROLLCALL_DRAIN_HOLD" envDefault:"5s" doc:"how long a drained instance goes on answering"`
+	AdminToken        string         `env:"ROLLCALL_ADMIN_TOKEN" doc:"a token that may do everything, at least 16 characters; with it, every call needs one"`
+	ProbeNetworks     []netip.Prefix `env:"ROLLCALL_PROBE_NETWORKS" doc:"networks whose addresses may be registered and probed, comma-separated; without it the private ones, and loopback while ROLLCALL_BIND is"`
+	WebhookNetworks   []netip.Prefix `env:"ROLLCALL_WEBHOOK_NETWORKS" doc:"networks that webhooks may call; without it all, loopback only while ROLLCALL_BIND is"`
+	RegisterRate      int            `env:"ROLLCALL_REGISTER_RATE" envDefault:"1000" doc:"registrations a second of one token, or of one address where none is required, at one process; bursts are twice that; 0: any number"`
+	MaxInstances      int            `env:"ROLLCALL_MAX_INSTANCES" envDefault:"20000" doc:"instances of a service; 0: any number"`
+	MaxHosts          int            `env:"ROLLCALL_MAX_HOSTS" envDefault:"20" doc:"vhosts of an instance"`
+	MaxBody           int64          `env:"ROLLCALL_MAX_BODY" envDefault:"262144" doc:"bytes of a request's body"`
 	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks whose X-Forwarded-For is believed, comma-separated"`
 	HcheckerPing      bool           `env:"ROLLCALL_HCHECKER_PING" envDefault:"false" doc:"tell Hipache that health is checked, so that it stops marking backends itself"`
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
@@ -50,6 +58,9 @@ func Load(environ []string) (Config, error) {
 // 30 s when they add one.
 const maxSettle = 20 * time.Second
 
+// minAdminToken is how short a token may be that people make up.
+const minAdminToken = 16
+
 func (c Config) check() error {
 	metricsPort := 0
 	if c.MetricsPort != nil {
@@ -65,6 +76,19 @@ func (c Config) check() error {
 	}
 	if c.DrainHold < 0 || c.DrainHold > 5*time.Minute {
 		return fmt.Errorf("config: ROLLCALL_DRAIN_HOLD (%s) must be from 0s to 5m", c.DrainHold)
+	}
+	if c.AdminToken != "" && len(c.AdminToken) < minAdminToken {
+		return fmt.Errorf("config: ROLLCALL_ADMIN_TOKEN must have at least %d characters", minAdminToken)
+	}
+	for name, limit := range map[string]int64{"ROLLCALL_REGISTER_RATE": int64(c.RegisterRate), "ROLLCALL_MAX_INSTANCES": int64(c.MaxInstances)} {
+		if limit < 0 {
+			return fmt.Errorf("config: %s (%d) must be a number, or 0 for any number", name, limit)
+		}
+	}
+	for name, limit := range map[string]int64{"ROLLCALL_MAX_HOSTS": int64(c.MaxHosts), "ROLLCALL_MAX_BODY": c.MaxBody} {
+		if limit < 1 {
+			return fmt.Errorf("config: %s (%d) must be at least 1", name, limit)
+		}
 	}
 	if c.Prefix == "" {
 		return errors.New("config: ROLLCALL_PREFIX must not be empty")
@@ -92,6 +116,38 @@ func configError(err error, values map[string]string) error {
 	name := field.Tag.Get("env")
 	return fmt.Errorf("config: %s (%s): %w", name, values[name], parse.Err)
 }
+
+// private is where containers are, unless the configuration says otherwise.
+var private = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("fc00::/7"),
+}
+
+// mayProbe reports whether an address may be registered and probed.
+func (c Config) mayProbe(a netip.Addr) bool {
+	if c.ProbeNetworks != nil {
+		return within(c.ProbeNetworks, a)
+	}
+	return within(private, a) || a.IsLoopback() && c.Bind.IsLoopback()
+}
+
+// mayTell reports whether a webhook may call an address.
+func (c Config) mayTell(a netip.Addr) bool {
+	if c.WebhookNetworks != nil {
+		return within(c.WebhookNetworks, a)
+	}
+	return !a.IsLoopback() || c.Bind.IsLoopback()
+}
+
+func within(networks []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// needsToken reports whether who calls without a token may do nothing.
+func (c Config) needsToken() bool { return c.AdminToken != "" || !c.Bind.IsLoopback() }
 
 func (c Config) trusted() []*net.IPNet {
 	var nets []*net.IPNet

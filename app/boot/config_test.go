@@ -2,8 +2,10 @@ package boot
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,7 +34,9 @@ func TestABadValueNamesItsVariable(t *testing.T) {
 		"PORT=http", "PORT=70000", "PORT=-1", "ROLLCALL_EDGE_PORT=x", "ROLLCALL_EMBEDDED_REDIS_PORT=65536", "ROLLCALL_BIND=localhost",
 		"REDIS_URL=http://localhost", "REDIS_URL=localhost:6379", "REDIS_URL=redis+sentinel://", "REDIS_URL=redis+sentinel://host/primary/x",
 		"ROLLCALL_SETTLE=5", "ROLLCALL_SETTLE=0s", "ROLLCALL_SETTLE=1h", "ROLLCALL_DRAIN_HOLD=-1s", "ROLLCALL_TRUSTED_PROXIES=10.0.0.1",
-		"ROLLCALL_HCHECKER_PING=maybe", "ROLLCALL_LOG_LEVEL=loud",
+		"ROLLCALL_HCHECKER_PING=maybe", "ROLLCALL_LOG_LEVEL=loud", "ROLLCALL_ADMIN_TOKEN=fifteen letters", "ROLLCALL_PROBE_NETWORKS=10.0.0.0",
+		"ROLLCALL_WEBHOOK_NETWORKS=everybody", "ROLLCALL_REGISTER_RATE=-1", "ROLLCALL_REGISTER_RATE=many", "ROLLCALL_MAX_INSTANCES=-1",
+		"ROLLCALL_MAX_HOSTS=0", "ROLLCALL_MAX_BODY=0", "ROLLCALL_MAX_BODY=1k",
 	} {
 		name, _, _ := strings.Cut(set, "=")
 		if _, err := Load([]string{set}); err == nil || !strings.Contains(err.Error(), name) {
@@ -43,9 +47,43 @@ func TestABadValueNamesItsVariable(t *testing.T) {
 
 func TestAnErrorDoesNotShowThePassword(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"redis://u:hunter2@host:port", "redis+sentinel://u:hunter2@host/", "htp://:hunter2@h"} {
-		if _, err := Load([]string{"REDIS_URL=" + url}); err == nil || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v", url, err)
+	for _, set := range []string{
+		"REDIS_URL=redis://u:hunter2@host:port", "REDIS_URL=redis+sentinel://u:hunter2@host/", "REDIS_URL=htp://:hunter2@h", "ROLLCALL_ADMIN_TOKEN=hunter2",
+	} {
+		if _, err := Load([]string{set}); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+}
+
+func TestWhomRollcallMayCall(t *testing.T) {
+	t.Parallel()
+	const (
+		private  = "10.0.0.1 172.31.0.1 192.168.1.1 100.64.0.1 fd00::1"
+		loopback = "127.0.0.1 ::1"
+		public   = "8.8.8.8 172.32.0.1 2606:4700::1"
+	)
+	for _, c := range []struct {
+		set         []string
+		probe, tell string
+	}{
+		{nil, private + " " + loopback, private + " " + loopback + " " + public},
+		{[]string{"ROLLCALL_BIND=0.0.0.0"}, private, private + " " + public},
+		{[]string{"ROLLCALL_BIND=10.0.0.1"}, private, private + " " + public},
+		{[]string{"ROLLCALL_PROBE_NETWORKS=8.8.8.0/24,127.0.0.0/8", "ROLLCALL_WEBHOOK_NETWORKS=fd00::/8"}, "8.8.8.8 127.0.0.1", "fd00::1"},
+	} {
+		config, err := Load(c.set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for address := range strings.FieldsSeq(private + " " + loopback + " " + public) {
+			addr := netip.MustParseAddr(address)
+			if got, want := config.mayProbe(addr), slices.Contains(strings.Fields(c.probe), address); got != want {
+				t.Errorf("%q: may probe %s: %t", c.set, address, got)
+			}
+			if got, want := config.mayTell(addr), slices.Contains(strings.Fields(c.tell), address); got != want {
+				t.Errorf("%q: may tell %s: %t", c.set, address, got)
+			}
 		}
 	}
 }

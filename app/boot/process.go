@@ -329,8 +329,11 @@ func (p *Process) upkeep(as redisstore.Role) []jobs.Job {
 
 // onDemand is every job as an outside scheduler or a person runs it: once.
 func (p *Process) onDemand() *jobs.Runner {
-	once := jobs.Job{Name: "probe", Timeout: time.Minute, Run: p.probe.Once}
-	return jobs.NewRunner(p.log, append([]jobs.Job{once}, p.upkeep(redisstore.Once)...)...)
+	once := []jobs.Job{
+		{Name: "probe", Timeout: time.Minute, Run: p.probe.Once},
+		{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
+	}
+	return jobs.NewRunner(p.log, append(once, p.upkeep(redisstore.Once)...)...)
 }
 
 func (p *Process) announced(ctx context.Context, a hipache.Announcement) {

@@ -52,6 +52,10 @@ func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer)
 
 // greet says where everything is and what to type next.
 func (p *Process) greet(out io.Writer) error {
+	header := ""
+	if p.tokens.Required() {
+		header = ` -H "Authorization: Bearer $ROLLCALL_ADMIN_TOKEN"`
+	}
 	redis := "REDIS_URL"
 	if a := p.RedisAddr(); a != "" {
 		redis = a + "  (embedded: nothing is kept when this ends)"
@@ -59,17 +63,17 @@ func (p *Process) greet(out io.Writer) error {
 	_, err := fmt.Fprintf(out, `
 Rollcall is up.
 
-  API    http://%[1]s
+  API    http://%[1]s  (and the status page, for a browser)
   edge   http://%[2]s  (what browsers talk to)
   Redis  %[3]s
 
 Register a server and reach it through the edge:
 
   python3 -m http.server 9000 &
-  curl -d service=files -d port=9000 -d host=files.localhost -d health=/ 'http://%[1]s/v1/register?wait=10s'
+  curl%[4]s -d service=files -d port=9000 -d host=files.localhost -d health=/ 'http://%[1]s/v1/register?wait=10s'
   curl -H 'Host: files.localhost' http://%[2]s/
 
-`, p.WebAddr(), p.EdgeAddr(), redis)
+`, p.WebAddr(), p.EdgeAddr(), redis, header)
 	return err
 }
 

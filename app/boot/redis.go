@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,7 +27,8 @@ func redisOptions(raw string) (*redis.UniversalOptions, error) {
 		// Short, and never for ever: a Redis that hangs is as good as one that is down.
 		DialTimeout: 500 * time.Millisecond, ReadTimeout: 800 * time.Millisecond, WriteTimeout: 800 * time.Millisecond,
 		PoolTimeout: 800 * time.Millisecond, ContextTimeoutEnabled: true,
-		MaxRetries: 1, PoolSize: 64, ClientName: "rollcall",
+		// Nothing is sent again by itself: a call whose answer was lost may have been carried out.
+		MaxRetries: -1, PoolSize: 64, ClientName: "rollcall",
 	}
 	if rest, ok := strings.CutPrefix(raw, "redis+sentinel://"); ok {
 		return o, sentinelOptions(o, rest)
@@ -114,6 +116,9 @@ func connect(ctx context.Context, raw string, log *slog.Logger) (redis.Universal
 		}
 		if starting.Err() != nil {
 			return nil, errors.Join(starting.Err(), rdb.Close())
+		}
+		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted { // that does not pass
+			return nil, errors.Join(fmt.Errorf("REDIS_URL: %w (SSL_CERT_FILE names a file with the authorities that are trusted)", err), rdb.Close())
 		}
 		if ctx.Err() != nil {
 			return nil, errors.Join(fmt.Errorf("REDIS_URL: no answer from Redis for %s: %w", awaitRedis, err), rdb.Close())

@@ -15,9 +15,13 @@ func (p *Process) webhooks() *app.Webhooks {
 	return app.NewWebhooks(p.store.Webhooks(), p.sender(), p.store.Now, p.webhookChanged)
 }
 
+func (p *Process) courier() *webhook.Courier {
+	return webhook.NewCourier(p.store.Webhooks(), p.sender(), p.store.Now, p.delivered, p.log)
+}
+
 // deliver has a courier deliver what happens, until the context is over.
 func (p *Process) deliver(run func(string, func(context.Context) error)) {
-	courier := webhook.NewCourier(p.store.Webhooks(), p.sender(), p.store.Now, p.delivered, p.log)
+	courier := p.courier()
 	run("courier", func(ctx context.Context) error { courier.Work(ctx); return nil })
 	run("events", func(ctx context.Context) error { p.store.Happens(ctx, courier.Poke); return nil })
 }

@@ -29,26 +29,47 @@ const (
 	Once   Role = "once"
 )
 
-// Now is the Redis server's time, as far as this process knows.
-func (s *Store) Now() time.Time { return s.now().Add(time.Duration(s.offset.Load())) }
+// reading is what the Redis server's clock said at a moment of ours.
+type reading struct{ theirs, ours time.Time }
+
+// at is what it says at another moment of ours, by the monotonic clock: when this
+// machine's clock is set, nothing happens.
+func (r reading) at(ours time.Time) time.Time { return r.theirs.Add(ours.Sub(r.ours)) }
+
+// Now is the Redis server's time, as far as this process knows: its own, before SyncClock.
+func (s *Store) Now() time.Time {
+	if r := s.clock.Load(); r != nil {
+		return r.at(s.now())
+	}
+	return s.now()
+}
+
+// readClock asks for the Redis server's time, and returns how long that took.
+func (s *Store) readClock(ctx context.Context) (r reading, took time.Duration, err error) {
+	before := s.now()
+	r.theirs, err = s.rdb.Time(ctx).Result()
+	took = s.now().Sub(before)
+	r.ours = before.Add(took / 2)
+	return r, took, err
+}
 
 // SyncClock measures how far the Redis server's clock is from ours. The quickest of
 // a few answers counts: the first may have had to wait for a connection.
 func (s *Store) SyncClock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var offset, best time.Duration
+	var best reading
+	var least time.Duration
 	for n := range 3 {
-		before := s.now()
-		theirs, err := s.rdb.Time(ctx).Result()
+		r, took, err := s.readClock(ctx)
 		if err != nil {
 			return wrap("read the time", err)
 		}
-		if took := s.now().Sub(before); n == 0 || took < best {
-			best, offset = took, theirs.Sub(before.Add(took/2))
+		if n == 0 || took < least {
+			least, best = took, r
 		}
 	}
-	s.offset.Store(int64(offset))
+	s.clock.Store(&best)
 	return nil
 }
 
@@ -59,8 +80,13 @@ func (s *Store) Tick(ctx context.Context, as Role) (outage time.Duration, err er
 	defer cancel()
 	// What is sent to a server that hangs is carried out when it wakes up, and would have
 	// it believe that somebody was at work all the while: it is only told when it answers.
-	if err := s.rdb.Ping(ctx).Err(); err != nil {
+	r, took, err := s.readClock(ctx)
+	if err != nil {
 		return 0, wrap("tick", err)
+	}
+	// A step of the server's clock must not find processes with different opinions of it.
+	if known := s.clock.Load(); known != nil && r.theirs.Sub(known.at(r.ours)).Abs() > took {
+		s.clock.Store(&r)
 	}
 	ms, err := tickScript.Run(ctx, s.rdb, []string{s.keys.clock()},
 		s.Now().UnixMilli(), patience.Milliseconds(), string(as)).Int64()

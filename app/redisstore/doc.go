@@ -8,8 +8,8 @@
 //
 // # Two clocks
 //
-// Times are those of the Redis server: Store.Now is this process's clock, corrected
-// by the offset it measured. Deadlines (leases, grace, holds) are kept on a second
+// Times are those of the Redis server: Store.Now is what its clock said last, and the
+// time since then by this process's monotonic clock. Deadlines (leases, grace, holds) are kept on a second
 // clock that stands still while nobody could have renewed them, because Redis, the
 // workers or the web processes were away; see lua/tick.lua. Callers see one time:
 // the store converts.

@@ -123,7 +123,7 @@ func (s *Store) examineClock(ctx context.Context) ([]app.Finding, error) {
 	if err := s.SyncClock(ctx); err != nil {
 		return nil, err
 	}
-	if skew := time.Duration(s.offset.Load()); skew.Abs() > maxSkew {
+	if skew := s.Now().Sub(s.now()); skew.Abs() > maxSkew {
 		return []app.Finding{warnf("run NTP on both; Rollcall goes by Redis's clock meanwhile",
 			"the clock of Redis is %s off this machine's", skew.Round(time.Millisecond))}, nil
 	}

@@ -68,9 +68,9 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	// What was written while we read is in the stream after last: it is applied
 	// before the first Heard.
 	snapshot.Reset(instances, last, events...)
-	for {
+	for wait := time.Duration(-1); ; wait = pollFor { // the first read does not wait: reads are answered after it
 		asked := time.Now()
-		entries, err := s.read(ctx, last)
+		entries, err := s.read(ctx, last, wait)
 		if err != nil {
 			return true, err
 		}
@@ -110,12 +110,13 @@ func (s *Store) unbroken(ctx context.Context, epoch string, last app.Revision) e
 	return nil
 }
 
-// read waits a moment for events after a revision.
-func (s *Store) read(ctx context.Context, after app.Revision) ([]app.Entry, error) {
+// read returns the events after a revision, for which it waits a moment; not at all when
+// wait is negative.
+func (s *Store) read(ctx context.Context, after app.Revision, wait time.Duration) ([]app.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollFor+s.timeout)
 	defer cancel()
 	streams, err := s.rdb.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{s.keys.events(), string(after)}, Count: batch, Block: pollFor,
+		Streams: []string{s.keys.events(), string(after)}, Count: batch, Block: wait,
 	}).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil

@@ -30,6 +30,8 @@ import "rollcall/hipache"
 //	                        one by one since; failing: "ms n", n failures since; paused: why;
 //	                        replay: "after until"; token: of the claim
 //	attempts:<id>   list    a webhook's last attempts, newest first; JSON
+//	tokens          hash    token id -> JSON, with the token's SHA-256
+//	secret          string  random; what instances' keys are made with
 //	epoch           string  random; another value means another registry
 //	wake            channel something is due now
 //
@@ -53,6 +55,8 @@ func (k keys) events() string             { return k.prefix + "events" }
 func (k keys) webhooks() string           { return k.prefix + "webhooks" }
 func (k keys) webhook(id string) string   { return k.prefix + "webhook:" + id }
 func (k keys) attempts(id string) string  { return k.prefix + "attempts:" + id }
+func (k keys) tokens() string             { return k.prefix + "tokens" }
+func (k keys) secret() string             { return k.prefix + "secret" }
 func (k keys) epoch() string              { return k.prefix + "epoch" }
 func (k keys) wake() string               { return k.prefix + "wake" }
 

@@ -254,3 +254,23 @@ func TestTheClockIsTheServers(t *testing.T) {
 		t.Errorf("the clock is %v off by default", off)
 	}
 }
+
+// Either clock is set: only the difference shows.
+func TestATickNoticesThatAClockWasSet(t *testing.T) {
+	t.Parallel()
+	var ahead time.Duration
+	s := redisstore.New(redistest.New(t), redisstore.Options{
+		Prefix: redistest.Prefix(t), Now: func() time.Time { return time.Now().Add(ahead) },
+	})
+	if err := s.SyncClock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, ahead = range []time.Duration{time.Hour, -time.Hour, 0} {
+		if outage, err := s.Tick(t.Context(), redisstore.Worker); err != nil || outage > 0 {
+			t.Errorf("%v ahead: an outage of %v, %v", ahead, outage, err)
+		}
+		if off := time.Until(s.Now()).Abs(); off > time.Second {
+			t.Errorf("%v ahead: after a tick %v off the server's clock", ahead, off)
+		}
+	}
+}

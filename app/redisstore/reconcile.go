@@ -103,11 +103,11 @@ func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[str
 }
 
 // incomplete picks the instances that are missing from a queue, a vhost or the index of
-// addresses, or stand there as something else.
+// addresses, or stand there as something else, or too late.
 func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]app.Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	queues := []string{dueQueue, deadlineQueue, overrideQueue}
+	now, queues := s.Now(), []string{dueQueue, deadlineQueue, overrideQueue}
 	holders := make([]*redis.StringCmd, len(instances))
 	scores, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, i := range instances {
@@ -129,6 +129,7 @@ func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts
 		for q, want := range []bool{probed(i), ends(i), overridden(i)} {
 			ok = ok && want == (scores[n*len(queues)+q].Err() == nil)
 		}
+		ok = ok && !tooLate(i, time.UnixMilli(int64(scores[n*len(queues)].(*redis.FloatCmd).Val())), now)
 		if !ok {
 			broken = append(broken, i)
 		}
@@ -153,6 +154,12 @@ func ends(i app.Instance) bool { return i.State != app.Healthy || i.Check.Kind =
 
 func overridden(i app.Instance) bool { return i.Override != (app.Override{}) }
 
+// tooLate reports whether a check is due later than any is put: the clock was ahead when
+// that was written, and has been set back.
+func tooLate(i app.Instance, due, now time.Time) bool {
+	return due.After(now.Add(i.Check.Interval + 2*app.ClaimLease))
+}
+
 // mend writes an instance once more as it is, with everything that belongs to it. It
 // reads it again first: what looked broken may just have been in the middle of a
 // change.
@@ -173,7 +180,7 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 	switch {
 	case !probed(i):
 		is.Due = time.Time{}
-	case i.Due.IsZero():
+	case i.Due.IsZero() || tooLate(i, i.Due, now):
 		is.Due = now
 	}
 	switch {

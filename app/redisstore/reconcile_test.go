@@ -51,6 +51,7 @@ func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
 		{name: "a mark is missing", broken: "SREM dead:a.test 0"},
 		{name: "a mark too many, of nobody", broken: "SADD dead:b.test 9"},
 		{name: "a probe is not queued", broken: "ZREM ~due i2", repaired: app.Repairs{Instances: []string{"i2"}}, differs: "due"},
+		{name: "a probe is queued for when the clock was ahead", broken: "ZADD ~due 9000000000000 i2", repaired: app.Repairs{Instances: []string{"i2"}}, differs: "due"},
 		{name: "a probe is queued of one that drains", broken: "ZADD ~due 1 i3", repaired: app.Repairs{Instances: []string{"i3"}}},
 		{name: "a deadline is missing", broken: "ZREM ~deadlines i1", repaired: app.Repairs{Instances: []string{"i1"}}, differs: "deadlines"},
 		{name: "an override is not queued", broken: "DEL ~overrides", repaired: app.Repairs{Instances: []string{"i2"}}},

@@ -190,12 +190,13 @@ type eventRecord struct {
 	To       app.State     `json:"to,omitempty"`
 	Subject  string        `json:"subject,omitempty"`
 	Reason   string        `json:"reason"`
+	Actor    string        `json:"actor,omitempty"`
 }
 
 func encodeEvent(e app.Event) (string, error) {
 	doc, err := json.Marshal(eventRecord{
 		Kind: e.Kind, At: e.At.UnixMilli(), Service: e.Service, Instance: e.Instance,
-		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason,
+		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason, Actor: e.Actor,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode event: %w", err)
@@ -212,7 +213,7 @@ func decodeEntry(id string, fields map[string]any) (app.Entry, error) {
 	}
 	entry := app.Entry{Event: app.Event{
 		Revision: app.Revision(id), Kind: r.Kind, At: time.UnixMilli(r.At).UTC(), Service: r.Service, Instance: r.Instance,
-		From: r.From, To: r.To, Subject: r.Subject, Reason: r.Reason,
+		From: r.From, To: r.To, Subject: r.Subject, Reason: r.Reason, Actor: r.Actor,
 	}}
 	if doc == "" {
 		return entry, nil

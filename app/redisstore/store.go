@@ -45,6 +45,7 @@ type Options struct {
 	Hipache hipache.Keys  // the proxy's keys
 	Settle  time.Duration // how long a marked backend stays listed; default hipache.SettleTime
 	Timeout time.Duration // of every call: a Redis that hangs is like one that is down; default 900ms
+	Limit   int           // how many instances a service may have; default any number
 	Log     *slog.Logger  // default slog.Default()
 
 	Now func() time.Time // this machine's clock; default time.Now
@@ -56,9 +57,10 @@ type Store struct {
 	keys    keys
 	settle  time.Duration
 	timeout time.Duration
+	limit   int
 	log     *slog.Logger
 	now     func() time.Time
-	offset  atomic.Int64 // ns that the Redis server's clock is ahead of now
+	clock   atomic.Pointer[reading] // nil before SyncClock
 	stats   Stats
 }
 
@@ -76,6 +78,7 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 		keys:    keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
 		settle:  cmp.Or(o.Settle, hipache.SettleTime),
 		timeout: cmp.Or(o.Timeout, 900*time.Millisecond),
+		limit:   o.Limit,
 		log:     cmp.Or(o.Log, slog.Default()),
 		now:     o.Now,
 	}
@@ -139,6 +142,7 @@ func (s *Store) Results(ctx context.Context, id string) ([]app.Result, error) {
 type changeArg struct {
 	Steps []stepArg `json:"steps"`
 	Keep  int       `json:"keep"`
+	Limit int       `json:"limit,omitempty"`
 }
 
 type stepArg struct {
@@ -173,7 +177,7 @@ type hostArg struct {
 
 // Commit makes a change; see app.Store.
 func (s *Store) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
-	arg := changeArg{Keep: keepEvents}
+	arg := changeArg{Keep: keepEvents, Limit: s.limit}
 	for _, step := range c.Steps {
 		a, err := stepOf(step)
 		if err != nil {
@@ -209,6 +213,11 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 		return "", fmt.Errorf("check of %s: %w", reply[1], app.ErrClaimLost)
 	case "taken":
 		return "", &app.TakenError{What: reply[1], Value: reply[2], Holder: reply[3]}
+	case "full":
+		return "", &app.FieldError{
+			Field: "service", Held: true, Problem: fmt.Sprintf("has %d instances already", arg.Limit),
+			Want: "deregister those that are not needed; the limit is ROLLCALL_MAX_INSTANCES",
+		}
 	}
 	s.reportRepairs(ctx, reply[4:])
 	return app.Revision(reply[1]), nil

@@ -125,7 +125,8 @@ func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error
 		if err != nil {
 			return nil, err
 		}
-		if due := dues[n].Val(); !math.IsInf(due, 1) {
+		// While a worker has it, it is due now, and its score is when the lease ends.
+		if due := dues[n].Val(); !math.IsInf(due, 1) && hashes[n].Val()["token"] == "" {
 			hook.Due = time.UnixMilli(int64(due))
 		}
 		hooks = append(hooks, hook)
@@ -302,7 +303,7 @@ func (s *Store) Happens(ctx context.Context, wake func()) {
 		last, err := s.lastEvent(ctx)
 		for err == nil {
 			var entries []app.Entry
-			if entries, err = s.read(ctx, last); len(entries) > 0 {
+			if entries, err = s.read(ctx, last, pollFor); len(entries) > 0 {
 				last = entries[len(entries)-1].Event.Revision
 				wake()
 			}

@@ -96,7 +96,10 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 		{"a good one after it", func() error { return report("i2", true) }, "renew get commit"},
 		{"the same again, of the other", func() error { return s.again(t, two) }, ""},
 		{"of one that nobody knows", func() error { return report("i3", true) }, "get"},
-		{"other fields", func() error { return s.again(t, saying(1, func(r *app.Registration) { r.Boot, r.Tags = "b", []string{"x"} })) }, "get commit"},
+		{"a new one", func() error { return s.again(t, saying(4)) }, "commit"},
+		{"other fields", func() error {
+			return s.again(t, saying(1, func(r *app.Registration) { r.Boot, r.Tags = "b", []string{"x"} }))
+		}, "get commit"},
 	} {
 		if err := c.call(); err != nil && !errors.Is(err, app.ErrNotFound) {
 			t.Errorf("%s: %v", c.what, err)
@@ -135,5 +138,26 @@ func eventuallyIs(t *testing.T, is func() bool) {
 		if time.Now().After(end) {
 			t.Fatal("it does not come to that")
 		}
+	}
+}
+
+// A snapshot is a moment behind: what it has not heard of may have been registered already.
+func TestWhatTheSnapshotHasNotHeardOfIsNotTakenForNew(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.register(t, saying(1))
+	store := &witness{Store: s.Store}
+	s.verbs = app.NewRegistry(store, s.Now, hold, func(context.Context, app.Step) {})
+	behind := app.NewSnapshot()
+	behind.Reset(nil, "0-0")
+	behind.Heard(time.Now().Add(time.Hour)) // fresh for as long as the test takes
+	s.verbs.TakeWordOf(behind)
+
+	done, err := s.verbs.Register(t.Context(), saying(1))
+	if err != nil || done.New {
+		t.Errorf("registered again: new %t, %v", done.New, err)
+	}
+	if got := store.called(); got != "commit get" {
+		t.Errorf("calls %q", got)
 	}
 }

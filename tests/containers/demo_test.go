@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -262,7 +263,13 @@ func (w *world) address(id string) string {
 }
 
 func (w *world) register(form url.Values) error {
-	resp, err := w.http.PostForm("http://"+apiAddr+"/v1/register", form)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+apiAddr+"/v1/register", strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := w.http.Do(req)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ func TestImageIsSmallAndNeedsNoRights(t *testing.T) {
 	}
 
 	options := append([]string{"run", "--detach", "--network", "none", "--memory", "128m", "--pids-limit", "64"}, hardened...)
+	options = append(options, "--env", "ROLLCALL_ADMIN_TOKEN="+token)
 	serve := e.run(t, append(options, rollcallImage, "serve")...) // on the embedded Redis
 	t.Cleanup(func() { _, _ = e.try("rm", "--force", serve) })
 	err := within(20*time.Second, "its own health check passes", func() error {
@@ -55,6 +56,15 @@ func TestImageIsSmallAndNeedsNoRights(t *testing.T) {
 	t.Logf("stopped in %s", time.Since(began).Round(10*time.Millisecond))
 	if code != "0" || time.Since(began) > 8*time.Second {
 		t.Errorf("docker stop took %s and it exited with %s, want 0 at once", time.Since(began), code)
+	}
+}
+
+func TestImageWithoutATokenSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	e := docker(t)
+	_, err := e.try("run", "--rm", "--network", "none", rollcallImage, "serve")
+	if err == nil || !strings.Contains(fmt.Sprint(err), "ROLLCALL_ADMIN_TOKEN") {
+		t.Errorf("got %v, want the name of the variable", err)
 	}
 }
 

@@ -31,6 +31,8 @@ const (
 	apiAddr  = east + ":8080"
 	edgeAddr = "127.0.0.1:8000" // in the engine's own network, see engine.Dial
 	vhost    = "client.local"
+
+	token = "of-everybody-in-the-world"
 )
 
 var networks = map[string]string{east: "east", west: "west"}
@@ -120,7 +122,7 @@ func (w *world) startParts() error {
 	err := w.start("redis", east, baseImage, []string{"--volume", "registry:/data"},
 		"redis-server", "--dir", "/data", "--save", "", "--appendonly", "yes", "--protected-mode", "no")
 	for role, publish := range map[string]string{"web": apiAddr + ":8080", "cron": "", "edge": edgeAddr + ":8000"} {
-		options := append([]string{"--env", "REDIS_URL=redis://redis:6379"}, hardened...)
+		options := append([]string{"--env", "REDIS_URL=redis://redis:6379", "--env", "ROLLCALL_ADMIN_TOKEN=" + token}, hardened...)
 		if publish != "" {
 			options = append(options, "--publish", publish)
 		}
@@ -160,7 +162,9 @@ func (w *world) startDemo(id string, more ...string) error {
 // another if there is one.
 func (w *world) registered(id, host, serve, admin string) []string {
 	service, _, _ := strings.Cut(id, "-")
-	options := []string{"--env", "ROLLCALL_ID=" + id, "--env", "ROLLCALL_SERVICE=" + service, "--env", "ROLLCALL_HOLD=1s"}
+	options := []string{
+		"--env", "ROLLCALL_ID=" + id, "--env", "ROLLCALL_SERVICE=" + service, "--env", "ROLLCALL_HOLD=1s", "--env", "ROLLCALL_TOKEN=" + token,
+	}
 	if host == east {
 		options = append(options, "--env", "ROLLCALL_URL=http://web:8080", "--env", "ROLLCALL_PORT="+serve)
 	} else {
@@ -184,6 +188,7 @@ func (w *world) get(path string, into any) error {
 	if err != nil {
 		return err
 	}
+	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := w.http.Do(req)
 	if err != nil {
 		return err

@@ -218,7 +218,7 @@ func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measure
 			snapshot.Apply([]app.Entry{{Event: e}})
 		}
 	}
-	handler := (&handlers.API{Snapshot: snapshot}).Handler()
+	handler := (&handlers.API{Snapshot: snapshot, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler()
 	ctx, leave := context.WithCancel(t.Context())
 	const readers = 200
 	writes, done := make(chan struct{}, readers), make(chan struct{}, readers)

@@ -78,6 +78,8 @@ func newWeb(t testing.TB) *web {
 	return webOn(t, redistest.New(t), redistest.Prefix(t))
 }
 
+func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/plain") }
+
 // webOn serves the registry under a prefix, which others may serve as well.
 func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	t.Helper()
@@ -88,7 +90,8 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
 		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
-		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.NotFoundHandler(),
+		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
+		Tokens: app.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
 	}
 	w.handler = api.Handler()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,16 +9,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rollcall/tests/proctest"
 )
 
 // api is a caller of one web process.
 type api struct {
-	t    testing.TB
-	base string // http://host:port
+	t     testing.TB
+	base  string // http://host:port
+	token string // empty: none
 }
 
 // with returns the caller for a subtest.
-func (a api) with(t testing.TB) api { return api{t: t, base: a.base} }
+func (a api) with(t testing.TB) api { return api{t: t, base: a.base, token: a.token} }
 
 // answer is what a call came back with.
 type answer struct {
@@ -72,6 +75,9 @@ func (a api) try(method, path string, form url.Values) (answer, error) {
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
 	began := time.Now()
 	resp, err := caller.Do(req)
 	if err != nil {
@@ -96,7 +102,7 @@ func (a api) once(method, path string, form url.Values) answer {
 func (a api) call(method, path string, form url.Values) (got answer) {
 	a.t.Helper()
 	began := time.Now()
-	eventually(a.t, bound, func() error {
+	proctest.Eventually(a.t, proctest.Bound, func() error {
 		if got = a.once(method, path, form); got.status == http.StatusServiceUnavailable {
 			return fmt.Errorf("%s %s %v: %s", method, path, form, got)
 		}
@@ -130,7 +136,7 @@ func (a api) register(f url.Values) instance {
 func (a api) registerAndWait(f url.Values) (got answer, first bool) {
 	a.t.Helper()
 	first = true
-	eventually(a.t, bound, func() error {
+	proctest.Eventually(a.t, proctest.Bound, func() error {
 		got = a.once(http.MethodPost, "/v1/register?wait=10s", f)
 		switch got.status {
 		case http.StatusCreated:
@@ -171,7 +177,7 @@ func (a api) instance(id string) instance {
 // awaitState waits until an instance is in a state.
 func (a api) awaitState(id, state string) {
 	a.t.Helper()
-	eventually(a.t, bound, func() error {
+	proctest.Eventually(a.t, proctest.Bound, func() error {
 		got := a.call(http.MethodGet, "/v1/instances/"+id, nil)
 		if i := got.instance(a.t); got.status != http.StatusOK || i.State != state {
 			return fmt.Errorf("%s is %s, want %s", id, got, state)
@@ -183,7 +189,7 @@ func (a api) awaitState(id, state string) {
 // awaitGone waits until an instance is not registered any more.
 func (a api) awaitGone(id string) {
 	a.t.Helper()
-	eventually(a.t, bound, func() error {
+	proctest.Eventually(a.t, proctest.Bound, func() error {
 		if got := a.call(http.MethodGet, "/v1/instances/"+id, nil); got.status != http.StatusNotFound {
 			return fmt.Errorf("%s is still there: %s", id, got)
 		}
@@ -194,7 +200,7 @@ func (a api) awaitGone(id string) {
 // ready waits until the process can take calls.
 func (a api) ready() {
 	a.t.Helper()
-	eventually(a.t, bound, func() error {
+	proctest.Eventually(a.t, proctest.Bound, func() error {
 		got, err := a.try(http.MethodGet, "/readyz", nil)
 		if err != nil {
 			return err

@@ -9,17 +9,19 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"rollcall/tests/proctest"
 )
 
 // startDev runs what the README begins with, on free ports, and returns the API, the
 // edge's address and a client of the embedded Redis.
 func startDev(t *testing.T) (api, string, *redis.Client) {
 	t.Helper()
-	p := start(t, []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0"}, "rollcall", "dev")
-	a := api{t: t, base: "http://" + p.addr("API")}
-	edge := p.addr("edge")
+	p := proctest.Start(t, []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0"}, "rollcall", "dev")
+	a := api{t: t, base: "http://" + p.Addr("API")}
+	edge := p.Addr("edge")
 	a.ready()
-	said := p.out.String()
+	said := p.Out.String()
 	found := regexp.MustCompile(`Redis +(127\.0\.0\.1:\d+) `).FindStringSubmatch(said)
 	if found == nil || !strings.Contains(said, a.base) || !strings.Contains(said, "http://"+edge) {
 		t.Fatalf("rollcall dev does not say where everything is:\n%s", said)
@@ -32,40 +34,40 @@ func startDev(t *testing.T) (api, string, *redis.Client) {
 func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 	t.Parallel()
 	a, edge, rdb := startDev(t)
-	one, two := backendAt(t, "127.0.0.1:0"), newBackend(t)
+	one, two := proctest.BackendAt(t, "127.0.0.1:0"), proctest.NewBackend(t)
 	const host = "files.localhost"
 
-	got, once := a.registerAndWait(form("service", "files", "port", one.port(), "host", host, "health", "/"))
+	got, once := a.registerAndWait(form("service", "files", "port", one.Port(), "host", host, "health", "/"))
 	first := got.instance(t)
 	switch {
-	case once && !first.New, first.State != "healthy", first.Address != one.addr, first.AddressFrom != "caller":
-		t.Errorf("receipt %s\nwant a new, healthy instance at %s, the caller's address", got, one.addr)
-	case first.Check.Kind != "http" || first.Check.Target != one.url()+"/":
-		t.Errorf("receipt %s\nwant the check of %s/", got, one.url())
+	case once && !first.New, first.State != "healthy", first.Address != one.Addr, first.AddressFrom != "caller":
+		t.Errorf("receipt %s\nwant a new, healthy instance at %s, the caller's address", got, one.Addr)
+	case first.Check.Kind != "http" || first.Check.Target != one.URL()+"/":
+		t.Errorf("receipt %s\nwant the check of %s/", got, one.URL())
 	case len(first.Frontends) != 1 || first.Frontends[0].Host != host || first.Frontends[0].Key != "frontend:"+host ||
-		first.Frontends[0].Backend != one.url() || first.Frontends[0].Slots != 1:
-		t.Errorf("receipt %s\nwant the one slot of %s in frontend:%s", got, one.url(), host)
+		first.Frontends[0].Backend != one.URL() || first.Frontends[0].Slots != 1:
+		t.Errorf("receipt %s\nwant the one slot of %s in frontend:%s", got, one.URL(), host)
 	case first.Links["self"] != "GET /v1/instances/"+first.ID:
 		t.Errorf("receipt %s\nwant a link to itself", got)
 	}
-	awaitPick(t, rdb, host, one.url())
-	through := newVisitor(edge, bound)
+	awaitPick(t, rdb, host, one.URL())
+	through := newVisitor(edge, proctest.Bound)
 	through.awaitVisit(t, host, one)
 
-	if again := a.register(form("service", "files", "port", one.port(), "host", host, "health", "/")); again.New || again.ID != first.ID {
+	if again := a.register(form("service", "files", "port", one.Port(), "host", host, "health", "/")); again.New || again.ID != first.ID {
 		t.Errorf("the same registration again gives %+v, want the instance that is known", again)
 	}
 
-	second := a.register(instanceOn(two, "second", host, "service", "files", "health", "/"))
+	second := a.register(proctest.Registration(two, "second", host, "service", "files", "health", "/"))
 	a.awaitState(second.ID, "healthy")
-	awaitPick(t, rdb, host, one.url(), two.url())
-	awaitList(t, rdb, host, one.url(), two.url())
+	awaitPick(t, rdb, host, one.URL(), two.URL())
+	awaitList(t, rdb, host, one.URL(), two.URL())
 
-	one.is(refuses)
-	awaitPick(t, rdb, host, two.url())
+	one.Is(proctest.Refuses)
+	awaitPick(t, rdb, host, two.URL())
 	a.awaitState(first.ID, "unhealthy")
 	through.awaitVisit(t, host, two)
-	awaitList(t, rdb, host, two.url())
+	awaitList(t, rdb, host, two.URL())
 
 	if got := a.call(http.MethodDelete, "/v1/instances/"+second.ID, nil); got.status != http.StatusNoContent {
 		t.Errorf("deregister: %s", got)
@@ -74,7 +76,7 @@ func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 	if got := a.call(http.MethodDelete, "/v1/instances/"+first.ID, nil); got.status != http.StatusNoContent {
 		t.Errorf("deregister: %s", got)
 	}
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		n, err := rdb.Exists(t.Context(), "frontend:"+host, "dead:"+host).Result()
 		if err == nil && n > 0 {
 			err = fmt.Errorf("%d keys of the vhost are left, want none: nobody serves it", n)
@@ -89,27 +91,27 @@ func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 func TestDevDrainsBeforeItAnswers(t *testing.T) {
 	t.Parallel()
 	a, edge, rdb := startDev(t)
-	one, two := newBackend(t), newBackend(t)
+	one, two := proctest.NewBackend(t), proctest.NewBackend(t)
 	const host = "drain.localhost"
-	for n, b := range []*backend{one, two} {
+	for n, b := range []*proctest.Backend{one, two} {
 		id := fmt.Sprint("d", n)
-		a.register(instanceOn(b, id, host))
+		a.register(proctest.Registration(b, id, host))
 		a.awaitState(id, "healthy")
 	}
-	awaitPick(t, rdb, host, one.url(), two.url())
+	awaitPick(t, rdb, host, one.URL(), two.URL())
 
 	const hold = time.Second
 	got := a.call(http.MethodPost, "/v1/instances/d0/drain?hold="+hold.String(), nil)
 	if got.status != http.StatusOK || got.took < hold-100*time.Millisecond {
 		t.Errorf("drain answers %s after %s, want 200 when the hold of %s is over", got, got.took, hold)
 	}
-	one.is(refuses) // as promised: it may stop now
-	through := newVisitor(edge, bound)
+	one.Is(proctest.Refuses) // as promised: it may stop now
+	through := newVisitor(edge, proctest.Bound)
 	for range 50 {
-		if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK || body != two.addr {
-			t.Fatalf("after the drain: %d %s, %v; want 200 by the other one, %s", status, body, err, two.addr)
+		if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK || body != two.Addr {
+			t.Fatalf("after the drain: %d %s, %v; want 200 by the other one, %s", status, body, err, two.Addr)
 		}
 	}
 	a.awaitGone("d0")
-	awaitList(t, rdb, host, two.url())
+	awaitList(t, rdb, host, two.URL())
 }

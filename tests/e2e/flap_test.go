@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"rollcall/tests/proctest"
 )
 
 const (
@@ -24,8 +26,8 @@ const (
 // flapper is a vhost of two backends: the first in the list flaps, the other is always up.
 type flapper struct {
 	host         string
-	bad          mode
-	sick, steady *backend
+	bad          proctest.Mode
+	sick, steady *proctest.Backend
 
 	mu       sync.Mutex
 	requests int
@@ -46,19 +48,19 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	// A settle time below the half-period has lists shrink and grow while the load goes
 	// on; it has to be above the lateness of the slow answers.
 	k := newStack(t, "ROLLCALL_SETTLE=1700ms")
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
 	edge := k.edge()
 
 	var vhosts []*flapper
-	for n, bad := range []mode{refuses, slow502, resets, hangs} {
-		f := &flapper{host: fmt.Sprintf("flap%d.localhost", n), bad: bad, sick: newBackend(t), steady: newBackend(t)}
+	for n, bad := range []proctest.Mode{proctest.Refuses, proctest.Slow502, proctest.Resets, proctest.Hangs} {
+		f := &flapper{host: fmt.Sprintf("flap%d.localhost", n), bad: bad, sick: proctest.NewBackend(t), steady: proctest.NewBackend(t)}
 		id := fmt.Sprint("flap", n)
-		a.register(instanceOn(f.sick, id, f.host, "service", id, "interval", "300ms", "timeout", "400ms"))
+		a.register(proctest.Registration(f.sick, id, f.host, "service", id, "interval", "300ms", "timeout", "400ms"))
 		a.awaitState(id, "healthy")
-		a.register(instanceOn(f.steady, id+"-steady", f.host, "service", id, "interval", "1s", "timeout", "5s"))
+		a.register(proctest.Registration(f.steady, id+"-steady", f.host, "service", id, "interval", "1s", "timeout", "5s"))
 		a.awaitState(id+"-steady", "healthy")
-		if _, list, err := routed(t.Context(), k.rdb, f.host); err != nil || !slices.Equal(list, []string{f.sick.url(), f.steady.url()}) {
+		if _, list, err := proctest.Routed(t.Context(), k.Redis, f.host); err != nil || !slices.Equal(list, []string{f.sick.URL(), f.steady.URL()}) {
 			t.Fatalf("the list is %q, %v; want the one that is to flap first", list, err)
 		}
 		vhosts = append(vhosts, f)
@@ -73,7 +75,7 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 			load.Go(func() { f.visit(ctx, newVisitor(edge, 2*time.Second), n) })
 		}
 	}
-	samples, wrong, shrunk := sampleDead(ctx, t, k.rdb, vhosts)
+	samples, wrong, shrunk := sampleDead(ctx, t, k.Redis, vhosts)
 	load.Wait()
 
 	for _, f := range vhosts {
@@ -103,9 +105,9 @@ func (f *flapper) flap(ctx context.Context) {
 	for n := 0; ; n++ {
 		m := f.bad
 		if n%2 == 1 {
-			m = answers
+			m = proctest.Answers
 		}
-		f.sick.is(m)
+		f.sick.Is(m)
 		select {
 		case <-time.After(halfPeriod):
 		case <-ctx.Done():
@@ -124,7 +126,7 @@ func (f *flapper) visit(ctx context.Context, v visitor, visitor int) {
 		f.requests++
 		if err != nil || status != http.StatusOK {
 			what := fmt.Sprintf("request %s: %d %.100s, %v", id, status, body, err)
-			if did, got := f.sick.answered(id); got && did != answers {
+			if did, got := f.sick.Answered(id); got && did.Mode != proctest.Answers {
 				f.own = append(f.own, what)
 			} else {
 				f.astray = append(f.astray, what)
@@ -181,9 +183,9 @@ func sampleDead(ctx context.Context, t *testing.T, rdb *redis.Client, vhosts []*
 			for _, position := range dead {
 				if p, err := strconv.Atoi(position); err != nil || p >= len(list) {
 					wrong = append(wrong, fmt.Sprintf("%s: the mark %q is none of %q", f.host, position, list))
-				} else if list[p] == f.steady.url() {
+				} else if list[p] == f.steady.URL() {
 					wrong = append(wrong, fmt.Sprintf("%s: the steady one is marked at %s of %q", f.host, position, list))
-				} else if m, since := f.sick.now(); m == answers && since-time.Since(asked) > noticed {
+				} else if m, since := f.sick.Now(); m == proctest.Answers && since-time.Since(asked) > noticed {
 					wrong = append(wrong, fmt.Sprintf("%s: the flapping one is still marked, up for %s", f.host, since))
 				}
 			}

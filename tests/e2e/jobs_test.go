@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rollcall/tests/proctest"
 )
 
 // TestJobsRunByAnOutsideSchedulerAreEnough has no cron process: jobs are run one at a
@@ -15,7 +17,7 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 	for name, runs := range map[string]func(*testing.T, *stack, api, string){
 		"by command": func(t *testing.T, k *stack, _ api, job string) {
 			t.Helper()
-			if code, _, log := rollcall(t, k.env, "jobs", "run", job); code != 0 {
+			if code, _, log := proctest.Run(t, k.Env, "jobs", "run", job); code != 0 {
 				t.Fatalf("rollcall jobs run %s ends with %d and says %s", job, code, log)
 			}
 		},
@@ -30,20 +32,20 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 			t.Parallel()
 			k := newStack(t, "ROLLCALL_SETTLE=500ms")
 			_, a := k.web()
-			one, two := newBackend(t), newBackend(t)
+			one, two := proctest.NewBackend(t), proctest.NewBackend(t)
 			const host = "jobs.localhost"
-			for n, b := range []*backend{one, two} {
-				a.register(instanceOn(b, fmt.Sprint("j", n), host, "interval", "200ms", "forget", "1s"))
+			for n, b := range []*proctest.Backend{one, two} {
+				a.register(proctest.Registration(b, fmt.Sprint("j", n), host, "interval", "200ms", "forget", "1s"))
 			}
 			if i := a.instance("j0"); i.State != "starting" {
 				t.Errorf("before any job has run j0 is %s", i.State)
 			}
 			until := func(job, want string, check func() bool) {
 				t.Helper()
-				eventually(t, 2*bound, func() error {
+				proctest.Eventually(t, 2*proctest.Bound, func() error {
 					runs(t, k, a, job)
 					if !check() {
-						_, list, _ := routed(t.Context(), k.rdb, host)
+						_, list, _ := proctest.Routed(t.Context(), k.Redis, host)
 						return fmt.Errorf("want %s; the list is %q", want, list)
 					}
 					return nil
@@ -51,19 +53,19 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 			}
 			picks := func(want ...string) func() bool {
 				return func() bool {
-					pick, _, err := routed(t.Context(), k.rdb, host)
-					return err == nil && sameSet(pick, want)
+					pick, _, err := proctest.Routed(t.Context(), k.Redis, host)
+					return err == nil && proctest.SameSet(pick, want)
 				}
 			}
-			until("probe", "both to be healthy", picks(one.url(), two.url()))
-			one.is(refuses)
-			until("probe", "the dead one to be marked", picks(two.url()))
+			until("probe", "both to be healthy", picks(one.URL(), two.URL()))
+			one.Is(proctest.Refuses)
+			until("probe", "the dead one to be marked", picks(two.URL()))
 			until("expire", "the dead one to be forgotten", func() bool {
 				return a.call(http.MethodGet, "/v1/instances/j0", nil).status == http.StatusNotFound
 			})
 			until("compact", "the dead one to have left the list", func() bool {
-				_, list, err := routed(t.Context(), k.rdb, host)
-				return err == nil && sameSet(list, []string{two.url()})
+				_, list, err := proctest.Routed(t.Context(), k.Redis, host)
+				return err == nil && proctest.SameSet(list, []string{two.URL()})
 			})
 			runs(t, k, a, "reconcile")
 			if i := a.instance("j1"); i.State != "healthy" {
@@ -78,13 +80,13 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 func TestJobsRunNowAndThenAfterACronProcessIsGone(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	cron := k.process("cron")
+	cron := k.Process("cron")
 	_, a := k.web()
-	b := newBackend(t)
-	a.register(instanceOn(b, "left", "left.localhost", "forget", "3s"))
+	b := proctest.NewBackend(t)
+	a.register(proctest.Registration(b, "left", "left.localhost", "forget", "3s"))
 	a.awaitState("left", "healthy")
-	cron.stop()
-	b.is(refuses)
+	cron.Stop()
+	b.Is(proctest.Refuses)
 	for began := time.Now(); ; time.Sleep(4 * time.Second) {
 		for _, job := range []string{"probe", "expire", "compact"} {
 			if got := a.call(http.MethodPost, "/v1/jobs/"+job+"/run", nil); got.status != http.StatusOK {
@@ -94,7 +96,7 @@ func TestJobsRunNowAndThenAfterACronProcessIsGone(t *testing.T) {
 		if a.call(http.MethodGet, "/v1/instances/left", nil).status == http.StatusNotFound {
 			return
 		}
-		if time.Since(began) > 2*bound {
+		if time.Since(began) > 2*proctest.Bound {
 			t.Fatalf("it is still there: %s", a.call(http.MethodGet, "/v1/instances/left", nil))
 		}
 	}
@@ -104,8 +106,8 @@ func TestAJobThatCannotReachRedisFails(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
 	_, a := k.web()
-	k.server.Stop()
-	eventually(t, bound, func() error {
+	k.Server.Stop()
+	proctest.Eventually(t, proctest.Bound, func() error {
 		got := a.once(http.MethodPost, "/v1/jobs/probe/run", nil)
 		if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 			return fmt.Errorf("%s, want 503 and when to try again", got)

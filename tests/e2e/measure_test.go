@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"rollcall/tests/proctest"
 )
 
 // TestMeasure says how long it takes from the first pass of a check until the instance
@@ -20,19 +22,19 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest // it would measure the o
 		t.Skip("ROLLCALL_MEASURE is not set to a number of samples")
 	}
 	k := newStack(t)
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
-	through := newVisitor(k.edge(), bound)
+	through := newVisitor(k.edge(), proctest.Bound)
 	const host = "measure.localhost"
-	steady := newBackend(t)
-	a.register(instanceOn(steady, "steady", host))
+	steady := proctest.NewBackend(t)
+	a.register(proctest.Registration(steady, "steady", host))
 	a.awaitState("steady", "healthy")
 
 	took := map[string][]time.Duration{}
 	until := func(what string, since time.Time, is func(pick []string) bool) {
 		t.Helper()
-		for deadline := time.Now().Add(bound); ; time.Sleep(2 * time.Millisecond) {
-			pick, _, err := routed(t.Context(), k.rdb, host)
+		for deadline := time.Now().Add(proctest.Bound); ; time.Sleep(2 * time.Millisecond) {
+			pick, _, err := proctest.Routed(t.Context(), k.Redis, host)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,23 +43,23 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest // it would measure the o
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: not within %s", what, bound)
+				t.Fatalf("%s: not within %s", what, proctest.Bound)
 			}
 		}
 	}
-	crash := func(what string, sample int, bad mode, visit bool) {
+	crash := func(what string, sample int, bad proctest.Mode, visit bool) {
 		t.Helper()
-		b := newBackend(t)
+		b := proctest.NewBackend(t)
 		id := fmt.Sprintf("victim-%s-%d", what[:3], sample)
-		a.register(instanceOn(b, id, host))
-		has := func(pick []string) bool { return slices.Contains(pick, b.url()) }
-		for len(b.probed(id)) == 0 {
+		a.register(proctest.Registration(b, id, host))
+		has := func(pick []string) bool { return slices.Contains(pick, b.URL()) }
+		for len(b.Probed(id)) == 0 {
 			time.Sleep(time.Millisecond)
 		}
-		until("first pass -> routed", b.probed(id)[0], has)
+		until("first pass -> routed", b.Probed(id)[0], has)
 		// At a random moment between two probes.
 		time.Sleep(2500*time.Millisecond + time.Duration(sample)*113*time.Millisecond%(2*time.Second))
-		b.is(bad)
+		b.Is(bad)
 		crashed := time.Now()
 		if visit {
 			end := make(chan struct{})
@@ -81,9 +83,9 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest // it would measure the o
 		a.call("DELETE", "/v1/instances/"+id, nil)
 	}
 	for sample := range n {
-		crash("refused", sample, refuses, false)
-		crash("hanging", sample, hangs, false)
-		crash("announced", sample, refuses, true)
+		crash("refused", sample, proctest.Refuses, false)
+		crash("hanging", sample, proctest.Hangs, false)
+		crash("announced", sample, proctest.Refuses, true)
 	}
 	for _, what := range slices.Sorted(maps.Keys(took)) {
 		d := slices.Sorted(slices.Values(took[what]))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/tests/proctest"
 )
 
 // ledger follows everything that a redis-server is told, from MONITOR, and keeps a model
@@ -26,10 +27,10 @@ type ledger struct {
 	mu sync.Mutex
 	tally
 
-	docs     map[string]document        // by id
-	seen     map[string]string          // id -> state as of its last event
-	lists    map[string][]string        // by vhost
-	dead     map[string]map[string]bool // by vhost
+	docs     map[string]proctest.Document // by id
+	seen     map[string]string            // id -> state as of its last event
+	lists    map[string][]string          // by vhost
+	dead     map[string]map[string]bool   // by vhost
 	due      map[string]claim
 	lastLook float64 // when a worker last looked for what is due
 
@@ -53,21 +54,6 @@ type tally struct {
 	claims   map[string]int // by id
 	overruns int            // claims that ran out and were made again
 }
-
-// document is an instance as it is stored.
-type document struct {
-	Rev     int64
-	Service string
-	Address string
-	Hosts   []string
-	Weight  int
-	State   string
-	Check   struct{ Kind string }
-}
-
-func (d document) url() string  { return "http://" + d.Address }
-func (d document) slots() int   { return max(d.Weight, 1) }
-func (d document) probed() bool { return d.Check.Kind != "heartbeat" && d.Check.Kind != "none" }
 
 type change struct{ kind, from, to string }
 
@@ -93,7 +79,7 @@ func watch(t testing.TB, addr string) *ledger {
 		t.Fatalf("MONITOR: %q, %v", line, err)
 	}
 	l := &ledger{
-		docs: map[string]document{}, seen: map[string]string{}, lists: map[string][]string{}, dead: map[string]map[string]bool{},
+		docs: map[string]proctest.Document{}, seen: map[string]string{}, lists: map[string][]string{}, dead: map[string]map[string]bool{},
 		due: map[string]claim{}, tally: tally{claims: map[string]int{}}, said: make(chan string, 1),
 	}
 	l.begin("")
@@ -119,13 +105,13 @@ func watch(t testing.TB, addr string) *ledger {
 func (l *ledger) sync(k *stack) tally {
 	k.t.Helper()
 	word := rand.Text()
-	k.rdb.Echo(k.t.Context(), said+word)
+	k.Redis.Echo(k.t.Context(), said+word)
 	select {
 	case heard := <-l.said:
 		if heard != word {
 			k.t.Fatalf("MONITOR says %q, want %q", heard, word)
 		}
-	case <-time.After(2 * bound):
+	case <-time.After(2 * proctest.Bound):
 		k.t.Fatal("MONITOR does not come to its end")
 	}
 	l.mu.Lock()
@@ -140,7 +126,7 @@ func (l *ledger) sync(k *stack) tally {
 // how long it took.
 func (l *ledger) awaitLook(t testing.TB, since time.Time) (took time.Duration) {
 	t.Helper()
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if took = time.UnixMicro(int64(l.lastLook * 1e6)).Sub(since); took <= 0 {
@@ -250,7 +236,7 @@ func (l *ledger) write(command string, args []string) {
 	was, known := l.docs[id]
 	switch command {
 	case "SET":
-		var is document
+		var is proctest.Document
 		if err := json.Unmarshal([]byte(args[1]), &is); err != nil {
 			l.problem("%s is stored as %q: %v", id, args[1], err)
 			return
@@ -267,7 +253,7 @@ func (l *ledger) write(command string, args []string) {
 	if _, noted := l.changed[id]; !noted {
 		l.changed[id] = was.State
 	}
-	for _, d := range []document{was, l.docs[id]} {
+	for _, d := range []proctest.Document{was, l.docs[id]} {
 		for _, h := range d.Hosts {
 			l.touched[h] = true
 		}
@@ -299,7 +285,7 @@ func (l *ledger) tell(args []string) {
 	if e.To == "gone" {
 		delete(l.seen, e.Instance)
 	}
-	var is document
+	var is proctest.Document
 	if doc != "" {
 		_ = json.Unmarshal([]byte(doc), &is)
 	}
@@ -423,10 +409,10 @@ func (l *ledger) agree(host string) {
 			continue
 		}
 		healthy++
-		if routable[d.url()] != d.slots() {
-			l.problem("%s: %s is healthy and has %d routable slots, want %d; list %q, dead %v", host, id, routable[d.url()], d.slots(), list, l.dead[host])
+		if routable[d.URL()] != d.Slots() {
+			l.problem("%s: %s is healthy and has %d routable slots, want %d; list %q, dead %v", host, id, routable[d.URL()], d.Slots(), list, l.dead[host])
 		}
-		delete(routable, d.url())
+		delete(routable, d.URL())
 	}
 	switch {
 	case healthy > 0 && len(routable) > 0:

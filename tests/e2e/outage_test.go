@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rollcall/tests/proctest"
 	"rollcall/tests/redistest"
 )
 
@@ -59,7 +60,7 @@ func (c *container) assert(a api, id string, f url.Values) {
 
 func TestRedisAwayChangesNothing(t *testing.T) {
 	t.Parallel()
-	const away = 5 * time.Second
+	const away = 10 * time.Second // time for each call to wait for Redis, one after the other
 	for name, outage := range map[string]func(*testing.T, *redistest.Server){
 		"frozen": func(_ *testing.T, s *redistest.Server) {
 			s.Freeze()
@@ -78,17 +79,17 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 			server := redistest.Start(t)
 			server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
 			k := stackOn(t, server)
-			k.process("cron")
+			k.Process("cron")
 			_, a := k.web()
 			edge := k.edge()
-			through := newVisitor(edge, bound)
-			one, two := newBackend(t), newBackend(t)
+			through := newVisitor(edge, proctest.Bound)
+			one, two := proctest.NewBackend(t), proctest.NewBackend(t)
 			const host = "away.localhost"
-			known := instanceOn(one, "one", host)
+			known := proctest.Registration(one, "one", host)
 			a.register(known)
-			a.register(instanceOn(two, "two", host))
+			a.register(proctest.Registration(two, "two", host))
 			// Its lease of 3 s is shorter than the outage.
-			beats := instanceOn(newBackend(t), "beats", "beats.localhost", "service", "beats", "health", "heartbeat", "interval", "1s")
+			beats := proctest.Registration(proctest.NewBackend(t), "beats", "beats.localhost", "service", "beats", "health", "heartbeat", "interval", "1s")
 			a.register(beats)
 			asserts := newContainer(a, "beats", beats)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -99,7 +100,7 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 				a.awaitState(id, "healthy")
 			}
 			through.awaitVisit(t, host, one)
-			events := k.rdb.XLen(t.Context(), "rollcall:events").Val()
+			events := k.Redis.XLen(t.Context(), "rollcall:events").Val()
 
 			var visits, failed atomic.Int64
 			running.Go(func() {
@@ -121,7 +122,7 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 			<-over
 			a.ready()
 			reports := asserts.reports.Load()
-			eventually(t, bound, func() error {
+			proctest.Eventually(t, proctest.Bound, func() error {
 				if now := asserts.reports.Load(); now < reports+2 {
 					return fmt.Errorf("%d reports were taken since it is back", now-reports)
 				}
@@ -136,9 +137,9 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 				}
 				return nil
 			})
-			awaitPick(t, k.rdb, host, one.url(), two.url())
-			if now, err := k.rdb.XLen(t.Context(), "rollcall:events").Result(); err != nil || now != events {
-				told, _ := k.rdb.XRevRangeN(t.Context(), "rollcall:events", "+", "-", now-events).Result()
+			awaitPick(t, k.Redis, host, one.URL(), two.URL())
+			if now, err := k.Redis.XLen(t.Context(), "rollcall:events").Result(); err != nil || now != events {
+				told, _ := k.Redis.XRevRangeN(t.Context(), "rollcall:events", "+", "-", now-events).Result()
 				t.Errorf("the outage made %d events, %v, want none: %v", now-events, err, told)
 			}
 			if asserts.again.Load() > 0 || asserts.refused.Load() == 0 {
@@ -148,8 +149,8 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 				t.Errorf("%d of %d visits failed", failed.Load(), visits.Load())
 			}
 
-			two.is(refuses) // and it is at work again
-			awaitPick(t, k.rdb, host, one.url())
+			two.Is(proctest.Refuses) // and it is at work again
+			awaitPick(t, k.Redis, host, one.URL())
 		})
 	}
 }
@@ -173,7 +174,7 @@ func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}
 		}
 		return nil
 	}
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		select {
 		case <-over:
 			t.Fatal("Redis was away and back, and calls were not refused")
@@ -196,38 +197,38 @@ func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}
 func TestEmptiedRedisIsFilledAgainByThoseWhoAssertThemselves(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
 	edge := k.edge()
-	through := newVisitor(edge, bound)
-	probed, silent := newBackend(t), newBackend(t)
+	through := newVisitor(edge, proctest.Bound)
+	probed, silent := proctest.NewBackend(t), proctest.NewBackend(t)
 	const host, lost = "emptied.localhost", "lost.localhost"
-	f := instanceOn(probed, "asserts", host)
+	f := proctest.Registration(probed, "asserts", host)
 	a.register(f)
-	a.register(instanceOn(silent, "silent", lost, "service", "other"))
+	a.register(proctest.Registration(silent, "silent", lost, "service", "other"))
 	asserts := newContainer(a, "asserts", f)
 	a.awaitState("asserts", "healthy")
 	a.awaitState("silent", "healthy")
 	through.awaitVisit(t, host, probed)
 	through.awaitVisit(t, lost, silent)
 
-	if err := k.rdb.FlushAll(t.Context()).Err(); err != nil {
+	if err := k.Redis.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		if asserts.again.Load() == 0 {
 			return errors.New("the container has not been told to register again")
 		}
 		return nil
 	})
 	a.awaitState("asserts", "healthy")
-	awaitPick(t, k.rdb, host, probed.url())
+	awaitPick(t, k.Redis, host, probed.URL())
 	through.awaitVisit(t, host, probed)
 	a.awaitGone("silent")
 	if status, _, err := through.visit(t.Context(), lost, ""); err != nil || status != http.StatusBadRequest {
 		t.Errorf("the vhost of the one that has not registered again: %d, %v, want 400", status, err)
 	}
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		got := a.call(http.MethodGet, "/v1/services", nil)
 		if !strings.Contains(string(got.body), `"web"`) || strings.Contains(string(got.body), `"other"`) {
 			return fmt.Errorf("%s, want the service that is there, and no other", got)

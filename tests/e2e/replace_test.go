@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rollcall/tests/proctest"
 )
 
 // TestRollingReplacementsFailNobodysRequest replaces the two instances of a vhost over and
@@ -22,20 +24,20 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 	}
 	const hold = time.Second
 	k := newStack(t, "ROLLCALL_DRAIN_HOLD="+hold.String(), "ROLLCALL_SETTLE=1500ms")
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
-	through := newVisitor(k.edge(), bound)
+	through := newVisitor(k.edge(), proctest.Bound)
 	const host = "rolling.localhost"
 	type running struct {
 		id string
-		*backend
+		*proctest.Backend
 	}
 	started := 0
 	launch := func(fields ...string) running {
 		t.Helper()
-		r := running{id: fmt.Sprint("r", started), backend: newBackend(t)}
+		r := running{id: fmt.Sprint("r", started), Backend: proctest.NewBackend(t)}
 		started++
-		a.registerAndWait(instanceOn(r.backend, r.id, host, fields...))
+		a.registerAndWait(proctest.Registration(r.Backend, r.id, host, fields...))
 		return r
 	}
 	now := []running{launch(), launch()}
@@ -72,11 +74,11 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 			}
 			time.Sleep(hold)
 		}
-		old.is(refuses)
+		old.Is(proctest.Refuses)
 	}
 	cancel()
 	load.Wait()
-	awaitList(t, k.rdb, host, now[0].url(), now[1].url())
+	awaitList(t, k.Redis, host, now[0].URL(), now[1].URL())
 	t.Logf("%d replacements, %d visits", rounds, visits.Load())
 	if visits.Load() < int64(rounds)*20 {
 		t.Errorf("only %d visits were made", visits.Load())
@@ -89,36 +91,36 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 func TestWildcardsBackendLeavesAtOnce(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
-	through := newVisitor(k.edge(), bound)
-	one, two := newBackend(t), newBackend(t)
+	through := newVisitor(k.edge(), proctest.Bound)
+	one, two := proctest.NewBackend(t), proctest.NewBackend(t)
 	const host, child = "*.wild.localhost", "a.wild.localhost"
-	a.register(instanceOn(one, "wild1", host))
+	a.register(proctest.Registration(one, "wild1", host))
 	a.awaitState("wild1", "healthy")
-	a.register(instanceOn(two, "wild2", host))
+	a.register(proctest.Registration(two, "wild2", host))
 	a.awaitState("wild2", "healthy")
 	through.awaitVisit(t, child, one)
 	through.awaitVisit(t, child, two)
-	one.is(refuses)
-	eventually(t, bound, func() error { // until one request has picked the dead one
+	one.Is(proctest.Refuses)
+	proctest.Eventually(t, proctest.Bound, func() error { // until one request has picked the dead one
 		if status, body, err := through.visit(t.Context(), child, ""); err != nil || status != http.StatusOK {
 			t.Fatalf("a visitor gets %d %.200s, %v", status, body, err)
 		}
-		_, list, err := routed(t.Context(), k.rdb, host)
-		if err == nil && !sameSet(list, []string{two.url()}) {
+		_, list, err := proctest.Routed(t.Context(), k.Redis, host)
+		if err == nil && !proctest.SameSet(list, []string{two.URL()}) {
 			err = fmt.Errorf("the list is %q", list)
 		}
 		return err
 	})
-	eventually(t, bound, func() error {
-		if marks := k.rdb.SMembers(t.Context(), "dead:"+child).Val(); len(marks) > 0 {
+	proctest.Eventually(t, proctest.Bound, func() error {
+		if marks := k.Redis.SMembers(t.Context(), "dead:"+child).Val(); len(marks) > 0 {
 			return fmt.Errorf("dead:%s has %q, of a list that is not there any more", child, marks)
 		}
 		return nil
 	})
-	one.is(answers)
-	awaitPick(t, k.rdb, host, one.url(), two.url())
+	one.Is(proctest.Answers)
+	awaitPick(t, k.Redis, host, one.URL(), two.URL())
 }
 
 // TestSlowProbesKeepTheirClaims has checks that take longer than a claim lasts, and two
@@ -126,15 +128,15 @@ func TestWildcardsBackendLeavesAtOnce(t *testing.T) {
 func TestSlowProbesKeepTheirClaims(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	l := watch(t, k.server.Addr())
-	k.process("cron")
-	k.process("cron")
+	l := watch(t, k.Server.Addr())
+	k.Process("cron")
+	k.Process("cron")
 	_, a := k.web()
 	for n := range 5 {
-		b, id := newBackend(t), fmt.Sprint("slow", n)
-		a.register(instanceOn(b, id, "slow.localhost", "timeout", "5s"))
+		b, id := proctest.NewBackend(t), fmt.Sprint("slow", n)
+		a.register(proctest.Registration(b, id, "slow.localhost", "timeout", "5s"))
 		a.awaitState(id, "healthy")
-		b.is(hangs)
+		b.Is(proctest.Hangs)
 	}
 	for n := range 5 {
 		id := fmt.Sprint("slow", n)

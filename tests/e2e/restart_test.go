@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/tests/proctest"
 )
 
 // TestRestartsGoUnnoticed restarts cron and web, in order and by kill -9, while streaks
@@ -16,24 +17,24 @@ import (
 func TestRestartsGoUnnoticed(t *testing.T) {
 	t.Parallel()
 	const interval = 2 * time.Second
-	machine := watchStalls(t)
+	machine := proctest.WatchStalls(t)
 	k := newStack(t)
-	l := watch(t, k.server.Addr())
-	cron := k.process("cron")
+	l := watch(t, k.Server.Addr())
+	cron := k.Process("cron")
 	web, a := k.web()
 	edge := k.edge()
 	const host = "restart.localhost"
-	well, sick, waiting := newBackend(t), newBackend(t), newBackend(t)
-	a.register(instanceOn(well, "well", host, "interval", interval.String()))
-	a.register(instanceOn(sick, "sick", host, "interval", interval.String(), "fall", "100"))
-	a.register(instanceOn(waiting, "waiting", host, "interval", interval.String(), "rise", "100", "grace", "10m"))
+	well, sick, waiting := proctest.NewBackend(t), proctest.NewBackend(t), proctest.NewBackend(t)
+	a.register(proctest.Registration(well, "well", host, "interval", interval.String()))
+	a.register(proctest.Registration(sick, "sick", host, "interval", interval.String(), "fall", "100"))
+	a.register(proctest.Registration(waiting, "waiting", host, "interval", interval.String(), "rise", "100", "grace", "10m"))
 	a.awaitState("well", "healthy")
 	a.awaitState("sick", "healthy")
-	awaitPick(t, k.rdb, host, well.url(), sick.url())
-	sick.is(errors5) // which no proxy marks
+	awaitPick(t, k.Redis, host, well.URL(), sick.URL())
+	sick.Is(proctest.Errors5) // which no proxy marks
 	streak := func(id string, above int) {
 		t.Helper()
-		eventually(t, bound, func() error {
+		proctest.Eventually(t, proctest.Bound, func() error {
 			if now := a.instance(id).Streak; now <= above {
 				return fmt.Errorf("the streak of %s is %d, want more than %d", id, now, above)
 			}
@@ -47,7 +48,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	look := func() (dump []string) {
 		t.Helper()
 		for _, key := range keys {
-			d, _ := k.rdb.Dump(t.Context(), key).Result() // nothing for one that is not there
+			d, _ := k.Redis.Dump(t.Context(), key).Result() // nothing for one that is not there
 			dump = append(dump, d)
 		}
 		return dump
@@ -61,15 +62,15 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 		began := time.Now()
 		end()
 		ended := time.Now()
-		cron = k.process("cron")
+		cron = k.Process("cron")
 		absence = max(absence, ended.Sub(began)+l.awaitLook(t, ended))
 	}
-	through := newVisitor(edge, bound)
+	through := newVisitor(edge, proctest.Bound)
 	for n, restart := range []func(){
-		func() { again(cron.stop) },
-		func() { web.stop(); web, a = k.web() },
-		func() { killed = time.Now(); again(cron.kill) },
-		func() { web.stop(); again(cron.stop); web, a = k.web() },
+		func() { again(cron.Stop) },
+		func() { web.Stop(); web, a = k.web() },
+		func() { killed = time.Now(); again(cron.Kill) },
+		func() { web.Stop(); again(cron.Stop); web, a = k.web() },
 	} {
 		first := a.instance("sick").Streak
 		other := a.instance("waiting").Streak
@@ -98,14 +99,14 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	if end.writes > start.writes || end.events > start.events {
 		t.Errorf("%d writes of lists and %d events, want none", end.writes-start.writes, end.events-start.events)
 	}
-	for id, b := range map[string]*backend{"well": well, "sick": sick, "waiting": waiting} {
-		times := append(b.probed(id), time.Now())
+	for id, b := range map[string]*proctest.Backend{"well": well, "sick": sick, "waiting": waiting} {
+		times := append(b.Probed(id), time.Now())
 		for n := range times[1:] {
 			allowed := max(2*interval, interval+absence)
 			if times[n].Before(killed) && times[n+1].After(killed) {
 				allowed = max(allowed, interval+app.ClaimLease) // nobody gave back what it had claimed
 			}
-			allowed += machine.slack()
+			allowed += machine.Slack()
 			if gap := times[n+1].Sub(times[n]); gap > allowed {
 				t.Errorf("%s was not probed for %s, want at most %s with an interval of %s", id, gap, allowed, interval)
 			}
@@ -125,11 +126,11 @@ func longest(times []time.Time) (gap time.Duration) {
 func TestStopLetsCallsEnd(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	k.process("cron")
+	k.Process("cron")
 	web, a := k.web()
 	_, other := k.web()
-	b := newBackend(t)
-	a.register(instanceOn(b, "leaves", "leaves.localhost"))
+	b := proctest.NewBackend(t)
+	a.register(proctest.Registration(b, "leaves", "leaves.localhost"))
 	a.awaitState("leaves", "healthy")
 	answer := make(chan string, 1)
 	go func() {
@@ -137,7 +138,7 @@ func TestStopLetsCallsEnd(t *testing.T) {
 		answer <- fmt.Sprint(got.status, " ", err)
 	}()
 	other.awaitState("leaves", "draining")
-	web.stop()
+	web.Stop()
 	if got := <-answer; !strings.HasPrefix(got, "200 <nil>") {
 		t.Errorf("the drain that was waiting got %s", got)
 	}

@@ -6,43 +6,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
 
-// routed returns the backends that Hipache would choose from for a vhost: its list
-// without the positions in its dead set; and the list itself. Both are read as of one
-// moment.
-func routed(ctx context.Context, rdb *redis.Client, host string) (pick, list []string, err error) {
-	var entries, dead *redis.StringSliceCmd
-	_, err = rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		entries = p.LRange(ctx, "frontend:"+host, 0, -1)
-		dead = p.SMembers(ctx, "dead:"+host)
-		return nil
-	})
-	if err != nil || len(entries.Val()) == 0 {
-		return nil, nil, err
-	}
-	list = entries.Val()[1:]
-	for position, url := range list {
-		if !slices.Contains(dead.Val(), strconv.Itoa(position)) {
-			pick = append(pick, url)
-		}
-	}
-	return pick, list, nil
-}
+	"rollcall/tests/proctest"
+)
 
 // awaitPick waits until Hipache would choose from exactly these backends.
 func awaitPick(t testing.TB, rdb *redis.Client, host string, want ...string) {
 	t.Helper()
-	eventually(t, bound, func() error {
-		pick, list, err := routed(t.Context(), rdb, host)
-		if err == nil && !sameSet(pick, want) {
+	proctest.Eventually(t, proctest.Bound, func() error {
+		pick, list, err := proctest.Routed(t.Context(), rdb, host)
+		if err == nil && !proctest.SameSet(pick, want) {
 			err = fmt.Errorf("Hipache would choose from %q for %s (list %q), want %q", pick, host, list, want)
 		}
 		return err
@@ -52,18 +30,13 @@ func awaitPick(t testing.TB, rdb *redis.Client, host string, want ...string) {
 // awaitList waits until a vhost's list has exactly these backends.
 func awaitList(t testing.TB, rdb *redis.Client, host string, want ...string) {
 	t.Helper()
-	eventually(t, bound, func() error {
-		_, list, err := routed(t.Context(), rdb, host)
-		if err == nil && !sameSet(list, want) {
+	proctest.Eventually(t, proctest.Bound, func() error {
+		_, list, err := proctest.Routed(t.Context(), rdb, host)
+		if err == nil && !proctest.SameSet(list, want) {
 			err = fmt.Errorf("the list of %s is %q, want %q", host, list, want)
 		}
 		return err
 	})
-}
-
-func sameSet(a, b []string) bool {
-	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
-	return slices.Equal(a, b)
 }
 
 // visitor makes requests as end users do, through an edge.
@@ -97,15 +70,15 @@ func (v visitor) visit(ctx context.Context, host, id string) (status int, body s
 }
 
 // awaitVisit waits until a vhost is served by a backend.
-func (v visitor) awaitVisit(t testing.TB, host string, by ...*backend) {
+func (v visitor) awaitVisit(t testing.TB, host string, by ...*proctest.Backend) {
 	t.Helper()
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		status, body, err := v.visit(t.Context(), host, "")
 		if err != nil || status != http.StatusOK {
 			return errors.Join(err, fmt.Errorf("%s: %d %.200s", host, status, body))
 		}
 		for _, b := range by {
-			if body == b.addr {
+			if body == b.Addr {
 				return nil
 			}
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"rollcall/tests/proctest"
 )
 
 // receiver is somebody who is told by a webhook.
@@ -126,7 +128,7 @@ func (r *receiver) taken() []string {
 // messages lists the ids of the messages for all events there are.
 func (k *stack) messages() []string {
 	k.t.Helper()
-	entries, err := k.rdb.XRange(k.t.Context(), "rollcall:events", "-", "+").Result()
+	entries, err := k.Redis.XRange(k.t.Context(), "rollcall:events", "-", "+").Result()
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -148,7 +150,7 @@ func stir(a api, n int) {
 // awaitAll waits until a receiver has taken every message there is, in order.
 func (k *stack) awaitAll(r *receiver, within time.Duration) {
 	k.t.Helper()
-	eventually(k.t, within, func() error {
+	proctest.Eventually(k.t, within, func() error {
 		if got, want := r.taken(), k.messages(); !slices.Equal(got, want) {
 			return fmt.Errorf("taken are %q, want %q", got, want)
 		}
@@ -161,8 +163,8 @@ func (k *stack) awaitAll(r *receiver, within time.Duration) {
 func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	k.process("cron")
-	k.process("cron")
+	k.Process("cron")
+	k.Process("cron")
 	_, a := k.web()
 	r := newReceiver(a, func(n int, w http.ResponseWriter, _ *http.Request) {
 		if n%2 == 0 {
@@ -170,7 +172,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 		}
 	}, "rate", "1000")
 	stir(a, 3)
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		if n := len(r.taken()); n < 2 {
 			return fmt.Errorf("it has taken %d", n)
 		}
@@ -180,7 +182,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	addr := r.server.Listener.Addr().String()
 	r.server.Close()
 	stir(a, 3)
-	eventually(t, bound, func() error {
+	proctest.Eventually(t, proctest.Bound, func() error {
 		if got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil); !strings.Contains(string(got.body), "connection refused") {
 			return fmt.Errorf("deliveries are %s", got)
 		}
@@ -193,7 +195,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	r.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: r}}
 	r.server.Start()
 	t.Cleanup(r.server.Close)
-	k.awaitAll(r, 2*bound)
+	k.awaitAll(r, 2*proctest.Bound)
 
 	var distinct []string
 	for _, p := range r.got() {
@@ -211,7 +213,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	first := k.process("cron")
+	first := k.Process("cron")
 	_, a := k.web()
 	reached, killed := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -221,28 +223,29 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 			<-killed
 		}
 	}, "rate", "1000")
-	t.Cleanup(sync.OnceFunc(func() { once.Do(func() { close(reached) }) }))
+	release := sync.OnceFunc(func() { close(killed) })
+	t.Cleanup(release)
 	stir(a, 8)
 	select {
 	case <-reached:
-	case <-time.After(bound):
+	case <-time.After(proctest.Bound):
 		t.Fatalf("got %v", r.got())
 	}
-	k.process("cron")
+	k.Process("cron")
 	other := newReceiver(a, nil, "rate", "1000")
 	stir(a, 2)
-	eventually(t, bound, func() error { // by either worker, while the first one has the other message
+	proctest.Eventually(t, proctest.Bound, func() error { // by either worker, while the first one has the other message
 		if n := len(other.taken()); n < 2 {
 			return fmt.Errorf("the other receiver has taken %d", n)
 		}
 		return nil
 	})
-	first.kill()
-	close(killed)
+	first.Kill()
+	release()
 
 	want := k.messages()
 	want = slices.Insert(want, 4, want[3]) // the one that was under way
-	eventually(t, 2*bound, func() error {
+	proctest.Eventually(t, 2*proctest.Bound, func() error {
 		var got []string
 		for _, p := range r.got() {
 			got = append(got, p.id)
@@ -254,15 +257,36 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	})
 }
 
+// TestTheJobDeliversWithoutAWorker has no cron process.
+func TestTheJobDeliversWithoutAWorker(t *testing.T) {
+	t.Parallel()
+	k := newStack(t)
+	_, a := k.web()
+	r := newReceiver(a, func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	stir(a, 3)
+	proctest.Eventually(t, proctest.Bound, func() error {
+		if got := a.call(http.MethodPost, "/v1/jobs/deliver/run", nil); got.status != http.StatusOK {
+			t.Fatalf("run deliver: %s", got)
+		}
+		if got, want := r.taken(), k.messages(); !slices.Equal(got, want) {
+			return fmt.Errorf("taken are %q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
 // TestAThousandDeathsAreOneDigest has a thousand instances die at once.
 func TestAThousandDeathsAreOneDigest(t *testing.T) {
 	t.Parallel()
 	const deaths, lot = 1000, 100
 	k := newStack(t)
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
 	var servers []net.Listener
-	t.Logf("T start %s", time.Now())
 	for n := range deaths {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.79.%d.%d:0", n/200, 1+n%200))
 		if err != nil {
@@ -289,21 +313,20 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 		}
 		a.registerAll(entries)
 	}
-	eventually(t, 2*bound, func() error {
+	proctest.Eventually(t, 2*proctest.Bound, func() error {
 		got := a.call(http.MethodGet, "/v1/services", nil)
 		if !strings.Contains(string(got.body), fmt.Sprintf(`"healthy":%d`, deaths)) {
 			return fmt.Errorf("services are %s", got)
 		}
 		return nil
 	})
-	t.Logf("T healthy %s", time.Now())
 	receivers := []*receiver{newReceiver(a, nil, "kind", "unhealthy"), newReceiver(a, nil, "kind", "unhealthy", "rate", "5")}
 	for _, l := range servers {
 		_ = l.Close()
 	}
 	var all []string
-	eventually(t, 2*bound, func() error {
-		entries, err := k.rdb.XRange(t.Context(), "rollcall:events", "-", "+").Result()
+	proctest.Eventually(t, 2*proctest.Bound, func() error {
+		entries, err := k.Redis.XRange(t.Context(), "rollcall:events", "-", "+").Result()
 		if err != nil {
 			return err
 		}
@@ -318,10 +341,9 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("T dead %s", time.Now())
 	for n, r := range receivers {
 		rate := []int{60, 5}[n]
-		eventually(t, 2*bound, func() error {
+		proctest.Eventually(t, 2*proctest.Bound, func() error {
 			posts := r.got()
 			if len(posts) != rate+1 {
 				return fmt.Errorf("rate %d: told %d times, want %d, and a digest", rate, len(posts), rate)
@@ -333,12 +355,11 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 			t.Errorf("rate %d: the last message is %+v, want a digest of the other %d", rate, digest, deaths-rate)
 		}
 	}
-	t.Logf("T digest %s", time.Now())
 	r := receivers[0]
 	if got := a.call(http.MethodPost, "/v1/webhooks/"+r.hook+"/replay?since="+all[0]+"&until="+all[deaths-1], nil); got.status != http.StatusAccepted {
 		t.Fatalf("replay: %s", got)
 	}
-	eventually(t, 2*bound, func() error {
+	proctest.Eventually(t, 2*proctest.Bound, func() error {
 		posts := r.got()[61:]
 		if len(posts) != deaths {
 			return fmt.Errorf("%d were replayed", len(posts))
@@ -359,17 +380,17 @@ func (a api) registerAll(entries []map[string]any) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	eventually(a.t, bound, func() error {
+	proctest.Eventually(a.t, proctest.Bound, func() error {
 		resp, err := caller.Post(a.base+"/v1/register", "application/json", strings.NewReader(string(text)))
 		if err != nil {
 			return err
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusMultiStatus || strings.Contains(string(body), `"problem"`) {
-			return fmt.Errorf("register %d: %d %.500s, %v", len(entries), resp.StatusCode, body, err)
+		if err == nil && (resp.StatusCode != http.StatusMultiStatus || strings.Contains(string(body), `"problem"`)) {
+			err = fmt.Errorf("register %d: %d %.500s", len(entries), resp.StatusCode, body)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -379,7 +400,7 @@ func (a api) registerAll(entries []map[string]any) {
 func TestHostileReceiversDelayNobody(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	k.process("cron")
+	k.Process("cron")
 	_, a := k.web()
 	ends := make(chan struct{})
 	var redirected sync.Map
@@ -424,24 +445,24 @@ func TestHostileReceiversDelayNobody(t *testing.T) {
 	}
 	t.Cleanup(func() { close(ends) })
 	good := newReceiver(a, nil, "rate", "1000")
-	b := newBackend(t)
-	a.register(instanceOn(b, "probed", "probed.localhost"))
+	b := proctest.NewBackend(t)
+	a.register(proctest.Registration(b, "probed", "probed.localhost"))
 	a.awaitState("probed", "healthy")
 	stir(a, 10)
-	k.awaitAll(good, bound)
-	probes := len(b.probed("probed"))
-	eventually(t, bound, func() error {
-		if n := len(b.probed("probed")); n < probes+3 {
+	k.awaitAll(good, proctest.Bound)
+	probes := len(b.Probed("probed"))
+	proctest.Eventually(t, proctest.Bound, func() error {
+		if n := len(b.Probed("probed")); n < probes+3 {
 			return fmt.Errorf("%d probes more", n-probes)
 		}
 		return nil
 	})
-	b.is(refuses)
+	b.Is(proctest.Refuses)
 	a.awaitState("probed", "unhealthy")
-	k.awaitAll(good, bound)
+	k.awaitAll(good, proctest.Bound)
 
 	for says, r := range hostile {
-		eventually(t, bound, func() error {
+		proctest.Eventually(t, proctest.Bound, func() error {
 			got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil)
 			if !strings.Contains(string(got.body), `"passed":false,"reason":"`+says) || strings.Contains(string(got.body), `"passed":true`) {
 				return errors.New("deliveries are " + got.String() + ", want " + says)

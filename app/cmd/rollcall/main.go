@@ -15,7 +15,7 @@ import (
 )
 
 // cli is the subcommands. Servers are configured by the environment only; commands
-// that talk to a running Rollcall take ROLLCALL_URL.
+// that talk to a running Rollcall take ROLLCALL_URL and ROLLCALL_TOKEN.
 type cli struct {
 	Dev     devCmd     `cmd:"" help:"Everything in one process, with an embedded Redis: for trying out."`
 	Web     webCmd     `cmd:"" help:"Answer the API."`
@@ -30,6 +30,7 @@ type cli struct {
 	Wait    waitCmd    `cmd:"" help:"Wait until services have a healthy instance."`
 	Env     envCmd     `cmd:"" help:"Print the variables that Docker links would have set."`
 	Explain explainCmd `cmd:"" help:"Say what the proxy makes of a Host header, and why."`
+	Token   tokenCmd   `cmd:"" help:"Create, list and revoke tokens."`
 	Doctor  doctorCmd  `cmd:"" help:"Look for what is wrong with the Redis and its keys."`
 	Export  exportCmd  `cmd:"" help:"Print every instance as a line of JSON."`
 	Import  importCmd  `cmd:"" help:"Add the instances of an export that are not known."`
@@ -98,11 +99,11 @@ type migrateCmd struct{}
 func (migrateCmd) Run(s *session) error { return boot.Migrate(s.ctx, s.environ, s.out, s.err) }
 
 type jobsCmd struct {
-	Run jobsRunCmd `cmd:"" help:"Run one job once: probe, expire, compact or reconcile."`
+	Run jobsRunCmd `cmd:"" help:"Run one job once: probe, deliver, expire, compact or reconcile."`
 }
 
 type jobsRunCmd struct {
-	Name string `arg:"" help:"probe, expire, compact or reconcile."`
+	Name string `arg:"" help:"probe, deliver, expire, compact or reconcile."`
 }
 
 func (c jobsRunCmd) Run(s *session) error { return boot.RunJob(s.ctx, c.Name, s.environ, s.err) }

@@ -37,15 +37,31 @@ func (e *remoteError) Error() string { return e.text }
 // do asks and returns the answer, which the caller closes, if it is a good
 // one; else an error that says what the server said. 304 is a good one.
 func (r remote) do(ctx context.Context, path string, headers map[string]string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.URL, "/")+path, nil)
+	return r.send(ctx, http.MethodGet, path, headers, "")
+}
+
+// change makes a call that changes something, with a form, and returns its answer.
+func (r remote) change(ctx context.Context, method, path string, form url.Values) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	resp, err := r.send(ctx, method, path, map[string]string{"Content-Type": "application/x-www-form-urlencoded"}, form.Encode())
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}
+
+func (r remote) send(ctx context.Context, method, path string, headers map[string]string, body string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.URL, "/")+path, strings.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("ROLLCALL_URL: %w", err)
 	}
 	for name, value := range headers {
 		req.Header.Set(name, value)
 	}
-	if r.Token != "" {
-		req.Header.Set("Authorization", "Bearer "+r.Token)
+	if token := strings.TrimSpace(r.Token); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -60,6 +76,9 @@ func (r remote) do(ctx context.Context, path string, headers map[string]string) 
 	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&problem) == nil && problem.Title != "" {
 		said.kind = problem.Type
 		said.text = strings.TrimSuffix(problem.Title+": "+problem.Detail, ": ")
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		said.text += "; set ROLLCALL_TOKEN"
 	}
 	return nil, said
 }

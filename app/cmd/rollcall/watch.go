@@ -108,11 +108,15 @@ func (c watchCmd) event(s *session, kind, data string) error {
 		var e struct {
 			At                              time.Time
 			Kind, Service, Instance, Reason string
+			Actor                           string
 		}
 		if err := json.Unmarshal([]byte(data), &e); err != nil {
 			return fmt.Errorf("read an event: %w", err)
 		}
 		text = fmt.Sprintf("%s  %-10s  %s  %s  %s", e.At.Local().Format("15:04:05.000"), e.Kind, e.Service, e.Instance, e.Reason)
+		if e.Actor != "" {
+			text += ", by " + e.Actor
+		}
 	}
 	if _, err := fmt.Fprintln(s.out, text); err != nil {
 		return fmt.Errorf("%w: %w", errOutput, err)

@@ -2,7 +2,8 @@
 -- its expectations does not hold. It is the only script that writes instances.
 --
 -- ARGV[1]  settings, see vhost.lua
--- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream}
+-- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream,
+--          limit: how many instances a service may have, absent: any number}
 --   step.id, rev       the instance and the revision it was read at, 0: must not exist
 --   step.doc           the new document; absent when the instance is gone
 --   step.service, address, was_address   was_address when it is another one
@@ -19,7 +20,8 @@
 --
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
 -- how many were not, repaired...} or, with nothing written,
--- {'conflict', id}, {'lost', id}, {'taken', 'address'|'host', value, holder}.
+-- {'conflict', id}, {'lost', id}, {'taken', 'address'|'host', value, holder},
+-- {'full', service}.
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
 local services, events = prefix .. 'services', prefix .. 'events'
@@ -28,7 +30,11 @@ local due, deadlines, overrides = prefix .. 'due', prefix .. 'deadlines', prefix
 local addresses = prefix .. 'addresses'
 
 local after = {} -- id -> where it is after the change, '' when gone
-for _, s in ipairs(change.steps) do after[s.id] = s.doc and s.address or '' end
+local leaving = {} -- service -> how many of its instances are gone after the change
+for _, s in ipairs(change.steps) do
+  after[s.id] = s.doc and s.address or ''
+  if not s.doc then leaving[s.service] = (leaving[s.service] or 0) + 1 end
+end
 
 -- holder is the instance that has the address of a step and may not keep it: one of the
 -- same service, or another start of whatever listens there.
@@ -57,6 +63,10 @@ for _, s in ipairs(change.steps) do
   for _, h in ipairs(s.hosts) do
     local owner = h.id ~= '' and redis.call('HGET', vhosts, h.host)
     if owner and owner ~= s.service then return {'taken', 'host', h.host, owner} end
+  end
+  if s.doc and s.rev == 0 and change.limit and
+    redis.call('SCARD', prefix .. 'service:' .. s.service) - (leaving[s.service] or 0) >= change.limit then
+    return {'full', s.service}
   end
 end
 

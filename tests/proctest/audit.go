@@ -1,4 +1,4 @@
-package e2e
+package proctest
 
 import (
 	"context"
@@ -6,32 +6,28 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// audit reads all that is in Redis and compares it with the instances' documents, from
-// which everything else follows. It returns what differs, when nothing is settling and
+// Audit reads all that is in Redis and compares it with the instances' documents, from
+// which Everything else follows. It returns what differs, when nothing is settling and
 // no proxy marks anything.
-func audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
-	r, err := readAll(ctx, rdb)
+func Audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
+	r, err := ReadAll(ctx, rdb)
 	if err != nil {
 		return nil, err
 	}
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 
-	services, due, deadlines := map[string]map[string]string{}, map[string]bool{}, map[string]bool{}
-	members, owners := map[string][]string{}, map[string]string{}
-	for id, d := range r.docs {
-		if services[d.Service] == nil {
-			services[d.Service] = map[string]string{}
-		}
-		if other, taken := services[d.Service][d.Address]; taken {
-			say("%s and %s both have the address %s", id, other, d.Address)
-		}
-		services[d.Service][d.Address] = id
-		due[id] = d.probed() && d.State != "draining"
+	services, due, deadlines := map[string][]string{}, map[string]bool{}, map[string]bool{}
+	members, owners, addresses := map[string][]string{}, map[string]string{}, map[string][]string{}
+	for id, d := range r.Docs {
+		services[d.Service] = append(services[d.Service], id)
+		addresses[d.Address] = append(addresses[d.Address], id)
+		due[id] = d.Probed() && d.State != "draining"
 		deadlines[id] = d.State != "healthy" || d.Check.Kind == "heartbeat"
 		for _, h := range d.Hosts {
 			members[h] = append(members[h], id)
@@ -41,8 +37,20 @@ func audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
 			owners[h] = d.Service
 		}
 	}
-	if !maps.EqualFunc(services, r.services, maps.Equal[map[string]string, map[string]string]) {
-		say("the index of services is %v, want %v", r.services, services)
+	for address, ids := range addresses {
+		of := map[string]string{}
+		for _, id := range ids {
+			if other, taken := of[r.Docs[id].Service]; taken {
+				say("%s and %s both have the address %s", id, other, address)
+			}
+			of[r.Docs[id].Service] = id
+		}
+	}
+	if !maps.EqualFunc(services, r.Services, SameSet) {
+		say("the index of services is %v, want %v", r.Services, services)
+	}
+	if !maps.EqualFunc(addresses, r.addresses, SameSet) {
+		say("the index of addresses is %v, want %v", r.addresses, addresses)
 	}
 	if got, want := slices.Sorted(slices.Values(r.names)), slices.Sorted(maps.Keys(services)); !slices.Equal(got, want) {
 		say("the services are %q, want %q", got, want)
@@ -60,7 +68,7 @@ func audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
 		say("dead:%s has %q", host, r.marks[host])
 	}
 	for id := range r.results {
-		if _, known := r.docs[id]; !known {
+		if _, known := r.Docs[id]; !known {
 			say("there are results of %s, which is not registered", id)
 		}
 	}
@@ -81,29 +89,32 @@ func audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
 }
 
 // auditVhost compares the list and the members of one vhost with its instances.
-func (r everything) auditVhost(host string, ids []string) (wrong []string) {
+func (r Everything) auditVhost(host string, ids []string) (wrong []string) {
 	var want []string
 	stored := map[string]string{}
 	for _, id := range ids {
-		d := r.docs[id]
-		n, keep := 0, 1
+		d := r.Docs[id]
+		n, keep := 0, 2
 		if d.State == "healthy" {
-			n = d.slots()
+			n = d.Slots()
 		}
-		if d.State == "starting" || d.State == "failed" {
+		switch d.State {
+		case "starting", "failed":
 			keep = 0
+		case "draining":
+			keep = 1
 		}
 		for range n {
-			want = append(want, d.url())
+			want = append(want, d.URL())
 		}
-		stored[d.url()] = fmt.Sprintf("%d %d 0 %s", n, keep, id)
+		stored[d.URL()] = fmt.Sprintf("%d %d 0 %s", n, keep, id)
 	}
 	if !maps.Equal(r.members[host], stored) {
 		wrong = append(wrong, fmt.Sprintf("the members of %s are %q, want %q", host, r.members[host], stored))
 	}
 	list := r.lists[host]
 	if len(list) > 0 {
-		if list[0] != r.docs[ids[0]].Service {
+		if list[0] != r.Docs[ids[0]].Service {
 			wrong = append(wrong, fmt.Sprintf("the identifier of %s is %q", host, list[0]))
 		}
 		list = list[1:]
@@ -111,7 +122,7 @@ func (r everything) auditVhost(host string, ids []string) (wrong []string) {
 	if len(want) == 0 && len(slices.Compact(slices.Sorted(slices.Values(list)))) <= 1 {
 		return wrong // the last one may stay
 	}
-	if !sameSet(list, want) {
+	if !SameSet(list, want) {
 		wrong = append(wrong, fmt.Sprintf("the list of %s is %q, want %q in any order", host, list, want))
 	}
 	return wrong
@@ -130,12 +141,13 @@ func compareQueue(say func(string, ...any), name string, got map[string]float64,
 	}
 }
 
-// everything is what is in Redis.
-type everything struct {
-	docs           map[string]document
+// Everything is what is in Redis.
+type Everything struct {
+	Docs           map[string]Document
 	results        map[string]bool
 	names          []string
-	services       map[string]map[string]string // address -> id by name
+	Services       map[string][]string // ids by name
+	addresses      map[string][]string // ids by address
 	due, deadlines map[string]float64
 	overrides      map[string]float64
 	owners         map[string]string
@@ -144,9 +156,10 @@ type everything struct {
 	lists, marks   map[string][]string // by vhost
 }
 
-func readAll(ctx context.Context, rdb *redis.Client) (r everything, err error) {
-	r = everything{
-		docs: map[string]document{}, results: map[string]bool{}, services: map[string]map[string]string{},
+// ReadAll reads it.
+func ReadAll(ctx context.Context, rdb *redis.Client) (r Everything, err error) {
+	r = Everything{
+		Docs: map[string]Document{}, results: map[string]bool{}, Services: map[string][]string{}, addresses: map[string][]string{},
 		due: map[string]float64{}, deadlines: map[string]float64{}, members: map[string]map[string]string{},
 		lists: map[string][]string{}, marks: map[string][]string{},
 	}
@@ -162,7 +175,7 @@ func readAll(ctx context.Context, rdb *redis.Client) (r everything, err error) {
 	return r, nil
 }
 
-func (r *everything) take(ctx context.Context, rdb *redis.Client, key string) (err error) {
+func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (err error) {
 	kind, name := key, ""
 	if at := strings.LastIndex(strings.TrimPrefix(key, "rollcall:"), ":"); at >= 0 {
 		at += len(key) - len(strings.TrimPrefix(key, "rollcall:"))
@@ -170,7 +183,7 @@ func (r *everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 	}
 	switch kind {
 	case "rollcall:instance":
-		var d document
+		var d Document
 		doc, err := rdb.Get(ctx, key).Result()
 		if err == redis.Nil { //nolint:errorlint // returned bare; gone between the two reads
 			return nil
@@ -178,14 +191,20 @@ func (r *everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 		if err == nil {
 			err = json.Unmarshal([]byte(doc), &d)
 		}
-		r.docs[name] = d
+		r.Docs[name] = d
 		return err
 	case "rollcall:results":
 		r.results[name] = true
 	case "rollcall:services":
 		r.names, err = rdb.SMembers(ctx, key).Result()
 	case "rollcall:service":
-		r.services[name], err = rdb.HGetAll(ctx, key).Result()
+		r.Services[name], err = rdb.SMembers(ctx, key).Result()
+	case "rollcall:addresses":
+		var held map[string]string
+		held, err = rdb.HGetAll(ctx, key).Result()
+		for address, ids := range held {
+			r.addresses[address] = strings.Fields(ids)
+		}
 	case "rollcall:due":
 		r.due, err = scores(ctx, rdb, key)
 	case "rollcall:deadlines":
@@ -214,3 +233,51 @@ func scores(ctx context.Context, rdb *redis.Client, key string) (map[string]floa
 	}
 	return m, err
 }
+
+// Routed returns the backends that Hipache would choose from for a vhost: its list
+// without the positions in its dead set; and the list itself. Both are read as of one
+// moment.
+func Routed(ctx context.Context, rdb *redis.Client, host string) (pick, list []string, err error) {
+	var entries, dead *redis.StringSliceCmd
+	_, err = rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		entries = p.LRange(ctx, "frontend:"+host, 0, -1)
+		dead = p.SMembers(ctx, "dead:"+host)
+		return nil
+	})
+	if err != nil || len(entries.Val()) == 0 {
+		return nil, nil, err
+	}
+	list = entries.Val()[1:]
+	for position, url := range list {
+		if !slices.Contains(dead.Val(), strconv.Itoa(position)) {
+			pick = append(pick, url)
+		}
+	}
+	return pick, list, nil
+}
+
+// SameSet reports whether two lists have the same entries, in any order.
+func SameSet(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b)
+}
+
+// Document is an instance as it is stored.
+type Document struct {
+	Rev     int64
+	Service string
+	Address string
+	Hosts   []string
+	Weight  int
+	State   string
+	Check   struct{ Kind string }
+}
+
+// URL is how the proxy's lists name its backend.
+func (d Document) URL() string { return "http://" + d.Address }
+
+// Slots is how many of a list it has when it is healthy.
+func (d Document) Slots() int { return max(d.Weight, 1) }
+
+// Probed reports whether it has a check that somebody has to run.
+func (d Document) Probed() bool { return d.Check.Kind != "heartbeat" && d.Check.Kind != "none" }

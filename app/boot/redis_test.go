@@ -1,0 +1,32 @@
+package boot
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
+)
+
+// A write that is carried out, and whose answer is lost, would be carried out twice.
+func TestNoCallIsMadeAgainByItself(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	m := miniredis.RunT(t)
+	m.Server().SetPreHook(func(c *server.Peer, command string, _ ...string) bool {
+		if command == "INCR" {
+			calls.Add(1)
+			c.Close()
+		}
+		return command == "INCR"
+	})
+	rdb, err := connect(t.Context(), "redis://"+m.Addr(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	if err := rdb.Incr(t.Context(), "n").Err(); err == nil || calls.Load() != 1 {
+		t.Errorf("%d calls and %v, want one and an error", calls.Load(), err)
+	}
+}

@@ -1,0 +1,119 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"rollcall/app"
+)
+
+func TestScopes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		scope    app.Scope
+		register string // of these services, separated by spaces, those that it may register
+		serve    string // of these vhosts those that it may serve
+	}{
+		{"read", "", ""},
+		{"admin", services, vhosts},
+		{"register:web", "web", ""},
+		{"register:web-*", "web-1 web-", ""},
+		{"register:web*", "web web-1 web- website", ""},
+		{"register:*", services, ""},
+		{"host:a.test", "", "a.test"},
+		{"host:*.a.test", "", "*.a.test b.a.test c.b.a.test *.b.a.test"},
+		{"host:*", "", vhosts},
+		{"register:", "", ""},
+		{"host:", "", ""},
+	} {
+		caller := app.Caller{Scopes: []app.Scope{c.scope}}
+		if got := those(services, caller.MayRegister); got != c.register {
+			t.Errorf("%s may register %q, want %q", c.scope, got, c.register)
+		}
+		if got := those(vhosts, caller.MayServe); got != c.serve {
+			t.Errorf("%s may serve %q, want %q", c.scope, got, c.serve)
+		}
+		if got, want := caller.MayRead(), c.scope == "read" || c.scope == "admin"; got != want {
+			t.Errorf("%s may read: %t", c.scope, got)
+		}
+		if got, want := caller.MayAdmin(), c.scope == "admin"; got != want {
+			t.Errorf("%s may do everything: %t", c.scope, got)
+		}
+	}
+}
+
+const (
+	services = "web web-1 web- website shop"
+	vhosts   = "a.test *.a.test b.a.test c.b.a.test *.b.a.test ba.test a.test.net test * *.test"
+)
+
+func those(names string, may func(string) bool) string {
+	var list []string
+	for name := range strings.FieldsSeq(names) {
+		if may(name) {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+func TestNobodyElseAsksForRollcallItself(t *testing.T) {
+	t.Parallel()
+	if c := app.CallerOf(t.Context()); !c.MayAdmin() || c.Name != "" {
+		t.Errorf("without a caller it is %+v", c)
+	}
+	ctx := app.WithCaller(t.Context(), app.Caller{})
+	if c := app.CallerOf(ctx); c.MayAdmin() || c.MayRead() || c.MayRegister("web") || c.MayServe("a.test") {
+		t.Errorf("a caller without scopes may do something: %+v", c)
+	}
+}
+
+// awayTokens is a store that can be away.
+type awayTokens struct {
+	app.TokenStore
+	tokens []app.Token
+	away   bool
+}
+
+func (s *awayTokens) Read(context.Context) ([]app.Token, string, error) {
+	if s.away {
+		return nil, "", app.ErrUnavailable
+	}
+	return s.tokens, "secret", nil
+}
+
+func (s *awayTokens) Add(_ context.Context, t app.Token, _ app.Event) error {
+	s.tokens = append(s.tokens, t)
+	return nil
+}
+
+func TestKnownTokensCountWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_900_000_000, 0)
+	store := &awayTokens{}
+	tokens := app.NewTokens(store, "", true, func() time.Time { return now }, func(context.Context, app.Event) {})
+	if _, known := tokens.Caller(tokens.KeyOf(app.Instance{ID: "a", RegisteredAt: now})); known {
+		t.Error("a key counts before anything was read")
+	}
+	_, text, err := tokens.Create(t.Context(), "ci", []app.Scope{app.ScopeRead}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.away = true
+	if err := tokens.Refresh(t.Context()); !errors.Is(err, app.ErrUnavailable) {
+		t.Errorf("refresh: %v", err)
+	}
+	if c, known := tokens.Caller(text); !known || c.Name != "ci" || !c.MayRead() {
+		t.Errorf("%+v, %t", c, known)
+	}
+	now = now.Add(time.Hour)
+	if _, known := tokens.Caller(text); known {
+		t.Error("it counts when it has expired")
+	}
+	if _, known := tokens.Caller(""); known {
+		t.Error("nothing is a token")
+	}
+}

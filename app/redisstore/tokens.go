@@ -1,0 +1,106 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+)
+
+//go:embed lua/token.lua
+var tokenSource string
+
+var tokenScript = redis.NewScript(tokenSource)
+
+// Tokens are the store's tokens.
+type Tokens struct{ *Store }
+
+var _ app.TokenStore = Tokens{}
+
+// Tokens returns the tokens.
+func (s *Store) Tokens() Tokens { return Tokens{s} }
+
+// tokenRecord is a token as it is stored. Times are in ms since 1970.
+type tokenRecord struct {
+	Name    string      `json:"name"`
+	Hash    []byte      `json:"hash"` // base64
+	Scopes  []app.Scope `json:"scopes"`
+	Created int64       `json:"created"`
+	Expires int64       `json:"expires,omitempty"`
+}
+
+// Add adds a token; see app.TokenStore.
+func (t Tokens) Add(ctx context.Context, token app.Token, e app.Event) error {
+	r := tokenRecord{Name: token.Name, Hash: token.Hash, Scopes: token.Scopes, Created: token.CreatedAt.UnixMilli()}
+	if !token.ExpiresAt.IsZero() {
+		r.Expires = token.ExpiresAt.UnixMilli()
+	}
+	doc, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode token %s: %w", token.ID, err)
+	}
+	added, err := t.set(ctx, token.ID, string(doc), e)
+	if err == nil && !added {
+		err = &app.FieldError{
+			Field: "name", Held: true, Problem: fmt.Sprintf("is one too many: there are %d tokens", app.MaxTokens),
+			Want: "revoke those that nobody needs",
+		}
+	}
+	return err
+}
+
+// Remove removes a token; see app.TokenStore.
+func (t Tokens) Remove(ctx context.Context, id string, e app.Event) error {
+	removed, err := t.set(ctx, id, "", e)
+	if err == nil && !removed {
+		err = fmt.Errorf("token %s: %w", id, app.ErrNotFound)
+	}
+	return err
+}
+
+func (t Tokens) set(ctx context.Context, id, doc string, e app.Event) (bool, error) {
+	event, err := encodeEvent(e)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	done, err := tokenScript.Run(ctx, t.rdb, []string{t.keys.tokens(), t.keys.events()}, id, doc, app.MaxTokens, event, keepEvents).Bool()
+	if err != nil {
+		return false, wrap("set token "+id, err)
+	}
+	return done, nil
+}
+
+// Read returns all tokens and what keys are made with; see app.TokenStore.
+func (t Tokens) Read(ctx context.Context) ([]app.Token, string, error) {
+	secret, err := t.random(ctx, t.keys.secret())
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
+	defer cancel()
+	docs, err := t.rdb.HGetAll(ctx, t.keys.tokens()).Result()
+	if err != nil {
+		return nil, "", wrap("read tokens", err)
+	}
+	var tokens []app.Token
+	for id, doc := range docs {
+		var r tokenRecord
+		if err := json.Unmarshal([]byte(doc), &r); err != nil { // the others count all the same
+			t.log.ErrorContext(ctx, "a token cannot be read and does not count", "token", id, "err", err)
+			continue
+		}
+		token := app.Token{ID: id, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes, CreatedAt: time.UnixMilli(r.Created)}
+		if r.Expires > 0 {
+			token.ExpiresAt = time.UnixMilli(r.Expires)
+		}
+		tokens = append(tokens, token)
+	}
+	return tokens, secret, nil
+}

@@ -1,0 +1,77 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// access is who may call a route. Every route has one.
+type access int
+
+const (
+	everybody access = iota // nobody is asked who he is
+	callers                 // who has any token, or an instance's key: what it is good for, the verb knows
+	readers
+	admins
+)
+
+var (
+	errNoToken  = errors.New("there is no token")
+	errBadToken = errors.New("the token does not count, or does not any more")
+)
+
+// admit lets those through who may call, and says in the context who it is. It comes
+// before anything is read, so that nobody else finds out what there is.
+func (a *API) admit(who access) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		if who == everybody {
+			return next
+		}
+		return func(c echo.Context) error {
+			caller, err := a.callerOf(c.Request())
+			switch {
+			case err != nil:
+			case who == readers:
+				err = caller.Require(app.ScopeRead)
+			case who == admins:
+				err = caller.Require(app.ScopeAdmin)
+			}
+			if err != nil {
+				return err
+			}
+			c.SetRequest(from(caller, c.Request()))
+			return next(c)
+		}
+	}
+}
+
+// from is a request in whose context the caller is.
+func from(caller app.Caller, r *http.Request) *http.Request {
+	return r.WithContext(app.WithCaller(r.Context(), caller))
+}
+
+// callerOf finds out who calls, by a bearer token or by the password that a browser was
+// given. Where no token is required a password is somebody else's: of a proxy before us.
+func (a *API) callerOf(r *http.Request) (app.Caller, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
+	given := strings.EqualFold(scheme, "Bearer")
+	if a.Tokens.Required() && !given {
+		_, token, given = r.BasicAuth()
+	}
+	switch {
+	case !given && a.Tokens.Required():
+		return app.Caller{}, errNoToken
+	case !given:
+		return app.Anybody, nil
+	}
+	caller, known := a.Tokens.Caller(strings.TrimSpace(token))
+	if !known {
+		return app.Caller{}, errBadToken
+	}
+	return caller, nil
+}

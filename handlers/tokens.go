@@ -1,0 +1,72 @@
+package handlers
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
+)
+
+// tokenView is a token as admins see it.
+type tokenView struct {
+	ID        string      `json:"id"`
+	Name      string      `json:"name"`
+	Scopes    []app.Scope `json:"scopes"`
+	CreatedAt *time.Time  `json:"created_at"`
+	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
+	Token     string      `json:"token,omitempty"` // only in the answer to its creation
+}
+
+func tokenOf(t app.Token) tokenView {
+	return tokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, CreatedAt: instant(t.CreatedAt), ExpiresAt: instant(t.ExpiresAt)}
+}
+
+// createToken makes a token. The answer is the only one with the token itself.
+func (a *API) createToken(c echo.Context) error {
+	var given struct {
+		Name    string         `field:"name"`
+		Scopes  []string       `field:"scope"`
+		Expires *time.Duration `field:"expires" validate:"omitempty,min=1s"`
+	}
+	if err := readFields(c.Request(), &given); err != nil {
+		return err
+	}
+	scopes := make([]app.Scope, len(given.Scopes))
+	for n, s := range given.Scopes {
+		scopes[n] = app.Scope(s)
+	}
+	var expires time.Duration
+	if given.Expires != nil {
+		expires = *given.Expires
+	}
+	token, text, err := a.Tokens.Create(c.Request().Context(), given.Name, scopes, expires)
+	if err != nil {
+		return err
+	}
+	v := tokenOf(token)
+	v.Token = text
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	return c.JSON(http.StatusCreated, v)
+}
+
+func (a *API) tokens(c echo.Context) error {
+	all, err := a.Tokens.List(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	views := make([]tokenView, len(all))
+	for n, t := range all {
+		views[n] = tokenOf(t)
+	}
+	return c.JSON(http.StatusOK, map[string]any{"tokens": views})
+}
+
+// revokeToken ends a token. One that there is not is a mistake: another one goes on.
+func (a *API) revokeToken(c echo.Context) error {
+	if err := a.Tokens.Revoke(c.Request().Context(), c.Param("id")); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}

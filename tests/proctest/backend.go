@@ -1,0 +1,226 @@
+package proctest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Mode is how a backend behaves.
+type Mode string
+
+// The modes.
+const (
+	Answers  Mode = "answers"
+	Refuses  Mode = "refuses"  // nobody listens
+	Slow502  Mode = "slow 502" // answers 502, 1.2 s late
+	Errors5  Mode = "500"      // answers 500
+	Resets   Mode = "resets"   // resets the connection instead of answering
+	Hangs    Mode = "hangs"    // accepts and never answers
+	Endless  Mode = "endless"  // answers 500 with a body that does not end
+	Trickles Mode = "trickles" // answers with a body of which a byte comes now and then
+)
+
+const lateness = 1200 * time.Millisecond // of a slow 502
+
+// Backend is a server that can be told to fail. Every one has a loopback address of its
+// own, where the system allows that: while it refuses nobody else gets its port.
+type Backend struct {
+	Addr string // host:port
+
+	t      testing.TB
+	mu     sync.Mutex
+	mode   Mode
+	since  time.Time // when the mode was set
+	server *http.Server
+	served map[string]Visit       // by the request's X-Id, when asked to keep it
+	probes map[string][]time.Time // by the id in the probe's path
+
+	ends context.Context // over when the test is
+}
+
+// Visit is what became of a request.
+type Visit struct {
+	At   time.Time
+	Mode Mode
+}
+
+var loopbacks atomic.Int32
+
+// NewBackend starts a backend that answers.
+func NewBackend(t testing.TB) *Backend {
+	t.Helper()
+	n := loopbacks.Add(1)
+	return BackendAt(t, fmt.Sprintf("127.77.%d.%d:0", n/250, 1+n%250))
+}
+
+// BackendAt starts one at an address.
+func BackendAt(t testing.TB, addr string) *Backend {
+	t.Helper()
+	ends, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends after the test's own context
+	b := &Backend{t: t, Addr: addr, served: map[string]Visit{}, probes: map[string][]time.Time{}, ends: ends}
+	if err := b.Set(Answers); err != nil {
+		b.Addr = "127.0.0.1:0" // a system with one loopback address
+		if err := b.Set(Answers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		cancel()
+		_ = b.Set(Refuses)
+	})
+	return b
+}
+
+// Port is where it listens.
+func (b *Backend) Port() string {
+	_, port, _ := net.SplitHostPort(b.Addr)
+	return port
+}
+
+// URL is how the proxy's lists name it.
+func (b *Backend) URL() string { return "http://" + b.Addr }
+
+// Set changes how the backend behaves. One that refuses has its connections cut, as
+// when its process is gone.
+func (b *Backend) Set(m Mode) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m == Refuses && b.server != nil {
+		_ = b.server.Close()
+		b.server = nil
+	}
+	if m != Refuses && b.server == nil {
+		l, err := net.Listen("tcp", b.Addr)
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(b.Addr, ":0") { // later it is the same again, and others read it
+			b.Addr = l.Addr().String()
+		}
+		b.server = &http.Server{Handler: b}
+		go b.server.Serve(l) //nolint:errcheck // it ends when it is closed
+	}
+	b.mode, b.since = m, time.Now()
+	return nil
+}
+
+// Is sets a mode that must be possible.
+func (b *Backend) Is(m Mode) {
+	b.t.Helper()
+	if err := b.Set(m); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Now returns the mode, and for how long it has been that.
+func (b *Backend) Now() (Mode, time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mode, time.Since(b.since)
+}
+
+func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	m := b.mode
+	if id := r.Header.Get("X-Id"); id != "" {
+		b.served[id] = Visit{time.Now(), m}
+	}
+	if r.UserAgent() == "rollcall-probe" {
+		id := r.URL.Query().Get("id")
+		b.probes[id] = append(b.probes[id], time.Now())
+	}
+	b.mu.Unlock()
+	switch m {
+	case Answers, Refuses: // accepted just before
+		_, _ = fmt.Fprintln(w, b.Addr)
+	case Errors5:
+		w.WriteHeader(http.StatusInternalServerError)
+	case Slow502:
+		b.sleep(r, lateness)
+		w.WriteHeader(http.StatusBadGateway)
+	case Resets:
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	case Hangs:
+		b.sleep(r, time.Hour)
+	case Endless:
+		w.WriteHeader(http.StatusInternalServerError)
+		b.pour(w, r, make([]byte, 4096), 10*time.Millisecond)
+	case Trickles:
+		w.WriteHeader(http.StatusOK)
+		b.pour(w, r, []byte("."), 100*time.Millisecond)
+	}
+}
+
+// pour sends a piece of a body again and again.
+func (b *Backend) pour(w http.ResponseWriter, r *http.Request, piece []byte, every time.Duration) {
+	for r.Context().Err() == nil && b.ends.Err() == nil {
+		_, err := w.Write(piece)
+		if err != nil || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		b.sleep(r, every)
+	}
+}
+
+func (b *Backend) sleep(r *http.Request, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.Context().Done():
+	case <-b.ends.Done():
+	}
+}
+
+// Answered is what the backend made of a request, and whether it got there at all.
+func (b *Backend) Answered(id string) (v Visit, got bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v, got = b.served[id]
+	return v, got
+}
+
+// Served is what became of every request that had an X-Id, by that.
+func (b *Backend) Served() map[string]Visit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.served)
+}
+
+// Probed returns when an instance was probed here.
+func (b *Backend) Probed(id string) []time.Time { return b.Probes()[id] }
+
+// Probes returns when each instance was probed here, by id.
+func (b *Backend) Probes() map[string][]time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.probes)
+}
+
+// Registration describes an instance of the service web on a backend; more fields may
+// follow, and take the place of those here.
+func Registration(b *Backend, id, host string, fields ...string) url.Values {
+	address, port, _ := net.SplitHostPort(b.Addr)
+	v := url.Values{
+		"service": {"web"}, "id": {id}, "address": {address}, "port": {port}, "health": {"/health?id=" + id},
+	}
+	if host != "" {
+		v.Set("host", host)
+	}
+	for n := 0; n < len(fields); n += 2 {
+		v.Set(fields[n], fields[n+1])
+	}
+	return v
+}

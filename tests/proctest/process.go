@@ -1,0 +1,238 @@
+// Package proctest runs the program as tests from the outside need it: built with the
+// race detector, as processes of their own against a redis-server of each test's own,
+// with backends that can be told to fail.
+package proctest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "rollcall/app/boot" // see build
+)
+
+// Bound is how long a test waits for what takes a moment.
+const Bound = 30 * time.Second
+
+// workdir holds the binary; it is gone after the tests.
+var workdir string
+
+// Main wraps m so that the binary is gone when the tests have run.
+func Main(m *testing.M) interface{ Run() int } { return runner{m} }
+
+type runner struct{ m *testing.M }
+
+func (r runner) Run() int {
+	var err error
+	if workdir, err = os.MkdirTemp("", "rollcall"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(workdir)
+	return r.m.Run()
+}
+
+// root is the top folder of the project.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "../..")
+}
+
+// build compiles the program once. The binary is called rollcall, as in the Procfile.
+var build = sync.OnceValues(func() (path string, err error) {
+	// go test takes a package's last result again when it sees no change. It does not see
+	// what go build reads, but it does see imports and the files that a test reads.
+	sources, err := filepath.Glob(filepath.Join(root(), "app/cmd/rollcall/*.go"))
+	for _, name := range sources {
+		_, _ = os.ReadFile(name)
+	}
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(workdir, "rollcall")
+	said, err := exec.Command("go", "build", "-race", "-o", path, "rollcall/app/cmd/rollcall").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build -race: %w\n%s", err, said)
+	}
+	return path, nil
+})
+
+func binary(t testing.TB) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Process is one run of the program. It is stopped with the test, which fails when its
+// log tells of a data race or a panic, or when it does not end as it should.
+type Process struct {
+	Name    string
+	Out     Transcript // standard output
+	Log     Transcript // standard error
+	Started time.Time
+
+	t      testing.TB
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when it has ended
+	killed bool
+}
+
+// Transcript is what a process has said so far.
+type Transcript struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *Transcript) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *Transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// Start starts a command line with an environment of NAME=value and nothing else but a
+// PATH on which rollcall is found.
+func Start(t testing.TB, env []string, name string, args ...string) *Process {
+	t.Helper()
+	path := filepath.Dir(binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
+	if name == "rollcall" {
+		name = binary(t)
+	}
+	p := &Process{t: t, Name: strings.Join(args, " "), cmd: exec.Command(name, args...), exited: make(chan struct{}), Started: time.Now()}
+	p.cmd.Env = append([]string{"PATH=" + path, "HOME=" + t.TempDir()}, env...)
+	p.cmd.Dir = t.TempDir()
+	p.cmd.Stdout, p.cmd.Stderr = &p.Out, &p.Log
+	p.cmd.SysProcAttr = dieWithParent()
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.exited)
+		_ = p.cmd.Wait()
+	}()
+	t.Cleanup(p.finish)
+	return p
+}
+
+// Run runs the program to its end, and returns how it exited and what it said.
+func Run(t testing.TB, env []string, args ...string) (code int, out, log string) {
+	t.Helper()
+	p := Start(t, env, "rollcall", args...)
+	code = p.Wait()
+	p.killed = true // what the code should be is the caller's business
+	return code, p.Out.String(), p.Log.String()
+}
+
+// Wait returns the exit code.
+func (p *Process) Wait() int {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(2 * Bound):
+		p.Kill()
+		p.t.Fatalf("rollcall %s did not end within %s", p.Name, 2*Bound)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *Process) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// End tells the process to end, as an operator does, and returns its exit code, whatever
+// that is.
+func (p *Process) End() int {
+	p.t.Helper()
+	p.killed = true
+	return p.end()
+}
+
+func (p *Process) end() int {
+	p.t.Helper()
+	p.Signal(syscall.SIGTERM)
+	return p.Wait()
+}
+
+// Stop ends the process, which has to end well.
+func (p *Process) Stop() {
+	p.t.Helper()
+	if code := p.end(); code != 0 {
+		p.t.Errorf("rollcall %s ended with %d after SIGTERM", p.Name, code)
+	}
+}
+
+// Kill ends the process as a power cut does.
+func (p *Process) Kill() {
+	p.killed = true
+	p.Signal(syscall.SIGKILL)
+	<-p.exited
+}
+
+// Signal sends the process a signal: SIGSTOP freezes it.
+func (p *Process) Signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
+
+func (p *Process) finish() {
+	p.Signal(syscall.SIGCONT) // a frozen one would not see that it is to end
+	if p.running() {
+		p.Stop()
+	} else if code := p.cmd.ProcessState.ExitCode(); code != 0 && !p.killed {
+		p.t.Errorf("rollcall %s ended by itself with %d", p.Name, code)
+	}
+	log := p.Log.String()
+	for _, bad := range []string{"DATA RACE", "panic"} {
+		if at := strings.Index(log, bad); at >= 0 {
+			p.t.Errorf("rollcall %s says %q:\n%s", p.Name, bad, log[max(0, at-200):min(len(log), at+4000)])
+		}
+	}
+	if p.t.Failed() {
+		p.t.Logf("the last of rollcall %s, started at %s:\n%s", p.Name, p.Started.Format(time.StampMilli), LastLines(log, 30))
+	}
+}
+
+// LastLines are the last n lines of a text.
+func LastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+var addrPattern = regexp.MustCompile(`addr"?[:=]"?([0-9.:\[\]]+)`)
+
+// Addr waits until the process says that it is up, and returns where: "API" or "edge".
+func (p *Process) Addr(what string) (addr string) {
+	p.t.Helper()
+	Eventually(p.t, Bound, func() error {
+		if !p.running() {
+			p.t.Fatalf("rollcall %s has ended:\n%s", p.Name, p.Log.String())
+		}
+		for line := range strings.Lines(p.Log.String()) {
+			if found := addrPattern.FindStringSubmatch(line); found != nil && strings.Contains(line, what+" is up") {
+				addr = found[1]
+				return nil
+			}
+		}
+		return fmt.Errorf("rollcall %s does not say that %s is up", p.Name, what)
+	})
+	return addr
+}

@@ -1,0 +1,63 @@
+package proctest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/tests/redistest"
+)
+
+// Stack is a set of processes on one redis-server, as the Procfile lists them.
+type Stack struct {
+	Server *redistest.Server
+	Redis  *redis.Client
+	Env    []string // of all processes to come
+
+	t testing.TB
+}
+
+// NewStack migrates a redis-server, with an environment for all processes to come.
+func NewStack(t testing.TB, s *redistest.Server, env ...string) *Stack {
+	t.Helper()
+	env = append([]string{"REDIS_URL=redis://" + s.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0"}, env...)
+	k := &Stack{t: t, Server: s, Redis: s.Client(t), Env: env}
+	if p := k.Process("release"); p.Wait() != 0 {
+		t.Fatalf("%s: %s", p.Name, p.Log.String())
+	}
+	return k
+}
+
+// Process starts one of the Procfile's processes, as a process manager does. before is
+// what stands in front of the command line: it has to become it.
+func (k *Stack) Process(name string, before ...string) *Process {
+	k.t.Helper()
+	line, ok := Procfile(k.t)[name]
+	if !ok {
+		k.t.Fatalf("the Procfile has no %s", name)
+	}
+	command := append(before, "sh", "-c", "exec "+line)
+	p := Start(k.t, k.Env, command[0], command[1:]...)
+	p.Name = name
+	return p
+}
+
+// Procfile reads the commands of the Procfile by name.
+func Procfile(t testing.TB) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root(), "Procfile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		name, command, ok := strings.Cut(line, ":")
+		if ok && !strings.HasPrefix(name, "#") {
+			commands[strings.TrimSpace(name)] = strings.TrimSpace(command)
+		}
+	}
+	return commands
+}
