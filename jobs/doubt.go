@@ -162,7 +162,7 @@ func (d *doubt) choose(without string) (few []app.Instance) {
 	if !d.benched && (n < doubtInstances || len(services) < doubtServices) {
 		return nil
 	}
-	rand.Shuffle(len(services), func(a, b int) { services[a], services[b] = services[b], services[a] })
+	rand.Shuffle(len(services), func(a, b int) { services[a], services[b] = services[b], services[a] }) //nolint:gosec // as above
 	for round := 0; len(few) < min(canaries, n); round++ {
 		for _, of := range services {
 			if round < len(of) && len(few) < canaries {

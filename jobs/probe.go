@@ -15,8 +15,8 @@ const (
 	slot       = 100 * time.Millisecond  // probes due within one start together: a third cheaper than one by one
 	claimed    = 100                     // checks claimed at once: more would block Redis for others
 	inFlight   = 8192                    // checks claimed and not yet settled
-	underWay   = 1024                    // probes at once; with more than the machine can do, each would take longer than it may
-	slowAfter  = 500 * time.Millisecond  // a probe that takes longer does not count: slow targets hold up nobody
+	underWay   = 512                     // probes at once; with more than the machine can do, each would take longer than it may
+	slowAfter  = 250 * time.Millisecond  // a probe that takes longer does not count: slow targets hold up nobody
 	gather     = 20 * time.Millisecond   // how long results wait for others to be settled with
 	judging    = 32                      // writes of changed instances at once
 	renewAfter = time.Second             // a claim that is older is renewed with the next tick
