@@ -4,7 +4,6 @@ package docker_test
 
 import (
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -235,15 +234,15 @@ func TestRegistersTheAddressThatThePlatformIsSureOf(t *testing.T) {
 	}
 	platforms := map[string]struct {
 		env  env
-		want string // {port} is the command's
+		want string // {port} is the command's, {ip} one that nobody else has
 	}{
 		"none":        {nil, "127.0.0.1:{port}"},
-		"given":       {env{"ROLLCALL_ADDRESS": "192.0.2.1:32768", "POD_IP": "10.1.1.1"}, "192.0.2.1:32768"},
-		"given host":  {env{"ROLLCALL_ADDRESS": "192.0.2.1"}, "192.0.2.1:{port}"},
-		"port":        {env{"ROLLCALL_PORT": "4711", "POD_IP": "10.1.1.1"}, "10.1.1.1:4711"},
+		"given":       {env{"ROLLCALL_ADDRESS": "{ip}:32768", "POD_IP": "10.1.1.1"}, "{ip}:32768"},
+		"given host":  {env{"ROLLCALL_ADDRESS": "{ip}"}, "{ip}:{port}"},
+		"port":        {env{"ROLLCALL_PORT": "4711", "POD_IP": "{ip}"}, "{ip}:4711"},
 		"fly":         {env{"FLY_PRIVATE_IP": "fdaa:0:1::3"}, "[fdaa:0:1::3]:{port}"},
-		"nomad":       {env{"NOMAD_HOST_ADDR_web": "10.2.2.2:23456", "NOMAD_ADDR_web": "172.17.0.2:80"}, "10.2.2.2:23456"},
-		"nomad http":  {env{"NOMAD_ADDR_db": "10.2.2.2:1", "NOMAD_ADDR_http": "10.2.2.2:23456"}, "10.2.2.2:23456"},
+		"nomad":       {env{"NOMAD_HOST_ADDR_web": "{ip}:23456", "NOMAD_ADDR_web": "172.17.0.2:80"}, "{ip}:23456"},
+		"nomad http":  {env{"NOMAD_ADDR_db": "10.2.2.2:1", "NOMAD_ADDR_http": "{ip}:23456"}, "{ip}:23456"},
 		"nomad two":   {env{"NOMAD_ADDR_db": "10.2.2.2:1", "NOMAD_ADDR_web": "10.2.2.2:2"}, "127.0.0.1:{port}"},
 		"ecs":         {env{"ECS_CONTAINER_METADATA_URI_V4": ecs("awsvpc")}, "10.5.5.5:{port}"},
 		"ecs, bridge": {env{"ECS_CONTAINER_METADATA_URI_V4": ecs("bridge")}, "127.0.0.1:{port}"},
@@ -252,15 +251,18 @@ func TestRegistersTheAddressThatThePlatformIsSureOf(t *testing.T) {
 		if h.argv[0] == "bash" {
 			t.Skip("nothing in it that dash would do otherwise")
 		}
-		started := map[string]*running{}
+		started, ips := map[string]*running{}, map[string]string{}
 		for name, platform := range platforms {
-			e := env{"ROLLCALL_HEALTH": "none"}
-			maps.Copy(e, platform.env)
-			e["ROLLCALL_ID"] = "at-{svc}" // the default names the port
+			n := services.Add(1)
+			ips[name] = fmt.Sprintf("10.9.%d.%d", n/250, n%250+1)
+			e := env{"ROLLCALL_HEALTH": "none", "ROLLCALL_ID": "at-{svc}"} // the default id names the port
+			for variable, value := range platform.env {
+				e[variable] = strings.ReplaceAll(value, "{ip}", ips[name])
+			}
 			started[name] = h.start(t, shared(t), e, "/bin/sleep", "60")
 		}
 		for name, p := range started {
-			want := strings.ReplaceAll(platforms[name].want, "{port}", strconv.Itoa(p.port))
+			want := strings.NewReplacer("{port}", strconv.Itoa(p.port), "{ip}", ips[name]).Replace(platforms[name].want)
 			p.eventually(name+": the address is "+want, func() bool { return p.registry.get(p.id).Address == want })
 		}
 	})
