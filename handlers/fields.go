@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"rollcall/app"
 )
@@ -108,10 +109,14 @@ func (f fields) addAll(name string, array json.RawMessage) error {
 
 // scalar returns text, and a number or a boolean as it was written.
 func scalar(value json.RawMessage) string {
-	var text string
-	if err := json.Unmarshal(value, &text); err != nil {
+	if value[0] != '"' {
 		return string(value)
 	}
+	if bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value) { // most text is as it is written
+		return string(value[1 : len(value)-1])
+	}
+	var text string
+	_ = json.Unmarshal(value, &text) // it has been read as JSON before
 	return text
 }
 

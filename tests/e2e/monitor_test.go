@@ -277,6 +277,9 @@ func (l *ledger) tell(args []string) {
 		}
 	}
 	l.events++
+	if e.Instance == "" { // of a worker, for instance
+		return
+	}
 	l.told[e.Instance] = append(l.told[e.Instance], change{e.Kind, e.From, e.To})
 	if e.From != l.seen[e.Instance] {
 		l.problem("%s: an event %s tells of %q -> %q, and the one before ended with %q", e.Instance, e.Kind, e.From, e.To, l.seen[e.Instance])

@@ -1,0 +1,105 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+
+	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
+)
+
+// fault is something that goes wrong, and what it may cost. What it does not say may not
+// happen: no user gets an error (but for the request that finds a backend broken), nobody
+// who is well is missing from a list, nobody who is sick stays in one beyond detection,
+// nothing that was acknowledged is lost.
+type fault struct {
+	name     string
+	selected bool // is run even if not all are
+
+	prepare func(*world, *redistest.Server) (env []string)
+	inject  func(*world)
+	lasts   time.Duration
+	lift    func(*world) // nil: it ends by itself
+
+	visits  bool          // users may get errors until it is over
+	unlists bool          // those who are well may be missing from lists until it is over
+	blind   bool          // those who are sick may stay in them
+	delay   time.Duration // on top of what is promised for detection, and for the end of the above
+	forgets forgetting
+	mends   bool // somebody else has written what the reconcile job looks after
+}
+
+// forgetting is what may be lost of what was acknowledged.
+type forgetting int
+
+const (
+	nothing    forgetting = iota
+	aSecond               // what is not a second old
+	everything            // until it is over
+)
+
+// claims is how long the checks of a worker that is gone are in nobody's hands, and back
+// is what Rollcall needs to notice that a Redis is there again, beyond its own timeouts.
+const (
+	claims = 3 * time.Second
+	back   = 3 * time.Second
+)
+
+var faults = []fault{
+	// Backends.
+	{name: "a backend refuses", inject: sicken(proctest.Refuses, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend hangs", selected: true, inject: sicken(proctest.Hangs, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend answers 502, and late", inject: sicken(proctest.Slow502, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend resets connections", inject: sicken(proctest.Resets, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend's body does not end", inject: sicken(proctest.Endless, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend's body trickles", inject: sicken(proctest.Trickles, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "many others time out at once", selected: true, prepare: crowd, inject: crowdHangs, lasts: 6 * time.Second},
+
+	// Redis.
+	{name: "redis is killed and restarted", selected: true, inject: redisKilled, lasts: 4 * time.Second, lift: redisRestarted, blind: true, delay: back, forgets: aSecond},
+	{name: "redis is frozen", selected: true, inject: redisFrozen, lasts: 5 * time.Second, lift: redisThawed, blind: true, delay: back},
+	{name: "redis is frozen while a backend dies", inject: redisFrozenWhileSick, lasts: 5 * time.Second, lift: redisThawed, blind: true, delay: back},
+	{name: "redis comes back empty", inject: redisKilled, lasts: time.Second, lift: redisEmptied, visits: true, unlists: true, blind: true, delay: back, forgets: everything},
+	{name: "redis is flushed", selected: true, inject: redisFlushed, visits: true, unlists: true, blind: true, delay: back, forgets: everything},
+	{name: "redis is full", inject: redisFull, lasts: 4 * time.Second, lift: redisHasRoom, blind: true, delay: back},
+	{name: "redis has no disk left", prepare: smallDisk, inject: diskFull, lasts: 5 * time.Second, lift: diskHasRoom, blind: true, delay: back},
+	{name: "redis has no connections left", inject: redisFlooded, lasts: 4 * time.Second, lift: redisDrained, visits: true, blind: true, delay: back},
+	{name: "the primary changes", prepare: withSentinel, inject: primaryKilled, lasts: 5 * time.Second, blind: true, delay: 10 * time.Second, forgets: aSecond},
+
+	// Keys that somebody else writes.
+	{name: "lists are deleted by hand", inject: listsDeleted, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},
+	{name: "lists are edited by hand", inject: listsEdited, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},
+	{name: "lists become something else", selected: true, inject: listsMistyped, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},
+	{name: "dead sets are edited by hand", inject: deadEdited, visits: true, unlists: true, mends: true},
+	{name: "nonsense is announced as dead", selected: true, inject: nonsenseAnnounced, lasts: 3 * time.Second},
+
+	// Processes.
+	{name: "a worker is killed while a backend dies", selected: true, inject: workerKilled, lasts: 6 * time.Second, lift: workerStarted, delay: claims},
+	{name: "a worker is frozen while a backend dies", inject: workerFrozen, lasts: 6 * time.Second, lift: workerThawed, delay: claims},
+	{name: "all workers are killed", inject: workersKilled, lasts: 4 * time.Second, lift: workersStarted, blind: true, delay: claims},
+	{name: "all workers are restarted", inject: workersRestarted, delay: claims},
+	{name: "a worker's clock is ahead", inject: clockStepped(30 * time.Second), lasts: 4 * time.Second, lift: clockLifted, delay: claims},
+	{name: "a worker's clock is behind", inject: clockStepped(-30 * time.Second), lasts: 4 * time.Second, lift: clockLifted, delay: claims},
+	{name: "a web process is killed", selected: true, inject: webKilled, lasts: 4 * time.Second, lift: webStarted},
+	{name: "a web process is frozen", inject: webFrozen, lasts: 6 * time.Second, lift: webThawed},
+	{name: "web processes are restarted", inject: websRestarted},
+	{name: "the edge is restarted", inject: edgeRestarted, visits: true},
+	{name: "a newer version is at work as well", inject: newerVersion, lasts: 4 * time.Second},
+
+	// Containers.
+	{name: "a container comes and goes all the time", inject: flapping, lasts: 5 * time.Second, lift: flapped},
+	{name: "two containers have one id", inject: twins, lasts: 5 * time.Second, lift: onlyOne},
+}
+
+func TestFaultsCostNoMoreThanTheyMay(t *testing.T) {
+	t.Parallel()
+	for _, f := range faults {
+		if !all && !f.selected {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			f.run(newWorld(t, f))
+		})
+	}
+}

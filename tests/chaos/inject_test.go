@@ -1,0 +1,451 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
+	"rollcall/app/probe"
+	"rollcall/app/redisstore"
+	"rollcall/jobs"
+	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
+)
+
+// sicken has the first backends of the vhosts with checks fail in a way.
+func sicken(mode proctest.Mode, n int) func(*world) {
+	return func(w *world) {
+		for _, host := range []string{"shop.chaos", "news.chaos"} {
+			for _, m := range w.hosts[host][:n] {
+				m.becomes(mode)
+			}
+		}
+	}
+}
+
+func heal(w *world) {
+	for _, m := range w.members() {
+		if !m.well() {
+			m.becomes(proctest.Answers)
+		}
+	}
+}
+
+// crowded is how many instances there are beside the others, on one backend.
+const crowded = 150
+
+// crowd starts a backend that many instances share, each at an address of its own.
+func crowd(w *world, _ *redistest.Server) []string {
+	w.crowd = proctest.BackendAt(w.t, "0.0.0.0:0")
+	return nil
+}
+
+func crowdHangs(w *world) {
+	host := func(n int) string { return fmt.Sprintf("127.66.%d.%d", n/250, 1+n%250) }
+	for n := range crowded {
+		w.must(http.MethodPost, "/v1/register", url.Values{
+			"service": {"crowd"}, "id": {fmt.Sprint("crowd", n)}, "address": {net.JoinHostPort(host(n), w.crowd.Port())},
+			"health": {"/"}, "interval": {"2s"}, "timeout": {"2s"},
+		})
+	}
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		healthy := 0
+		for id, d := range w.stored() {
+			if strings.HasPrefix(id, "crowd") && d.State == "healthy" {
+				healthy++
+			}
+		}
+		if healthy < crowded {
+			return fmt.Errorf("%d of the crowd are healthy, want %d", healthy, crowded)
+		}
+		return nil
+	})
+	w.crowd.Is(proctest.Hangs)
+}
+
+func redisKilled(w *world) { w.Server.Kill() }
+
+func redisRestarted(w *world) { w.Server.Restart(w.t, persistent...) }
+
+func redisEmptied(w *world) { w.Server.Restart(w.t) }
+
+func redisFrozen(w *world) { w.Server.Freeze() }
+
+func redisThawed(w *world) { w.Server.Thaw() }
+
+func redisFrozenWhileSick(w *world) {
+	w.Server.Freeze()
+	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
+	w.hosts["news.chaos"][0].becomes(proctest.Refuses)
+}
+
+func redisFlushed(w *world) { w.do("FLUSHALL") }
+
+func redisFull(w *world) { w.do("CONFIG", "SET", "maxmemory", "1") }
+
+func redisHasRoom(w *world) { w.do("CONFIG", "SET", "maxmemory", "0") }
+
+// do has Redis carry out a command.
+func (w *world) do(args ...any) {
+	w.t.Helper()
+	if err := w.Redis.Do(w.t.Context(), args...).Err(); err != nil {
+		w.t.Fatalf("%v: %v", args, err)
+	}
+}
+
+// smallDisk has Redis keep its files on a disk of 2 MB.
+func smallDisk(w *world, server *redistest.Server) []string {
+	w.t.Helper()
+	w.disk = needsRoot(w.t, "mount").TempDir()
+	said, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", w.disk).CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("mount: %v\n%s", err, said)
+	}
+	w.t.Cleanup(func() {
+		server.Kill()
+		if said, err := exec.Command("umount", w.disk).CombinedOutput(); err != nil {
+			w.t.Errorf("umount: %v\n%s", err, said)
+		}
+	})
+	server.Restart(w.t, append(persistent, "--dir", w.disk)...)
+	return nil
+}
+
+// needsRoot skips a test that needs more rights than there are. In CI, which has them, a
+// program that is missing is an error.
+func needsRoot(t *testing.T, program string) *testing.T {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("it needs root")
+	}
+	if _, err := exec.LookPath(program); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return t
+}
+
+func diskFull(w *world) {
+	f, err := os.Create(filepath.Join(w.disk, "filler"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer f.Close()
+	piece := make([]byte, 4096)
+	for err == nil { // until there is no room
+		_, err = f.Write(piece)
+	}
+}
+
+func diskHasRoom(w *world) {
+	if said := w.Redis.Info(w.t.Context(), "persistence").Val(); !strings.Contains(said, "aof_last_write_status:err") {
+		w.t.Error("Redis has not noticed that its disk is full: nothing was tested")
+	}
+	if err := os.Remove(filepath.Join(w.disk, "filler")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// redisFlooded takes all the connections that Redis has to give, and those of everybody
+// else as well.
+func redisFlooded(w *world) {
+	const room = 20 // those who were there first cannot have all of them back
+	w.do("CONFIG", "SET", "maxclients", room)
+	ctx, cancel := context.WithCancel(w.t.Context())
+	w.drain = cancel
+	for range 2 * room {
+		w.running.Go(func() {
+			for ctx.Err() == nil {
+				c, err := net.Dial("tcp", w.Server.Addr())
+				if err == nil {
+					unblock := context.AfterFunc(ctx, func() { _ = c.Close() })
+					_, _ = c.Read(make([]byte, 1)) // until we are thrown out
+					unblock()
+					_ = c.Close()
+				}
+				sleep(ctx, 10*time.Millisecond)
+			}
+		})
+	}
+	w.do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+}
+
+func redisDrained(w *world) {
+	w.drain()
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		return w.Redis.ConfigSet(w.t.Context(), "maxclients", "10000").Err()
+	})
+}
+
+// withSentinel gives the Redis a replica and a sentinel that watches them.
+func withSentinel(w *world, primary *redistest.Server) []string {
+	w.t.Helper()
+	host, port, _ := net.SplitHostPort(primary.Addr())
+	replica := redistest.Start(w.t)
+	replica.Restart(w.t, append(persistent, "--replicaof", host+" "+port)...)
+	ctx := w.t.Context()
+	info := replica.Client(w.t)
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		if said := info.Info(ctx, "replication").Val(); !strings.Contains(said, "master_link_status:up") {
+			return fmt.Errorf("the replica is not in step: %s", said)
+		}
+		return nil
+	})
+	dir := w.t.TempDir()
+	config := filepath.Join(dir, "sentinel.conf")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, sentinel, _ := net.SplitHostPort(l.Addr().String())
+	_ = l.Close()
+	text := fmt.Sprintf("bind 127.0.0.1\nport %s\ndir %s\nsentinel monitor primary %s %s 1\n"+
+		"sentinel down-after-milliseconds primary 1000\nsentinel failover-timeout primary 5000\n", sentinel, dir, host, port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	proctest.Start(w.t, nil, "redis-server", config, "--sentinel")
+	w.sentinel = "127.0.0.1:" + sentinel
+	watched := redis.NewSentinelClient(&redis.Options{Addr: w.sentinel})
+	w.t.Cleanup(func() { _ = watched.Close() })
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		replicas, err := watched.Replicas(ctx, "primary").Result()
+		if err == nil && len(replicas) != 1 {
+			err = fmt.Errorf("the sentinel knows %d replicas", len(replicas))
+		}
+		return err
+	})
+	return []string{"REDIS_URL=redis+sentinel://" + w.sentinel + "/primary"}
+}
+
+func primaryKilled(w *world) { w.Server.Kill() }
+
+// vhosts is those whose keys somebody plays with.
+var vhosts = []string{"shop.chaos", "news.chaos"}
+
+func listsDeleted(w *world) {
+	for _, host := range vhosts {
+		w.do("DEL", "frontend:"+host)
+	}
+}
+
+// listsEdited takes out an entry in the middle, which moves the others, and puts one in
+// twice.
+func listsEdited(w *world) {
+	for _, host := range vhosts {
+		w.do("LREM", "frontend:"+host, 1, w.hosts[host][1].URL())
+		w.do("LINSERT", "frontend:"+host, "BEFORE", w.hosts[host][2].URL(), w.hosts[host][0].URL())
+	}
+}
+
+func listsMistyped(w *world) {
+	w.do("SET", "frontend:"+vhosts[0], "text")
+	w.do("DEL", "frontend:"+vhosts[1])
+	w.do("SADD", "frontend:"+vhosts[1], "member")
+	w.do("SET", "dead:"+vhosts[1], "text")
+}
+
+func reconcile(w *world) { w.must(http.MethodPost, "/v1/jobs/reconcile/run", nil) }
+
+func deadEdited(w *world) {
+	for _, host := range vhosts {
+		w.do("SADD", "dead:"+host, 0, 1, 2, 3, 99, -1, "x")
+		w.do("PERSIST", "dead:"+host)
+	}
+}
+
+func nonsenseAnnounced(w *world) {
+	w.running.Go(func() {
+		well := w.hosts["shop.chaos"][0].URL()
+		for n := 0; n < 300 && w.ctx.Err() == nil; n++ {
+			for _, said := range []string{
+				"", ";", ";;;", "shop.chaos", "shop.chaos;" + well + ";0;4", "shop.chaos;" + well + "/;99;4", "shop.chaos;" + well + ";-1;-1",
+				"nobody.chaos;http://127.0.0.1:1;0;1", "*;http://[::1];0;0", "shop.chaos;not a url;0;4", strings.Repeat("x", 100_000),
+				"shop.chaos\r\n;" + well + ";0;4", "shop.chaos;" + well + ";0;999999999999999999999",
+			} {
+				_ = w.Redis.Publish(w.ctx, "dead", said).Err()
+			}
+			sleep(w.ctx, 10*time.Millisecond)
+		}
+	})
+}
+
+func workerKilled(w *world) {
+	w.crons[0].Kill()
+	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
+	w.hosts["news.chaos"][0].becomes(proctest.Refuses)
+}
+
+func workerStarted(w *world) {
+	w.crons[0] = w.Process("cron")
+	heal(w)
+}
+
+func workerFrozen(w *world) {
+	w.crons[0].Signal(syscall.SIGSTOP)
+	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
+	w.hosts["news.chaos"][0].becomes(proctest.Refuses)
+}
+
+func workerThawed(w *world) {
+	w.crons[0].Signal(syscall.SIGCONT)
+	heal(w)
+}
+
+func workersKilled(w *world) {
+	for _, p := range w.crons {
+		p.Kill()
+	}
+}
+
+func workersStarted(w *world) {
+	for n := range w.crons {
+		w.crons[n] = w.Process("cron")
+	}
+}
+
+func workersRestarted(w *world) {
+	for n := range w.crons {
+		w.crons[n].Stop()
+		w.crons[n] = w.Process("cron")
+		time.Sleep(time.Second)
+	}
+}
+
+// clockStepped adds a worker whose clock is right at first and then is not. It runs in
+// this process: the time of another one cannot be changed.
+func clockStepped(by time.Duration) func(*world) {
+	return func(w *world) {
+		var step atomic.Int64
+		store := redisstore.New(w.Server.Client(w.t), redisstore.Options{
+			Settle: 2 * time.Second, Now: func() time.Time { return time.Now().Add(time.Duration(step.Load())) },
+		})
+		if err := store.SyncClock(w.t.Context()); err != nil {
+			w.t.Fatal(err)
+		}
+		log := slog.New(slog.DiscardHandler)
+		registry := app.NewRegistry(store, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
+		worker := jobs.NewProbe(store.Probes(), probe.New(probe.Options{Now: store.Now}), registry, store.Now, log,
+			func(context.Context, bool, string) {})
+		endings := []jobs.Ending{{Queue: store.Deadlines(), End: registry.Expire}, {Queue: store.Overrides(), End: registry.Restore}}
+		tick := func(ctx context.Context) (time.Duration, error) { return store.Tick(ctx, redisstore.Worker) }
+		runner := jobs.NewRunner(log, worker.Job(), jobs.Expire(endings, store.Now, tick, log), jobs.Compact(store.Compact))
+		ctx, cancel := context.WithCancel(w.t.Context())
+		var parts sync.WaitGroup
+		parts.Go(func() { runner.Run(ctx) })
+		parts.Go(func() { worker.Work(ctx) })
+		w.drain = func() {
+			cancel()
+			parts.Wait()
+		}
+		time.Sleep(2 * time.Second)
+		step.Store(int64(by))
+	}
+}
+
+func clockLifted(w *world) {
+	w.drain()
+	reconcile(w)
+}
+
+func webKilled(w *world) { w.webs[0].Kill() }
+
+func webStarted(w *world) { w.startWeb(0) }
+
+func webFrozen(w *world) { w.webs[0].Signal(syscall.SIGSTOP) }
+
+func webThawed(w *world) { w.webs[0].Signal(syscall.SIGCONT) }
+
+func websRestarted(w *world) {
+	for n := range w.webs {
+		w.webs[n].Stop()
+		w.startWeb(n)
+	}
+}
+
+func edgeRestarted(w *world) {
+	_, port, _ := net.SplitHostPort(w.edge.Addr("edge"))
+	w.edge.Stop()
+	p := w.Process("edge", "env", "ROLLCALL_EDGE_PORT="+port)
+	p.Addr("edge")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.edge = p
+}
+
+// newerVersion writes what a later version of this program may: fields that nobody knows
+// yet, in documents and events, and events of other kinds.
+func newerVersion(w *world) {
+	const newer = `redis.call('SET', KEYS[1], (string.gsub(redis.call('GET', KEYS[1]), '}$', ',"zone":{"name":"a","rank":[1]}}'))) return 1`
+	for _, m := range w.members() {
+		if err := w.Redis.Eval(w.t.Context(), newer, []string{"rollcall:instance:" + m.id}).Err(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.do("XADD", "rollcall:events", "*", "event", `{"kind":"zone-moved","at":1,"subject":"a","reason":"it is new","zone":"a"}`, "doc", "", "zone", "a")
+	w.do("SET", "rollcall:zones", "a")
+	sicken(proctest.Refuses, 1)(w)
+	time.Sleep(detection)
+	heal(w)
+}
+
+// flapping has a container register and leave as fast as it can.
+func flapping(w *world) {
+	b := proctest.NewBackend(w.t)
+	form := proctest.Registration(b, "flapping", "shop.chaos", "service", "shop")
+	var ctx context.Context
+	ctx, w.drain = context.WithCancel(w.t.Context())
+	w.running.Go(func() {
+		for ctx.Err() == nil {
+			_, _, _ = w.call(http.MethodPost, "/v1/register", form)
+			_, _, _ = w.call(http.MethodDelete, "/v1/instances/flapping", nil)
+		}
+	})
+}
+
+func flapped(w *world) {
+	w.drain()
+	w.must(http.MethodDelete, "/v1/instances/flapping", nil)
+}
+
+// twins has two containers at different addresses register under one id.
+func twins(w *world) {
+	var ctx context.Context
+	ctx, w.drain = context.WithCancel(w.t.Context())
+	for range 2 {
+		form := proctest.Registration(proctest.NewBackend(w.t), "twin", "twin.chaos", "service", "twin")
+		w.running.Go(func() {
+			for ctx.Err() == nil {
+				_, _, _ = w.call(http.MethodPost, "/v1/register", form)
+				sleep(ctx, 300*time.Millisecond)
+			}
+		})
+	}
+}
+
+func onlyOne(w *world) {
+	w.drain()
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		if d := w.stored()["twin"]; d.State != "healthy" {
+			return fmt.Errorf("the twin that was the last to register is %q", d.State)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,343 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
+)
+
+const (
+	interval = time.Second
+	timeout  = time.Second
+
+	// detection is the promise for a backend that hangs: its next probe, the second one 200 ms
+	// after it, and the timeouts of both.
+	detection = interval + 200*time.Millisecond + 2*timeout
+	// recovery is the promise for one that answers again: two passes, and the probe that was
+	// under way when it began to.
+	recovery = 2*interval + timeout
+)
+
+// world is a whole installation: two of each process, services with backends whose
+// containers assert themselves, end users, and callers that register and watch.
+type world struct {
+	*proctest.Stack
+	t       *testing.T
+	machine *proctest.Stalls
+	hosts   map[string][]*member // by vhost
+
+	// Of single faults.
+	sentinel string            // where it listens
+	disk     string            // where Redis keeps its files
+	crowd    *proctest.Backend // of many
+	drain    func()            // ends what makes the trouble
+
+	mu          sync.Mutex
+	webs, crons []*proctest.Process
+	edge        *proctest.Process
+	bases       []string // of the webs
+
+	load    *load
+	watcher *watcher
+	reader  *reader
+	guests  *guests
+
+	fault         fault
+	began, lifted time.Time // when the fault was there
+
+	ctx     context.Context // over when users, guests and the watcher are to stop
+	rest    context.CancelFunc
+	busy    sync.WaitGroup  // those
+	ends    context.Context // over when the containers and the reader are to stop as well
+	stop    context.CancelFunc
+	running sync.WaitGroup // those
+}
+
+// member is a backend with the container that keeps it registered.
+type member struct {
+	*proctest.Backend
+	id, host string
+	form     url.Values
+	beats    bool
+
+	mu      sync.Mutex
+	changes []change
+}
+
+// change is when a backend began to be well or to be sick.
+type change struct {
+	at   time.Time
+	well bool
+}
+
+// becomes has a backend behave in another way, from now on.
+func (m *member) becomes(mode proctest.Mode) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Is(mode)
+	m.changes = append(m.changes, change{time.Now(), mode == proctest.Answers})
+}
+
+// at is how the backend was at a time, and since when.
+func (m *member) at(t time.Time) (c change) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, later := range m.changes {
+		if later.at.After(t) {
+			break
+		}
+		c = later
+	}
+	return c
+}
+
+func (m *member) well() bool { return m.at(time.Now()).well }
+
+// persistent is how Redis is run, and run again.
+var persistent = []string{"--appendonly", "yes", "--appendfsync", "everysec"}
+
+// newWorld starts everything, and returns when all of it is at work.
+func newWorld(t *testing.T, f fault) *world {
+	t.Helper()
+	server := redistest.Start(t)
+	server.Restart(t, persistent...)
+	env := []string{"ROLLCALL_SETTLE=2s", "ROLLCALL_DRAIN_HOLD=500ms"}
+	w := &world{t: t, fault: f, machine: proctest.WatchStalls(t), hosts: map[string][]*member{}}
+	if f.prepare != nil {
+		env = append(env, f.prepare(w, server)...)
+	}
+	w.Stack = proctest.NewStack(t, server, env...)
+	if w.sentinel != "" {
+		w.Redis = w.client()
+	}
+	w.ends, w.stop = context.WithCancel(t.Context())
+	w.ctx, w.rest = context.WithCancel(w.ends)
+	t.Cleanup(func() {
+		w.stop()
+		w.busy.Wait()
+		w.running.Wait()
+	})
+	w.webs, w.bases = make([]*proctest.Process, 2), make([]string, 2)
+	w.crons = []*proctest.Process{w.Process("cron"), w.Process("cron")}
+	w.edge = w.Process("edge")
+	for n := range w.webs {
+		w.startWeb(n)
+	}
+	w.reader = w.read()
+	for _, service := range []string{"shop", "news", "wiki", "beat"} {
+		host := service + ".chaos"
+		for n := range 4 {
+			w.join(service, host, fmt.Sprint(service, n))
+		}
+	}
+	w.awaitCalm()
+	w.load = w.visit("http://" + w.edge.Addr("edge"))
+	proctest.Eventually(t, proctest.Bound, w.load.begun) // from now on the edge knows all vhosts
+	w.watcher = w.watch()
+	w.guests = w.invite()
+	return w
+}
+
+// startWeb starts the nth web process.
+func (w *world) startWeb(n int) {
+	p := w.Process("web")
+	base := "http://" + p.Addr("API")
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		status, body, err := w.callAt(w.t.Context(), base, http.MethodGet, "/readyz", nil)
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("readyz: %d %s", status, body)
+		}
+		return err
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.webs[n], w.bases[n] = p, base
+}
+
+// join starts a backend and the container that keeps it registered.
+func (w *world) join(service, host, id string) *member {
+	m := &member{Backend: proctest.NewBackend(w.t), id: id, host: host, beats: service == "beat"}
+	m.changes = []change{{time.Now(), true}}
+	m.form = proctest.Registration(m.Backend, id, host, "service", service, "interval", interval.String(), "timeout", timeout.String())
+	if m.beats {
+		m.form.Set("health", "heartbeat")
+		m.form.Set("fall", "4") // a lease that outlasts a call to a process that hangs
+	}
+	w.hosts[host] = append(w.hosts[host], m)
+	w.running.Go(func() { w.assert(m) })
+	return m
+}
+
+// assert does what a container's hook does, only more often.
+func (w *world) assert(m *member) {
+	for w.ends.Err() == nil {
+		switch {
+		case !m.well(): // a container that is gone says nothing
+		case m.beats:
+			status, _, err := w.call(http.MethodPost, "/v1/instances/"+m.id+"/heartbeat", nil)
+			if err == nil && status == http.StatusNotFound {
+				_, _, _ = w.call(http.MethodPost, "/v1/register", m.form)
+			}
+		default:
+			_, _, _ = w.call(http.MethodPost, "/v1/register", m.form)
+		}
+		sleep(w.ends, interval/2)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+func (w *world) members() (all []*member) {
+	for _, of := range w.hosts {
+		all = append(all, of...)
+	}
+	return all
+}
+
+var caller = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+
+// call makes a call to one of the web processes, and to the other one if that is not there.
+func (w *world) call(method, path string, form url.Values) (status int, text string, err error) {
+	w.mu.Lock()
+	bases := slices.Clone(w.bases)
+	w.mu.Unlock()
+	first := rand.N(len(bases))
+	for n := range bases {
+		status, text, err = w.callAt(w.ends, bases[(first+n)%len(bases)], method, path, form)
+		if err == nil {
+			break
+		}
+	}
+	return status, text, err
+}
+
+func (w *world) callAt(ctx context.Context, base, method, path string, form url.Values) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := caller.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(text), err
+}
+
+// must makes a call that has to be answered well, in the end.
+func (w *world) must(method, path string, form url.Values) (text string) {
+	w.t.Helper()
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		status, body, err := w.call(method, path, form)
+		if err == nil && status >= 300 {
+			err = fmt.Errorf("%s %s %v: %d %s", method, path, form, status, body)
+		}
+		text = body
+		return err
+	})
+	return text
+}
+
+// client is a client of whatever Redis is the primary, for the test itself.
+func (w *world) client() *redis.Client {
+	o := redis.FailoverOptions{
+		MasterName: "primary", SentinelAddrs: []string{w.sentinel}, ReadTimeout: time.Second, DialTimeout: time.Second, MaxRetries: -1,
+	}
+	c := redis.NewFailoverClient(&o)
+	w.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// calm reports who is not listed although it is well, or is although it is sick.
+func (w *world) calm(ctx context.Context) error {
+	for host, of := range w.hosts {
+		var want []string
+		for _, m := range of {
+			if m.well() {
+				want = append(want, m.URL())
+			}
+		}
+		pick, list, err := proctest.Routed(ctx, w.Redis, host)
+		if err == nil && !proctest.SameSet(pick, want) {
+			err = fmt.Errorf("%s: Hipache would choose from %q (list %q), want %q", host, pick, list, want)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitCalm waits until registry and lists are as the backends are.
+func (w *world) awaitCalm() {
+	w.t.Helper()
+	proctest.Eventually(w.t, 2*proctest.Bound, func() error { return w.calm(w.t.Context()) })
+}
+
+// processes is every one that there is now.
+func (w *world) processes() []*proctest.Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Concat(w.webs, w.crons, []*proctest.Process{w.edge})
+}
+
+// mended is how often a reconcile has found something, by the logs of those that run.
+func (w *world) mended() (said []string) {
+	for _, p := range w.processes() {
+		for line := range strings.Lines(p.Log.String()) {
+			if strings.Contains(line, "were mended") {
+				said = append(said, p.Name+": "+line)
+			}
+		}
+	}
+	return said
+}
+
+// audited waits until nothing in Redis contradicts the documents.
+func (w *world) audited() {
+	w.t.Helper()
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		wrong, err := proctest.Audit(w.t.Context(), w.Redis)
+		if err == nil && len(wrong) > 0 {
+			err = errors.New(strings.Join(wrong, "\n"))
+		}
+		return err
+	})
+}
+
+// stored reads the documents of all instances by id.
+func (w *world) stored() map[string]proctest.Document {
+	w.t.Helper()
+	all, err := proctest.ReadAll(w.t.Context(), w.Redis)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all.Docs
+}
+
+func decode[T any](text string) (v T) {
+	_ = json.Unmarshal([]byte(text), &v)
+	return v
+}
