@@ -1,0 +1,292 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// workersStep measures how many probes a second there are when about as many are wanted as the
+// machine can do: with 1, 2 and 4 workers, and with a bare prober.
+func workersStep(b *bench) error {
+	const wanted = 8000
+	t, err := b.target()
+	if err != nil {
+		return err
+	}
+	s, err := b.site()
+	if err != nil {
+		return err
+	}
+	if err := s.probed(t, "many", wanted, time.Second); err != nil {
+		return err
+	}
+	run := func(side string, workers int, start func() (*process, string, error)) error {
+		var at []string
+		var running []*process
+		defer func() {
+			for _, p := range running {
+				p.stop()
+			}
+		}()
+		for range workers {
+			p, metrics, err := start()
+			if err != nil {
+				return err
+			}
+			running, at = append(running, p), append(at, metrics)
+		}
+		b.rest(3 * time.Second)
+		before, cpu, began := make([]map[string]float64, workers), cpuOf(running), time.Now()
+		count, err := t.count()
+		if err != nil {
+			return err
+		}
+		for n, addr := range at {
+			if addr != "127.0.0.1:0" {
+				if before[n], err = b.figures(addr); err != nil {
+					return err
+				}
+			}
+		}
+		b.rest(4 * b.window)
+		took := time.Since(began).Seconds()
+		counted, err := t.count()
+		if err != nil {
+			return err
+		}
+		b.results.add("probes a second, as many as can be", "/s", side, workers, (counted-count)/took)
+		b.results.add("CPU of 10,000 probes at the limit", "s", side, workers, (cpuOf(running)-cpu)/(counted-count)*10_000)
+		failed, slow := 0.0, 0.0
+		for n, addr := range at {
+			if before[n] == nil {
+				return nil
+			}
+			after, err := b.figures(addr)
+			if err != nil {
+				return err
+			}
+			failed += failures(after) - failures(before[n])
+			slow = max(slow, quantile(.99, "rollcall_probe_duration_seconds", before[n], after)*1000)
+		}
+		b.results.add("false failures at the limit", "", side, workers, failed)
+		b.results.add("probe p99 at the limit", "ms", side, workers, slow)
+		return nil
+	}
+	p, _, err := s.cron()
+	if err == nil {
+		err = s.awaitHealthy("many", wanted*9/10)
+	}
+	if err != nil {
+		return err
+	}
+	p.stop()
+	return b.times(func() error {
+		b.try("F4", func() error {
+			return run("F4", 1, func() (*process, string, error) {
+				return b.floor("probe", t.port, strconv.Itoa(wanted), strconv.Itoa(wanted))
+			})
+		})
+		for _, workers := range []int{1, 2, 4} {
+			b.try(fmt.Sprintf("%d workers", workers), func() error { return run("Rollcall", workers, s.cron) })
+		}
+		return nil
+	})
+}
+
+// growthStep measures what grows with the registry: memory, bytes in Redis, the CPU of
+// registrations and of probes, and lateness. All sizes are up at the same time.
+func growthStep(b *bench) error {
+	const rate = 300 // probes a second of each size
+	t, err := b.target()
+	if err != nil {
+		return err
+	}
+	type world struct {
+		*site
+
+		n       int
+		cron    *process
+		metrics string
+		side    *side
+	}
+	var worlds []*world
+	for _, n := range b.sizes {
+		s, err := b.site()
+		if err != nil {
+			return err
+		}
+		w := &world{site: s, n: n}
+		if w.cron, w.metrics, err = s.cron(); err != nil {
+			return err
+		}
+		b.rest(2 * time.Second)
+		used, err := s.redis.info(b.ctx, "memory", "used_memory")
+		if err != nil {
+			return err
+		}
+		web, cron := s.web.resident(), w.cron.resident()
+		if err := s.probed(t, "grown", n, time.Duration(n)*time.Second/rate); err != nil {
+			return err
+		}
+		if err := s.awaitHealthy("grown", n); err != nil {
+			return err
+		}
+		b.rest(2 * time.Second)
+		thousands := float64(n) / 1000
+		b.results.add("memory of web for 1,000 instances", "MiB", "Rollcall", n, (s.web.resident()-web)/thousands)
+		b.results.add("memory of cron for 1,000 instances", "MiB", "Rollcall", n, (w.cron.resident()-cron)/thousands)
+		b.results.add("memory of web", "MiB", "Rollcall", n, s.web.resident())
+		b.results.add("memory of cron", "MiB", "Rollcall", n, w.cron.resident())
+		if err := s.bytes("Rollcall", n, used); err != nil {
+			return err
+		}
+		w.side = &side{what: "registrations, known ids, by size", name: "Rollcall", cpu: []*process{s.web, s.redis.process}, spec: spec{
+			Addr: s.api, Method: "POST", Path: "/v1/register", Known: min(n, knownIDs), Conns: 64,
+			Body: fmt.Sprintf(`{"service":"grown","id":"grown-{n}","address":"127.{address}:%s","health":"/","interval":%q,"timeout":"1s","rise":1}`, t.port, time.Duration(n)*time.Second/rate),
+		}}
+		worlds = append(worlds, w)
+		if err := b.results.save(); err != nil {
+			return err
+		}
+	}
+	long, err := b.site()
+	if err != nil {
+		return err
+	}
+	used, err := long.redis.info(b.ctx, "memory", "used_memory")
+	if err != nil {
+		return err
+	}
+	path := "/" + strings.Repeat("long", 50)
+	if err := long.fill(fmt.Sprintf(`{"service":"grown","id":"grown-{n}","address":"127.{address}:80","health":%q,"rise":1}`, path), 10_000); err != nil {
+		return err
+	}
+	if err := long.bytes("Rollcall, a path of 201 characters", 10_000, used); err != nil {
+		return err
+	}
+	if err := b.times(func() error {
+		probes, cpu, inRedis, before := make([]float64, len(worlds)), make([]float64, len(worlds)), make([]float64, len(worlds)), make([]map[string]float64, len(worlds))
+		for n, w := range worlds {
+			if before[n], err = b.figures(w.metrics); err != nil {
+				return err
+			}
+			probes[n], cpu[n], inRedis[n] = done(before[n]), w.cron.cpu(), w.redis.cpu()
+		}
+		b.rest(6 * b.window)
+		for n, w := range worlds {
+			after, err := b.figures(w.metrics)
+			if err != nil {
+				return err
+			}
+			per := 10_000 / (done(after) - probes[n])
+			b.results.add("CPU of 10,000 probes by size", "s", "Rollcall", w.n, (w.cron.cpu()-cpu[n])*per)
+			b.results.add("CPU of 10,000 probes by size", "s", "its Redis", w.n, (w.redis.cpu()-inRedis[n])*per)
+			b.results.add("lateness of probes by size, p99", "ms", "Rollcall", w.n, quantile(.99, "rollcall_probe_lateness_seconds", before[n], after)*1000)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	for _, w := range worlds {
+		w.cron.stop()
+	}
+	if err := b.times(func() error {
+		for _, w := range worlds {
+			if err := b.growing(w.side, w.n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	last := worlds[len(worlds)-1]
+	b.try("scheduler", func() error { return last.scheduler(last.n) })
+	return nil
+}
+
+// growing measures the CPU of registrations of ids that are known.
+func (b *bench) growing(s *side, size int) error {
+	s.spec.For = b.window
+	before := cpuOf(s.cpu)
+	l, err := b.load(s.spec)
+	if err == nil {
+		b.results.add(s.what, "µs", s.name, size, (cpuOf(s.cpu)-before)*1e6/float64(l.Calls))
+	}
+	return err
+}
+
+// bytes measures what n instances take in Redis, each with twenty results, and without the
+// events, of which a fixed number is kept.
+func (s *site) bytes(side string, n int, before float64) error {
+	ctx, rdb := s.b.ctx, s.redis.rdb
+	twenty := strings.Repeat("mdb1zc9t00w3s+", 20)[:280]
+	for from := 0; from < n; from += 1000 {
+		p := rdb.Pipeline()
+		for i := from; i < min(from+1000, n); i++ {
+			p.Set(ctx, fmt.Sprintf("rollcall:results:grown-%d", i), twenty, 0)
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			return err
+		}
+	}
+	used, err := s.redis.info(ctx, "memory", "used_memory")
+	if err != nil {
+		return err
+	}
+	events, err := rdb.MemoryUsage(ctx, "rollcall:events", 0).Result()
+	if err != nil {
+		return err
+	}
+	s.b.results.add("bytes in Redis of an instance", "B", side, n, (used-before-float64(events))/float64(n))
+	s.b.results.add("bytes in Redis of all events", "MiB", side, n, float64(events)/(1<<20))
+	for _, key := range []string{"due", "deadlines", "addresses", "service:grown"} {
+		bytes, err := rdb.MemoryUsage(ctx, "rollcall:"+key, 0).Result()
+		if err == nil {
+			s.b.results.add("bytes in Redis of an instance: "+key, "B", side, n, float64(bytes)/float64(n))
+		}
+	}
+	for _, key := range []string{"instance", "results"} {
+		bytes, err := rdb.MemoryUsage(ctx, "rollcall:"+key+":grown-0", 0).Result()
+		if err != nil {
+			return err
+		}
+		s.b.results.add("bytes in Redis of an instance: "+key, "B", side, n, float64(bytes))
+	}
+	return nil
+}
+
+// scheduler measures what a worker costs whose probes cost nothing, with so many instances,
+// a tenth of them due each second.
+func (s *site) scheduler(n int) error {
+	b, ctx := s.b, s.b.ctx
+	return b.times(func() error {
+		now := time.Now().Add(time.Second)
+		for from := 0; from < n; from += 1000 {
+			p := s.redis.rdb.Pipeline()
+			for i := from; i < min(from+1000, n); i++ {
+				at := now.Add(time.Duration(i) * 10 * time.Second / time.Duration(n)).UnixMilli()
+				p.ZAddXX(ctx, "rollcall:due", redis.Z{Score: float64(at), Member: fmt.Sprintf("grown-%d", i)})
+			}
+			if _, err := p.Exec(ctx); err != nil {
+				return err
+			}
+		}
+		text, err := b.output(b.self, "worker", s.redis.at)
+		if err != nil {
+			return err
+		}
+		var w worked
+		if err := json.Unmarshal(text, &w); err != nil {
+			return err
+		}
+		b.results.add("scheduler CPU of one firing", "µs", "Rollcall", n, w.CPU*1e6/float64(w.Probes))
+		b.results.add("scheduler lateness, p99", "ms", "Rollcall", n, w.Late)
+		return nil
+	})
+}

@@ -1,0 +1,261 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// spec is what the load generator does: calls over kept connections, each one waiting for
+// its answer. In path and body {n} stands for the number of an instance and {address} for
+// the first three bytes of a loopback address that only it has.
+type spec struct {
+	Addr   string
+	Etcd   string // a verb of etcdCaller instead of HTTP
+	Conns  int
+	For    time.Duration
+	Calls  int // instead of For
+	Method string
+	Path   string
+	Body   string
+	Host   string
+	Batch  int // bodies in an array; 0: one, bare
+	Known  int // numbers at random below this; 0: every number is new
+	From   int // the first number
+}
+
+// loaded is what became of it.
+type loaded struct {
+	Calls, Errors int
+	FirstError    string
+	Seconds       float64
+	P50, P99      float64 // ms
+	Next          int     // the first number that is still new
+}
+
+func (l loaded) rate() float64 { return float64(l.Calls-l.Errors) / l.Seconds }
+
+// runLoad is the load generator's process.
+func runLoad(ctx context.Context, text string) error {
+	var s spec
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(s.run(ctx))
+}
+
+// caller makes one call.
+type caller func(n int) error
+
+func (s spec) caller(ctx context.Context) (caller, io.Closer, error) {
+	if s.Etcd != "" {
+		return etcdCaller(s.Addr, s.Etcd)
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", s.Addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	h := &httpConn{conn: c, in: bufio.NewReader(c), spec: s}
+	return h.call, c, nil
+}
+
+func (s spec) run(ctx context.Context) (r loaded) {
+	var next, left atomic.Int64
+	next.Store(int64(s.From))
+	left.Store(int64(s.Calls))
+	var mu sync.Mutex
+	var took []time.Duration
+	var conns sync.WaitGroup
+	ready := make(chan struct{})
+	began := time.Now()
+	var opened sync.WaitGroup
+	for range s.Conns {
+		opened.Add(1)
+		conns.Go(func() {
+			call, closer, err := s.caller(ctx)
+			opened.Done()
+			<-ready
+			var mine []time.Duration
+			failed := 0
+			if err == nil {
+				defer closer.Close()
+			}
+			for ctx.Err() == nil && err == nil {
+				if s.Calls > 0 && left.Add(-1) < 0 || s.Calls == 0 && time.Since(began) >= s.For {
+					break
+				}
+				var n int
+				if s.Known > 0 {
+					n = rand.IntN(s.Known)
+				} else {
+					n = int(next.Add(int64(max(1, s.Batch)))) - max(1, s.Batch)
+				}
+				asked := time.Now()
+				err = call(n)
+				mine = append(mine, time.Since(asked))
+				if _, refused := errors.AsType[*statusError](err); refused { // the connection is good
+					failed++
+					mu.Lock()
+					r.FirstError = err.Error()
+					mu.Unlock()
+					err = nil
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, mine...)
+			r.Errors += failed
+			if err != nil {
+				r.Errors++
+				r.FirstError = err.Error()
+			}
+		})
+	}
+	opened.Wait()
+	began = time.Now()
+	close(ready)
+	conns.Wait()
+	r.Seconds = time.Since(began).Seconds()
+	r.Calls, r.Next = len(took), int(next.Load())
+	slices.Sort(took)
+	if len(took) > 0 {
+		r.P50, r.P99 = ms(took[len(took)/2]), ms(took[len(took)*99/100])
+	}
+	return r
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// statusError is an answer that says no.
+type statusError struct {
+	status int
+	body   string
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
+
+// httpConn is a client of as few instructions as will do: it shares the machine with what
+// is measured.
+type httpConn struct {
+	conn net.Conn
+	in   *bufio.Reader
+	spec spec
+	out  bytes.Buffer
+}
+
+// fillIn gives a text the numbers of an instance.
+func fillIn(text string, n int) string {
+	if !strings.Contains(text, "{") {
+		return text
+	}
+	return strings.NewReplacer("{n}", strconv.Itoa(n), "{address}", addressOf(n)).Replace(text)
+}
+
+// addressOf is three bytes of an address that ends neither in 0 nor in 255.
+func addressOf(n int) string { return fmt.Sprintf("%d.%d.%d", 1+n/62500, n/250%250, 1+n%250) }
+
+func (c *httpConn) call(n int) error {
+	body := fillIn(c.spec.Body, n)
+	if c.spec.Batch > 0 {
+		entries := []string{body}
+		for i := 1; i < c.spec.Batch; i++ {
+			if c.spec.Known > 0 {
+				n = (n + 1) % c.spec.Known
+			} else {
+				n++
+			}
+			entries = append(entries, fillIn(c.spec.Body, n))
+		}
+		body = "[" + strings.Join(entries, ",") + "]"
+	}
+	c.out.Reset()
+	c.out.WriteString(c.spec.Method + " " + fillIn(c.spec.Path, n) + " HTTP/1.1\r\nHost: " + c.spec.Host + "\r\n")
+	if body != "" {
+		c.out.WriteString("Content-Type: application/json\r\n")
+	}
+	if c.spec.Method != "GET" {
+		c.out.WriteString("Content-Length: " + strconv.Itoa(len(body)) + "\r\n")
+	}
+	c.out.WriteString("\r\n" + body)
+	if err := c.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := c.conn.Write(c.out.Bytes()); err != nil {
+		return err
+	}
+	return c.answer()
+}
+
+// answer reads an answer to its end.
+func (c *httpConn) answer() error {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return err
+	}
+	if len(line) < 12 {
+		return fmt.Errorf("answer %q", line)
+	}
+	status, _ := strconv.Atoi(string(line[9:12]))
+	length, chunked := 0, false
+	for {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(": "))
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			length, _ = strconv.Atoi(string(value))
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			chunked = true
+		}
+	}
+	body := ""
+	if status >= 300 {
+		text, _ := c.in.Peek(min(length, 300))
+		body = string(text)
+	}
+	if err := c.discard(length, chunked); err != nil {
+		return err
+	}
+	if status >= 300 {
+		return &statusError{status, body}
+	}
+	return nil
+}
+
+func (c *httpConn) discard(length int, chunked bool) error {
+	for chunked {
+		line, err := c.in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		size, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 16, 32)
+		if err != nil {
+			return err
+		}
+		if _, err := c.in.Discard(int(size) + 2); err != nil {
+			return err
+		}
+		chunked = size > 0
+	}
+	_, err := c.in.Discard(length)
+	return err
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// trackedRate is more probes a second than a connection tracking table of 262,144 entries
+// takes when each entry is kept for two minutes.
+const trackedRate = 2500
+
+// trackedCount says how many entries the table of a network has.
+const trackedCount = "/proc/sys/net/netfilter/nf_conntrack_count"
+
+// tracked is what connection tracking held after probing for a while.
+type tracked struct{ Entries, Probes, Failed float64 }
+
+// trackingStep measures how many entries of the host's connection tracking table probes
+// hold, in a network of its own whose packets are tracked.
+func trackingStep(b *bench) error {
+	if !canTrack() {
+		b.results.skip("connection tracking: needs root, nf_conntrack, unshare, ip and iptables")
+		return nil
+	}
+	window := 40 * b.window
+	for _, side := range []string{"Rollcall", "F4"} {
+		b.try(side, func() error {
+			text, err := b.output("unshare", "--net", b.self, "tracked", side, b.bin, window.String())
+			if err != nil {
+				return err
+			}
+			var t tracked
+			if err := json.Unmarshal(text[strings.LastIndex(string(text), "{"):], &t); err != nil {
+				return err
+			}
+			b.results.add("tracked connections", "", side, int(window.Seconds()), t.Entries)
+			b.results.add("tracked connections per probe a second", "s", side, int(window.Seconds()), t.Entries/(t.Probes/window.Seconds()))
+			b.results.add("failed probes while tracked", "", side, int(window.Seconds()), t.Failed)
+			return nil
+		})
+	}
+	return nil
+}
+
+func canTrack() bool {
+	for _, program := range []string{"unshare", "ip", "iptables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return false
+		}
+	}
+	_, err := os.Stat(trackedCount)
+	return err == nil && os.Getuid() == 0
+}
+
+// runTracked is a process in a network of its own.
+func runTracked(ctx context.Context, side, bin, text string) error {
+	window, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, command := range [][]string{
+		{"ip", "link", "set", "lo", "up"},
+		{"iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT"}, // has packets tracked here
+	} {
+		if said, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(command, " "), err, said)
+		}
+	}
+	b := &bench{pace: paces["quick"], bin: bin, self: self, results: newResults("", "", "")}
+	return b.run(ctx, func(b *bench) error {
+		t, err := b.target()
+		if err != nil {
+			return err
+		}
+		var failed func() (float64, error)
+		if side == "F4" {
+			failed = func() (float64, error) { return 0, nil }
+			if _, _, err := b.floor("probe", t.port, "5000", strconv.Itoa(trackedRate)); err != nil {
+				return err
+			}
+		} else if failed, err = b.trackedWorker(t); err != nil {
+			return err
+		}
+		before, err := t.count()
+		if err != nil {
+			return err
+		}
+		b.rest(window)
+		after, err := t.count()
+		if err != nil {
+			return err
+		}
+		held, err := os.ReadFile(trackedCount)
+		if err != nil {
+			return err
+		}
+		r := tracked{Probes: after - before}
+		if r.Entries, err = strconv.ParseFloat(strings.TrimSpace(string(held)), 64); err != nil {
+			return err
+		}
+		if r.Failed, err = failed(); err != nil {
+			return err
+		}
+		fmt.Println()
+		return json.NewEncoder(os.Stdout).Encode(r)
+	})
+}
+
+// trackedWorker starts a worker with as many instances as make the rate, and returns what
+// says how many of its probes have failed.
+func (b *bench) trackedWorker(t *target) (failed func() (float64, error), err error) {
+	s, err := b.site()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.probed(t, "tracked", 2*trackedRate, 2*time.Second); err != nil {
+		return nil, err
+	}
+	_, metrics, err := s.cron()
+	if err != nil {
+		return nil, err
+	}
+	return func() (float64, error) {
+		m, err := b.figures(metrics)
+		return failures(m), err
+	}, s.awaitHealthy("tracked", 2*trackedRate)
+}
