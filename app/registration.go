@@ -149,7 +149,7 @@ func (r Registration) address() (string, AddressSource, error) {
 func (r Rules) permit(address string) error {
 	host, _ := splitAddress(address)
 	if addr, err := netip.ParseAddr(host); err == nil && !callable(addr, r.Allow) {
-		return invalid("address", "is "+host+", which must not be called", "give an address in ROLLCALL_PROBE_NETWORKS")
+		return invalid("address", "is "+host+", which must not be called", "give one in a network of ROLLCALL_PROBE_NETWORKS: without it those are the private ones, and loopback where Rollcall listens on that only")
 	}
 	return nil
 }

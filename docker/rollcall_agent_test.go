@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rollcall/tests/redistest"
 )
 
 // startEvery starts every hook that can run here, on one registry.
@@ -30,7 +32,7 @@ func startEvery(t *testing.T, r *registry, e env, command ...string) []*running 
 
 func TestRegistersWhenTheRegistryComesLater(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := redistest.FreePort(t)
 	all := startEvery(t, &registry{url: "http://127.0.0.1:" + strconv.Itoa(port)}, nil, appServes)
 	for _, p := range all {
 		p.says("up")
@@ -49,7 +51,7 @@ func TestRegistersWhenTheRegistryComesLater(t *testing.T) {
 
 func TestRegistersAgainWhenRedisHasLostEverything(t *testing.T) {
 	t.Parallel()
-	r := launchOwn(t, freePort(t))
+	r := launchOwn(t, redistest.FreePort(t))
 	all := startEvery(t, r, env{"ROLLCALL_REASSERT": "1s"}, appServes)
 	check := startEvery(t, r, env{"ROLLCALL_HEALTH_CMD": "true", "ROLLCALL_INTERVAL": "500ms", "ROLLCALL_REASSERT": "1m"}, appServes)
 	all = append(all, check...)

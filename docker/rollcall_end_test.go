@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"rollcall/tests/redistest"
 )
 
 func TestEndsWithTheExitCodeOfTheCommand(t *testing.T) {
@@ -52,7 +54,7 @@ func TestEndsWithTheShellsCodeForACommandThatIsNotThere(t *testing.T) {
 func TestACommandRunsWithoutARegistry(t *testing.T) {
 	t.Parallel()
 	everyHook(t, func(t *testing.T, h hook) {
-		for name, url := range map[string]string{"refused": "http://127.0.0.1:" + strconv.Itoa(freePort(t)), "hanging": hangingURL(t)} {
+		for name, url := range map[string]string{"refused": "http://127.0.0.1:" + strconv.Itoa(redistest.FreePort(t)), "hanging": hangingURL(t)} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				p := h.start(t, &registry{url: url}, env{"ROLLCALL_HOLD": "100ms"}, appServes)

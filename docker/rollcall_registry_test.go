@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"rollcall/tests/redistest"
 )
 
 // patience is how long a test waits for what has to happen. Nothing is expected to
@@ -61,7 +63,7 @@ var (
 // shared is the registry of all tests that do nothing to it.
 func shared(t *testing.T) *registry {
 	t.Helper()
-	sharedOnce.Do(func() { sharedRegistry, errShared = launch(freePort(t)) })
+	sharedOnce.Do(func() { sharedRegistry, errShared = launch(redistest.FreePort(t)) })
 	if errShared != nil {
 		t.Fatal(errShared)
 	}
@@ -177,16 +179,6 @@ func (r *registry) get(id string) (i instance) {
 	}
 	_ = json.NewDecoder(resp.Body).Decode(&i)
 	return i
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // processes is every process with its parent.

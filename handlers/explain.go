@@ -1,9 +1,15 @@
 package handlers
 
 import (
+	"context"
+	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"rollcall/app"
 )
 
 // explain says what the proxy makes of a Host header: what it looks up, which list
@@ -18,7 +24,7 @@ func (a *API) explain(c echo.Context) error {
 	if _, err := a.age(); err != nil {
 		return err
 	}
-	e, err := a.Store.Explain(c.Request().Context(), query.Host)
+	e, err := a.explanation(c.Request().Context(), query.Host)
 	if err != nil {
 		return err
 	}
@@ -45,4 +51,47 @@ func (a *API) explain(c echo.Context) error {
 		answer.Frontend = &view
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+// explanation is what the store makes of a Host header, and what the registry has to add:
+// who is registered for a vhost that nothing answers for, and that a list has only those
+// that stay because nothing else is there.
+func (a *API) explanation(ctx context.Context, header string) (app.Explanation, error) {
+	e, err := a.Store.Explain(ctx, header)
+	if err != nil {
+		return e, err
+	}
+	if e.Frontend.Host == "" {
+		e.Verdict += a.registeredFor(e.Names)
+		return e, nil
+	}
+	sick := func(s app.Slot) bool {
+		i, known := a.Snapshot.Instance(s.Instance)
+		return !s.Routed() || known && !i.Routable()
+	}
+	if e.Status == 0 && !slices.ContainsFunc(e.Frontend.Slots, func(s app.Slot) bool { return !sick(s) }) {
+		e.Verdict += ", but nothing in it is healthy: what is left stays because there is nothing else"
+	}
+	return e, nil
+}
+
+// registeredFor says who is registered for vhosts that have no list, and how it is.
+func (a *API) registeredFor(names []app.LookedUp) string {
+	const enough = 5
+	var said []string
+	for _, i := range a.Snapshot.Instances("") {
+		serves := func(n app.LookedUp) bool { return slices.Contains(i.Hosts, n.Host) }
+		if !slices.ContainsFunc(names, serves) {
+			continue
+		}
+		if len(said) == enough {
+			said = append(said, "and others")
+			break
+		}
+		said = append(said, fmt.Sprintf("%s is %s", i.ID, standing(i)))
+	}
+	if len(said) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(said, ", ")
 }

@@ -102,7 +102,7 @@ func TestPagesSayWhy(t *testing.T) {
 			t.Errorf("%s: it can be drained: %t, want %t", id, !want, want)
 		}
 	}
-	s.says("/explain?host=a.test", "1 of its 2 slots get requests: 1 marked", "yes healthy", "no unhealthy: marked, and about to leave the list; leaves at", "not in the list: failed", "service web")
+	s.says("/explain?host=a.test", "1 of its 2 slots get requests: 1 marked", "yes healthy", "no unhealthy (connection refused): marked, and about to leave the list; leaves at", "not in the list: failed", "service web")
 	s.says("/explain?host=b.test", "The proxy answers 502")
 	if got := s.rows("/frontends?q=B.T", "v-"); got != "b.test" {
 		t.Errorf("frontends are searched: got %s", got)

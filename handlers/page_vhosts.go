@@ -92,7 +92,7 @@ func (a *API) vhostPage(c echo.Context, _ []app.Instance) (page, error) {
 		title = query.Host
 		_, err := a.age()
 		if err == nil {
-			v.Explanation, err = a.Store.Explain(c.Request().Context(), query.Host)
+			v.Explanation, err = a.explanation(c.Request().Context(), query.Host)
 		}
 		if err != nil && !unread(err) {
 			return page{}, err

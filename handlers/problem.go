@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -123,7 +124,7 @@ func describe(err error) problem {
 		}
 		p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error(), Want: s.want}
 		if errors.Is(err, app.ErrUnavailable) {
-			p.Detail = "" // what a Redis says may name it
+			p.Detail = outageOf(err)
 		}
 		if hint, ok := errors.AsType[*hintError](err); ok {
 			p.Want = hint.want
@@ -140,9 +141,39 @@ func describe(err error) problem {
 		return p
 	}
 	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
-		return problem{Type: "about:blank", Title: http.StatusText(e.Code), Status: e.Code}
+		p := problem{Type: "about:blank", Title: http.StatusText(e.Code), Status: e.Code}
+		switch e.Code {
+		case http.StatusNotFound:
+			p.Detail, p.Want = "there is nothing at this path", "see /openapi.yaml for what there is"
+		case http.StatusMethodNotAllowed:
+			p.Detail, p.Want = "this path does not take this method", "see Allow, or /openapi.yaml"
+		}
+		return p
 	}
 	return problem{Type: "urn:rollcall:internal", Title: "Internal error", Status: http.StatusInternalServerError}
+}
+
+// outageOf says what is wrong with the registry's Redis as far as callers may know: not
+// what it is called, nor all it says.
+func outageOf(err error) string {
+	text := err.Error()
+	for _, known := range []struct{ says, means string }{
+		{"OOM ", "Redis has no memory left: see its maxmemory"},
+		{"MISCONF ", "Redis cannot write to its disk"},
+		{"READONLY ", "this Redis is a replica, and not the primary any more"},
+		{"LOADING ", "Redis is starting, and reads its data"},
+		{"max number of clients", "Redis takes no more connections: see its maxclients"},
+		{"connection refused", "Redis refuses connections: it is not running, or elsewhere"},
+		{"no word from the registry", "no word from Redis for some time"},
+		{"has not been read yet", "this process has not read it yet"},
+		{"timeout", "Redis does not answer"},
+		{"deadline exceeded", "Redis does not answer"},
+	} {
+		if strings.Contains(text, known.says) {
+			return known.means
+		}
+	}
+	return ""
 }
 
 // problemOf describes an error, and logs what is not the caller's fault.

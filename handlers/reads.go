@@ -176,5 +176,8 @@ func standing(i app.Instance) string {
 	case i.Override.Maintenance:
 		return "in maintenance until " + i.Override.Until.UTC().Format(time.RFC3339)
 	}
+	if i.State != app.Healthy && i.State != app.Draining && i.Last != (app.Result{}) {
+		return string(i.State) + " (" + i.Last.Reason() + ")"
+	}
 	return string(i.State)
 }

@@ -241,7 +241,7 @@ func TestFrontendsSayWhy(t *testing.T) {
 	for host, want := range map[string][]string{
 		"states.test": {
 			"http://10.0.0.7:82 healthy: healthy, but a proxy has marked it: the next good probe clears that",
-			"http://10.0.0.7:83 unhealthy: leaving, unhealthy: marked, and about to leave the list",
+			"http://10.0.0.7:83 unhealthy: leaving, unhealthy (connection refused): marked, and about to leave the list",
 			"http://10.0.0.7:86 overridden: leaving, in maintenance until " + until.Format(time.RFC3339) + ": marked, and about to leave the list",
 			"http://10.0.0.7:81 starting: starting",
 			"http://10.0.0.7:84 failed: failed",
@@ -253,8 +253,8 @@ func TestFrontendsSayWhy(t *testing.T) {
 			"http://10.0.0.7:90 f1: routed, healthy",
 		},
 		"missing.test": {"http://10.0.0.7:94 m1: healthy, but missing: the next reconciliation adds it"},
-		"last.test":    {"http://10.0.0.7:91 last.test: routed, unhealthy, but nothing else is routable: the last one stays"},
-		"marked.test":  {"http://10.0.0.7:91 marked.test: unhealthy, and a proxy has marked it"},
+		"last.test":    {"http://10.0.0.7:91 last.test: routed, unhealthy (connection refused), but nothing else is routable: the last one stays"},
+		"marked.test":  {"http://10.0.0.7:91 marked.test: unhealthy (connection refused), and a proxy has marked it"},
 		"leaving.test": {
 			"http://10.0.0.7:92: leaving, no longer registered: marked, and about to leave the list",
 			"http://10.0.0.7:93 l2: routed, healthy",
@@ -274,7 +274,7 @@ func TestReadsBeforeAnythingWasHeard(t *testing.T) {
 	} {
 		a := s.get(path).do()
 		p := a.problem(http.StatusServiceUnavailable)
-		if p.Type != "urn:rollcall:unavailable" || p.Detail != "" || p.Want != "try again: every call may be repeated" || a.Header().Get("Retry-After") != "1" {
+		if p.Type != "urn:rollcall:unavailable" || p.Detail != "this process has not read it yet" || p.Want != "try again: every call may be repeated" || a.Header().Get("Retry-After") != "1" {
 			t.Errorf("%s: got %v %+v", path, a.Header(), p)
 		}
 	}

@@ -93,7 +93,7 @@ func withRedis(ctx context.Context, environ []string, logs io.Writer, do func(*P
 	if c.RedisURL == "" {
 		return errors.New("config: REDIS_URL is not set: this works on the Redis itself")
 	}
-	p, err := open(ctx, c, newLog(logs, c, true))
+	p, err := open(ctx, c, askRedis, newLog(logs, c, true))
 	if err != nil {
 		return err
 	}

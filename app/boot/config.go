@@ -114,6 +114,9 @@ func configError(err error, values map[string]string) error {
 		return fmt.Errorf("config: %w", err)
 	}
 	name := field.Tag.Get("env")
+	if want := wantOf(field.Type); want != "" {
+		return fmt.Errorf("config: %s (%s) must be %s", name, values[name], want)
+	}
 	return fmt.Errorf("config: %s (%s): %w", name, values[name], parse.Err)
 }
 
@@ -148,6 +151,23 @@ func within(networks []netip.Prefix, a netip.Addr) bool {
 
 // needsToken reports whether who calls without a token may do nothing.
 func (c Config) needsToken() bool { return c.AdminToken != "" || !c.Bind.IsLoopback() }
+
+// wantOf says what a field takes.
+func wantOf(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[int](), reflect.TypeFor[int64](), reflect.TypeFor[*int]():
+		return "a whole number"
+	case reflect.TypeFor[bool]():
+		return "true or false"
+	case reflect.TypeFor[time.Duration]():
+		return "a duration with its unit, as in 500ms, 5s or 10m"
+	case reflect.TypeFor[netip.Addr]():
+		return "an IP address"
+	case reflect.TypeFor[[]netip.Prefix]():
+		return "networks, comma-separated, as in 10.0.0.0/8,fd00::/8"
+	}
+	return ""
+}
 
 func (c Config) trusted() []*net.IPNet {
 	var nets []*net.IPNet

@@ -64,7 +64,7 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 	if c.RedisURL == "" && !mayEmbed {
 		return nil, errors.New("config: REDIS_URL is not set: processes that work together share a Redis (rollcall dev and rollcall serve bring one)")
 	}
-	p, err = open(ctx, c, log)
+	p, err = open(ctx, c, awaitRedis, log)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func (p *Process) told(ctx context.Context, s app.Step) {
 
 // open connects to Redis, or starts the embedded one when there is no URL, and puts
 // together what works on it.
-func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err error) {
+func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logger) (p *Process, err error) {
 	p = &Process{log: log, config: c, proxy: hipache.Keys{Prefix: c.HipachePrefix}, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
@@ -125,7 +125,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (p *Process, err erro
 		raw = p.embedded.url()
 		log.WarnContext(ctx, "REDIS_URL is not set: the registry is in memory and ends with this process", "redis", raw)
 	}
-	if p.rdb, err = connect(ctx, raw, log); err != nil {
+	if p.rdb, err = connect(ctx, raw, patience, log); err != nil {
 		return p, err
 	}
 	p.closers = append(p.closers, func() { _ = p.rdb.Close() })

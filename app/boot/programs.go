@@ -86,7 +86,7 @@ func Migrate(ctx context.Context, environ []string, out, logs io.Writer) error {
 	if c.RedisURL == "" {
 		return fmt.Errorf("config: REDIS_URL is not set: there is nothing to migrate")
 	}
-	rdb, err := connect(ctx, c.RedisURL, newLog(logs, c, false))
+	rdb, err := connect(ctx, c.RedisURL, awaitRedis, newLog(logs, c, false))
 	if err != nil {
 		return err
 	}

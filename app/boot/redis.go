@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,6 +20,9 @@ import (
 
 // awaitRedis is how long a process that starts waits for a Redis that is not there yet.
 const awaitRedis = 30 * time.Second
+
+// askRedis is how long a command waits, and who has typed it.
+const askRedis = 3 * time.Second
 
 // redisOptions reads a Redis URL. redis+sentinel://host1,host2/primary names the
 // sentinels and the primary they watch.
@@ -93,9 +97,9 @@ func (silent) Printf(context.Context, string, ...any) {}
 
 func init() { redis.SetLogger(silent{}) }
 
-// connect returns a client of the Redis at raw, which answers. It returns the context's
-// error when that ends before.
-func connect(ctx context.Context, raw string, log *slog.Logger) (redis.UniversalClient, error) {
+// connect returns a client of the Redis at raw, if it answers within patience. It returns
+// the context's error when that ends before.
+func connect(ctx context.Context, raw string, patience time.Duration, log *slog.Logger) (redis.UniversalClient, error) {
 	o, err := redisOptions(raw)
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL %w", err)
@@ -107,8 +111,9 @@ func connect(ctx context.Context, raw string, log *slog.Logger) (redis.Universal
 		rdb = redis.NewFailoverClient(o.Failover())
 	}
 	starting := ctx
-	ctx, cancel := context.WithTimeout(ctx, awaitRedis)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var why error // while there was time to find out
 	for said := false; ; said = true {
 		err := rdb.Ping(ctx).Err()
 		if err == nil {
@@ -121,8 +126,9 @@ func connect(ctx context.Context, raw string, log *slog.Logger) (redis.Universal
 			return nil, errors.Join(fmt.Errorf("REDIS_URL: %w (SSL_CERT_FILE names a file with the authorities that are trusted)", err), rdb.Close())
 		}
 		if ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("REDIS_URL: no answer from Redis for %s: %w", awaitRedis, err), rdb.Close())
+			return nil, errors.Join(fmt.Errorf("REDIS_URL: no good answer from Redis for %s: %w", patience, cmp.Or(why, err)), rdb.Close())
 		}
+		why = err
 		if !said {
 			log.WarnContext(ctx, "waiting for Redis", "addr", strings.Join(o.Addrs, ","), "err", err)
 		}
@@ -144,7 +150,7 @@ type embedded struct {
 func startEmbedded(ctx context.Context, port int) (*embedded, error) {
 	e := &embedded{server: miniredis.NewMiniRedis()}
 	if err := e.server.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
-		return nil, fmt.Errorf("ROLLCALL_EMBEDDED_REDIS_PORT: %w", err)
+		return nil, fmt.Errorf("ROLLCALL_EMBEDDED_REDIS_PORT: %w (set it to another port, or to 0 for any)", err)
 	}
 	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
 	e.aging.Go(func() { // its keys grow old only when told

@@ -21,7 +21,7 @@ func TestNoCallIsMadeAgainByItself(t *testing.T) {
 		}
 		return command == "INCR"
 	})
-	rdb, err := connect(t.Context(), "redis://"+m.Addr(), slog.New(slog.DiscardHandler))
+	rdb, err := connect(t.Context(), "redis://"+m.Addr(), awaitRedis, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func (s *Store) Explain(ctx context.Context, header string) (app.Explanation, er
 	found, err := hipache.NewReader(s.rdb, s.keys.proxy).Lookup(ctx, e.Requested)
 	switch {
 	case errors.Is(err, hipache.ErrNoFrontend):
-		e.Status, e.Verdict = 400, "no list answers for it: nothing healthy has been registered for it yet, or it is misspelt"
+		e.Status, e.Verdict = 400, "no list answers for it: nothing that is registered for it has been healthy yet, or it is misspelt"
 		return e, nil
 	case errors.Is(err, hipache.ErrWrongType):
 		e.Status, e.Verdict = 502, "its key is not a list: the reconcile job replaces it if anybody is registered for it"

@@ -253,13 +253,13 @@ func TestExplainSaysWhatTheEdgeDoes(t *testing.T) {
 		{"the only one in maintenance", func(s *scene) { s.up(0, a); s.override("i0", "maintenance", "true", "for", "10m") }, a, 502, "", "in maintenance until "},
 		{"a lower weight", func(s *scene) { s.up(0, a, "weight", "3"); s.override("i0", "weight", "1", "for", "10m") }, a, 0, "0", "its weight was lowered"},
 		{"not checked yet", func(s *scene) { s.up(0, a, "health", "tcp") }, a, 400, "", ""},
-		{"one sick", func(s *scene) { s.up(0, a); s.checked(1, a, "++--", "health", "tcp") }, a, 0, "0", "unhealthy: marked"},
+		{"one sick", func(s *scene) { s.up(0, a); s.checked(1, a, "++--", "health", "tcp") }, a, 0, "0", "unhealthy (connection refused): marked"},
 		{"the last one, sick", func(s *scene) { s.checked(0, a, "++--", "health", "tcp") }, a, 0, "0", "the last one stays"},
 		{"the last one, sick and marked", func(s *scene) {
 			s.checked(0, a, "++--", "health", "tcp")
 			s.say("SADD dead:a.test 0")
-		}, a, 502, "", "unhealthy, and a proxy has marked it"},
-		{"the last one, sick, that may not stay", func(s *scene) { s.checked(0, a, "++--", "health", "tcp", "fail_open", "false") }, a, 502, "", "unhealthy: marked"},
+		}, a, 502, "", "unhealthy (connection refused), and a proxy has marked it"},
+		{"the last one, sick, that may not stay", func(s *scene) { s.checked(0, a, "++--", "health", "tcp", "fail_open", "false") }, a, 502, "", "unhealthy (connection refused): marked"},
 		{"one sick under a wildcard", func(s *scene) { s.up(0, "*.test"); s.checked(1, "*.test", "++--", "health", "tcp") }, a, 0, "0", "unhealthy"},
 		{"the last one, sick, under a wildcard", func(s *scene) { s.checked(0, "*.test", "++--", "health", "tcp") }, a, 0, "0", "the last one stays"},
 	} {

@@ -17,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -272,7 +273,7 @@ func TestRedisOverTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := redistest.Start(t)
-			port := freePort(t)
+			port := strconv.Itoa(redistest.FreePort(t))
 			certificate := filepath.Join(dir, c.certificate)
 			s.Restart(t, "--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", ours.path,
 				"--tls-cert-file", certificate+".pem", "--tls-key-file", certificate+".key", "--user", "rollcall", "on", ">hunter2hunter2", "~*", "&*", "+@all")
@@ -293,17 +294,6 @@ func TestRedisOverTLS(t *testing.T) {
 			}
 		})
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // authority issues certificates.

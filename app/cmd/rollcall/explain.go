@@ -67,5 +67,5 @@ func (s slot) leaving() string {
 	if s.Leaves == nil {
 		return ""
 	}
-	return " in " + time.Until(*s.Leaves).Round(100*time.Millisecond).String()
+	return " in " + max(0, time.Until(*s.Leaves)).Round(100*time.Millisecond).String()
 }

@@ -52,10 +52,18 @@ func (r remote) change(ctx context.Context, method, path string, form url.Values
 	return io.ReadAll(resp.Body)
 }
 
+// withScheme is a URL that was given as host:port, too.
+func withScheme(address string) string {
+	if address != "" && !strings.Contains(address, "://") {
+		return "http://" + address
+	}
+	return address
+}
+
 func (r remote) send(ctx context.Context, method, path string, headers map[string]string, body string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(r.URL, "/")+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, withScheme(strings.TrimSuffix(r.URL, "/"))+path, strings.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("ROLLCALL_URL: %w", err)
+		return nil, fmt.Errorf("ROLLCALL_URL must be a URL such as http://10.0.0.5:8080: %w", err)
 	}
 	for name, value := range headers {
 		req.Header.Set(name, value)
@@ -72,13 +80,13 @@ func (r remote) send(ctx context.Context, method, path string, headers map[strin
 	}
 	defer resp.Body.Close()
 	var problem struct{ Type, Title, Detail string }
-	said := &remoteError{status: resp.StatusCode, text: resp.Status}
+	said := &remoteError{status: resp.StatusCode, text: fmt.Sprintf("%s answered %s: is ROLLCALL_URL that of Rollcall's API?", req.URL.Redacted(), resp.Status)}
 	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&problem) == nil && problem.Title != "" {
 		said.kind = problem.Type
 		said.text = strings.TrimSuffix(problem.Title+": "+problem.Detail, ": ")
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		said.text += "; set ROLLCALL_TOKEN"
+		said.text += "; set ROLLCALL_TOKEN to one that counts"
 	}
 	return nil, said
 }

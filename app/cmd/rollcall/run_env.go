@@ -41,7 +41,7 @@ func missingSetting(environ []string) string {
 func readSettings(environ []string, say func(string, ...any)) settings {
 	env := environment(environ)
 	s := settings{
-		url:           strings.TrimSuffix(env["ROLLCALL_URL"], "/"),
+		url:           withScheme(strings.TrimSuffix(env["ROLLCALL_URL"], "/")),
 		token:         strings.TrimSpace(env["ROLLCALL_TOKEN"]),
 		address:       env.address(),
 		port:          env.either("ROLLCALL_PORT", "PORT"),
