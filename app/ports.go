@@ -29,6 +29,9 @@ type Queue interface {
 	// Renew makes claims last another ClaimLease and returns them with their new
 	// tokens, without those that are lost.
 	Renew(ctx context.Context, claims []Claim) ([]Claim, error)
+	// Any returns up to n instances that have an entry: some of those that fell due last,
+	// and others at random. It claims none.
+	Any(ctx context.Context, n int) ([]Instance, error)
 	// Settle puts claimed entries back with their next due time, and records their
 	// results, for the instances that did not change. Those whose claim is lost are
 	// dropped. A pass clears the marks that proxies left on the instance's backends.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,10 +30,12 @@ const (
 // instance is declared unhealthy, a few other ones that the registry holds for healthy
 // are asked, of as many services as there are. When most of them do not answer either,
 // the worker trusts them more than itself: it is benched. It claims nothing and its
-// results count for nothing until most of a new few answer.
+// results count for nothing until most of a few others answer: any that are registered,
+// for those that it knew may be gone by then, and new ones there.
 type doubt struct { // its lock is never held while it waits
 	prober  app.Prober
 	get     func(ctx context.Context, id string) (app.Instance, error)
+	sample  func(ctx context.Context, n int) ([]app.Instance, error)
 	now     func() time.Time
 	changed func(ctx context.Context, benched bool, reason string) // hears of every change
 
@@ -46,6 +49,7 @@ type doubt struct { // its lock is never held while it waits
 type acquaintance struct {
 	instance app.Instance
 	seen     time.Time
+	passed   time.Time // when it answered last; zero when that is not known
 }
 
 // inquiry is one round of questions. Its fields but done are valid when done is closed.
@@ -79,7 +83,20 @@ func (d *doubt) meet(claims []app.Claim) {
 				break
 			}
 		}
-		of[i.ID] = acquaintance{i, d.now()}
+		of[i.ID] = acquaintance{instance: i, seen: d.now(), passed: of[i.ID].passed}
+	}
+}
+
+// heard notes who of those that are remembered has answered.
+func (d *doubt) heard(outcomes []app.Outcome) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, o := range outcomes {
+		of := d.known[o.Claim.Instance.Service]
+		if a, there := of[o.Claim.Instance.ID]; there && o.Result.Passed {
+			a.passed = o.Result.At
+			of[o.Claim.Instance.ID] = a
+		}
 	}
 }
 
@@ -128,49 +145,53 @@ func (d *doubt) recovered(ctx context.Context) bool {
 		d.mu.Unlock()
 		return true
 	}
+	d.mu.Unlock()
+	few, err := d.sample(ctx, canaries)
+	if err != nil {
+		return false
+	}
+	d.mu.Lock()
 	q := d.inquiry
 	if q == nil {
-		q = d.ask(ctx, d.choose(""))
+		q = d.ask(ctx, few)
 	}
 	d.mu.Unlock()
 	<-q.done
 	return q.fit
 }
 
-// choose picks instances of as many services as there are. It returns nil when too few
-// are known to doubt anything; a worker that is benched has nobody else to ask.
-func (d *doubt) choose(without string) (few []app.Instance) {
-	var services [][]app.Instance
-	n := 0
+// choose picks those that have answered last, of as many services as there are. It
+// returns nil when too few are known to doubt anything.
+func (d *doubt) choose(without string) []app.Instance {
+	var all []acquaintance
+	services := map[string]bool{}
 	for name, of := range d.known {
-		var some []app.Instance
 		for id, a := range of {
 			switch {
-			case !d.benched && d.now().Sub(a.seen) > forgetAfter:
+			case d.now().Sub(a.seen) > forgetAfter:
 				delete(of, id)
 			case id != without:
-				some = append(some, a.instance)
+				all, services[name] = append(all, a), true
 			}
 		}
 		if len(of) == 0 {
 			delete(d.known, name)
 		}
-		if len(some) > 0 {
-			services, n = append(services, some), n+len(some)
-		}
 	}
-	if !d.benched && (n < doubtInstances || len(services) < doubtServices) {
+	if len(all) < doubtInstances || len(services) < doubtServices {
 		return nil
 	}
-	rand.Shuffle(len(services), func(a, b int) { services[a], services[b] = services[b], services[a] }) //nolint:gosec // as above
-	for round := 0; len(few) < min(canaries, n); round++ {
-		for _, of := range services {
-			if round < len(of) && len(few) < canaries {
-				few = append(few, of[round])
-			}
+	slices.SortFunc(all, func(a, b acquaintance) int { return b.passed.Compare(a.passed) })
+	var few, more []app.Instance
+	for _, a := range all {
+		if services[a.instance.Service] {
+			few = append(few, a.instance)
+			services[a.instance.Service] = false
+		} else {
+			more = append(more, a.instance)
 		}
 	}
-	return few
+	return append(few, more...)[:canaries]
 }
 
 // ask begins an inquiry; the lock is held.
@@ -227,16 +248,16 @@ func (d *doubt) most(ctx context.Context, few []app.Instance) (bool, string) {
 	for _, i := range few {
 		services[i.Service] = true
 	}
-	said := fmt.Sprintf("%d of %d other healthy instances, of %d services, answer", passed, passed+failed, len(services))
-	mayBegin := passed+failed == 0 && !d.isBenched() // nobody could be asked: no reason to doubt
-	return passed > failed || mayBegin || len(few) == 0, said
+	said := fmt.Sprintf("%d of %d other instances, of %d services, answer", passed, passed+failed, len(services))
+	nobody := passed+failed == 0 && (!d.isBenched() || len(few) == 0) // to ask: no reason to doubt
+	return passed > failed || nobody, said
 }
 
-// isAsItWas reports whether the registry still holds an instance for healthy, and where
-// it was. A registry that cannot be asked takes no verdict either.
+// isAsItWas reports whether the registry still holds an instance for what it was, where it
+// was. A registry that cannot be asked takes no verdict either.
 func (d *doubt) isAsItWas(ctx context.Context, i app.Instance) bool {
 	is, err := d.get(ctx, i.ID)
-	if err == nil && is.State == app.Healthy && is.Address == i.Address {
+	if err == nil && is.State == i.State && is.Address == i.Address {
 		return true
 	}
 	if err == nil || errors.Is(err, app.ErrNotFound) {

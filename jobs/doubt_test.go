@@ -79,6 +79,37 @@ func TestAWorkerThatIsCutOffCondemnsNobody(t *testing.T) {
 	}
 }
 
+// All that the worker knew die at once, without a word, and others come: as when everything
+// is replaced. It must not wait for the dead.
+func TestNewOnesBringABenchedWorkerBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, dying := fleet(5, 10), false
+		p := &prober{}
+		p.answer = func(id string, _ int) (bool, time.Duration) { return !dying || id[0] == 'n', 2 * time.Millisecond }
+		stop := work(t, q, p)
+		time.Sleep(5 * time.Second)
+		p.mu.Lock()
+		dying = true
+		p.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		q.mu.Lock()
+		for n := range 50 {
+			i := instanceAt(fmt.Sprintf("n%d", n), time.Now())
+			i.Service, i.State = fmt.Sprint("s", n%5), app.Starting
+			q.instances[i.ID], q.due[i.ID] = i, i.Due
+		}
+		q.mu.Unlock()
+		time.Sleep(time.Minute)
+		stop()
+		for id, i := range q.instances {
+			if want := map[bool]app.State{true: app.Healthy, false: app.Unhealthy}[id[0] == 'n']; i.State != want {
+				t.Errorf("%s is %s, want %s", id, i.State, want)
+			}
+		}
+	})
+}
+
 func TestThoseWhoDieAreFoundOutHoweverMany(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

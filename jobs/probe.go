@@ -65,7 +65,7 @@ func NewProbe(
 ) *Probe {
 	return &Probe{
 		queue: queue, prober: prober, registry: registry, now: now, log: log,
-		doubt: &doubt{prober: prober, get: registry.Get, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
+		doubt: &doubt{prober: prober, get: registry.Get, sample: queue.Any, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
 		wake:  make(chan struct{}, 1), results: make(chan outcome, claimed), places: make(chan struct{}, underWay), held: map[*flight]struct{}{},
 	}
 }
@@ -215,6 +215,7 @@ func (p *Probe) settle(ctx context.Context) {
 			p.putBack(ctx, outcomes...)
 			continue
 		}
+		p.doubt.heard(outcomes)
 		change, same := p.registry.Decide(outcomes)
 		for n, f := range p.keep(change) {
 			o := change[n]

@@ -70,6 +70,17 @@ func (q *queue) Renew(_ context.Context, claims []app.Claim) ([]app.Claim, error
 	return kept, nil
 }
 
+func (q *queue) Any(_ context.Context, n int) (some []app.Instance, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, i := range q.instances { // in no order
+		if len(some) < n {
+			some = append(some, i)
+		}
+	}
+	return some, nil
+}
+
 func (q *queue) Settle(_ context.Context, settled []app.Settlement) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -112,6 +113,45 @@ func (q Queue) Renew(ctx context.Context, claims []app.Claim) ([]app.Claim, erro
 		}
 	}
 	return kept, nil
+}
+
+// Any returns some instances that have an entry; see app.Queue.
+func (q Queue) Any(ctx context.Context, n int) ([]app.Instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.store.timeout)
+	defer cancel()
+	name := q.store.keys.queue(q.name)
+	now := strconv.FormatInt(q.store.Now().UnixMilli(), 10)
+	var last, others *redis.StringSliceCmd
+	_, err := q.store.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		last = p.ZRangeArgs(ctx, redis.ZRangeArgs{Key: name, Start: now, Stop: "-inf", ByScore: true, Rev: true, Count: int64(n / 2)})
+		others = p.ZRandMember(ctx, name, n)
+		return nil
+	})
+	if err != nil {
+		return nil, wrap("look into "+q.name, err)
+	}
+	ids := last.Val()
+	for _, id := range others.Val() {
+		if len(ids) < n && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	docs, err := q.store.documents(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var some []app.Instance
+	for n, doc := range docs {
+		if text, ok := doc.(string); ok {
+			if i, err := decode(ids[n], text); err == nil { // others say so
+				some = append(some, i)
+			}
+		}
+	}
+	return some, nil
 }
 
 // settlementArg is a settlement as settle.lua reads it.

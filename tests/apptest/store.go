@@ -82,6 +82,7 @@ func StoreContract(t *testing.T, open func(t *testing.T) Subject) {
 		"what is due is claimed in order":               dueIsClaimedInOrder,
 		"a claim is exclusive while it lasts":           claimIsExclusive,
 		"claimers share the work":                       claimersShare,
+		"anybody may be looked at":                      anybodyIsLookedAt,
 		"a renewed claim lasts":                         renewedClaimLasts,
 		"a commit depends on its claim":                 commitDependsOnClaim,
 		"a settled check is due when told":              settledIsDueWhenTold,
@@ -520,6 +521,44 @@ func claimIsExclusive(t *testing.T, s Subject) {
 	kept, err := s.Probes.Renew(t.Context(), []app.Claim{first[1], second[0]})
 	if err != nil || len(kept) != 1 || kept[0].Instance.ID != "i1" {
 		t.Errorf("renew: got %v, %v, want only the claim on i1 that holds", kept, err)
+	}
+}
+
+func anybodyIsLookedAt(t *testing.T, s Subject) {
+	any := func(n int) (ids []string) {
+		t.Helper()
+		some, err := s.Probes.Any(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range some {
+			ids = append(ids, i.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	if got := any(5); len(got) > 0 {
+		t.Errorf("of nobody: got %v", got)
+	}
+	for n := range 20 {
+		s.add(t, s.instance(n+1))
+		s.Clock.Pass(time.Millisecond)
+	}
+	seen := map[string]bool{}
+	for range 200 {
+		got := any(4)
+		if len(slices.Compact(slices.Clone(got))) != 4 || !slices.Contains(got, "i19") || !slices.Contains(got, "i20") {
+			t.Fatalf("got %v, want four, and among them the two that were due last", got)
+		}
+		for _, id := range got {
+			seen[id] = true
+		}
+	}
+	if len(seen) < 15 {
+		t.Errorf("only %d of 20 were ever looked at", len(seen))
+	}
+	if claims, ids := s.claim(t, s.Probes, time.Second, 100); len(claims) != 20 {
+		t.Errorf("afterwards %v can be claimed, want all", ids)
 	}
 }
 
