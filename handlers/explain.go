@@ -62,7 +62,7 @@ func (a *API) explanation(ctx context.Context, header string) (app.Explanation, 
 		return e, err
 	}
 	if e.Frontend.Host == "" {
-		e.Verdict += a.registeredFor(e.Names)
+		e.Verdict += a.registeredFor(ctx, e.Names)
 		return e, nil
 	}
 	sick := func(s app.Slot) bool {
@@ -76,7 +76,7 @@ func (a *API) explanation(ctx context.Context, header string) (app.Explanation, 
 }
 
 // registeredFor says who is registered for vhosts that have no list, and how it is.
-func (a *API) registeredFor(names []app.LookedUp) string {
+func (a *API) registeredFor(ctx context.Context, names []app.LookedUp) string {
 	const enough = 5
 	var said []string
 	for _, i := range a.Snapshot.Instances("") {
@@ -87,6 +87,9 @@ func (a *API) registeredFor(names []app.LookedUp) string {
 		if len(said) == enough {
 			said = append(said, "and others")
 			break
+		}
+		if now, err := a.Registry.Get(ctx, i.ID); err == nil { // the snapshot has not heard of every result
+			i = now
 		}
 		said = append(said, fmt.Sprintf("%s is %s", i.ID, standing(i)))
 	}

@@ -280,3 +280,29 @@ func TestReadsBeforeAnythingWasHeard(t *testing.T) {
 	}
 	s.get("/livez").want(http.StatusOK)
 }
+
+func TestExplainSaysWhoIsRegistered(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.register("service", "web", "address", "10.0.0.7:80", "id", "w1", "host", "a.test", "host", "b.test", "health", "tcp", "rise", "1", "fall", "1")
+	said := func(host string) string {
+		verdict, _ := decode[map[string]any](s.get("/v1/explain?host=" + host).want(http.StatusOK))["verdict"].(string)
+		return verdict
+	}
+	if got := said("a.test"); !strings.HasSuffix(got, "; w1 is starting") {
+		t.Errorf("not checked yet: %s", got)
+	}
+	s.probed("w1", refuse())
+	if got := said("b.test"); !strings.HasSuffix(got, "; w1 is starting (connection refused)") {
+		t.Errorf("checked once: %s", got)
+	}
+	if got := said("other.test"); strings.Contains(got, "w1") {
+		t.Errorf("of another vhost: %s", got)
+	}
+	s.probed("w1", pass())
+	s.probed("w1", refuse())
+	s.await(func() bool { i, _ := s.api.Snapshot.Instance("w1"); return i.State == app.Unhealthy })
+	if got := said("a.test"); !strings.Contains(got, "nothing in it is healthy") {
+		t.Errorf("the last one, sick: %s", got)
+	}
+}
