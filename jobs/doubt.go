@@ -140,12 +140,9 @@ func (d *doubt) credible(ctx context.Context, o app.Outcome) bool {
 
 // recovered asks again whether the worker is fit, if it is benched.
 func (d *doubt) recovered(ctx context.Context) bool {
-	d.mu.Lock()
-	if !d.benched {
-		d.mu.Unlock()
+	if !d.isBenched() {
 		return true
 	}
-	d.mu.Unlock()
 	few, err := d.sample(ctx, canaries)
 	if err != nil {
 		return false

@@ -74,7 +74,7 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 	}
 	knows := func(id string, state app.State) {
 		t.Helper()
-		eventuallyIs(t, func() bool {
+		eventually(t, id+" is "+string(state), func() bool {
 			i, _ := snapshot.Instance(id)
 			_, err := snapshot.Age(time.Now())
 			return i.State == state && err == nil
@@ -118,7 +118,7 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 	}
 	stop()
 	following.Wait()
-	eventuallyIs(t, func() bool { _, err := snapshot.Age(time.Now()); return err != nil })
+	eventually(t, "the snapshot is old", func() bool { _, err := snapshot.Age(time.Now()); return err != nil })
 	store.called()
 	if err := s.again(t, two); err != nil || !slices.Equal(strings.Fields(store.called()), []string{"get"}) {
 		t.Errorf("a snapshot that has heard nothing for long is believed: %v", err)
@@ -130,34 +130,4 @@ func (s *site) again(t *testing.T, r app.Registration) error {
 	t.Helper()
 	_, err := s.verbs.Register(t.Context(), r)
 	return err
-}
-
-func eventuallyIs(t *testing.T, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it does not come to that")
-		}
-	}
-}
-
-// A snapshot is a moment behind: what it has not heard of may have been registered already.
-func TestWhatTheSnapshotHasNotHeardOfIsNotTakenForNew(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.register(t, saying(1))
-	store := &witness{Store: s.Store}
-	s.verbs = app.NewRegistry(store, s.Now, hold, func(context.Context, app.Step) {})
-	behind := app.NewSnapshot()
-	behind.Reset(nil, "0-0")
-	behind.Heard(time.Now().Add(time.Hour)) // fresh for as long as the test takes
-	s.verbs.TakeWordOf(behind)
-
-	done, err := s.verbs.Register(t.Context(), saying(1))
-	if err != nil || done.New {
-		t.Errorf("registered again: new %t, %v", done.New, err)
-	}
-	if got := store.called(); got != "commit get" {
-		t.Errorf("calls %q", got)
-	}
 }
