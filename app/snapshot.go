@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,21 +26,21 @@ const freshFor = 2 * time.Second
 // their own pace.
 type Snapshot struct {
 	mu        sync.RWMutex
-	instances map[string]*Instance // never written to: a change puts another one there
+	instances map[string]*Held // never written to: a change puts another one there
 	services  map[string]*members
 	revision  Revision
 	heard     time.Time
 	loaded    bool
 	changed   chan struct{} // closed and replaced with every change
 
-	recent []Event  // oldest first, at most twice keptEvents
+	recent []Event  // oldest first, little more than keptEvents; never handed out
 	before Revision // recent has everything after this
 }
 
 // members are the instances of a service.
 type members struct {
 	revision  Revision
-	instances map[string]*Instance
+	instances map[*Held]struct{}
 	view      atomic.Pointer[Service] // made when somebody reads; nil after a change
 }
 
@@ -71,7 +73,7 @@ func NewSnapshot() *Snapshot {
 func (s *Snapshot) Reset(instances []Instance, at Revision, last ...Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instances, s.services = map[string]*Instance{}, map[string]*members{}
+	s.instances, s.services = map[string]*Held{}, map[string]*members{}
 	for _, i := range instances {
 		s.put(i, at)
 	}
@@ -101,9 +103,9 @@ func (s *Snapshot) Apply(entries []Entry) {
 		s.revision = e.Event.Revision
 		s.recent = append(s.recent, e.Event)
 	}
-	if n := len(s.recent); n > 2*keptEvents {
-		s.before = s.recent[n-keptEvents-1].Revision
-		s.recent = slices.Clone(s.recent[n-keptEvents:])
+	if old := len(s.recent) - keptEvents; old > keptEvents/8 { // not with every one
+		s.before = s.recent[old-1].Revision
+		s.recent = slices.Delete(s.recent, 0, old)
 	}
 	s.wake()
 }
@@ -116,26 +118,28 @@ func (s *Snapshot) Heard(at time.Time) {
 }
 
 func (s *Snapshot) put(i Instance, at Revision) {
-	s.instances[i.ID] = &i
+	h := Hold(i)
+	s.instances[i.ID] = h
 	m := s.services[i.Service]
 	if m == nil {
-		m = &members{instances: map[string]*Instance{}}
+		m = &members{instances: map[*Held]struct{}{}}
 		s.services[i.Service] = m
 	}
-	m.instances[i.ID] = &i
+	m.instances[h] = struct{}{}
 	m.changed(at)
 }
 
 func (s *Snapshot) remove(id string, at Revision) {
-	i, ok := s.instances[id]
+	h, ok := s.instances[id]
 	if !ok {
 		return
 	}
 	delete(s.instances, id)
-	m := s.services[i.Service]
-	delete(m.instances, id)
+	service := h.common.Value().service
+	m := s.services[service]
+	delete(m.instances, h)
 	if m.changed(at); len(m.instances) == 0 {
-		delete(s.services, i.Service)
+		delete(s.services, service)
 	}
 }
 
@@ -189,7 +193,7 @@ func (s *Snapshot) Service(name string) *Service {
 	if view := m.view.Load(); view != nil {
 		return view
 	}
-	view := &Service{Revision: m.revision, Instances: sorted(m.instances)}
+	view := &Service{Revision: m.revision, Instances: sorted(maps.Keys(m.instances), len(m.instances))}
 	unroutable := func(i Instance) bool { return !i.Routable() }
 	if view.Routable = view.Instances; slices.ContainsFunc(view.Routable, unroutable) {
 		view.Routable = slices.DeleteFunc(slices.Clone(view.Instances), unroutable)
@@ -212,15 +216,31 @@ func (s *Snapshot) Instances(service string) []Instance {
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return sorted(s.instances)
+	return sorted(maps.Values(s.instances), len(s.instances))
 }
 
-func sorted(from map[string]*Instance) []Instance {
-	instances := make([]Instance, 0, len(from))
-	for _, id := range slices.Sorted(maps.Keys(from)) { // ids are lighter to sort than instances
-		instances = append(instances, *from[id])
+func sorted(from iter.Seq[*Held], n int) []Instance {
+	byID := slices.AppendSeq(make([]*Held, 0, n), from)
+	slices.SortFunc(byID, func(a, b *Held) int { return strings.Compare(a.id, b.id) })
+	instances := make([]Instance, n)
+	for n, h := range byID {
+		instances[n] = h.Instance()
 	}
 	return instances
+}
+
+// All goes through the instances of all services, in no order, without a copy of them
+// all. The snapshot stands still meanwhile and must not be asked for anything else.
+func (s *Snapshot) All() iter.Seq[Instance] {
+	return func(yield func(Instance) bool) {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		for _, h := range s.instances {
+			if !yield(h.Instance()) {
+				return
+			}
+		}
+	}
 }
 
 // ServiceRevision is the revision of a service's last change; that of the whole when
@@ -271,8 +291,8 @@ func (s *Snapshot) Latest(before Revision, limit int, wanted func(Event) bool) [
 func (s *Snapshot) Instance(id string) (Instance, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if i, ok := s.instances[id]; ok {
-		return *i, true
+	if h, ok := s.instances[id]; ok {
+		return h.Instance(), true
 	}
 	return Instance{}, false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -598,4 +599,30 @@ func TestSnapshotIsForMany(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+// TestASnapshotHoldsInstancesWhole fails for a field that is new and not held.
+func TestASnapshotHoldsInstancesWhole(t *testing.T) {
+	t.Parallel()
+	i := app.Instance{
+		Rev: 7, ID: "a", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.example"}, Weight: 3, FailOpen: true,
+		Boot: "b", Replaces: "c", Tags: []string{"blue"}, Meta: map[string]string{"owner": "me"}, Check: app.DefaultCheck(app.HTTP),
+		Override: app.Override{Maintenance: true, Weight: 2, Until: epoch}, State: app.Unhealthy, Streak: 1, StreakAt: epoch,
+		Last: app.Result{At: epoch, Code: app.Refused, Detail: "d"}, RegisteredAt: epoch, ChangedAt: epoch, Due: epoch, Deadline: epoch,
+	}
+	for f, v := range reflect.ValueOf(i).Fields() {
+		if v.IsZero() {
+			t.Errorf("%s is not set here", f.Name)
+		}
+	}
+	s := app.NewSnapshot()
+	s.Reset([]app.Instance{i}, "1-0")
+	i.Due, i.Deadline = time.Time{}, time.Time{} // which no event tells
+	got, _ := s.Instance("a")
+	if diff := cmp.Diff(got, i); diff != "" {
+		t.Errorf("by its id it is not what was put in: %s", diff)
+	}
+	if all := slices.Collect(s.All()); len(all) != 1 || cmp.Diff(all[0], i) != "" {
+		t.Errorf("among all it is %+v", all)
+	}
 }

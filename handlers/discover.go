@@ -230,7 +230,7 @@ func (a *API) tlsAsk(c echo.Context) error {
 	if err != nil || net.ParseIP(domain) != nil || strings.HasPrefix(domain, "*") {
 		return &app.FieldError{Field: "domain", Problem: "is " + quote(given), Want: "give a name such as shop.example.com"}
 	}
-	for _, i := range a.Snapshot.Instances("") {
+	for i := range a.Snapshot.All() {
 		if i.Routable() && slices.ContainsFunc(i.Hosts, func(h string) bool { return covers(h, domain) }) {
 			return c.String(http.StatusOK, "ok\n")
 		}

@@ -25,7 +25,7 @@ func (a *API) services(c echo.Context) error {
 	}
 	rev := a.Snapshot.Revision()
 	counts := map[string]service{}
-	for _, i := range a.Snapshot.Instances("") {
+	for i := range a.Snapshot.All() {
 		s := counts[i.Service]
 		s.Name = i.Service
 		if s.Instances++; i.Routable() {

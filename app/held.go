@@ -1,0 +1,55 @@
+package app
+
+import (
+	"time"
+	"unique"
+)
+
+// Held is an instance in half the memory, for those who hold many: what many instances
+// have in common is there once for all of them. It has neither Due nor Deadline.
+type Held struct {
+	common   unique.Handle[common]
+	rev      int64
+	id       string
+	address  string
+	boot     string
+	replaces string
+	hosts    []string
+	tags     []string
+	meta     map[string]string
+
+	streak       int
+	streakAt     time.Time
+	last         Result
+	registeredAt time.Time
+	changedAt    time.Time
+}
+
+// common is what instances of a service mostly are alike in.
+type common struct {
+	service  string
+	weight   int
+	failOpen bool
+	check    Check
+	override Override
+	state    State
+}
+
+// Hold returns what holds i, whose slices and map are not written to any more.
+func Hold(i Instance) *Held {
+	return &Held{
+		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State}),
+		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
+		streak: i.Streak, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt,
+	}
+}
+
+// Instance returns the whole of it, but for Due and Deadline.
+func (h *Held) Instance() Instance {
+	c := h.common.Value()
+	return Instance{
+		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
+		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, State: c.state,
+		Streak: h.streak, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
+	}
+}
