@@ -148,7 +148,7 @@ func (p population) Collect(to chan<- prometheus.Metric) {
 		return // no number is better than an old one
 	}
 	count := map[app.State]int{app.Starting: 0, app.Healthy: 0, app.Unhealthy: 0, app.Failed: 0, app.Draining: 0}
-	for _, i := range p.snapshot.Instances("") {
+	for i := range p.snapshot.All() {
 		count[i.State]++
 	}
 	for state, n := range count {
@@ -217,9 +217,7 @@ func (t redisTimer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		began := time.Now()
 		err := next(ctx, cmd)
-		if name := cmd.Name(); name != "xread" {
-			t.latency.WithLabelValues(name).Observe(time.Since(began).Seconds())
-		}
+		t.latency.WithLabelValues(cmd.Name()).Observe(time.Since(began).Seconds())
 		return err
 	}
 }
@@ -229,7 +227,9 @@ func (t redisTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		began := time.Now()
 		err := next(ctx, cmds)
-		t.latency.WithLabelValues("pipeline").Observe(time.Since(began).Seconds())
+		if cmds[0].Name() != "xread" { // which waits for news
+			t.latency.WithLabelValues("pipeline").Observe(time.Since(began).Seconds())
+		}
 		return err
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"iter"
 	"slices"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 const beginning app.Revision = "0-0"
 
 const (
-	pollFor    = 500 * time.Millisecond // how long one read of the stream waits for news
+	pollFor    = 500 * time.Millisecond // how long one read of the stream waits for news; well below a client's ReadTimeout
 	batch      = 1000                   // entries or documents read at once
 	retryAfter = 200 * time.Millisecond // after Redis was away
 )
@@ -49,11 +50,7 @@ func (s *Store) Follow(ctx context.Context, snapshot *app.Snapshot) {
 }
 
 func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool, err error) {
-	epoch, err := s.epoch(ctx)
-	if err != nil {
-		return false, err
-	}
-	last, err := s.lastEvent(ctx)
+	epoch, last, err := s.present(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -70,11 +67,8 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	snapshot.Reset(instances, last, events...)
 	for wait := time.Duration(-1); ; wait = pollFor { // the first read does not wait: reads are answered after it
 		asked := time.Now()
-		entries, err := s.read(ctx, last, wait)
+		entries, err := s.read(ctx, epoch, last, wait)
 		if err != nil {
-			return true, err
-		}
-		if err := s.unbroken(ctx, epoch, last); err != nil {
 			return true, err
 		}
 		if n := len(entries); n > 0 {
@@ -87,52 +81,47 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	}
 }
 
-// unbroken makes sure that what was just read is the continuation of what was read
-// before: from the same registry, and without a gap.
-func (s *Store) unbroken(ctx context.Context, epoch string, last app.Revision) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+// read returns the events after a revision, for which it waits a moment; not at all when
+// wait is negative. It makes sure, in the same round trip, that they are the continuation
+// of what was read before: from the same registry, and without a gap.
+func (s *Store) read(ctx context.Context, epoch string, after app.Revision, wait time.Duration) ([]app.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollFor+s.timeout)
 	defer cancel()
+	var streams *redis.XStreamSliceCmd
 	var now *redis.StringCmd
 	var there *redis.XMessageSliceCmd
 	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		streams = p.XRead(ctx, &redis.XReadArgs{Streams: []string{s.keys.events(), string(after)}, Count: batch, Block: wait})
 		now = p.Get(ctx, s.keys.epoch())
-		there = p.XRange(ctx, s.keys.events(), string(last), string(last))
+		there = p.XRange(ctx, s.keys.events(), string(after), string(after))
 		return nil
 	})
 	switch err := failed(cmds, err, noValue); {
 	case err != nil:
-		return wrap("read the epoch", err)
+		return nil, wrap("read events", err)
 	case now.Val() != epoch:
-		return errOther
-	case last != beginning && len(there.Val()) == 0:
-		return errMissed
-	}
-	return nil
-}
-
-// read returns the events after a revision, for which it waits a moment; not at all when
-// wait is negative.
-func (s *Store) read(ctx context.Context, after app.Revision, wait time.Duration) ([]app.Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, pollFor+s.timeout)
-	defer cancel()
-	streams, err := s.rdb.XRead(ctx, &redis.XReadArgs{
-		Streams: []string{s.keys.events(), string(after)}, Count: batch, Block: wait,
-	}).Result()
-	if errors.Is(err, redis.Nil) {
+		return nil, errOther
+	case after != beginning && len(there.Val()) == 0:
+		return nil, errMissed
+	case len(streams.Val()) == 0:
 		return nil, nil
 	}
-	if err != nil {
-		return nil, wrap("read events", err)
-	}
-	var entries []app.Entry
-	for _, m := range streams[0].Messages {
-		e, err := decodeEntry(m.ID, m.Values)
-		if err != nil {
+	messages := streams.Val()[0].Messages
+	entries := make([]app.Entry, len(messages))
+	for n, m := range messages {
+		if entries[n], err = decodeEntry(m.ID, m.Values); err != nil {
 			return nil, err
 		}
-		entries = append(entries, e)
 	}
 	return entries, nil
+}
+
+// present is which registry this is, and its last event.
+func (s *Store) present(ctx context.Context) (epoch string, last app.Revision, err error) {
+	if epoch, err = s.epoch(ctx); err == nil {
+		last, err = s.lastEvent(ctx)
+	}
+	return epoch, last, err
 }
 
 func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
@@ -188,30 +177,54 @@ func (s *Store) random(ctx context.Context, key string) (string, error) {
 
 // All reads every instance, without due times and deadlines.
 func (s *Store) All(ctx context.Context) ([]app.Instance, error) {
-	ids, err := s.ids(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var instances []app.Instance
-	for chunk := range slices.Chunk(ids, batch) {
-		docs, err := s.documents(ctx, chunk)
+	var all []app.Instance
+	for instances, err := range s.chunks(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		for j, doc := range docs {
-			text, ok := doc.(string)
-			if !ok {
-				continue // gone between the two reads
+		all = append(all, instances...)
+	}
+	return all, nil
+}
+
+// chunks reads every instance, some at a time. It ends with an error.
+func (s *Store) chunks(ctx context.Context) iter.Seq2[[]app.Instance, error] {
+	return func(yield func([]app.Instance, error) bool) {
+		ids, err := s.ids(ctx)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for chunk := range slices.Chunk(ids, batch) {
+			docs, err := s.documents(ctx, chunk)
+			if err != nil {
+				yield(nil, err)
+				return
 			}
-			i, err := decode(chunk[j], text)
-			if err != nil { // the others are not to wait for it
-				s.log.ErrorContext(ctx, "an instance cannot be read and is left out", "instance", chunk[j], "err", err)
-				continue
+			if !yield(s.readable(ctx, chunk, docs), nil) {
+				return
 			}
-			instances = append(instances, i)
 		}
 	}
-	return instances, nil
+}
+
+// readable decodes documents as they were read by id. The others are not to wait for one
+// that cannot be read.
+func (s *Store) readable(ctx context.Context, ids []string, docs []any) []app.Instance {
+	instances := make([]app.Instance, 0, len(docs))
+	for n, doc := range docs {
+		text, ok := doc.(string)
+		if !ok {
+			continue // gone between the two reads
+		}
+		i, err := decode(ids[n], text)
+		if err != nil {
+			s.log.ErrorContext(ctx, "an instance cannot be read and is left out", "instance", ids[n], "err", err)
+			continue
+		}
+		instances = append(instances, i)
+	}
+	return instances
 }
 
 // ids lists the ids of all instances.

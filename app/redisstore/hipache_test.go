@@ -355,9 +355,18 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 // A backend that is slow and announced again and again must get its verdict.
 func TestAnEarlyProbeIsLeftAloneUntilItMustHaveEnded(t *testing.T) {
 	t.Parallel()
+	for _, timeout := range []time.Duration{time.Second, 2 * time.Second} { // as usual, and not
+		t.Run(timeout.String(), func(t *testing.T) {
+			t.Parallel()
+			leftAlone(t, timeout)
+		})
+	}
+}
+
+func leftAlone(t *testing.T, timeout time.Duration) {
+	t.Helper()
 	s := newSite(t)
-	timeout := 2 * time.Second
-	s.up(t, 1, func(r *app.Registration) { r.Timeout = &timeout })
+	s.up(t, 1, func(r *app.Registration) { r.Health, r.Timeout = "/", &timeout })
 	early := func() string {
 		_, early, err := s.Announced(t.Context(), hipache.Announcement{Host: "a.test", URL: "http://10.0.0.1:80", Len: 2})
 		if err != nil {

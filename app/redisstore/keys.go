@@ -7,7 +7,7 @@ import "rollcall/hipache"
 //
 //	key             type    content
 //	instance:<id>   string  JSON, {"rev":n,...} first; see record
-//	results:<id>    string  the last results, 14 characters each; see encodeResult
+//	results:<id>    string  the last results, 9 bytes each; see encodeResult
 //	services        set     names of the services that have instances
 //	service:<name>  set     ids of its instances
 //	addresses       hash    address -> ids of the instances that have it, apart by spaces

@@ -3,10 +3,9 @@ package redisstore
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -65,23 +64,28 @@ func (q Queue) Claim(ctx context.Context, horizon time.Time, limit int) ([]app.C
 		return nil, wrap("claim from "+q.name, err)
 	}
 	ms, _ := strconv.ParseInt(reply[0], 10, 64) // the script wrote it
-	away := milliseconds(ms)
-	claims := make([]app.Claim, 0, len(reply)/6)
-	for r := reply[1:]; len(r) >= 6; r = r[6:] {
-		i, err := decode(r[0], r[3])
-		if err != nil { // the others are not to wait for it
-			q.store.log.ErrorContext(ctx, "an instance cannot be read and is not checked", "instance", r[0], "err", err)
+	away, token := milliseconds(ms), reply[1]
+	n := (len(reply) - 2) / 5
+	column := func(c int) []string { return reply[2+c*n : 2+(c+1)*n] }
+	ids, times, digests, due, deadlines := column(0), column(1), column(2), column(3), column(4)
+	instances, err := q.store.instances(ctx, ids, digests)
+	if err != nil {
+		return nil, err
+	}
+	claims := make([]app.Claim, 0, n)
+	for n, held := range instances {
+		if held == nil {
 			continue
 		}
-		c := app.Claim{Queue: q.name, Instance: i, Due: score(r[1]), Token: r[2]}
+		c := app.Claim{Queue: q.name, Instance: held.Instance(), Due: score(times[n]), Token: token}
 		if q.standing {
 			c.Due = c.Due.Add(away)
 		}
-		if r[4] != "" {
-			c.Instance.Due = score(r[4])
+		if due[n] != "" {
+			c.Instance.Due = score(due[n])
 		}
-		if r[5] != "" {
-			c.Instance.Deadline = score(r[5]).Add(away)
+		if deadlines[n] != "" {
+			c.Instance.Deadline = score(deadlines[n]).Add(away)
 		}
 		claims = append(claims, c)
 	}
@@ -154,39 +158,26 @@ func (q Queue) Any(ctx context.Context, n int) ([]app.Instance, error) {
 	return some, nil
 }
 
-// settlementArg is a settlement as settle.lua reads it.
-type settlementArg struct {
-	ID     string   `json:"id"`
-	Token  string   `json:"token"`
-	Due    int64    `json:"due"`
-	Result string   `json:"result,omitempty"`
-	URL    string   `json:"url,omitempty"`
-	Hosts  []string `json:"hosts,omitempty"`
-}
-
 // Settle ends claims on instances that did not change; see app.Queue.
 func (q Queue) Settle(ctx context.Context, settled []app.Settlement) error {
 	if len(settled) == 0 {
 		return nil
 	}
-	args := make([]settlementArg, len(settled))
-	for n, s := range settled {
-		i := s.Claim.Instance
-		args[n] = settlementArg{ID: i.ID, Token: s.Claim.Token, Due: s.Due.UnixMilli()}
+	args := make([]any, 0, 3+6*len(settled))
+	args = append(args, q.store.settings(), q.name, q.clock())
+	for _, s := range settled {
+		i, result, hosts := s.Claim.Instance, "", ""
 		if s.Result != nil {
-			args[n].Result = encodeResult(*s.Result)
+			result = encodeResult(*s.Result)
 			if s.Result.Passed && i.Routable() {
-				args[n].URL, args[n].Hosts = i.URL(), i.Hosts
+				hosts = strings.Join(i.Hosts, " ")
 			}
 		}
-	}
-	doc, err := json.Marshal(args)
-	if err != nil {
-		return fmt.Errorf("encode settlements: %w", err)
+		args = append(args, i.ID, s.Claim.Token, s.Due.UnixMilli(), result, i.URL(), hosts)
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.store.timeout)
 	defer cancel()
-	if err := settleScript.Run(ctx, q.store.rdb, nil, q.store.settings(), q.name, q.clock(), doc).Err(); err != nil {
+	if err := settleScript.Run(ctx, q.store.rdb, nil, args...).Err(); err != nil {
 		return wrap("settle "+q.name, err)
 	}
 	return nil

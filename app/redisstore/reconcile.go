@@ -18,16 +18,15 @@ import (
 // back with part of them. It may run at any time, beside anything.
 func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 	var done app.Repairs
-	instances, err := s.All(ctx)
-	if err != nil {
-		return done, err
-	}
 	vhosts, err := s.vhosts(ctx)
 	if err != nil {
 		return done, err
 	}
-	for chunk := range slices.Chunk(instances, batch) {
-		broken, err := s.incomplete(ctx, chunk, vhosts)
+	for instances, err := range s.chunks(ctx) {
+		if err != nil {
+			return done, err
+		}
+		broken, err := s.incomplete(ctx, instances, vhosts)
 		if err != nil {
 			return done, err
 		}
@@ -40,13 +39,9 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 				done.Instances = append(done.Instances, i.ID)
 			}
 		}
+		crossOut(vhosts, instances)
 	}
-	if len(done.Instances) > 0 {
-		if vhosts, err = s.vhosts(ctx); err != nil {
-			return done, err
-		}
-	}
-	if done.Orphans, err = s.dropOrphans(ctx, instances, vhosts); err != nil {
+	if done.Orphans, err = s.dropOrphans(ctx, vhosts); err != nil {
 		return done, err
 	}
 	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(vhosts)), projected) {
@@ -193,19 +188,25 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 	return err == nil, ignore(err, app.ErrConflict)
 }
 
-// dropOrphans takes backends out of vhosts whose instance is not registered, or is
-// elsewhere.
-func (s *Store) dropOrphans(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]string, error) {
-	byID := map[string]app.Instance{}
+// crossOut removes from the members of vhosts those that are registered as they stand there.
+func crossOut(vhosts map[string]map[string]string, instances []app.Instance) {
 	for _, i := range instances {
-		byID[i.ID] = i
+		for _, h := range i.Hosts {
+			if m, _ := parseMember(vhosts[h][i.URL()]); m.id == i.ID {
+				delete(vhosts[h], i.URL())
+			}
+		}
 	}
+}
+
+// dropOrphans takes backends out of vhosts whose instance is not registered, or is
+// elsewhere: of those that were not crossed out, what is leaving is none.
+func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]string) ([]string, error) {
 	var dropped []string
 	for host, members := range vhosts {
 		for url, v := range members {
 			m, ok := parseMember(v)
-			i, known := byID[m.id]
-			if ok && m.id == "" || known && i.URL() == url && slices.Contains(i.Hosts, host) {
+			if ok && m.id == "" {
 				continue
 			}
 			orphan, err := s.dropOrphan(ctx, host, url, m.id)

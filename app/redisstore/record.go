@@ -1,18 +1,21 @@
 package redisstore
 
 import (
+	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
 	"time"
 
 	"rollcall/app"
 )
 
 // record is an instance as it is stored. rev comes first: scripts read it without
-// decoding the rest. Times are in ms since 1970, durations in ms. What a record of
-// an older version lacks is the zero value, and has to mean what it meant then.
+// decoding the rest. Registered and until are in ms since 1970, the other times in ms since
+// registered, durations in ms. What a record of an older version lacks is the zero value,
+// and has to mean what it meant then.
 type record struct {
 	Rev        int64             `json:"rev"`
 	Service    string            `json:"service"`
@@ -24,29 +27,69 @@ type record struct {
 	Replaces   string            `json:"replaces,omitempty"`
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
-	Check      checkRecord       `json:"check"`
+	Check      checkRecord       `json:"check,omitzero"`
 	Override   *overrideRecord   `json:"override,omitempty"`
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
-	StreakAt   int64             `json:"streak_at,omitempty"`
+	StreakAt   *int64            `json:"streak_at,omitempty"`
 	Last       *resultRecord     `json:"last,omitempty"`
 	Registered int64             `json:"registered"`
-	Changed    int64             `json:"changed"`
+	Changed    int64             `json:"changed,omitempty"`
 }
 
+// checkRecord leaves out what most checks have, to save memory: see usual.
 type checkRecord struct {
-	Kind     app.Kind `json:"kind"`
+	Kind     app.Kind `json:"kind,omitempty"`
 	Port     int      `json:"port,omitempty"`
 	Path     string   `json:"path,omitempty"`
 	Min      int      `json:"min,omitempty"`
 	Max      int      `json:"max,omitempty"`
 	Body     string   `json:"body,omitempty"`
-	Interval int64    `json:"interval"`
-	Timeout  int64    `json:"timeout"`
-	Rise     int      `json:"rise"`
-	Fall     int      `json:"fall"`
-	Grace    int64    `json:"grace"`
-	Forget   int64    `json:"forget"`
+	Interval int64    `json:"interval,omitempty"`
+	Timeout  int64    `json:"timeout,omitempty"`
+	Rise     int      `json:"rise,omitempty"`
+	Fall     int      `json:"fall,omitempty"`
+	Grace    int64    `json:"grace,omitempty"`
+	Forget   int64    `json:"forget,omitempty"`
+}
+
+// usual is what a field that is left out stands for. It says what is in the records, not
+// what the defaults are: those may change, this may not.
+var usual = checkRecord{
+	Kind: app.HTTP, Path: "/", Min: 200, Max: 399,
+	Interval: 2000, Timeout: 1000, Rise: 2, Fall: 2, Grace: 60_000, Forget: 600_000,
+}
+
+// without leaves out what is usual; only checks by HTTP have a path and statuses.
+func (c checkRecord) without(u checkRecord) checkRecord {
+	if c.Kind == u.Kind {
+		c.Path, c.Min, c.Max = unless(c.Path, u.Path), unless(c.Min, u.Min), unless(c.Max, u.Max)
+	}
+	return checkRecord{
+		Kind: unless(c.Kind, u.Kind), Port: c.Port, Path: c.Path, Min: c.Min, Max: c.Max, Body: c.Body,
+		Interval: unless(c.Interval, u.Interval), Timeout: unless(c.Timeout, u.Timeout),
+		Rise: unless(c.Rise, u.Rise), Fall: unless(c.Fall, u.Fall), Grace: unless(c.Grace, u.Grace), Forget: unless(c.Forget, u.Forget),
+	}
+}
+
+// with puts back what was left out.
+func (c checkRecord) with(u checkRecord) checkRecord {
+	if c.Kind = cmp.Or(c.Kind, u.Kind); c.Kind == u.Kind {
+		c.Path, c.Min, c.Max = cmp.Or(c.Path, u.Path), cmp.Or(c.Min, u.Min), cmp.Or(c.Max, u.Max)
+	}
+	return checkRecord{
+		Kind: c.Kind, Port: c.Port, Path: c.Path, Min: c.Min, Max: c.Max, Body: c.Body,
+		Interval: cmp.Or(c.Interval, u.Interval), Timeout: cmp.Or(c.Timeout, u.Timeout),
+		Rise: cmp.Or(c.Rise, u.Rise), Fall: cmp.Or(c.Fall, u.Fall), Grace: cmp.Or(c.Grace, u.Grace), Forget: cmp.Or(c.Forget, u.Forget),
+	}
+}
+
+// unless is v, or nothing when it is what it usually is.
+func unless[T comparable](v, usual T) (left T) {
+	if v != usual {
+		left = v
+	}
+	return left
 }
 
 type overrideRecord struct {
@@ -56,7 +99,7 @@ type overrideRecord struct {
 }
 
 type resultRecord struct {
-	At      int64    `json:"at"`
+	At      int64    `json:"at,omitempty"` // since some time, ms
 	Latency int64    `json:"ms"`
 	Passed  bool     `json:"ok,omitempty"`
 	Code    app.Code `json:"code,omitempty"`
@@ -72,7 +115,7 @@ func encode(i app.Instance, rev int64) (string, error) {
 }
 
 func recordOf(i app.Instance, rev int64) record {
-	c := i.Check
+	c, registered := i.Check, i.RegisteredAt.UnixMilli()
 	r := record{
 		Rev: rev, Service: i.Service, Address: i.Address, Hosts: i.Hosts,
 		FailClosed: !i.FailOpen, Boot: i.Boot, Replaces: i.Replaces, Tags: i.Tags, Meta: i.Meta,
@@ -80,12 +123,12 @@ func recordOf(i app.Instance, rev int64) record {
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Min: c.StatusMin, Max: c.StatusMax, Body: c.Body,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
-		},
+		}.without(usual),
 		State: i.State, Streak: i.Streak,
-		Registered: i.RegisteredAt.UnixMilli(), Changed: i.ChangedAt.UnixMilli(),
+		Registered: registered, Changed: i.ChangedAt.UnixMilli() - registered,
 	}
 	if !i.StreakAt.IsZero() {
-		r.StreakAt = i.StreakAt.UnixMilli()
+		r.StreakAt = new(i.StreakAt.UnixMilli() - registered)
 	}
 	if i.Weight != 1 {
 		r.Weight = i.Weight
@@ -94,7 +137,7 @@ func recordOf(i app.Instance, rev int64) record {
 		r.Override = &overrideRecord{Maintenance: o.Maintenance, Weight: o.Weight, Until: o.Until.UnixMilli()}
 	}
 	if l := i.Last; l != (app.Result{}) {
-		r.Last = recordOfResult(l)
+		r.Last = recordOfResult(l, registered)
 	}
 	return r
 }
@@ -111,7 +154,8 @@ func decode(id, doc string) (app.Instance, error) {
 }
 
 func (r record) instance(id string) app.Instance {
-	c := r.Check
+	c := r.Check.with(usual)
+	at := func(since int64) time.Time { return time.UnixMilli(r.Registered + since) }
 	i := app.Instance{
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
 		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, Tags: r.Tags, Meta: r.Meta,
@@ -121,60 +165,54 @@ func (r record) instance(id string) app.Instance {
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),
 		},
 		State: r.State, Streak: r.Streak,
-		RegisteredAt: time.UnixMilli(r.Registered), ChangedAt: time.UnixMilli(r.Changed),
+		RegisteredAt: at(0), ChangedAt: at(r.Changed),
 	}
-	if r.StreakAt > 0 {
-		i.StreakAt = time.UnixMilli(r.StreakAt)
+	if r.StreakAt != nil {
+		i.StreakAt = at(*r.StreakAt)
 	}
 	if o := r.Override; o != nil {
 		i.Override = app.Override{Maintenance: o.Maintenance, Weight: o.Weight, Until: time.UnixMilli(o.Until)}
 	}
 	if l := r.Last; l != nil {
-		i.Last = l.result()
+		i.Last = l.result(r.Registered)
 	}
 	return i
 }
 
-func recordOfResult(r app.Result) *resultRecord {
-	return &resultRecord{At: r.At.UnixMilli(), Latency: r.Latency.Milliseconds(), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
+func recordOfResult(r app.Result, since int64) *resultRecord {
+	return &resultRecord{At: r.At.UnixMilli() - since, Latency: r.Latency.Milliseconds(), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
 }
 
-func (r resultRecord) result() app.Result {
-	return app.Result{At: time.UnixMilli(r.At), Latency: milliseconds(r.Latency), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
+func (r resultRecord) result(since int64) app.Result {
+	return app.Result{At: time.UnixMilli(since + r.At), Latency: milliseconds(r.Latency), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
 }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// A stored result is 14 characters: 8 of the time in ms, 3 of the latency in ms and
-// 2 of the code, all in base 36, and + or - for passed or failed. Short and of one
-// length, so that a script can cut off the oldest without reading them.
-const resultLength = 14
-
-const maxLatency = 36*36*36 - 1 // ms
+// A stored result is a number of 9 bytes: 45 bits of the time in ms since 1970, 1 that it
+// passed, 10 of the code and 16 of the latency in ms. Short and of one length, so that a
+// script can cut off the oldest without reading them.
+const resultLength = 9
 
 func encodeResult(r app.Result) string {
-	sign := "-"
+	latency := uint64(min(max(r.Latency.Milliseconds(), 0), math.MaxUint16))
+	n := uint64(r.At.UnixMilli())<<19 | uint64(r.Code&1023)<<8 | latency>>8
 	if r.Passed {
-		sign = "+"
+		n |= 1 << 18
 	}
-	base36 := func(n int64) string { return strconv.FormatInt(n, 36) }
-	return fmt.Sprintf("%08s%03s%02s%s", base36(r.At.UnixMilli()),
-		base36(min(max(r.Latency.Milliseconds(), 0), maxLatency)), base36(int64(r.Code)), sign)
+	return string(append(binary.BigEndian.AppendUint64(nil, n), byte(latency&255)))
 }
 
 // decodeResults returns the results of an instance, oldest first.
 func decodeResults(s string) []app.Result {
-	number := func(s string) int64 {
-		n, _ := strconv.ParseInt(s, 36, 64) // what we did not write is shown as zero
-		return n
-	}
-	var results []app.Result
-	for ; len(s) >= resultLength; s = s[resultLength:] {
+	results := make([]app.Result, 0, len(s)/resultLength)
+	for b := []byte(s); len(b) >= resultLength; b = b[resultLength:] {
+		n := binary.BigEndian.Uint64(b)
 		results = append(results, app.Result{
-			At:      time.UnixMilli(number(s[:8])),
-			Latency: milliseconds(number(s[8:11])),
-			Code:    app.Code(number(s[11:13])), //nolint:gosec // two digits in base 36 fit
-			Passed:  s[13] == '+',
+			At:      time.UnixMilli(int64(n >> 19)),
+			Passed:  n>>18&1 == 1,
+			Code:    app.Code(n >> 8 & 1023),
+			Latency: time.Duration(n&255<<8|uint64(b[8])) * time.Millisecond, //nolint:gosec // 16 bits
 		})
 	}
 	return results

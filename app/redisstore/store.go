@@ -61,7 +61,10 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	clock   atomic.Pointer[reading] // nil before SyncClock
+	recent  recent
 	stats   Stats
+
+	pipeline pipeline // for what many callers do at the same time
 }
 
 var _ app.Store = (*Store)(nil)
@@ -73,24 +76,44 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	timeout := cmp.Or(o.Timeout, 900*time.Millisecond)
 	return &Store{
-		rdb:     rdb,
-		keys:    keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
-		settle:  cmp.Or(o.Settle, hipache.SettleTime),
-		timeout: cmp.Or(o.Timeout, 900*time.Millisecond),
-		limit:   o.Limit,
-		log:     cmp.Or(o.Log, slog.Default()),
-		now:     o.Now,
+		rdb:      rdb,
+		keys:     keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
+		settle:   cmp.Or(o.Settle, hipache.SettleTime),
+		timeout:  timeout,
+		limit:    o.Limit,
+		log:      cmp.Or(o.Log, slog.Default()),
+		now:      o.Now,
+		pipeline: pipeline{rdb: rdb, timeout: timeout},
 	}
 }
 
 // settings is the first argument of every script that changes who is routed.
 func (s *Store) settings() []byte {
-	doc, _ := json.Marshal(map[string]any{ // strings and numbers always have a JSON form
-		"prefix": s.keys.prefix, "hipache": s.keys.proxy.Prefix,
-		"now": s.Now().UnixMilli(), "settle": s.settle.Milliseconds(), "ttl": int((hipache.SettleMarkTTL + s.settle).Seconds()),
+	doc, _ := json.Marshal(struct { // strings and numbers always have a JSON form
+		Prefix  string `json:"prefix"`
+		Hipache string `json:"hipache"`
+		Now     int64  `json:"now"`
+		Settle  int64  `json:"settle"`
+		TTL     int    `json:"ttl"`
+	}{
+		s.keys.prefix, s.keys.proxy.Prefix,
+		s.Now().UnixMilli(), s.settle.Milliseconds(), int((hipache.SettleMarkTTL + s.settle).Seconds()),
 	})
 	return doc
+}
+
+// run runs a script that has no keys, together with what else is run at the same time.
+func (s *Store) run(ctx context.Context, script *redis.Script, args ...any) *redis.Cmd {
+	cmd := redis.NewCmd(ctx, append([]any{"evalsha", script.Hash(), 0}, args...)...)
+	switch err := s.pipeline.process(ctx, cmd); {
+	case redis.HasErrorPrefix(err, "NOSCRIPT"):
+		return script.Eval(ctx, s.rdb, nil, args...)
+	case err != nil:
+		return redis.NewCmdResult(nil, err)
+	}
+	return cmd
 }
 
 // Get returns an instance, or app.ErrNotFound.
@@ -148,7 +171,7 @@ type changeArg struct {
 type stepArg struct {
 	ID         string    `json:"id"`
 	Rev        int64     `json:"rev"`
-	Doc        string    `json:"doc,omitempty"`
+	Doc        string    `json:"-"`
 	Service    string    `json:"service"`
 	Boot       string    `json:"boot,omitempty"`
 	Address    string    `json:"address"`
@@ -158,10 +181,10 @@ type stepArg struct {
 	Restore    *int64    `json:"restore,omitempty"`
 	Queue      string    `json:"queue,omitempty"`
 	Token      string    `json:"token,omitempty"`
-	Result     string    `json:"result,omitempty"`
+	Result     string    `json:"-"`
 	Hosts      []hostArg `json:"hosts"`
 	Passed     bool      `json:"passed,omitempty"`
-	Event      string    `json:"event,omitempty"`
+	Event      string    `json:"-"`
 }
 
 // hostArg is what becomes of an instance's slots in one vhost.
@@ -195,7 +218,11 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	reply, err := commitScript.Run(ctx, s.rdb, nil, s.settings(), doc).StringSlice()
+	args := []any{s.settings(), doc}
+	for _, step := range arg.Steps {
+		args = append(args, step.Doc, step.Event, step.Result)
+	}
+	reply, err := s.run(ctx, commitScript, args...).StringSlice()
 	if err != nil {
 		return "", wrap("commit", err)
 	}
@@ -310,18 +337,16 @@ func (s *Store) Renew(ctx context.Context, i app.Instance, deadline time.Time, r
 	if !deadline.IsZero() {
 		ms = deadline.UnixMilli()
 	}
-	result, hosts := "", "[]"
+	args := []any{s.settings(), i.ID, i.Rev, ms, "", i.URL()}
 	if r != nil {
-		result = encodeResult(*r)
+		args[4] = encodeResult(*r)
 		if r.Passed && i.Routable() {
-			doc, err := json.Marshal(append([]string{}, i.Hosts...))
-			if err != nil {
-				return fmt.Errorf("encode vhosts of %s: %w", i.ID, err)
+			for _, h := range i.Hosts {
+				args = append(args, h)
 			}
-			hosts = string(doc)
 		}
 	}
-	same, err := renewScript.Run(ctx, s.rdb, nil, s.settings(), i.ID, i.Rev, ms, result, i.URL(), hosts).Bool()
+	same, err := s.run(ctx, renewScript, args...).Bool()
 	if err != nil {
 		return wrap("renew "+i.ID, err)
 	}

@@ -79,18 +79,25 @@ func (t Tokens) set(ctx context.Context, id, doc string, e app.Event) (bool, err
 
 // Read returns all tokens and what keys are made with; see app.TokenStore.
 func (t Tokens) Read(ctx context.Context) ([]app.Token, string, error) {
-	secret, err := t.random(ctx, t.keys.secret())
-	if err != nil {
-		return nil, "", err
-	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	docs, err := t.rdb.HGetAll(ctx, t.keys.tokens()).Result()
-	if err != nil {
+	var known *redis.StringCmd
+	var docs *redis.MapStringStringCmd
+	cmds, err := t.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		known, docs = p.Get(ctx, t.keys.secret()), p.HGetAll(ctx, t.keys.tokens())
+		return nil
+	})
+	if err := failed(cmds, err, noValue); err != nil {
 		return nil, "", wrap("read tokens", err)
 	}
+	secret := known.Val()
+	if secret == "" {
+		if secret, err = t.random(ctx, t.keys.secret()); err != nil {
+			return nil, "", err
+		}
+	}
 	var tokens []app.Token
-	for id, doc := range docs {
+	for id, doc := range docs.Val() {
 		var r tokenRecord
 		if err := json.Unmarshal([]byte(doc), &r); err != nil { // the others count all the same
 			t.log.ErrorContext(ctx, "a token cannot be read and does not count", "token", id, "err", err)

@@ -168,7 +168,7 @@ func TestImportOfABrokenLine(t *testing.T) {
 		"another's vhost":    other,
 		"no such vhost":      strings.Replace(good[2], `"a.test"`, `"A.test"`, 1),
 		"no such check":      strings.Replace(good[2], `"kind":"tcp"`, `"kind":"shell"`, 1),
-		"no interval":        strings.Replace(good[2], `"interval":2000`, `"interval":0`, 1),
+		"a bad interval":     strings.Replace(good[2], `"kind":"tcp"`, `"kind":"tcp","interval":-1`, 1),
 	} {
 		if broken == good[2] {
 			t.Fatalf("%s: nothing is broken in %s", name, broken)

@@ -86,7 +86,7 @@ type attemptRecord struct {
 }
 
 func encodeAttempt(a app.Attempt) (string, error) {
-	doc, err := json.Marshal(attemptRecord{a.Message, a.Kind, a.Number, *recordOfResult(a.Result)})
+	doc, err := json.Marshal(attemptRecord{a.Message, a.Kind, a.Number, *recordOfResult(a.Result, 0)})
 	if err != nil {
 		return "", fmt.Errorf("encode attempt: %w", err)
 	}
@@ -98,5 +98,5 @@ func decodeAttempt(doc string) (app.Attempt, error) {
 	if err := json.Unmarshal([]byte(doc), &r); err != nil {
 		return app.Attempt{}, fmt.Errorf("decode attempt: %w: %w", errUnreadable, err)
 	}
-	return app.Attempt{Message: r.Message, Kind: r.Kind, Number: r.Number, Result: r.result()}, nil
+	return app.Attempt{Message: r.Message, Kind: r.Kind, Number: r.Number, Result: r.result(0)}, nil
 }

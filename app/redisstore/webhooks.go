@@ -296,14 +296,17 @@ func (w Webhooks) Settle(ctx context.Context, c app.DeliveryClaim, d app.Deliver
 	return nil
 }
 
-// Happens calls wake whenever something has happened, until the context is over. A call
-// may be missing while Redis is away.
+// Happens calls wake whenever something has happened, until the context is over. There may
+// be a call too many.
 func (s *Store) Happens(ctx context.Context, wake func()) {
 	for ctx.Err() == nil {
-		last, err := s.lastEvent(ctx)
+		epoch, last, err := s.present(ctx)
+		if err == nil {
+			wake() // whatever has happened until now
+		}
 		for err == nil {
 			var entries []app.Entry
-			if entries, err = s.read(ctx, last, pollFor); len(entries) > 0 {
+			if entries, err = s.read(ctx, epoch, last, pollFor); len(entries) > 0 {
 				last = entries[len(entries)-1].Event.Revision
 				wake()
 			}

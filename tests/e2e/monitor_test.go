@@ -298,29 +298,36 @@ func (l *ledger) tell(args []string) {
 }
 
 func (l *ledger) queue(at float64, command string, args []string) {
-	id := args[len(args)-1]
-	switch {
-	case command == "ZRANGEBYSCORE":
+	switch command {
+	case "ZRANGEBYSCORE":
 		l.looks, l.lastLook = true, at
-	case command == "ZREM":
+	case "ZREM":
 		for _, id := range args {
 			delete(l.due, id)
 		}
-	case command != "ZADD":
+	case "ZADD":
+		for pair := range slices.Chunk(args, 2) {
+			score, _ := strconv.ParseFloat(pair[0], 64)
+			l.put(pair[1], score)
+		}
+	}
+}
+
+// put notes what a script makes of an entry of the queue.
+func (l *ledger) put(id string, at float64) {
+	switch {
 	case l.looks:
 		// Both ends are as far after their claims, by the clocks of those who claimed.
-		ends, _ := strconv.ParseFloat(args[0], 64)
 		if was := l.due[id]; was.held {
-			if l.overruns++; ends-was.ends < float64(app.ClaimLease.Milliseconds()) {
+			if l.overruns++; at-was.ends < float64(app.ClaimLease.Milliseconds()) {
 				l.problem("%s was claimed %.3f s before a claim on it ran out, and was not put back in between",
-					id, app.ClaimLease.Seconds()-(ends-was.ends)/1000)
+					id, app.ClaimLease.Seconds()-(at-was.ends)/1000)
 			}
 		}
-		l.due[id] = claim{held: true, ends: ends}
+		l.due[id] = claim{held: true, ends: at}
 		l.claims[id]++
 	case l.script == "rollcall:due": // renewal
-		ends, _ := strconv.ParseFloat(args[0], 64)
-		l.due[id] = claim{held: true, ends: ends}
+		l.due[id] = claim{held: true, ends: at}
 	default:
 		l.due[id] = claim{}
 	}

@@ -39,7 +39,8 @@ end
 local at = id ~= '' and tonumber(redis.call('ZSCORE', c.prefix .. 'due', id) or 0) or 0
 if at <= c.now then return {taken, ''} end
 local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
-local rest = 1000 + (doc and cjson.decode(doc).check.timeout or 0)
+local check = doc and cjson.decode(doc).check
+local rest = 1000 + (check and check.timeout or 1000) -- left out where it is as usual, see record.go
 if not redis.call('SET', c.prefix .. 'early:' .. id, '1', 'NX', 'PX', rest) then return {taken, ''} end
 redis.call('ZADD', c.prefix .. 'due', c.now, id)
 redis.call('PUBLISH', c.prefix .. 'wake', '')

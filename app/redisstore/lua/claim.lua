@@ -17,7 +17,9 @@
 -- ARGV[6]  "1" when the queue's times are on the clock that stands still while the
 --          registry is out of reach
 --
--- Returns {away, id, time, token, document, its times in due and deadlines or '', id, ...}.
+-- Returns {away, token, the ids, their times, the digests of their documents, and their times
+-- in due and deadlines or ''}: so many of each. Most instances are claimed again as they
+-- were: their documents need not be carried along.
 local queue = KEYS[1]
 local now, horizon, lease, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local away = tonumber(redis.call('HGET', KEYS[4], 'away') or 0)
@@ -25,34 +27,49 @@ if ARGV[6] == '1' then
   now, horizon = now - away, horizon - away
 end
 
-local out = {string.format('%.0f', away)}
 local token, last = string.format('%.1f', now + lease + 0.5), string.format('%.0f', horizon)
+local claimed = {{}, {}, {}, {}, {}}
 
-local function take(id, at)
-  local doc = redis.call('GET', ARGV[1] .. 'instance:' .. id)
-  if not doc then
-    redis.call('ZREM', queue, id)
-    return 0
+-- take claims a page of entries and returns how many of them exist.
+local function take(ids, times)
+  if #ids == 0 then return 0 end
+  local due = queue == KEYS[2] and times or redis.call('ZMSCORE', KEYS[2], unpack(ids))
+  local deadlines = redis.call('ZMSCORE', KEYS[3], unpack(ids))
+  local tokens, gone, n = {}, {}, #claimed[1]
+  for i, id in ipairs(ids) do
+    local doc = redis.call('GET', ARGV[1] .. 'instance:' .. id)
+    if not doc then
+      gone[#gone + 1] = id
+    else
+      n = n + 1
+      claimed[1][n], claimed[2][n], claimed[3][n] = id, times[i], redis.sha1hex(doc)
+      claimed[4][n], claimed[5][n] = due[i] or '', deadlines[i] or ''
+      tokens[#tokens + 1], tokens[#tokens + 2] = token, id
+    end
   end
-  local n = #out
-  out[n + 1], out[n + 2], out[n + 3], out[n + 4] = id, at, token, doc
-  out[n + 5] = redis.call('ZSCORE', KEYS[2], id) or ''
-  out[n + 6] = redis.call('ZSCORE', KEYS[3], id) or ''
-  redis.call('ZADD', queue, token, id)
-  return 1
+  if #tokens > 0 then redis.call('ZADD', queue, unpack(tokens)) end
+  if #gone > 0 then redis.call('ZREM', queue, unpack(gone)) end
+  return #tokens / 2
 end
 
 local skipped = 0
 while limit > 0 do
   local page = redis.call('ZRANGEBYSCORE', queue, '-inf', last, 'WITHSCORES', 'LIMIT', skipped, limit)
+  local ids, times = {}, {}
   for i = 1, #page, 2 do
     local at = tonumber(page[i + 1])
     if at > now and at % 1 > 0 then
       skipped = skipped + 1
     else
-      limit = limit - take(page[i], page[i + 1])
+      ids[#ids + 1], times[#times + 1] = page[i], page[i + 1]
     end
   end
+  limit = limit - take(ids, times)
   if #page == 0 then break end
+end
+
+local out = {string.format('%.0f', away), token}
+for _, column in ipairs(claimed) do
+  for _, value in ipairs(column) do out[#out + 1] = value end
 end
 return out

@@ -5,18 +5,18 @@
 -- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream,
 --          limit: how many instances a service may have, absent: any number}
 --   step.id, rev       the instance and the revision it was read at, 0: must not exist
---   step.doc           the new document; absent when the instance is gone
 --   step.service, address, was_address   was_address when it is another one
 --   step.boot          the instance's nonce; absent: none
 --   step.due           when the next probe is due, ms; 0 never; absent: as it is
 --   step.deadline      when the state ends by itself, ms; 0 never; absent: as it is
 --   step.restore       when its override expires, ms; 0 never; absent: as it is
 --   step.queue, token  the claim that the step depends on; absent: none
---   step.result        record of the check that led to it; absent: none
 --   step.hosts         [{host, url, n, keep, id, was}]: what becomes of each vhost's slots;
 --                      with was, only if they belong to that id until now
 --   step.passed        true when the instance has just passed a check
---   step.event         JSON for the stream; absent: nothing to tell
+-- ARGV[3..] of each step its document, '' when the instance is gone; its event, JSON for the
+--          stream, '' when there is nothing to tell; and the record of the check that led to
+--          it, '' for none
 --
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
 -- how many were not, repaired...} or, with nothing written,
@@ -31,9 +31,11 @@ local addresses = prefix .. 'addresses'
 
 local after = {} -- id -> where it is after the change, '' when gone
 local leaving = {} -- service -> how many of its instances are gone after the change
-for _, s in ipairs(change.steps) do
-  after[s.id] = s.doc and s.address or ''
-  if not s.doc then leaving[s.service] = (leaving[s.service] or 0) + 1 end
+for n, s in ipairs(change.steps) do
+  s.doc, s.event, s.result = ARGV[3 * n], ARGV[3 * n + 1], ARGV[3 * n + 2]
+  s.gone = s.doc == ''
+  after[s.id] = s.gone and '' or s.address
+  if s.gone then leaving[s.service] = (leaving[s.service] or 0) + 1 end
 end
 
 -- holder is the instance that has the address of a step and may not keep it: one of the
@@ -56,7 +58,7 @@ for _, s in ipairs(change.steps) do
   if s.token and tonumber(redis.call('ZSCORE', prefix .. s.queue, s.id) or -1) ~= tonumber(s.token) then
     return {'lost', s.id}
   end
-  if s.doc then
+  if not s.gone then
     local id = holder(s)
     if id then return {'taken', 'address', s.address, id} end
   end
@@ -64,7 +66,7 @@ for _, s in ipairs(change.steps) do
     local owner = h.id ~= '' and redis.call('HGET', vhosts, h.host)
     if owner and owner ~= s.service then return {'taken', 'host', h.host, owner} end
   end
-  if s.doc and s.rev == 0 and change.limit and
+  if not s.gone and s.rev == 0 and change.limit and
     redis.call('SCARD', prefix .. 'service:' .. s.service) - (leaving[s.service] or 0) >= change.limit then
     return {'full', s.service}
   end
@@ -102,12 +104,12 @@ end
 
 for _, s in ipairs(change.steps) do
   if s.was_address then hold(s.was_address, s.id, false) end
-  if s.doc then
+  if not s.gone then
     redis.call('SET', prefix .. 'instance:' .. s.id, s.doc)
     hold(s.address, s.id, true)
     redis.call('SADD', prefix .. 'service:' .. s.service, s.id)
     redis.call('SADD', services, s.service)
-    if s.result then record(s.id, s.result) end
+    if s.result ~= '' then record(s.id, s.result) end
     schedule(due, s.id, s.due, 0)
     schedule(deadlines, s.id, s.deadline, away)
     schedule(overrides, s.id, s.restore, 0)
@@ -141,8 +143,8 @@ for _, host in ipairs(order) do
 end
 
 for _, s in ipairs(change.steps) do
-  if s.event then
-    last = redis.call('XADD', events, 'MAXLEN', '~', change.keep, '*', 'event', s.event, 'doc', s.doc or '')
+  if s.event ~= '' then
+    last = redis.call('XADD', events, 'MAXLEN', '~', change.keep, '*', 'event', s.event, 'doc', s.doc)
   end
 end
 if wake then redis.call('PUBLISH', prefix .. 'wake', '') end

@@ -106,12 +106,15 @@ function vhost.passed(host, url)
   end
 end
 
--- record appends one check's result to what is kept of an instance.
-local RECORD, KEPT = 14, 20
+-- kept is what is kept of an instance's results when there is another one.
+local RECORD, KEPT = 9, 20
 
+local function kept(results, result) return string.sub((results or '') .. result, -RECORD * KEPT) end
+
+-- record appends one check's result to what is kept of an instance.
 local function record(id, result)
   local key = c.prefix .. 'results:' .. id
-  redis.call('SET', key, string.sub((redis.call('GET', key) or '') .. result, -RECORD * KEPT))
+  redis.call('SET', key, kept(redis.call('GET', key), result))
 end
 
 local function revision(id)
