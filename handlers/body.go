@@ -17,7 +17,8 @@ import (
 // maxArray is how many entries an array may have.
 const maxArray = 100
 
-// body is what a call brought along: a form, a JSON object or an array of those.
+// body is what a call brought along: a form, or valid JSON, which should be an object or
+// an array of those.
 type body struct {
 	text []byte
 	json bool
@@ -43,11 +44,20 @@ func readBody(r *http.Request) (body, error) {
 	switch {
 	case err != nil:
 	case kind == echo.MIMEApplicationJSON, strings.HasSuffix(kind, "+json"):
-		return body{text, true}, nil
-	case kind == echo.MIMEApplicationForm: // as curl -d '{...}' calls JSON, too
-		return body{text, text[0] == '{' || text[0] == '['}, nil
+		return readJSON(text)
+	case kind == echo.MIMEApplicationForm && (text[0] == '{' || text[0] == '['): // as curl -d '{...}' calls JSON, too
+		return readJSON(text)
+	case kind == echo.MIMEApplicationForm:
+		return body{text, false}, nil
 	}
 	return body{}, fmt.Errorf("content-type %s: %w", quote(media), errMedia)
+}
+
+func readJSON(text []byte) (body, error) {
+	if !json.Valid(text) {
+		return body{}, malformedJSON(json.Unmarshal(text, new(json.RawMessage)))
+	}
+	return body{text, true}, nil
 }
 
 func (b body) isArray() bool { return b.json && b.text[0] == '[' }
@@ -57,16 +67,12 @@ func (b body) entries() ([]body, error) {
 	if !b.isArray() {
 		return []body{b}, nil
 	}
-	var items []json.RawMessage
-	if err := json.Unmarshal(b.text, &items); err != nil {
-		return nil, malformedJSON(err)
+	var entries []body
+	for item := range parts(b.text) {
+		entries = append(entries, body{item, true})
 	}
-	if len(items) == 0 || len(items) > maxArray {
-		return nil, malformedJSON(fmt.Errorf("an array of %d entries", len(items)))
-	}
-	entries := make([]body, len(items))
-	for n, item := range items {
-		entries[n] = body{item, true}
+	if len(entries) == 0 || len(entries) > maxArray {
+		return nil, malformedJSON(fmt.Errorf("an array of %d entries", len(entries)))
 	}
 	return entries, nil
 }
@@ -75,9 +81,6 @@ func (b body) entries() ([]body, error) {
 func (b body) fields() (fields, error) {
 	if !b.json {
 		return readForm("form", string(b.text))
-	}
-	if err := json.Unmarshal(b.text, new(json.RawMessage)); err != nil {
-		return nil, malformedJSON(err)
 	}
 	if b.text[0] != '{' {
 		return nil, malformedJSON(errors.New("not an object"))

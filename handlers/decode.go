@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"rollcall/app"
@@ -38,20 +39,35 @@ func decode(kind string, set fields, to any) error {
 // targetOf returns the place that a field is written to: a pointer into the struct,
 // a mapEntry, or nil when there is none.
 func targetOf(v reflect.Value, name string) any {
-	for f, value := range v.Fields() {
-		tag, ok := f.Tag.Lookup("field")
-		if !ok {
-			continue
-		}
-		if m, ok := reflect.TypeAssert[*map[string]string](value.Addr()); ok {
-			if group, key, _ := strings.Cut(name, "."); group == tag {
-				return mapEntry{m, key}
-			}
-		} else if tag == name {
-			return value.Addr().Interface()
+	group, key, grouped := strings.Cut(name, ".")
+	at, known := tagged(v.Type())[group]
+	if !known {
+		return nil
+	}
+	target := v.Field(at).Addr().Interface()
+	if m, ok := target.(*map[string]string); ok {
+		return mapEntry{m, key}
+	} else if grouped {
+		return nil
+	}
+	return target
+}
+
+var layouts sync.Map // reflect.Type -> map[string]int
+
+// tagged is where the fields of a struct are, by their `field` tags.
+func tagged(t reflect.Type) map[string]int {
+	if layout, ok := layouts.Load(t); ok {
+		return layout.(map[string]int) //nolint:forcetypeassert // nothing else is in there
+	}
+	layout := map[string]int{}
+	for f := range t.Fields() {
+		if tag, ok := f.Tag.Lookup("field"); ok {
+			layout[tag] = f.Index[0]
 		}
 	}
-	return nil
+	layouts.Store(t, layout)
+	return layout
 }
 
 // mapEntry is where meta.owner is written to: of is meta, key is owner.

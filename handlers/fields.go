@@ -3,6 +3,7 @@ package handlers
 import (
 	"bytes"
 	"encoding/json"
+	"iter"
 	"maps"
 	"net/http"
 	"strings"
@@ -16,8 +17,12 @@ import (
 // nil was not given: a null, or the object that was flattened.
 type fields map[string][]string
 
-// readQuery reads the parameters of the URL into a struct; see decode.
+// readQuery reads the parameters of the URL into a struct, in which what is not given
+// already has a value that is allowed; see decode.
 func readQuery(r *http.Request, to any) error {
+	if r.URL.RawQuery == "" {
+		return nil
+	}
 	set, err := queryOf(r)
 	if err != nil {
 		return err
@@ -57,22 +62,55 @@ func queryOf(r *http.Request) (fields, error) {
 // flatten adds the members of a valid JSON object. It takes them one by one, because
 // a decoder would silently keep the last of two that have the same name.
 func (f fields) flatten(object []byte, prefix string) error {
-	d := json.NewDecoder(bytes.NewReader(object))
-	_, _ = d.Token() // {
-	for d.More() {
-		key, _ := d.Token()
-		var value json.RawMessage
-		_ = d.Decode(&value)
-		if err := f.add(prefix+key.(string), value); err != nil { //nolint:forcetypeassert // JSON has no other keys
+	name, named := "", false
+	for part := range parts(object) {
+		if named = !named; named {
+			name = prefix + scalar(part)
+		} else if err := f.add(name, part); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// parts yields what stands between the brackets, commas and colons of a valid JSON object
+// or array.
+func parts(of []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for rest := bytes.TrimSpace(of[1 : len(of)-1]); len(rest) > 0; {
+			n := partLength(rest)
+			if !yield(bytes.TrimSpace(rest[:n])) {
+				return
+			}
+			rest = rest[min(n+1, len(rest)):]
+		}
+	}
+}
+
+// partLength is how long the first of them is.
+func partLength(text []byte) int {
+	depth, quoted := 0, false
+	for n := 0; n < len(text); n++ {
+		switch c := text[n]; {
+		case quoted && c == '\\':
+			n++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			depth++
+		case c == '}', c == ']':
+			depth--
+		case depth == 0 && (c == ',' || c == ':'):
+			return n
+		}
+	}
+	return len(text)
+}
+
 // add adds a member: text, a number or a boolean as it was written, an array of
 // those, or nothing for null.
-func (f fields) add(name string, value json.RawMessage) error {
+func (f fields) add(name string, value []byte) error {
 	if _, known := f[name]; known {
 		return twice(name)
 	}
@@ -92,13 +130,9 @@ func (f fields) add(name string, value json.RawMessage) error {
 	return nil
 }
 
-func (f fields) addAll(name string, array json.RawMessage) error {
-	var items []json.RawMessage
-	if err := json.Unmarshal(array, &items); err != nil {
-		return malformedJSON(err)
-	}
+func (f fields) addAll(name string, array []byte) error {
 	f[name] = []string{}
-	for _, item := range items {
+	for item := range parts(array) {
 		if strings.IndexByte("{[n", item[0]) >= 0 {
 			return &app.FieldError{Field: clip(name), Problem: "is an array of something else than text", Want: "give an array of text"}
 		}
@@ -108,7 +142,7 @@ func (f fields) addAll(name string, array json.RawMessage) error {
 }
 
 // scalar returns text, and a number or a boolean as it was written.
-func scalar(value json.RawMessage) string {
+func scalar(value []byte) string {
 	if value[0] != '"' {
 		return string(value)
 	}
