@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -27,8 +28,9 @@ import (
 //go:embed page
 var pageFiles embed.FS
 
-// pages are the templates by name: each within the layout, with the parts.
-var pages = parsePages()
+// pages are the templates by name: each within the layout, with the parts. To parse them
+// is a good part of what it takes to start, and most processes are never asked for one.
+var pages = sync.OnceValue(parsePages)
 
 func parsePages() map[string]*template.Template {
 	funcs := template.FuncMap{"brief": brief, "sentence": sentence, "list": func(items ...any) []any { return items }}
@@ -91,7 +93,7 @@ func (a shown) serve(c echo.Context) error {
 	}
 	p.Down = tallyOf(all).Down()
 	var text bytes.Buffer
-	if err := pages[p.template].Execute(&text, p); err != nil {
+	if err := pages()[p.template].Execute(&text, p); err != nil {
 		return fmt.Errorf("page %s: %w", p.template, err)
 	}
 	guard(c.Response().Header())

@@ -250,28 +250,25 @@ func (p *Process) Run(ctx context.Context) error {
 	}
 	every := func(interval time.Duration, do func(context.Context) error) {
 		run("timer", func(ctx context.Context) error {
-			t := time.NewTicker(interval)
-			defer t.Stop()
 			for {
 				_ = do(ctx) // away Redis is everybody's business, and said elsewhere
 				select {
-				case <-t.C:
+				case <-time.After(time.Until(time.Now().Truncate(interval).Add(interval))): // as the jobs: to wake up is what costs
 				case <-ctx.Done():
 					return nil
 				}
 			}
 		})
 	}
-	every(time.Minute, p.store.SyncClock)
 	if p.roles.Web {
+		run("web", p.serveWeb)
+		run("snapshot", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
 		every(time.Second, func(ctx context.Context) error {
 			_, err := p.store.Tick(ctx, redisstore.Web)
-			return err
+			return errors.Join(err, p.tokens.Refresh(ctx))
 		})
-		every(time.Second, p.tokens.Refresh)
-		run("snapshot", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
-		run("web", p.serveWeb)
 	}
+	every(time.Minute, p.store.SyncClock)
 	if p.roles.Cron {
 		p.cron(run)
 	}

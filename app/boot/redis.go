@@ -29,10 +29,13 @@ const askRedis = 3 * time.Second
 func redisOptions(raw string) (*redis.UniversalOptions, error) {
 	o := &redis.UniversalOptions{
 		// Short, and never for ever: a Redis that hangs is as good as one that is down.
-		DialTimeout: 500 * time.Millisecond, ReadTimeout: 800 * time.Millisecond, WriteTimeout: 800 * time.Millisecond,
+		// Calls say themselves how long, by their context; one that waits for news, longer than others.
+		DialTimeout: 500 * time.Millisecond, ReadTimeout: 1500 * time.Millisecond, WriteTimeout: 800 * time.Millisecond,
 		PoolTimeout: 800 * time.Millisecond, ContextTimeoutEnabled: true,
 		// Nothing is sent again by itself: a call whose answer was lost may have been carried out.
-		MaxRetries: -1, PoolSize: 64, ClientName: "rollcall",
+		MaxRetries: -1, PoolSize: 64, ClientName: "rollcall", DisableIdentity: true,
+		// The library takes 64 KiB of buffers for a connection, and 256 for one of its pool for pipelines.
+		ReadBufferSize: 8 << 10, WriteBufferSize: 8 << 10, PipelineReadBufferSize: 16 << 10, PipelineWriteBufferSize: 64 << 10,
 	}
 	if rest, ok := strings.CutPrefix(raw, "redis+sentinel://"); ok {
 		return o, sentinelOptions(o, rest)

@@ -23,7 +23,20 @@ func (p *Process) courier() *webhook.Courier {
 func (p *Process) deliver(run func(string, func(context.Context) error)) {
 	courier := p.courier()
 	run("courier", func(ctx context.Context) error { courier.Work(ctx); return nil })
-	run("events", func(ctx context.Context) error { p.store.Happens(ctx, courier.Poke); return nil })
+	run("events", func(ctx context.Context) error { p.happens(ctx, courier.Poke); return nil })
+}
+
+// happens calls wake whenever something has happened, until the context is over.
+func (p *Process) happens(ctx context.Context, wake func()) {
+	if !p.roles.Web {
+		p.store.Happens(ctx, wake)
+		return
+	}
+	var seen app.Revision // where there is a snapshot, it hears of everything
+	for p.snapshot.Wait(ctx, func() bool { return p.snapshot.Revision() != seen }) == nil {
+		seen = p.snapshot.Revision()
+		wake()
+	}
 }
 
 // delivered hears of every attempt to deliver.
