@@ -16,6 +16,7 @@ const (
 	claimed    = 100                     // checks claimed at once: more would block Redis for others
 	inFlight   = 8192                    // checks claimed and not yet settled
 	underWay   = 512                     // probes at once; with more than the machine can do, each would take longer than it may
+	resting    = 128                     // goroutines that wait for another probe: the stack of a new one has to grow first
 	slowAfter  = 250 * time.Millisecond  // a probe that takes longer does not count: slow targets hold up nobody
 	gather     = 20 * time.Millisecond   // how long results wait for others to be settled with
 	judging    = 32                      // writes of changed instances at once
@@ -36,12 +37,15 @@ type Probe struct {
 
 	doubt   *doubt
 	wake    chan struct{}
-	results chan outcome
+	next    chan *flight  // to those that rest
+	rests   chan struct{} // places for them
 	places  chan struct{} // of probes under way
+	results chan outcome
 
 	mu    sync.Mutex
 	held  map[*flight]struct{}
 	swept time.Time // when a claim last found nothing more to take
+	tick  time.Time // the last one
 }
 
 // flight is a claim on its way: waiting for its slot, being probed or being settled.
@@ -66,7 +70,8 @@ func NewProbe(
 	return &Probe{
 		queue: queue, prober: prober, registry: registry, now: now, log: log,
 		doubt: &doubt{prober: prober, get: registry.Get, sample: queue.Any, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
-		wake:  make(chan struct{}, 1), results: make(chan outcome, claimed), places: make(chan struct{}, underWay), held: map[*flight]struct{}{},
+		wake:  make(chan struct{}, 1), next: make(chan *flight), rests: make(chan struct{}, resting), places: make(chan struct{}, underWay),
+		results: make(chan outcome, claimed), held: map[*flight]struct{}{},
 	}
 }
 
@@ -81,6 +86,9 @@ func (p *Probe) Poke() {
 // Job returns the tick: it pokes the worker and keeps its claims.
 func (p *Probe) Job() Job {
 	return Job{Name: "probe", Every: time.Second, Timeout: 5 * time.Second, Run: func(ctx context.Context) error {
+		p.mu.Lock()
+		p.tick = p.now()
+		p.mu.Unlock()
 		p.Poke()
 		return p.renew(ctx)
 	}}
@@ -99,7 +107,7 @@ func (p *Probe) Benched() bool { return p.doubt.isBenched() }
 // Work claims and probes whenever it is poked, until the context is over; then it
 // puts back what it holds and returns.
 func (p *Probe) Work(ctx context.Context) {
-	var probes, settler sync.WaitGroup
+	var starts, probes, settler sync.WaitGroup
 	settler.Go(func() { p.settle(context.WithoutCancel(ctx)) })
 	failing := false
 	for ctx.Err() == nil {
@@ -109,34 +117,38 @@ func (p *Probe) Work(ctx context.Context) {
 			if !p.doubt.recovered(ctx) {
 				continue
 			}
-			err := p.claim(ctx, lookahead, &probes)
+			err := p.claim(ctx, lookahead, &starts, &probes)
 			if err != nil && !failing && ctx.Err() == nil {
 				p.log.ErrorContext(ctx, "no checks can be claimed", "err", err)
 			}
 			failing = err != nil
 		}
 	}
-	probes.Wait()
-	close(p.results)
-	settler.Wait()
-	p.release(context.WithoutCancel(ctx))
+	p.end(ctx, &starts, &probes, &settler)
 }
 
 // Once probes what is due now and returns when all of it is settled.
 func (p *Probe) Once(ctx context.Context) error {
 	p = NewProbe(p.queue, p.prober, p.registry, p.now, p.log, p.doubt.changed)
-	var probes, settler sync.WaitGroup
+	var starts, probes, settler sync.WaitGroup
 	settler.Go(func() { p.settle(context.WithoutCancel(ctx)) })
-	err := p.claim(ctx, 0, &probes)
+	err := p.claim(ctx, 0, &starts, &probes)
+	p.end(ctx, &starts, &probes, &settler)
+	return err
+}
+
+// end returns when all that was claimed is settled or put back.
+func (p *Probe) end(ctx context.Context, starts, probes, settler *sync.WaitGroup) {
+	starts.Wait()
+	close(p.next)
 	probes.Wait()
 	close(p.results)
 	settler.Wait()
 	p.release(context.WithoutCancel(ctx))
-	return err
 }
 
 // claim takes all that falls due within ahead and starts it.
-func (p *Probe) claim(ctx context.Context, ahead time.Duration, probes *sync.WaitGroup) error {
+func (p *Probe) claim(ctx context.Context, ahead time.Duration, starts, probes *sync.WaitGroup) error {
 	for {
 		now := p.now()
 		claims, err := p.queue.Claim(ctx, now.Add(ahead), claimed)
@@ -146,7 +158,7 @@ func (p *Probe) claim(ctx context.Context, ahead time.Duration, probes *sync.Wai
 		p.doubt.meet(claims)
 		if len(claims) > 0 {
 			flights := p.hold(claims, now)
-			probes.Go(func() { p.start(ctx, flights, probes) })
+			starts.Go(func() { p.start(ctx, flights, probes) })
 		}
 		p.mu.Lock()
 		full := len(p.held) >= inFlight
@@ -191,16 +203,39 @@ func (p *Probe) start(ctx context.Context, flights []*flight, probes *sync.WaitG
 		case <-ctx.Done():
 			return
 		}
-		probes.Go(func() {
-			leave := sync.OnceFunc(func() { <-p.places })
-			slow := time.AfterFunc(slowAfter, leave)
-			result := p.prober.Probe(ctx, f.claim.Instance)
-			slow.Stop()
-			leave()
-			if ctx.Err() == nil {
-				p.results <- outcome{f, result}
-			}
-		})
+		select {
+		case p.next <- f:
+		default:
+			probes.Go(func() {
+				for more := true; more; f, more = p.rest() {
+					p.probe(ctx, f)
+				}
+			})
+		}
+	}
+}
+
+// rest waits for another probe, unless enough others do.
+func (p *Probe) rest() (f *flight, more bool) {
+	select {
+	case p.rests <- struct{}{}:
+	default:
+		return nil, false
+	}
+	f, more = <-p.next
+	<-p.rests
+	return f, more
+}
+
+// probe checks one instance. Its place is free for another when it is slow.
+func (p *Probe) probe(ctx context.Context, f *flight) {
+	leave := sync.OnceFunc(func() { <-p.places })
+	slow := time.AfterFunc(slowAfter, leave)
+	result := p.prober.Probe(ctx, f.claim.Instance)
+	slow.Stop()
+	leave()
+	if ctx.Err() == nil {
+		p.results <- outcome{f, result}
 	}
 }
 
@@ -305,9 +340,12 @@ func (p *Probe) report(ctx context.Context, err error) {
 	}
 }
 
-// pokeIfNear looks at once when the next check is due before the next tick may see it.
+// pokeIfNear looks at once when a check is due before the next tick may see it.
 func (p *Probe) pokeIfNear(due time.Time) {
-	if !due.IsZero() && due.Before(p.now().Add(lookahead)) {
+	p.mu.Lock()
+	near := due.Before(p.tick.Add(lookahead))
+	p.mu.Unlock()
+	if near && !due.IsZero() {
 		p.Poke()
 	}
 }

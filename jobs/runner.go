@@ -63,11 +63,14 @@ func (r *Runner) Run(ctx context.Context) {
 	c := cron.New(cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger))
 	var first sync.WaitGroup
 	for _, j := range r.jobs {
-		tick := func() { r.tick(ctx, j) }
-		first.Go(tick)
-		c.Schedule(cron.Every(j.Every), cron.FuncJob(tick))
+		c.Schedule(cron.Every(j.Every), cron.FuncJob(func() { r.tick(ctx, j) }))
 	}
 	c.Start()
+	first.Go(func() { // one after another: a process that starts has enough to do
+		for _, j := range r.jobs {
+			r.tick(ctx, j)
+		}
+	})
 	<-ctx.Done()
 	<-c.Stop().Done()
 	first.Wait()
