@@ -15,15 +15,16 @@ import (
 
 // pace is how long is measured.
 type pace struct {
-	Name   string
-	rounds int           // paired runs of each figure
-	window time.Duration // one run
-	sizes  []int         // of the registry, in instances
+	Name    string
+	rounds  int           // paired runs of each figure
+	window  time.Duration // one run
+	sizes   []int         // of the registry, in instances
+	tracked time.Duration // while connections are tracked
 }
 
 var paces = map[string]pace{
-	"full":  {"full", 5, 1500 * time.Millisecond, []int{1000, 10_000, 100_000}},
-	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}},
+	"full":  {"full", 5, 1500 * time.Millisecond, []int{1000, 10_000, 100_000}, 5 * time.Minute},
+	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}, 30 * time.Second},
 }
 
 // bench is one step of the measuring: what it has started ends with its context.

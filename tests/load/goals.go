@@ -97,9 +97,12 @@ var goals = []goal{
 	{"P3", "probes/s, 8,000/s wanted, one worker, against F4", over("probes a second, as many as can be", us, "F4", 1), false, .8, "×"},
 	{"P3", "... failures among them", value("false failures at the limit", us, 1), true, 0, ""},
 	{"P3", "... p99 of a probe", value("probe p99 at the limit", us, 1), true, 100, "ms"},
-	{"P4", "seconds that a probe holds an entry of connection tracking", func(f figures) []float64 {
+	{"P4", "seconds that a probe holds an entry of connection tracking, at 2,500/s", func(f figures) []float64 {
 		return value("tracked connections per probe a second", us, f.largest("tracked connections per probe a second", us))(f)
 	}, true, 12, "s"},
+	{"P4", "... packets that connection tracking dropped meanwhile", func(f figures) []float64 {
+		return value("packets that connection tracking dropped", us, f.largest("packets that connection tracking dropped", us))(f)
+	}, true, 0, ""},
 	{"M1", "memory of web for 1,000 instances, at the largest size", atLargest("memory of web for 1,000 instances", us), true, 2, "MiB"},
 	{"M1", "memory of cron for 1,000 instances, at the largest size", atLargest("memory of cron for 1,000 instances", us), true, 2, "MiB"},
 	{"M2", "bytes in Redis of an instance, at the largest size", atLargest("bytes in Redis of an instance", us), true, 900, "B"},
@@ -110,7 +113,8 @@ var goals = []goal{
 	{"T2", "ten of twenty hanging at once, interval 1 s", value("failure to verdict, ten of twenty hang", us, 1), true, 3.4, "s"},
 	{"T1", "refused to verdict, the default interval", value("failure to verdict, refused", us, 2), true, 2.4, "s"},
 	{"T2", "hanging to verdict, the default interval", value("failure to verdict, hanging", us, 2), true, 4.4, "s"},
-	{"S1", "scheduler CPU of one firing, at the largest size", atLargest("scheduler CPU of one firing", us), true, 1, "µs"},
+	{"S1", "CPU of claiming one check, at the largest size", atLargest("scheduler CPU of claiming one", us), true, 1, "µs"},
+	{"S1", "... and of having it in its slot, judging and settling", atLargest("scheduler CPU of one firing", us), true, 1, "µs"},
 	{"S1", "lateness, p99, a tenth of all due each second", atLargest("scheduler lateness, p99", us), true, 120, "ms"},
 	{"S1", "lateness, p99, at 1,000 probes/s", value("lateness of probes, p99", us, 1000), true, 120, "ms"},
 	{"S2", "claiming in Redis, of the worker's CPU", value("claiming in Redis, of the worker's CPU", us, 1000), true, 12, "%"},

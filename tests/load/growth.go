@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // workersStep measures how many probes a second there are when about as many are wanted as the
@@ -163,10 +161,20 @@ func growthStep(b *bench) error {
 		return err
 	}
 	path := "/" + strings.Repeat("long", 50)
-	if err := long.fill(fmt.Sprintf(`{"service":"grown","id":"grown-{n}","address":"127.{address}:80","health":%q,"rise":1}`, path), 10_000); err != nil {
+	const paths = 10_000
+	if err := long.fill(fmt.Sprintf(`{"service":"grown","id":"grown-{n}","address":"127.{address}:%s","health":%q,"interval":%q,"rise":1}`,
+		t.port, path, paths*time.Second/rate), paths); err != nil {
 		return err
 	}
-	if err := long.bytes("Rollcall, a path of 201 characters", 10_000, used); err != nil {
+	worker, _, err := long.cron()
+	if err != nil {
+		return err
+	}
+	if err := long.awaitHealthy("grown", paths); err != nil {
+		return err
+	}
+	worker.stop()
+	if err := long.bytes("Rollcall, a path of 201 characters", paths, used); err != nil {
 		return err
 	}
 	if err := b.times(func() error {
@@ -225,7 +233,7 @@ func (b *bench) growing(s *side, size int) error {
 // events, of which a fixed number is kept.
 func (s *site) bytes(side string, n int, before float64) error {
 	ctx, rdb := s.b.ctx, s.redis.rdb
-	twenty := strings.Repeat("mdb1zc9t00w3s+", 20)[:280]
+	twenty := strings.Repeat("123456789", 20) // bytes: as long as so many are
 	for from := 0; from < n; from += 1000 {
 		p := rdb.Pipeline()
 		for i := from; i < min(from+1000, n); i++ {
@@ -261,23 +269,10 @@ func (s *site) bytes(side string, n int, before float64) error {
 	return nil
 }
 
-// scheduler measures what a worker costs whose probes cost nothing, with so many instances,
-// a tenth of them due each second.
+// scheduler measures what a worker costs whose probes cost nothing.
 func (s *site) scheduler(n int) error {
-	b, ctx := s.b, s.b.ctx
-	return b.times(func() error {
-		now := time.Now().Add(time.Second)
-		for from := 0; from < n; from += 1000 {
-			p := s.redis.rdb.Pipeline()
-			for i := from; i < min(from+1000, n); i++ {
-				at := now.Add(time.Duration(i) * 10 * time.Second / time.Duration(n)).UnixMilli()
-				p.ZAddXX(ctx, "rollcall:due", redis.Z{Score: float64(at), Member: fmt.Sprintf("grown-%d", i)})
-			}
-			if _, err := p.Exec(ctx); err != nil {
-				return err
-			}
-		}
-		text, err := b.output(b.self, "worker", s.redis.at)
+	return s.b.times(func() error {
+		text, err := s.b.output(s.b.self, "worker", s.redis.at)
 		if err != nil {
 			return err
 		}
@@ -285,8 +280,9 @@ func (s *site) scheduler(n int) error {
 		if err := json.Unmarshal(text, &w); err != nil {
 			return err
 		}
-		b.results.add("scheduler CPU of one firing", "µs", "Rollcall", n, w.CPU*1e6/float64(w.Probes))
-		b.results.add("scheduler lateness, p99", "ms", "Rollcall", n, w.Late)
+		s.b.results.add("scheduler CPU of one firing", "µs", "Rollcall", n, w.CPU*1e6/float64(w.Probes))
+		s.b.results.add("scheduler CPU of claiming one", "µs", "Rollcall", n, w.Claiming*1e6)
+		s.b.results.add("scheduler lateness, p99", "ms", "Rollcall", n, w.Late)
 		return nil
 	})
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +17,18 @@ import (
 // takes when each entry is kept for two minutes.
 const trackedRate = 2500
 
-// trackedCount says how many entries the table of a network has.
-const trackedCount = "/proc/sys/net/netfilter/nf_conntrack_count"
+// trackedFloor is how long the floor needs to fill such a table, and a little more.
+const trackedFloor = 150 * time.Second
 
-// tracked is what connection tracking held after probing for a while.
-type tracked struct{ Entries, Probes, Failed float64 }
+// What the kernel says about a network's table: a line for each entry that has not expired,
+// and a line of counters for each CPU, in hexadecimal.
+const (
+	trackedEntries  = "/proc/net/nf_conntrack"
+	trackedCounters = "/proc/net/stat/nf_conntrack"
+)
+
+// tracked is what connection tracking held and dropped after probing for a while.
+type tracked struct{ Entries, Probes, Failed, Dropped float64 }
 
 // trackingStep measures how many entries of the host's connection tracking table probes
 // hold, in a network of its own whose packets are tracked.
@@ -28,8 +37,7 @@ func trackingStep(b *bench) error {
 		b.results.skip("connection tracking: needs root, nf_conntrack, unshare, ip and iptables")
 		return nil
 	}
-	window := 40 * b.window
-	for _, side := range []string{"Rollcall", "F4"} {
+	for side, window := range map[string]time.Duration{"Rollcall": b.tracked, "F4": min(b.tracked, trackedFloor)} {
 		b.try(side, func() error {
 			text, err := b.output("unshare", "--net", b.self, "tracked", side, b.bin, window.String())
 			if err != nil {
@@ -41,6 +49,7 @@ func trackingStep(b *bench) error {
 			}
 			b.results.add("tracked connections", "", side, int(window.Seconds()), t.Entries)
 			b.results.add("tracked connections per probe a second", "s", side, int(window.Seconds()), t.Entries/(t.Probes/window.Seconds()))
+			b.results.add("packets that connection tracking dropped", "", side, int(window.Seconds()), t.Dropped)
 			b.results.add("failed probes while tracked", "", side, int(window.Seconds()), t.Failed)
 			return nil
 		})
@@ -54,7 +63,7 @@ func canTrack() bool {
 			return false
 		}
 	}
-	_, err := os.Stat(trackedCount)
+	_, err := os.Stat(trackedEntries)
 	return err == nil && os.Getuid() == 0
 }
 
@@ -100,12 +109,13 @@ func runTracked(ctx context.Context, side, bin, text string) error {
 		if err != nil {
 			return err
 		}
-		held, err := os.ReadFile(trackedCount)
+		r := tracked{Probes: after - before}
+		held, err := os.ReadFile(trackedEntries)
 		if err != nil {
 			return err
 		}
-		r := tracked{Probes: after - before}
-		if r.Entries, err = strconv.ParseFloat(strings.TrimSpace(string(held)), 64); err != nil {
+		r.Entries = float64(bytes.Count(held, []byte("\n")))
+		if r.Dropped, err = counter(trackedCounters, "drop"); err != nil {
 			return err
 		}
 		if r.Failed, err = failed(); err != nil {
@@ -114,6 +124,27 @@ func runTracked(ctx context.Context, side, bin, text string) error {
 		fmt.Println()
 		return json.NewEncoder(os.Stdout).Encode(r)
 	})
+}
+
+// counter sums a column of counters, of which there is a line for each CPU.
+func counter(file, column string) (sum float64, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	at := slices.Index(strings.Fields(lines[0]), column)
+	if at < 0 {
+		return 0, fmt.Errorf("%s has no %s", file, column)
+	}
+	for _, line := range lines[1:] {
+		n, err := strconv.ParseUint(strings.Fields(line)[at], 16, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += float64(n)
+	}
+	return sum, nil
 }
 
 // trackedWorker starts a worker with as many instances as make the rate, and returns what
