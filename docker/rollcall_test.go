@@ -9,7 +9,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,6 +22,7 @@ func TestMain(m *testing.M) {
 		os.Exit(application(mode))
 	}
 	flag.Parse()
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // where nohup had it ignored, shells could not trap it
 	// The tests wait for processes, not for the CPU.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("12")
