@@ -67,17 +67,15 @@ func (q Queue) Claim(ctx context.Context, horizon time.Time, limit int) ([]app.C
 	away, token := milliseconds(ms), reply[1]
 	n := (len(reply) - 2) / 5
 	column := func(c int) []string { return reply[2+c*n : 2+(c+1)*n] }
-	ids, times, digests, due, deadlines := column(0), column(1), column(2), column(3), column(4)
-	instances, err := q.store.instances(ctx, ids, digests)
-	if err != nil {
-		return nil, err
-	}
+	ids, times, docs, due, deadlines := column(0), column(1), column(2), column(3), column(4)
 	claims := make([]app.Claim, 0, n)
-	for n, held := range instances {
-		if held == nil {
+	for n, id := range ids {
+		i, err := q.store.recent.decode(id, docs[n], q.store.now())
+		if err != nil { // the others are not to wait for it
+			q.store.log.ErrorContext(ctx, "an instance cannot be read and is not checked", "instance", id, "err", err)
 			continue
 		}
-		c := app.Claim{Queue: q.name, Instance: held.Instance(), Due: score(times[n]), Token: token}
+		c := app.Claim{Queue: q.name, Instance: i, Due: score(times[n]), Token: token}
 		if q.standing {
 			c.Due = c.Due.Add(away)
 		}

@@ -17,9 +17,8 @@
 -- ARGV[6]  "1" when the queue's times are on the clock that stands still while the
 --          registry is out of reach
 --
--- Returns {away, token, the ids, their times, the digests of their documents, and their times
--- in due and deadlines or ''}: so many of each. Most instances are claimed again as they
--- were: their documents need not be carried along.
+-- Returns {away, token, the ids, their times, their documents, and their times in due and
+-- deadlines or ''}: so many of each.
 local queue = KEYS[1]
 local now, horizon, lease, limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local away = tonumber(redis.call('HGET', KEYS[4], 'away') or 0)
@@ -42,7 +41,7 @@ local function take(ids, times)
       gone[#gone + 1] = id
     else
       n = n + 1
-      claimed[1][n], claimed[2][n], claimed[3][n] = id, times[i], redis.sha1hex(doc)
+      claimed[1][n], claimed[2][n], claimed[3][n] = id, times[i], doc
       claimed[4][n], claimed[5][n] = due[i] or '', deadlines[i] or ''
       tokens[#tokens + 1], tokens[#tokens + 2] = token, id
     end
