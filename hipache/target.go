@@ -12,7 +12,7 @@ import (
 // sent to: no scheme, another one than http, no host, a port that is none.
 func Target(entry string) (hostport string, ok bool) {
 	u, err := url.Parse(strings.TrimSpace(entry))
-	if err != nil || u.Scheme != "http" || u.Hostname() == "" {
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {
 		return "", false
 	}
 	port := u.Port()
