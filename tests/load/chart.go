@@ -59,6 +59,16 @@ var charts = []chart{
 		{label: "worker", what: "CPU of 10,000 probes by size", side: us},
 		{label: "its Redis", what: "CPU of 10,000 probes by size", side: "its Redis"},
 	}},
+	{file: "memory", title: "MiB of memory by instances", unit: "MiB", series: []series{
+		{label: "worker", what: "memory of cron", side: us},
+		{label: "web", what: "memory of web", side: us},
+	}},
+	{file: "workers", title: "Probes a second, as many as can be, by workers", unit: "/s", bars: true, series: []series{
+		{label: "F4", what: "probes a second, as many as can be", side: "F4", x: 1},
+		{label: "one worker", what: "probes a second, as many as can be", side: us, x: 1},
+		{label: "two", what: "probes a second, as many as can be", side: us, x: 2},
+		{label: "four", what: "probes a second, as many as can be", side: us, x: 4},
+	}},
 }
 
 const (
