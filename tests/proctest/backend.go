@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"net/url"
 	"strings"
 	"sync"
@@ -206,7 +207,11 @@ func (b *Backend) Probed(id string) []time.Time { return b.Probes()[id] }
 func (b *Backend) Probes() map[string][]time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return maps.Clone(b.probes)
+	all := make(map[string][]time.Time, len(b.probes))
+	for id, times := range b.probes {
+		all[id] = slices.Clone(times) // callers append to them
+	}
+	return all
 }
 
 // Registration describes an instance of the service web on a backend; more fields may
