@@ -60,28 +60,27 @@ var usual = checkRecord{
 	Interval: 2000, Timeout: 1000, Rise: 2, Fall: 2, Grace: 60_000, Forget: 600_000,
 }
 
-// without leaves out what is usual; only checks by HTTP have a path and statuses.
-func (c checkRecord) without(u checkRecord) checkRecord {
-	if c.Kind == u.Kind {
-		c.Path, c.Min, c.Max = unless(c.Path, u.Path), unless(c.Min, u.Min), unless(c.Max, u.Max)
+// short leaves out what is usual; only checks by HTTP have a path and statuses.
+func (c checkRecord) short() checkRecord {
+	if c.Kind == usual.Kind {
+		c.Path, c.Min, c.Max = unless(c.Path, usual.Path), unless(c.Min, usual.Min), unless(c.Max, usual.Max)
 	}
-	return checkRecord{
-		Kind: unless(c.Kind, u.Kind), Port: c.Port, Path: c.Path, Min: c.Min, Max: c.Max, Body: c.Body,
-		Interval: unless(c.Interval, u.Interval), Timeout: unless(c.Timeout, u.Timeout),
-		Rise: unless(c.Rise, u.Rise), Fall: unless(c.Fall, u.Fall), Grace: unless(c.Grace, u.Grace), Forget: unless(c.Forget, u.Forget),
-	}
+	c.Kind = unless(c.Kind, usual.Kind)
+	c.Interval, c.Timeout = unless(c.Interval, usual.Interval), unless(c.Timeout, usual.Timeout)
+	c.Rise, c.Fall = unless(c.Rise, usual.Rise), unless(c.Fall, usual.Fall)
+	c.Grace, c.Forget = unless(c.Grace, usual.Grace), unless(c.Forget, usual.Forget)
+	return c
 }
 
-// with puts back what was left out.
-func (c checkRecord) with(u checkRecord) checkRecord {
-	if c.Kind = cmp.Or(c.Kind, u.Kind); c.Kind == u.Kind {
-		c.Path, c.Min, c.Max = cmp.Or(c.Path, u.Path), cmp.Or(c.Min, u.Min), cmp.Or(c.Max, u.Max)
+// whole puts back what was left out.
+func (c checkRecord) whole() checkRecord {
+	if c.Kind = cmp.Or(c.Kind, usual.Kind); c.Kind == usual.Kind {
+		c.Path, c.Min, c.Max = cmp.Or(c.Path, usual.Path), cmp.Or(c.Min, usual.Min), cmp.Or(c.Max, usual.Max)
 	}
-	return checkRecord{
-		Kind: c.Kind, Port: c.Port, Path: c.Path, Min: c.Min, Max: c.Max, Body: c.Body,
-		Interval: cmp.Or(c.Interval, u.Interval), Timeout: cmp.Or(c.Timeout, u.Timeout),
-		Rise: cmp.Or(c.Rise, u.Rise), Fall: cmp.Or(c.Fall, u.Fall), Grace: cmp.Or(c.Grace, u.Grace), Forget: cmp.Or(c.Forget, u.Forget),
-	}
+	c.Interval, c.Timeout = cmp.Or(c.Interval, usual.Interval), cmp.Or(c.Timeout, usual.Timeout)
+	c.Rise, c.Fall = cmp.Or(c.Rise, usual.Rise), cmp.Or(c.Fall, usual.Fall)
+	c.Grace, c.Forget = cmp.Or(c.Grace, usual.Grace), cmp.Or(c.Forget, usual.Forget)
+	return c
 }
 
 // unless is v, or nothing when it is what it usually is.
@@ -123,7 +122,7 @@ func recordOf(i app.Instance, rev int64) record {
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Min: c.StatusMin, Max: c.StatusMax, Body: c.Body,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
-		}.without(usual),
+		}.short(),
 		State: i.State, Streak: i.Streak,
 		Registered: registered, Changed: i.ChangedAt.UnixMilli() - registered,
 	}
@@ -154,7 +153,7 @@ func decode(id, doc string) (app.Instance, error) {
 }
 
 func (r record) instance(id string) app.Instance {
-	c := r.Check.with(usual)
+	c := r.Check.whole()
 	at := func(since int64) time.Time { return time.UnixMilli(r.Registered + since) }
 	i := app.Instance{
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
