@@ -92,14 +92,16 @@ func (i Instance) Target() string {
 	return net.JoinHostPort(host, strconv.Itoa(i.Check.Port))
 }
 
-// NextDue is when the next probe of a probed instance is due, after one that was
-// due at due and whose verdict was reached at now. Decided instances are probed at
-// a phase of their own, so that a thousand that were registered in the same second
-// are not probed in the same instant for ever.
+// NextDue returns when the next probe of a probed instance is due, after one that was
+// due at due and had its result at now. It is later than due and never before now,
+// even when now is before due: a probe starts up to half a slot early, and the clocks
+// of two workers differ. Decided instances are probed at a phase of their own, so that a
+// thousand that were registered in the same second are not probed in the same instant
+// for ever.
 func (i Instance) NextDue(due, now time.Time) time.Time {
 	switch {
 	case i.State == Healthy && i.Streak == 1:
-		return now.Add(min(recheckAfter, i.Check.Interval))
+		return latest(due, now).Add(min(recheckAfter, i.Check.Interval))
 	case i.State == Starting || i.Streak > 0:
 		return latest(due.Add(min(undecidedInterval, i.Check.Interval)), now)
 	}

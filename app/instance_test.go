@@ -29,6 +29,8 @@ func TestNextDue(t *testing.T) {
 		{app.Healthy, 1, 2 * time.Second, time.Second, 1200 * ms}, // after a timeout
 		{app.Healthy, 1, time.Hour, 10 * ms, 210 * ms},
 		{app.Healthy, 1, 100 * ms, 10 * ms, 110 * ms},
+		{app.Healthy, 1, 100 * ms, -100 * ms, 100 * ms}, // the clock that set the due time is ahead
+		{app.Healthy, 1, 2 * time.Second, -time.Second, 200 * ms},
 		{app.Healthy, 2, 2 * time.Second, 10 * ms, time.Second},
 		{app.Healthy, 2, time.Hour, 10 * ms, time.Second},
 
@@ -89,9 +91,6 @@ func TestNextDueIsAhead(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		i := probed(t, rapid.Bool().Draw(t, "decided"))
 		due, now := judged(t)
-		if i.State == app.Healthy && i.Streak == 1 {
-			now = later(due, now) // a first failure is confirmed from when it was seen
-		}
 		next := i.NextDue(due, now)
 		if !next.After(due) || next.Before(now) {
 			t.Errorf("%s with a streak of %d, every %s: due %s, judged %s, due again %s",
@@ -156,8 +155,44 @@ func TestAFirstFailureIsCheckedAgainSoon(t *testing.T) {
 		i.State = app.Healthy
 		due, now := judged(t)
 		i = i.Observe(result('-', now), now)
-		if gap, want := i.NextDue(due, now).Sub(now), min(200*time.Millisecond, i.Check.Interval); gap != want {
+		if gap, want := i.NextDue(due, now).Sub(later(due, now)), min(200*time.Millisecond, i.Check.Interval); gap != want {
 			t.Errorf("checked again after %s, want %s", gap, want)
+		}
+	})
+}
+
+func TestARepeatedProbeIsAhead(t *testing.T) {
+	t.Parallel()
+	for _, after := range []time.Duration{-2 * time.Second, -time.Second, 0, time.Second, time.Hour} {
+		now := epoch.Add(after)
+		registry := app.NewRegistry(nil, func() time.Time { return now }, 0, nil)
+		for _, state := range []app.State{app.Starting, app.Healthy, app.Unhealthy, app.Failed} {
+			i := instance(app.HTTP, 2, 2, state)
+			i.Check.Interval = time.Minute
+			_, same := registry.Decide([]app.Outcome{{
+				Claim: app.Claim{Instance: i, Due: epoch}, Result: app.Result{At: now, Code: app.Inconclusive},
+			}})
+			if len(same) != 1 {
+				t.Fatalf("%s: %d settlements, want 1", state, len(same))
+			}
+			if due := same[0].Due; !due.After(epoch) || due.Before(now) {
+				t.Errorf("%s, the result %s after the due time: due again %s after it", state, after, due.Sub(epoch))
+			}
+		}
+	}
+}
+
+func TestANewTimingNeverPutsAProbeIntoThePast(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		i := probed(t, rapid.Bool().Draw(t, "decided"))
+		var now time.Time
+		i.Due, now = judged(t)
+		switch got := i.Retime(now).Due; {
+		case got.After(i.Due):
+			t.Errorf("the probe due at %s moved to %s, which is later", i.Due, got)
+		case got.Before(now) && !got.Equal(i.Due):
+			t.Errorf("the probe due at %s moved to %s, before %s", i.Due, got, now)
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settleme
 		s := Settlement{Claim: o.Claim, Due: is.NextDue(o.Claim.Due, now), Result: &o.Result}
 		if o.Result.Code == Inconclusive { // it is made again soon, and not counted
 			s.Result = nil
-			if soon := now.Add(undecidedInterval); s.Due.After(soon) {
+			if soon := latest(o.Claim.Due, now).Add(undecidedInterval); s.Due.After(soon) {
 				s.Due = soon
 			}
 		}
