@@ -6,11 +6,24 @@ SHELL := bash
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rollcall/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
-PKG ?= ./...
 TIMEOUT ?= 10m
 FUZZTIME ?= 20s
+SOAKTIME ?= 10m
 
-.PHONY: all help run demo image build test race chaos lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
+# Tests draw the same values and run in the same order every time: a red run can be repeated. make soak draws new ones.
+export RAPID_SEED ?= 1
+export RAPID_CHECKS ?= 100
+export RAPID_NOFAILFILE ?= true
+SHUFFLE ?= 1
+GOTEST := go test -race -shuffle=$(SHUFFLE) -timeout $(TIMEOUT)
+
+# These packages start servers and put load on them, so they run one after the other. The second list takes routes, disks
+# and the network away: parts of it need root, and AS_ROOT is the command that gives it.
+PROCESSES := ./docker/... ./tests/redistest ./tests/e2e ./tests/discovery ./tests/page
+ROOT := ./tests/chaos ./tests/containers
+AS_ROOT ?=
+
+.PHONY: all help run demo image build test soak chaos lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -28,9 +41,20 @@ image: ## build the Docker image rollcall
 build: ## build bin/rollcall and bin/demo, static binaries
 	docker/build.sh "$$PWD/bin"
 
-race: test
-test: deps ## run the tests under the race detector; PKG=./hipache for one package
-	go test -race -timeout $(TIMEOUT) $(PKG)
+ifdef PKG
+test: deps ## run all tests under the race detector; PKG=./hipache for one package
+	$(GOTEST) $(PKG)
+else
+test: deps
+	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(PROCESSES) $(ROOT))")
+	$(GOTEST) -p 1 $(PROCESSES)
+	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
+endif
+
+soak: deps ## run the property tests with new random values for SOAKTIME=10m, or until one fails
+	@RAPID_SEED=0 RAPID_CHECKS=1000 timeout $(SOAKTIME) sh -c 'while go test -count=1 -shuffle=on "$$@"; do :; done; exit 1' soak \
+		$$(go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | awk '/ .*pgregory.net\/rapid/ {print $$1}'); \
+	[ $$? = 124 ] && echo "no failure in $(SOAKTIME)"
 
 chaos: deps ## break things on purpose, under load: all of tests/chaos, of which the tests run a selection; a few minutes
 	ROLLCALL_CHAOS=all go test -race -count=1 -timeout 20m ./tests/chaos
@@ -59,7 +83,7 @@ bench: ## measure side by side, half an hour on a quiet machine; BENCH=quick for
 	go run ./tests/load
 
 cover: deps ## run the tests and say what they cover; details in coverage.txt
-	go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.txt $(PKG)
+	go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.txt $(or $(PKG),./...)
 	go tool cover -func=coverage.txt | tail -n 1
 
 clean: ## remove what was built

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -207,6 +206,8 @@ type reader struct {
 	mu   sync.Mutex
 	seen []event
 	gaps []string
+
+	connections int // made so far; they alternate between the webs
 }
 
 type event struct {
@@ -228,7 +229,8 @@ func (w *world) read() *reader {
 // follow reads one connection to its end, and returns where to go on.
 func (r *reader) follow(w *world, last string) string {
 	w.mu.Lock()
-	base := w.bases[rand.N(len(w.bases))]
+	base := w.bases[r.connections%len(w.bases)]
+	r.connections++
 	w.mu.Unlock()
 	ctx, cancel := context.WithCancel(w.ends)
 	defer cancel()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
@@ -51,6 +50,7 @@ type world struct {
 	webs, crons []*proctest.Process
 	edge        *proctest.Process
 	bases       []string // of the webs
+	calls       int      // made so far: every second call begins with the other web
 
 	load    *load
 	watcher *watcher
@@ -219,9 +219,9 @@ var caller = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{M
 // call makes a call to one of the web processes, and to the other one if that is not there.
 func (w *world) call(method, path string, form url.Values) (status int, text string, err error) {
 	w.mu.Lock()
-	bases := slices.Clone(w.bases)
+	bases, first := slices.Clone(w.bases), w.calls
+	w.calls++
 	w.mu.Unlock()
-	first := rand.N(len(bases))
 	for n := range bases {
 		status, text, err = w.callAt(w.ends, bases[(first+n)%len(bases)], method, path, form)
 		if err == nil {

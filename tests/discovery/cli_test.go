@@ -280,11 +280,13 @@ func cutting(t *testing.T, to string) string {
 	}
 	var all sync.WaitGroup
 	all.Go(func() {
+		dice := rand.New(rand.NewPCG(3, 0))
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
+			bytes := int64(500 + dice.IntN(5000))
 			all.Go(func() {
 				defer c.Close()
 				there, err := net.Dial("tcp", to)
@@ -293,7 +295,7 @@ func cutting(t *testing.T, to string) string {
 				}
 				defer there.Close()
 				go io.Copy(there, c) //nolint:errcheck // it ends when one of them is closed
-				_, _ = io.CopyN(c, there, int64(500+rand.IntN(5000)))
+				_, _ = io.CopyN(c, there, bytes)
 			})
 		}
 	})

@@ -229,9 +229,10 @@ func (c *changes) insist(change func() error) {
 func (c *changes) run(during time.Duration, look func()) int {
 	c.t.Helper()
 	began, made, looked := time.Now(), 0, false
+	dice := rand.New(rand.NewPCG(1, 0))
 	for ; time.Since(began) < during; made++ {
 		time.Sleep(time.Until(began.Add(time.Duration(made) * changesPer))) // what was held up is made up for
-		service := rand.IntN(services)
+		service := dice.IntN(services)
 		id := fmt.Sprintf("s%d-1", service)
 		if _, known := c.meta[id]; known && made%5 == 0 {
 			c.insist(func() error {
@@ -244,7 +245,7 @@ func (c *changes) run(during time.Duration, look func()) int {
 			delete(c.meta, id)
 			continue
 		}
-		c.register(service, rand.IntN(2))
+		c.register(service, dice.IntN(2))
 		if !looked && time.Since(began) > during/2 {
 			looked = true
 			look()
@@ -488,6 +489,7 @@ func pause(ctx context.Context) {
 // fragile makes connections that break after some bytes, up to twice as many as said.
 func fragile(breaks bool, bytes int) *http.Transport {
 	dialer := &net.Dialer{}
+	var connections atomic.Uint64
 	return &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dialer.DialContext(ctx, network, addr)
 		if err != nil {
@@ -496,7 +498,7 @@ func fragile(breaks bool, bytes int) *http.Transport {
 		if !breaks {
 			return c, nil
 		}
-		return &brittle{Conn: c, left: bytes/2 + rand.IntN(bytes)}, nil
+		return &brittle{Conn: c, left: bytes/2 + rand.New(rand.NewPCG(2, connections.Add(1))).IntN(bytes)}, nil
 	}}
 }
 
