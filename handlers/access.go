@@ -2,7 +2,10 @@ package handlers
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -48,6 +51,30 @@ func (a *API) admit(who access) echo.MiddlewareFunc {
 			return next(c)
 		}
 	}
+}
+
+// checkHost refuses a request to a name other than this machine's while no token is
+// required: being on this machine is then the permission, and a page of another site that
+// has its own name point here (DNS rebinding) would have it. A browser sends the name.
+func (a *API) checkHost(r *http.Request) error {
+	if isLoopback(r.Host) || a.Tokens.Required() {
+		return nil
+	}
+	return fmt.Errorf("host %s: %w", quote(r.Host), errForeignHost)
+}
+
+// isLoopback reports whether a Host header is localhost or a literal loopback address,
+// with or without a port.
+func isLoopback(header string) bool {
+	host, _, err := net.SplitHostPort(header)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(header, "["), "]")
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
 }
 
 // from is a request in whose context the caller is.

@@ -429,3 +429,38 @@ func TestLimitsAreWhatIsConfigured(t *testing.T) {
 		t.Errorf("got %+v", p)
 	}
 }
+
+// A page of another site may have its own name point to this machine (DNS rebinding): the
+// browser then takes Rollcall for that site, and only the Host header says otherwise.
+func TestWithoutTokensOnlyThisMachinesNamesAreServed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, host := range []string{
+		"localhost", "LOCALHOST:8080", "127.0.0.1", "127.0.0.1:8080", "127.9.9.9:1", "[::1]", "[::1]:8080", "[::ffff:127.0.0.1]:80",
+	} {
+		s.at(host, "/v1/services").want(http.StatusOK)
+	}
+	for _, host := range []string{
+		"evil.example:8080", "evil.example", "localhost.evil.example", "evil.localhost", "127.0.0.1.nip.io:8080", "10.0.0.1:8080", "0.0.0.0:8080",
+		"[::]:8080", "[fe80::1]", "[::1%25lo]:8080", "", ":8080", "127.1", "2130706433", "localhost.:8080",
+	} {
+		for _, path := range []string{"/v1/services", "/", "/metrics", "/readyz", "/nothing-here"} {
+			if p := s.at(host, path).problem(http.StatusForbidden); p.Type != "urn:rollcall:foreign-host" || !strings.Contains(p.Want, "ROLLCALL_ADMIN_TOKEN") {
+				t.Errorf("%q: got %+v", host, p)
+			}
+		}
+	}
+	c := s.form(http.MethodPost, "/v1/tokens", "name", "n", "scope", "admin").header("Origin", "http://evil.example:8080").header("Sec-Fetch-Site", "same-origin")
+	c.request.Host = "evil.example:8080"
+	c.problem(http.StatusForbidden)
+
+	s = guarded(t)
+	s.at("rollcall.example", "/v1/services").as(boss).want(http.StatusOK)
+	s.at("rollcall.example", "/livez").want(http.StatusOK)
+}
+
+func (s *service) at(host, path string) call {
+	c := s.get(path)
+	c.request.Host = host
+	return c
+}

@@ -145,9 +145,9 @@ func (a *API) measured(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// survive turns a panic into an error, which nobody but the log is told, bounds what
-// is read, and refuses what a page of another site has a browser send: where Rollcall
-// listens on loopback only, being there is the permission.
+// survive turns a panic into an internal error, which only the log describes, bounds the
+// body, and refuses the requests that a page of another site makes a browser send: while
+// Rollcall listens on loopback only, being on this machine is the permission.
 func (a *API) survive(next echo.HandlerFunc) echo.HandlerFunc {
 	sites := http.NewCrossOriginProtection()
 	return func(c echo.Context) (err error) {
@@ -157,6 +157,9 @@ func (a *API) survive(next echo.HandlerFunc) echo.HandlerFunc {
 			}
 		}()
 		c.Request().Body = http.MaxBytesReader(c.Response().Writer, c.Request().Body, a.MaxBody)
+		if err := a.checkHost(c.Request()); err != nil {
+			return err
+		}
 		if err := sites.Check(c.Request()); err != nil {
 			return fmt.Errorf("%w: %w", errCrossOrigin, err)
 		}

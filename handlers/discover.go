@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -50,16 +51,31 @@ func (a *API) whileServing(ctx context.Context) (context.Context, context.Cancel
 
 func etag(r app.Revision) string { return `"` + string(r) + `"` }
 
-// revisionOf reads an ETag that came back; empty when it is none of ours. Revisions have
-// an order, so an answer of one process serves the next call to another one, whose copy
-// of the registry may have begun later or be a moment behind. A proxy that compresses
-// puts W/ before it.
-func revisionOf(tag string) app.Revision {
-	r := app.Revision(strings.Trim(strings.TrimPrefix(tag, "W/"), `"`))
-	if !r.Valid() {
-		return ""
+// entityTag matches one tag of ours in an If-None-Match list (RFC 9110, 13.1.2), weak or
+// not. Proxies that compress answers add to the tag, inside the quotes: Apache "-gzip",
+// Jetty "--gzip".
+var entityTag = regexp.MustCompile(`^(?:W/)?"?([0-9]+-[0-9]+)(?:[-;:+._][^"]*)?"?$`)
+
+// seenRevision returns the newest revision of a service that the caller has seen, by
+// If-None-Match; "" when it has seen none. "*" stands for the present one. Revisions have an
+// order, so a tag of one process serves the next call to another process, whose replica
+// may have begun later or be a moment behind.
+func (a *API) seenRevision(r *http.Request, service string) (seen app.Revision) {
+	for tag := range strings.SplitSeq(strings.Join(r.Header.Values("If-None-Match"), ","), ",") {
+		var rev app.Revision
+		switch tag = strings.Trim(tag, " \t"); {
+		case tag == "*" && a.Snapshot.Service(service) != nil:
+			rev = a.Snapshot.ServiceRevision(service)
+		default:
+			if m := entityTag.FindStringSubmatch(tag); m != nil {
+				rev = app.Revision(m[1])
+			}
+		}
+		if rev.Valid() && (seen == "" || rev.Compare(seen) > 0) {
+			seen = rev
+		}
 	}
-	return r
+	return seen
 }
 
 // serviceOf returns a service, if it has instances.

@@ -54,6 +54,7 @@ func listeningWith(t *testing.T, query string, store handlers.Reader) (*app.Snap
 	var streaming sync.WaitGroup
 	streaming.Go(func() {
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events"+query, nil)
+		r.Host = "localhost"
 		(&handlers.API{Snapshot: snapshot, Store: store, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler().ServeHTTP(hears, r)
 	})
 	t.Cleanup(func() {

@@ -37,6 +37,7 @@ func FuzzParseRegistration(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte, json bool) {
 		r := httptest.NewRequest(http.MethodPost, "/v1/register", bytes.NewReader(body))
+		r.Host = "localhost"
 		r.Header.Set("Content-Type", map[bool]string{true: "application/json", false: "application/x-www-form-urlencoded"}[json])
 		all, errs, err := handlers.ParseRegistrations(r, callerIP)
 		if err != nil {

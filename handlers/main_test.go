@@ -169,7 +169,7 @@ type call struct {
 
 func (s *service) call(method, path string, body io.Reader) call {
 	r := httptest.NewRequestWithContext(s.t.Context(), method, path, body)
-	r.RemoteAddr = callerIP + ":41234"
+	r.RemoteAddr, r.Host = callerIP+":41234", "localhost:8080"
 	return call{s, r}
 }
 

@@ -98,7 +98,7 @@ func (a shown) serve(c echo.Context) error {
 	}
 	guard(c.Response().Header())
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.HTMLBlob(max(p.status, http.StatusOK), text.Bytes())
+	return c.HTML(max(p.status, http.StatusOK), app.Visible(text.String()))
 }
 
 func guard(h http.Header) {

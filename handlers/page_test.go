@@ -254,6 +254,22 @@ func TestPagesTakeWordsForWords(t *testing.T) {
 	}
 }
 
+// TestPagesShowHiddenCharacters has everything that a caller may write freely try to be
+// read as something else.
+func TestPagesShowHiddenCharacters(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const hidden, shown = "blue\u202eneerg\u200b\u2066", `blue\u202eneerg\u200b\u2066`
+	s.register("service", "web", "id", "w1", "port", "80", "health", "none", "tag", hidden, "meta.owner", hidden)
+	s.says("/instances/w1", shown)
+	q := url.QueryEscape(hidden)
+	for _, path := range []string{"/", "/instances", "/instances/w1", "/services/web", "/events?q=" + q, "/instances?q=" + q, "/frontends?q=" + q, "/explain?host=" + q} {
+		if _, source := s.page(path, http.StatusOK); strings.ContainsAny(source, hidden[4:7]+"\u200b\u2066") {
+			t.Errorf("%s has a hidden character", path)
+		}
+	}
+}
+
 func TestPagesAreGuarded(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -49,6 +49,7 @@ var statuses = []struct {
 	{app.ErrUnavailable, http.StatusServiceUnavailable, "unavailable", "The registry cannot be reached", "try again: every call may be repeated"},
 	{errNoneHealthy, http.StatusServiceUnavailable, "none-healthy", "No healthy instance", "try again, or see why with ?state=any"},
 	{errCrossOrigin, http.StatusForbidden, "cross-origin", "Cross-origin request", "a browser may only call from this server's own pages"},
+	{errForeignHost, http.StatusForbidden, "foreign-host", "Foreign host", "call localhost or 127.0.0.1; to serve another name, set ROLLCALL_ADMIN_TOKEN and give a token with each call"},
 	{errNotHealthy, http.StatusFailedDependency, "not-healthy", "Not healthy", ""},
 	{errMedia, http.StatusUnsupportedMediaType, "media-type", "Unsupported media type", "send a form (curl -d name=value) or application/json"},
 	{errMalformed, http.StatusBadRequest, "malformed", "Malformed", ""},
@@ -56,6 +57,7 @@ var statuses = []struct {
 
 var (
 	errCrossOrigin = errors.New("another site's page is calling")
+	errForeignHost = errors.New("without tokens only localhost and loopback addresses are served")
 	errTooLate     = errors.New("too late")
 	errNoneHealthy = errors.New("none is healthy")
 	errNotHealthy  = errors.New("not healthy")

@@ -48,7 +48,7 @@ func (a *API) service(c echo.Context) error {
 	if err := readQuery(c.Request(), &query); err != nil {
 		return err
 	}
-	ctx, name, seen := c.Request().Context(), c.Param("name"), revisionOf(c.Request().Header.Get("If-None-Match"))
+	ctx, name, seen := c.Request().Context(), c.Param("name"), a.seenRevision(c.Request(), c.Param("name"))
 	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
 		return err
 	}

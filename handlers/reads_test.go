@@ -141,6 +141,27 @@ func TestServiceThatHasNotChanged(t *testing.T) {
 	<-answers
 }
 
+// Proxies and caches send a tag back in forms of their own: RFC 9110, 13.1.2, and the
+// suffixes of Apache's and Jetty's compression.
+func TestATagThatAProxyHasChangedStillWaits(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.register("service", "web", "port", "81", "health", "none", "id", "w1")
+	tag := s.get("/v1/services/web").want(http.StatusOK).Header().Get("ETag")
+	bare := strings.Trim(tag, `"`)
+	for _, header := range []string{
+		tag, "W/" + tag, bare, `"` + bare + `-gzip"`, `W/"` + bare + `-gzip"`, `"` + bare + `--gzip"`, `"` + bare + `-br"`, `"` + bare + `;gzip"`,
+		`"1-1", ` + tag, tag + `,"1-1"`, `"other", W/"` + bare + `-gzip"`, "*", ` ` + tag + ` `,
+	} {
+		s.get("/v1/services/web").header("If-None-Match", header).want(http.StatusNotModified)
+		s.get("/v1/services/web?wait=10ms").header("If-None-Match", header).want(http.StatusNotModified)
+	}
+	s.get("/v1/services/web").header("If-None-Match", `"1-1"`).header("If-None-Match", tag).want(http.StatusNotModified)
+	for _, header := range []string{`"1-1"`, `"1-1-gzip", "other"`, `"other"`, `""`, ","} {
+		s.get("/v1/services/web?wait=5m").header("If-None-Match", header).want(http.StatusOK)
+	}
+}
+
 type frontend struct {
 	Host, Key, Service, Identifier string
 	Slots, Unlisted                []slot

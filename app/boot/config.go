@@ -38,14 +38,20 @@ type Config struct {
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 }
 
-// Load reads the configuration from an environment of NAME=value. An error names the
-// variable.
+// Load reads the configuration from an environment of NAME=value. White space around a value,
+// such as the newline at the end of a secret's file, does not count. An error names the
+// variable; a ROLLCALL_ variable that no part of Rollcall reads is one.
 func Load(environ []string) (Config, error) {
 	values := map[string]string{}
 	for _, e := range environ {
-		if name, value, ok := strings.Cut(e, "="); ok && value != "" {
-			values[name] = value
+		name, value, _ := strings.Cut(e, "=")
+		if value = strings.TrimSpace(value); value == "" {
+			continue
 		}
+		if err := checkName(name, value); err != nil {
+			return Config{}, err
+		}
+		values[name] = value
 	}
 	c, err := env.ParseAsWithOptions[Config](env.Options{Environment: values})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,52 @@ func TestRedisURLsAreUnderstood(t *testing.T) {
 		}
 		if got := fmt.Sprint(o.Addrs, " ", o.Username, " ", o.Password, " ", o.DB, " ", o.MasterName, " ", o.TLSConfig != nil); got != want {
 			t.Errorf("%s: %s, want %s", url, got, want)
+		}
+	}
+}
+
+func TestAMisspeltVariableIsAnError(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"ROLLCALL_ADMIN_TOKN": "did you mean ROLLCALL_ADMIN_TOKEN?", "ROLLCALL_ADMINTOKEN": "did you mean ROLLCALL_ADMIN_TOKEN?",
+		"ROLLCALL_TRUSTED_PROXY": "did you mean ROLLCALL_TRUSTED_PROXIES?", "ROLLCALL_DRAIN_HOLDS": "did you mean ROLLCALL_DRAIN_HOLD?",
+		"ROLLCALL_EGDE_PORT": "did you mean ROLLCALL_EDGE_PORT?", "ROLLCALL_admin_token": "there is no variable ROLLCALL_admin_token",
+		"ROLLCALL_XYZZY_PLUGH": "README lists all of them", "ROLLCALL_": "there is no variable ROLLCALL_;",
+	} {
+		if _, err := Load([]string{name + "=10.0.0.0/8"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+	others := []string{
+		"ROLLCALL_ADMIN_TOKN=", "ROLLCALL=x", "ROLLCALLS_URL=x", "PATH=/bin", // empty, and somebody else's
+		"ROLLCALL_PORT=tcp://10.0.0.1:8080", "ROLLCALL_PORT_8080_TCP=tcp://10.0.0.1:8080", "ROLLCALL_PORT_8080_TCP_ADDR=10.0.0.1", // links
+		"ROLLCALL_NAME=/web/rollcall", "ROLLCALL_ENV_GOLANG_VERSION=1", "ROLLCALL_SERVICE_HOST=10.0.0.1", "ROLLCALL_SERVICE_PORT_HTTP=80",
+		"ROLLCALL_WEB_PORT=tcp://10.0.0.1:8080", "ROLLCALL_WEB_SERVICE_HOST=10.0.0.1", "ROLLCALL_WEB_SERVICE_PORT=80",
+		"ROLLCALL_URL=http://a", "ROLLCALL_HEALTH_CMD=true", // of the hook
+	}
+	if _, err := Load(others); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhiteSpaceAroundAValueDoesNotCount(t *testing.T) {
+	t.Parallel()
+	c, err := Load([]string{"ROLLCALL_ADMIN_TOKEN= sixteen letters! \r\n", "PORT=8081\n", "ROLLCALL_BIND=\t127.0.0.1", "ROLLCALL_LOG_LEVEL= \n"})
+	if err != nil || c.AdminToken != "sixteen letters!" || c.Port != 8081 || c.LogLevel != "info" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// A container may have the variables of a server and those of the hook.
+func TestTheHooksVariablesAreKnown(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("../../docker/rollcall.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range regexp.MustCompile(`ROLLCALL_[A-Z]+(_[A-Z]+)*`).FindAllString(string(script), -1) {
+		if _, err := Load([]string{name + "=x"}); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

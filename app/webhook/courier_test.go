@@ -347,6 +347,11 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 		{503, "nonsense", 800 * time.Millisecond, 1200 * time.Millisecond},
 		{503, "99999999999", 800 * time.Millisecond, time.Hour},
 		{429, "86400", time.Hour, time.Hour},
+		{429, "Sat, 01 Jan 2000 00:02:00 GMT", 2 * time.Minute, 2 * time.Minute}, // a bubble's time begins at midnight
+		{503, "Saturday, 01-Jan-00 00:00:20 GMT", 20 * time.Second, 20 * time.Second},
+		{503, "Fri, 31 Dec 1999 23:00:00 GMT", 800 * time.Millisecond, 1200 * time.Millisecond},
+		{429, "Sun, 02 Jan 2000 00:00:00 GMT", time.Hour, time.Hour},
+		{503, "Sun, 32 Jan 2000 00:00:00 GMT", 800 * time.Millisecond, 1200 * time.Millisecond},
 		{500, "120", 800 * time.Millisecond, 1200 * time.Millisecond},
 	} {
 		t.Run(fmt.Sprint(c.status, " ", c.header), func(t *testing.T) {

@@ -87,8 +87,26 @@ func (s *Sender) post(ctx context.Context, w app.Webhook, m message) (app.Result
 	if word := firstWord(answer.Body); word != "" {
 		r.Detail = "begins " + strconv.QuoteToASCII(word)
 	}
-	seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After")) // as a date it counts for nothing
-	return r, time.Duration(min(max(seconds, 0), int(maxRetryAfter.Seconds()))) * time.Second
+	return r, readRetryAfter(answer.Header)
+}
+
+// readRetryAfter returns how long a receiver asks to be left alone, at most maxRetryAfter: seconds
+// or a date (RFC 9110, 10.2.3). The date is compared with the receiver's own clock, as far
+// as its answer shows it. Without a valid value it is 0.
+func readRetryAfter(h http.Header) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return time.Duration(min(max(seconds, 0), int(maxRetryAfter.Seconds()))) * time.Second
+	}
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return min(max(until.Sub(now), 0), maxRetryAfter)
 }
 
 // request writes and signs a message: https://www.standardwebhooks.com

@@ -228,6 +228,7 @@ func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measure
 		go func() {
 			defer func() { done <- struct{}{} }()
 			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events", nil)
+			r.Host = "localhost"
 			handler.ServeHTTP(&blocked{httptest.NewRecorder(), ctx.Done(), writes}, r)
 		}()
 	}

@@ -15,6 +15,7 @@ func (w *web) pick(query string) string {
 	w.t.Helper()
 	w.snapshot.Heard(time.Now()) // also on a machine that is too busy to listen
 	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, "/v1/services/web/pick"+query, nil)
+	r.Host = "localhost"
 	got := httptest.NewRecorder()
 	w.handler.ServeHTTP(got, r)
 	if got.Code != http.StatusOK {

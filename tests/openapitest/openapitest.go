@@ -34,7 +34,7 @@ var pageTypes = []string{"text/html", "text/css", "text/javascript", "image/svg+
 // Document is what GET /openapi.yaml answers.
 var Document = sync.OnceValues(func() (*openapi3.T, error) {
 	w := httptest.NewRecorder()
-	(&handlers.API{}).Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/openapi.yaml", nil))
+	(&handlers.API{}).Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/openapi.yaml", nil))
 	doc, err := openapi3.NewLoader().LoadFromData(w.Body.Bytes())
 	if err != nil {
 		return nil, err

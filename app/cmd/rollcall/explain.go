@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"text/tabwriter"
 	"time"
+
+	"rollcall/app"
 )
 
 type explainCmd struct {
@@ -48,10 +50,10 @@ func (c explainCmd) Run(s *session) error {
 	if e.Frontend != nil {
 		fmt.Fprintf(t, "\nSLOT\tBACKEND\tINSTANCE\tREQUESTS\tWHY\n")
 		for n, slot := range e.Frontend.Slots {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%t\t%s%s\n", n, slot.URL, slot.Instance, slot.Routed, slot.Why, slot.leaving())
+			fmt.Fprintf(t, "%d\t%s\t%s\t%t\t%s%s\n", n, slot.URL, slot.Instance, slot.Routed, app.Visible(slot.Why), slot.leaving())
 		}
 		for _, slot := range e.Frontend.Unlisted {
-			fmt.Fprintf(t, "-\t%s\t%s\t%t\t%s\n", slot.URL, slot.Instance, slot.Routed, slot.Why)
+			fmt.Fprintf(t, "-\t%s\t%s\t%t\t%s\n", slot.URL, slot.Instance, slot.Routed, app.Visible(slot.Why))
 		}
 	}
 	return t.Flush()

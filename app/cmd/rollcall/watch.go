@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"rollcall/app"
 )
 
 type watchCmd struct {
@@ -118,7 +120,7 @@ func (c watchCmd) event(s *session, kind, data string) error {
 			text += ", by " + e.Actor
 		}
 	}
-	if _, err := fmt.Fprintln(s.out, text); err != nil {
+	if _, err := fmt.Fprintln(s.out, app.Visible(text)); err != nil {
 		return fmt.Errorf("%w: %w", errOutput, err)
 	}
 	return nil
