@@ -52,9 +52,10 @@ const (
 	MaxForget   = 30 * 24 * time.Hour
 )
 
-// undecidedInterval is the time between probes while a verdict is pending,
-// recheckAfter the time from a healthy instance's first failure to the probe that
-// confirms or contradicts it.
+// undecidedInterval is the time between probes of an instance that has not been healthy
+// yet, and between the further failures of a healthy one. recheckAfter is the time from
+// a healthy instance's first failure, or from a pass of one that is not healthy, to the
+// probe that confirms or contradicts it.
 const (
 	undecidedInterval = time.Second
 	recheckAfter      = 200 * time.Millisecond

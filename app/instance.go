@@ -100,7 +100,7 @@ func (i Instance) Target() string {
 // for ever.
 func (i Instance) NextDue(due, now time.Time) time.Time {
 	switch {
-	case i.State == Healthy && i.Streak == 1:
+	case i.Streak == 1, i.Streak > 1 && i.State != Healthy:
 		return latest(due, now).Add(min(recheckAfter, i.Check.Interval))
 	case i.State == Starting || i.Streak > 0:
 		return latest(due.Add(min(undecidedInterval, i.Check.Interval)), now)

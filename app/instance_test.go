@@ -36,11 +36,15 @@ func TestNextDue(t *testing.T) {
 
 		{app.Starting, 0, 2 * time.Second, 10 * ms, time.Second},
 		{app.Starting, 0, time.Hour, 10 * ms, time.Second},
-		{app.Starting, 1, time.Hour, 10 * ms, time.Second},
+		{app.Starting, 1, time.Hour, 10 * ms, 210 * ms}, // a first pass is confirmed as soon as a first failure
+		{app.Starting, 2, time.Hour, 10 * ms, 210 * ms}, // and so is each further one
+		{app.Starting, 1, 100 * ms, 10 * ms, 110 * ms},
+		{app.Starting, 1, 2 * time.Second, -40 * ms, 200 * ms}, // the probe began before its slot was over
 		{app.Starting, 0, 300 * ms, 10 * ms, 300 * ms},
 		{app.Starting, 0, 2 * time.Second, 3 * time.Second, 3 * time.Second}, // late already: at once
-		{app.Unhealthy, 1, time.Hour, 10 * ms, time.Second},
-		{app.Failed, 2, time.Hour, 10 * ms, time.Second},
+		{app.Unhealthy, 1, time.Hour, 10 * ms, 210 * ms},
+		{app.Failed, 1, time.Hour, 10 * ms, 210 * ms},
+		{app.Failed, 2, time.Hour, 10 * ms, 210 * ms},
 	} {
 		i := instance(app.HTTP, 5, 5, c.state)
 		i.Streak, i.Check.Interval = c.streak, c.interval

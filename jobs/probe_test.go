@@ -220,6 +220,31 @@ func TestAFailureIsConfirmedAtOnce(t *testing.T) {
 	})
 }
 
+// TestAFirstPassIsConfirmedAtOnce begins at moments all over the worker's tick: a probe
+// that is due in 200 ms must not wait for the next one.
+func TestAFirstPassIsConfirmedAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, state := range []app.State{app.Starting, app.Unhealthy, app.Failed} {
+		for _, rise := range []int{1, 2, 3, 5} {
+			for after := time.Duration(0); after < time.Second; after += 50 * time.Millisecond {
+				synctest.Test(t, func(t *testing.T) {
+					i := instanceAt("i", time.Now().Add(2*time.Second+after))
+					i.State, i.Check.Rise, i.Check.Interval = state, rise, time.Hour
+					q := newQueue(i)
+					p := &prober{answer: func(string, int) (bool, time.Duration) { return true, time.Millisecond }}
+					stop := work(t, q, p)
+					time.Sleep(2*time.Second + after + 100*time.Millisecond + time.Duration(rise-1)*300*time.Millisecond)
+					stop()
+					if got := q.instances["i"].State; got != app.Healthy {
+						t.Errorf("%s with a rise of %d, first probed %s after a tick: %s after %d passes at %v, want healthy 300 ms a pass later",
+							state, rise, after, got, len(p.asked["i"]), p.asked["i"])
+					}
+				})
+			}
+		}
+	}
+}
+
 func TestASlowTargetHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
