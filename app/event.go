@@ -25,6 +25,8 @@ const (
 	EventResumed    EventKind = "webhook-resumed"
 	EventBenched    EventKind = "worker-benched" // Subject is the worker's name
 	EventBack       EventKind = "worker-back"
+	EventNamesFail  EventKind = "name-server-failed" // Subject is the worker's name
+	EventNamesBack  EventKind = "name-server-back"
 	EventCreated    EventKind = "token-created" // Subject is the token's id
 	EventRevoked    EventKind = "token-revoked"
 )
@@ -32,7 +34,7 @@ const (
 // EventKinds is all of them.
 var EventKinds = []EventKind{
 	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone,
-	EventPaused, EventResumed, EventBenched, EventBack, EventCreated, EventRevoked,
+	EventPaused, EventResumed, EventBenched, EventBack, EventNamesFail, EventNamesBack, EventCreated, EventRevoked,
 }
 
 // Event is one entry of the registry's history. Every change of an instance's state

@@ -30,6 +30,10 @@ const (
 	minHTTPStatus Code = 100
 )
 
+// NameServerFailed means that the worker's name server did not answer, or answered that it
+// cannot. Like Inconclusive, it says nothing about the instance.
+const NameServerFailed Code = 23
+
 var codeTexts = map[Code]string{
 	OK:           "passed",
 	Inconclusive: "the check could not be made",
@@ -45,6 +49,8 @@ var codeTexts = map[Code]string{
 	Forbidden:    "address not allowed",
 	NoHeartbeat:  "no heartbeat",
 	ReportedSick: "reported sick",
+
+	NameServerFailed: "the name could not be looked up",
 }
 
 // String is the code in words.
@@ -58,6 +64,18 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", int(c))
 }
 
+// ProvesPath reports whether a failure with this code is an answer of the instance's host:
+// the network between the worker and that host works. Silence, a network error, a name
+// without an address and a refusal by the worker's own policy prove nothing.
+func (c Code) ProvesPath() bool {
+	switch c {
+	case Refused, Reset, ClosedEarly, BodyMismatch, BadAnswer, NotServing:
+		return true
+	default:
+		return c >= minHTTPStatus
+	}
+}
+
 // Result is what one check of one instance found.
 type Result struct {
 	At      time.Time     // when the check began
@@ -66,6 +84,9 @@ type Result struct {
 	Code    Code
 	Detail  string // more than Code says, for people; at most 200 bytes; may be empty
 }
+
+// Conclusive reports whether the result says anything about the instance.
+func (r Result) Conclusive() bool { return r.Code != Inconclusive && r.Code != NameServerFailed }
 
 // Reason is the result in words.
 func (r Result) Reason() string {

@@ -27,6 +27,7 @@ func TestReason(t *testing.T) {
 		{app.Result{Code: app.Forbidden}, "address not allowed"},
 		{app.Result{Code: app.NoHeartbeat, Detail: "none for 11s"}, "no heartbeat: none for 11s"},
 		{app.Result{Code: app.ReportedSick}, "reported sick"},
+		{app.Result{Code: app.NameServerFailed}, "the name could not be looked up"},
 		{app.Result{Code: 99}, "code 99"},
 		{app.Result{Code: 100}, "status 100 Continue"},
 		{app.Result{Code: 503, Detail: "want 200 to 399"}, "status 503 Service Unavailable: want 200 to 399"},
@@ -44,10 +45,24 @@ func TestCodesAreStored(t *testing.T) {
 	t.Parallel()
 	for want, code := range map[uint16]app.Code{
 		0: app.OK, 1: app.Inconclusive, 10: app.Refused, 11: app.TimedOut, 12: app.Reset, 13: app.ClosedEarly, 14: app.BodyMismatch, 15: app.BadAnswer,
-		16: app.NotServing, 17: app.Unresolvable, 18: app.Unreachable, 19: app.Forbidden, 20: app.NoHeartbeat, 21: app.ReportedSick,
+		16: app.NotServing, 17: app.Unresolvable, 18: app.Unreachable, 19: app.Forbidden, 20: app.NoHeartbeat, 21: app.ReportedSick, 23: app.NameServerFailed,
 	} {
 		if uint16(code) != want {
 			t.Errorf("%s is %d, stored as %d", code, uint16(code), want)
+		}
+	}
+}
+
+func TestOnlyAnAnswerOfTheHostProvesThePath(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[app.Code]bool{
+		app.Refused: true, app.Reset: true, app.ClosedEarly: true, app.BodyMismatch: true, app.BadAnswer: true, app.NotServing: true,
+		100: true, 404: true, 503: true,
+		app.TimedOut: false, app.Unreachable: false, app.Unresolvable: false, app.NameServerFailed: false, app.Forbidden: false,
+		app.Inconclusive: false, app.NoHeartbeat: false, app.ReportedSick: false, 99: false,
+	} {
+		if got := code.ProvesPath(); got != want {
+			t.Errorf("%s (%d) proves the path: %t, want %t", code, code, got, want)
 		}
 	}
 }

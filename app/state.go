@@ -31,7 +31,7 @@ func (i Instance) Begin(now time.Time) Instance {
 
 // Observe returns the instance as it stands after one result, reached at now.
 func (i Instance) Observe(r Result, now time.Time) Instance {
-	if i.State == Draining || i.State == Gone || r.Code == Inconclusive {
+	if i.State == Draining || i.State == Gone || !r.Conclusive() {
 		return i
 	}
 	if i.State == Healthy && i.Check.Kind == Heartbeat && r.Passed {

@@ -438,3 +438,32 @@ func TestChangedAtIsTheTimeOfTheVerdict(t *testing.T) {
 		t.Errorf("changed at %s, want %s", i.ChangedAt, want)
 	}
 }
+
+// TestAnInconclusiveResultNeverCounts draws a history and one more result that says nothing
+// about the instance, at any place in it.
+func TestAnInconclusiveResultNeverCounts(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		i := instance(app.TCP, rapid.IntRange(1, 4).Draw(t, "rise"), rapid.IntRange(1, 4).Draw(t, "fall"), rapid.SampledFrom(states).Draw(t, "state"))
+		i, _ = observe(i, rapid.StringMatching(`[+-]{0,10}`).Draw(t, "results"))
+		code := rapid.SampledFrom([]app.Code{app.Inconclusive, app.NameServerFailed}).Draw(t, "code")
+		after := i.Observe(app.Result{At: epoch.Add(time.Minute), Code: code, Detail: "x"}, epoch.Add(time.Minute))
+		if diff := cmp.Diff(i, after); diff != "" {
+			t.Errorf("%s changed the instance (-before +after):\n%s", code, diff)
+		}
+	})
+}
+
+// A name server that fails is asked no more often than one that works; the result is shown.
+func TestAFailedLookupIsShownAndNotRepeatedEarly(t *testing.T) {
+	t.Parallel()
+	registry := app.NewRegistry(nil, func() time.Time { return epoch }, 0, nil)
+	i := instance(app.TCP, 2, 2, app.Healthy)
+	i.Check.Interval = time.Hour
+	change, same := registry.Decide([]app.Outcome{{
+		Claim: app.Claim{Instance: i, Due: epoch}, Result: app.Result{At: epoch, Code: app.NameServerFailed},
+	}})
+	if len(change) != 0 || len(same) != 1 || same[0].Result == nil || !same[0].Due.Equal(i.NextDue(epoch, epoch)) {
+		t.Errorf("changes %v, settlements %+v; want one settlement with the result and the usual due time", change, same)
+	}
+}

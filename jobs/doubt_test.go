@@ -58,7 +58,7 @@ func TestAWorkerThatIsCutOffCondemnsNobody(t *testing.T) {
 					time.Sleep(10 * time.Second)
 					set(&cut, true)
 					time.Sleep(time.Minute)
-					if got := q.happened(); !slices.Equal(got, []string{"benched true"}) {
+					if got := q.happened(); !slices.Equal(got, []string{"worker-benched"}) {
 						t.Errorf("cut off for a minute: %v, want one event, and nobody condemned", got)
 					}
 					claims := q.claimed()
@@ -70,7 +70,7 @@ func TestAWorkerThatIsCutOffCondemnsNobody(t *testing.T) {
 					set(&dead, true)
 					time.Sleep(8 * time.Second)
 					stop()
-					if got := q.happened(); !slices.Equal(got, []string{"benched false", "benched true", "i0 unhealthy"}) {
+					if got := q.happened(); !slices.Equal(got, []string{"i0 unhealthy", "worker-back", "worker-benched"}) {
 						t.Errorf("afterwards: %v, want it back, and the one that is dead condemned", got)
 					}
 				})
@@ -147,7 +147,7 @@ func TestThoseWhoDieAreFoundOutHoweverMany(t *testing.T) {
 					}
 				}
 				for _, e := range q.happened() {
-					if strings.HasPrefix(e, "benched") && c.services < 5 {
+					if strings.HasPrefix(e, "worker") && c.services < 5 {
 						t.Errorf("the worker was %s", e)
 					}
 				}

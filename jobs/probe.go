@@ -35,6 +35,8 @@ type Probe struct {
 	now      func() time.Time
 	log      *slog.Logger
 
+	worker  func(ctx context.Context, kind app.EventKind, reason string)
+	lookups Lookups // of settle
 	doubt   *doubt
 	wake    chan struct{}
 	next    chan *flight  // to those that rest
@@ -60,15 +62,17 @@ type outcome struct {
 	result app.Result
 }
 
-// NewProbe returns a worker; it does nothing before Work or Once. benched hears when
-// the worker begins to mistrust itself more than its targets, and when it does not any
-// more.
+// NewProbe returns a worker; it does nothing before Work or Once. It calls worker with an
+// event about itself: it holds back removals, or its name server fails, and the end of that.
 func NewProbe(
 	queue app.Queue, prober app.Prober, registry *app.Registry, now func() time.Time, log *slog.Logger,
-	benched func(ctx context.Context, is bool, reason string),
+	worker func(ctx context.Context, kind app.EventKind, reason string),
 ) *Probe {
+	benched := func(ctx context.Context, is bool, reason string) {
+		worker(ctx, map[bool]app.EventKind{true: app.EventBenched, false: app.EventBack}[is], reason)
+	}
 	return &Probe{
-		queue: queue, prober: prober, registry: registry, now: now, log: log,
+		queue: queue, prober: prober, registry: registry, now: now, log: log, worker: worker,
 		doubt: &doubt{prober: prober, get: registry.Get, sample: queue.Any, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
 		wake:  make(chan struct{}, 1), next: make(chan *flight), rests: make(chan struct{}, resting), places: make(chan struct{}, underWay),
 		results: make(chan outcome, claimed), held: map[*flight]struct{}{},
@@ -129,7 +133,7 @@ func (p *Probe) Work(ctx context.Context) {
 
 // Once probes what is due now and returns when all of it is settled.
 func (p *Probe) Once(ctx context.Context) error {
-	p = NewProbe(p.queue, p.prober, p.registry, p.now, p.log, p.doubt.changed)
+	p = NewProbe(p.queue, p.prober, p.registry, p.now, p.log, p.worker)
 	var starts, probes, settler sync.WaitGroup
 	settler.Go(func() { p.settle(context.WithoutCancel(ctx)) })
 	err := p.claim(ctx, 0, &starts, &probes)
@@ -251,6 +255,7 @@ func (p *Probe) settle(ctx context.Context) {
 			continue
 		}
 		p.doubt.heard(outcomes)
+		p.lookedUp(ctx, outcomes)
 		change, same := p.registry.Decide(outcomes)
 		for n, f := range p.keep(change) {
 			o := change[n]
@@ -274,6 +279,15 @@ func (p *Probe) settle(ctx context.Context) {
 		}
 	}
 	judges.Wait()
+}
+
+// lookedUp follows whether the name server answers.
+func (p *Probe) lookedUp(ctx context.Context, outcomes []app.Outcome) {
+	for _, o := range outcomes {
+		if reason, changed := p.lookups.Record(o.Claim.Instance, o.Result, p.now()); changed {
+			p.worker(ctx, map[bool]app.EventKind{true: app.EventNamesFail, false: app.EventNamesBack}[p.lookups.Failing()], reason)
+		}
+	}
 }
 
 // putBack has others do checks whose results do not count.

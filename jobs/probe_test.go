@@ -2,7 +2,6 @@ package jobs_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -116,10 +115,10 @@ func (q *queue) Commit(_ context.Context, c app.Change) (app.Revision, error) {
 	return "1-1", nil
 }
 
-func (q *queue) benched(_ context.Context, is bool, _ string) {
+func (q *queue) worker(_ context.Context, kind app.EventKind, _ string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.events = append(q.events, fmt.Sprint("benched ", is))
+	q.events = append(q.events, string(kind))
 }
 
 func (q *queue) Renewed(context.Context, app.Instance, time.Time, *app.Result) error { return nil }
@@ -164,11 +163,11 @@ func instanceAt(id string, due time.Time) app.Instance {
 }
 
 // work runs a worker with its tick until the returned function is called.
-func work(t *testing.T, q *queue, p *prober) (stop func()) {
+func work(t *testing.T, q *queue, p app.Prober) (stop func()) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	registry := app.NewRegistry(store{q}, time.Now, time.Second, func(context.Context, app.Step) {})
-	worker := jobs.NewProbe(q, p, registry, time.Now, log, q.benched)
+	worker := jobs.NewProbe(q, p, registry, time.Now, log, q.worker)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { worker.Work(ctx) })

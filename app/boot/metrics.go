@@ -33,6 +33,7 @@ type metrics struct {
 	earlyProbes  prometheus.Counter
 	deliveries   *prometheus.CounterVec
 	benched      prometheus.Gauge
+	namesFail    prometheus.Gauge
 	requests     *prometheus.HistogramVec
 	redisLatency *prometheus.HistogramVec
 }
@@ -71,8 +72,11 @@ func newMetrics() *metrics {
 	m.benched = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "rollcall_worker_benched", Help: "1 while the worker mistrusts itself: most of a few healthy instances do not answer it.",
 	})
+	m.namesFail = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "rollcall_name_server_failed", Help: "1 while the worker's name server does not look up the names of instances.",
+	})
 	m.registry.MustRegister(
-		m.benched, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
+		m.benched, m.namesFail, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 	)
 	return m
 }
@@ -168,6 +172,20 @@ func (m *metrics) told(s app.Step, now time.Time) {
 		m.toRoute.Observe(took)
 	case s.Is.State == app.Unhealthy && s.Is.Last.Code != app.NoHeartbeat:
 		m.toRemove.Observe(took)
+	}
+}
+
+// workerChanged follows the events about this process's worker.
+func (m *metrics) workerChanged(kind app.EventKind) {
+	switch kind { //nolint:exhaustive // the others are about something else
+	case app.EventBenched:
+		m.benched.Set(1)
+	case app.EventBack:
+		m.benched.Set(0)
+	case app.EventNamesFail:
+		m.namesFail.Set(1)
+	case app.EventNamesBack:
+		m.namesFail.Set(0)
 	}
 }
 

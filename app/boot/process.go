@@ -139,7 +139,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	p.snapshot = app.NewSnapshot()
 	p.registry.TakeWordOf(p.snapshot)
 	prober := measuredProber{probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now}), p.metrics}
-	p.probe = jobs.NewProbe(p.store.Probes(), prober, p.registry, p.store.Now, log, p.benched)
+	p.probe = jobs.NewProbe(p.store.Probes(), prober, p.registry, p.store.Now, log, p.workerChanged)
 	p.metrics.reads(p.store.Stats(), p.rdb, p.snapshot)
 	return p, nil
 }
@@ -164,15 +164,11 @@ func (p *Process) checkSchema(ctx context.Context) error {
 	return nil
 }
 
-// benched says that the worker of this process has begun to mistrust itself, or does not
-// any more.
-func (p *Process) benched(ctx context.Context, is bool, reason string) {
+// workerChanged writes an event about the worker of this process.
+func (p *Process) workerChanged(ctx context.Context, kind app.EventKind, reason string) {
 	host, _ := os.Hostname() // without one, the name says less
-	e := app.Event{Kind: app.EventBack, At: p.store.Now(), Subject: fmt.Sprintf("%s-%d", host, os.Getpid()), Reason: reason}
-	if is {
-		e.Kind = app.EventBenched
-	}
-	p.metrics.benched.Set(map[bool]float64{true: 1}[is])
+	e := app.Event{Kind: kind, At: p.store.Now(), Subject: fmt.Sprintf("%s-%d", host, os.Getpid()), Reason: reason}
+	p.metrics.workerChanged(kind)
 	p.log.WarnContext(ctx, "worker changed", "event", e.Kind, "worker", e.Subject, "reason", reason)
 	if _, err := p.store.Tell(ctx, e); err != nil {
 		p.log.ErrorContext(ctx, "an event could not be written", "event", e.Kind, "err", err)

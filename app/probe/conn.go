@@ -23,9 +23,12 @@ type conn struct {
 }
 
 func (p *Prober) dial(ctx context.Context, target string) (*conn, error) {
+	if end, ok := ctx.Deadline(); ok {
+		ctx = context.WithValue(ctx, patience{}, time.Until(end)/3)
+	}
 	nc, err := p.dialer.DialContext(ctx, "tcp", target)
 	if err != nil {
-		return nil, err
+		return nil, p.confirm(ctx, err)
 	}
 	return &conn{Conn: nc, stop: endWith(ctx, nc)}, nil
 }
@@ -35,20 +38,45 @@ func endWith(ctx context.Context, c net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
 }
 
-// newResolver returns a resolver that asks name servers through dial. It is Go's own,
-// because the C library's cannot be interrupted; and what Go's cannot do by itself, its
-// connections end as soon as the last probe that waits for the answer does.
-func newResolver(dial func(ctx context.Context, network, address string) (net.Conn, error)) *net.Resolver {
-	return &net.Resolver{
-		PreferGo: true,
-		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dial(ctx, network, address)
-			if err == nil {
-				endWith(ctx, c)
-			}
-			return c, err
-		},
+// patience is the context's key of how long a lookup waits for one answer of one name
+// server: a third of the probe's time, so that a second server is asked while there is still
+// time to connect. The resolver itself would wait for the 5 s of resolv.conf.
+type patience struct{}
+
+// useNameServers has names looked up at the name servers that dial connects to. The resolver
+// is Go's own, because the C library's cannot be interrupted. Its connections end as soon as
+// the last probe that waits for the answer does.
+func (p *Prober) useNameServers(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	timed := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		endWith(ctx, c)
+		if d, ok := ctx.Value(patience{}).(time.Duration); ok {
+			time.AfterFunc(d, func() { _ = c.SetDeadline(longAgo) })
+		}
+		return c, nil
 	}
+	p.dialer.Resolver = &net.Resolver{PreferGo: true, Dial: timed}
+	p.strict = &net.Resolver{PreferGo: true, StrictErrors: true, Dial: timed}
+}
+
+// confirm makes sure of a name that is said to have no address. Go's resolver asks for
+// IPv4 and for IPv6 addresses, in each search domain, and reports one error for all of it:
+// often "no such host", although the name server failed to answer another of the questions.
+func (p *Prober) confirm(ctx context.Context, err error) error {
+	e, ok := errors.AsType[*net.DNSError](err)
+	if !ok || !e.IsNotFound {
+		return err
+	}
+	for _, family := range []string{"ip4", "ip6"} {
+		_, again := p.strict.LookupNetIP(ctx, family, e.Name)
+		if other, ok := errors.AsType[*net.DNSError](again); ok && !other.IsNotFound {
+			return again
+		}
+	}
+	return err
 }
 
 func (c *conn) Read(b []byte) (int, error) {

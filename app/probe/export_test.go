@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync/atomic"
 
 	"rollcall/app"
 )
@@ -15,10 +16,13 @@ var (
 	ParseHealth = parseHealth
 )
 
-// SetNameServer makes p ask the name server at address and no other.
-func (p *Prober) SetNameServer(address string) {
-	p.dialer.Resolver = newResolver(func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "udp", address)
+// SetNameServer makes p ask the name servers at addresses and no others: one after the
+// other, as the resolver turns to the next one.
+func (p *Prober) SetNameServer(addresses ...string) {
+	var asked atomic.Int64
+	p.useNameServers(func(ctx context.Context, network, _ string) (net.Conn, error) {
+		n := int(asked.Add(1)-1) % len(addresses)
+		return new(net.Dialer).DialContext(ctx, network, addresses[n])
 	})
 }
 

@@ -22,7 +22,7 @@ func failure(ctx context.Context, err error) app.Result {
 		return failed(app.Inconclusive, "interrupted")
 	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		return failed(app.Unresolvable, lookupDetail(e))
+		return lookupFailure(e)
 	}
 	op, isOp := errors.AsType[*net.OpError](err)
 	errno, isErrno := errors.AsType[syscall.Errno](err)
@@ -64,14 +64,16 @@ func timedOut(err error) bool {
 	return ok && e.Timeout()
 }
 
-func lookupDetail(e *net.DNSError) string {
+// lookupFailure is the instance's own only if a name server has answered that the name has
+// no address.
+func lookupFailure(e *net.DNSError) app.Result {
 	switch {
 	case e.IsNotFound:
-		return ""
+		return failed(app.Unresolvable, "")
 	case e.IsTimeout:
-		return "the name server does not answer"
+		return failed(app.NameServerFailed, "the name server does not answer")
 	}
-	return "the name server fails"
+	return failed(app.NameServerFailed, "the name server fails")
 }
 
 // maxDetail and maxWord are in bytes. A word is all that is ever quoted of an

@@ -39,8 +39,8 @@ func TestErrorsMapToCodes(t *testing.T) {
 		{io.EOF, fail(app.ClosedEarly, "")},
 		{fmt.Errorf("body: %w", io.ErrUnexpectedEOF), fail(app.ClosedEarly, "")},
 		{&net.DNSError{IsNotFound: true}, fail(app.Unresolvable, "")},
-		{&net.DNSError{IsTimeout: true}, fail(app.Unresolvable, "the name server does not answer")},
-		{&net.DNSError{Err: "server misbehaving"}, fail(app.Unresolvable, "the name server fails")},
+		{&net.DNSError{IsTimeout: true}, fail(app.NameServerFailed, "the name server does not answer")},
+		{&net.DNSError{Err: "server misbehaving"}, fail(app.NameServerFailed, "the name server fails")},
 		{&net.OpError{Op: "dial", Err: &net.AddrError{Err: "no suitable address"}}, fail(app.Unreachable, "no suitable address")},
 		{errors.New("odd"), fail(app.BadAnswer, "odd")},
 	} {

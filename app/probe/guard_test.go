@@ -64,7 +64,6 @@ func TestAllowIsAskedAboutTheAddressConnectedTo(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	const noError, serverFailure, noSuchName = 0, 2, 3
 	address := netip.MustParseAddrPort(listen(t, silent))
 	for name, c := range map[string]struct {
 		rcode byte
@@ -75,7 +74,7 @@ func TestNames(t *testing.T) {
 		"rebound":    {noError, netip.MustParseAddr("169.254.169.254"), fail(app.Forbidden, "169.254.169.254")},
 		"not found":  {noSuchName, netip.Addr{}, fail(app.Unresolvable, "")},
 		"no address": {noError, netip.Addr{}, fail(app.Unresolvable, "")},
-		"failure":    {serverFailure, netip.Addr{}, fail(app.Unresolvable, "the name server fails")},
+		"failure":    {serverFailure, netip.Addr{}, fail(app.NameServerFailed, "the name server fails")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -91,7 +90,7 @@ func TestNames(t *testing.T) {
 		p := probe.New(probe.Options{})
 		p.SetNameServer(nameServer(t, func([]byte) []byte { return nil }))
 		i := instance(app.TCP, "web.rollcall.test:80", brief)
-		same(t, run(t, p, i), fail(app.Unresolvable, "the name server does not answer"))
+		same(t, run(t, p, i), fail(app.NameServerFailed, "the name server does not answer"))
 	})
 }
 

@@ -32,6 +32,7 @@ type Options struct {
 // A Prober is an app.Prober. It keeps no connection and no state of an instance.
 type Prober struct {
 	dialer net.Dialer
+	strict *net.Resolver // as the dialer's, but one error of a name server fails the lookup
 	now    func() time.Time
 }
 
@@ -46,8 +47,8 @@ func New(o Options) *Prober {
 	p.dialer = net.Dialer{
 		KeepAlive:      -1, // no probe lives long enough to need it
 		ControlContext: app.Guard(o.Allow),
-		Resolver:       newResolver(new(net.Dialer).DialContext),
 	}
+	p.useNameServers(new(net.Dialer).DialContext)
 	return p
 }
 

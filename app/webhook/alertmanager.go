@@ -38,7 +38,7 @@ func (m message) alerts(w app.Webhook) []alert {
 		if !ok {
 			continue
 		}
-		about := e.Service + " " + e.Instance + " " + e.Subject
+		about := a.Labels["alertname"] + " " + e.Service + " " + e.Instance + " " + e.Subject
 		if n, known := place[about]; known {
 			all[n] = a
 		} else {
@@ -83,4 +83,6 @@ var meanings = map[app.EventKind]struct {
 	app.EventResumed:    {alert: "RollcallWebhookPaused", of: "webhook"},
 	app.EventBenched:    {alert: "RollcallWorkerBenched", begins: true, of: "worker"},
 	app.EventBack:       {alert: "RollcallWorkerBenched", of: "worker"},
+	app.EventNamesFail:  {alert: "RollcallNameServerFailed", begins: true, of: "worker"},
+	app.EventNamesBack:  {alert: "RollcallNameServerFailed", of: "worker"},
 }

@@ -343,7 +343,7 @@ func clockStepped(by time.Duration) func(*world) {
 		log := slog.New(slog.DiscardHandler)
 		registry := app.NewRegistry(store, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
 		worker := jobs.NewProbe(store.Probes(), probe.New(probe.Options{Now: store.Now}), registry, store.Now, log,
-			func(context.Context, bool, string) {})
+			func(context.Context, app.EventKind, string) {})
 		endings := []jobs.Ending{{Queue: store.Deadlines(), End: registry.Expire}, {Queue: store.Overrides(), End: registry.Restore}}
 		tick := func(ctx context.Context) (time.Duration, error) { return store.Tick(ctx, redisstore.Worker) }
 		runner := jobs.NewRunner(log, worker.Job(), jobs.Expire(endings, store.Now, tick, log), jobs.Compact(store.Compact))

@@ -59,7 +59,7 @@ func runWorker(ctx context.Context, addr string) error {
 		return err
 	}
 	registry := app.NewRegistry(store, store.Now, time.Second, func(context.Context, app.Step) {})
-	worker := jobs.NewProbe(store.Probes(), prober, registry, store.Now, log, func(context.Context, bool, string) {})
+	worker := jobs.NewProbe(store.Probes(), prober, registry, store.Now, log, func(context.Context, app.EventKind, string) {})
 	ctx, cancel := context.WithTimeout(ctx, 9*time.Second)
 	defer cancel()
 	var parts sync.WaitGroup

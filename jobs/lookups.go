@@ -1,0 +1,90 @@
+package jobs
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"rollcall/app"
+)
+
+const (
+	failedLookups = 2           // of one name in a row: one lost datagram is no outage
+	lookupMemory  = time.Minute // how long a failed lookup counts beyond its instance's interval
+)
+
+// Lookups keeps count of the names that the worker's name server fails to look up. Like
+// SelfCheck it is a plain value: no clock, no lock, no I/O. The zero value is ready to use.
+type Lookups struct {
+	failed map[string]failedLookup // by instance id
+	names  int                     // of those that failed often enough
+	swept  time.Time
+}
+
+type failedLookup struct {
+	times int // in a row
+	until time.Time
+}
+
+// Record takes the result of one probe, reached at now. A reason is returned when the name
+// server has begun to fail, and when it answers again.
+func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason string, changed bool) {
+	was, host := l.names, hostOf(i)
+	switch {
+	case isAddress(host):
+	case r.Code == app.NameServerFailed:
+		l.fail(i, now)
+	case r.Conclusive():
+		l.forget(i.ID)
+	}
+	if now.Sub(l.swept) > time.Second { // an instance that is gone is never looked up again
+		l.swept = now
+		for id, f := range l.failed {
+			if now.After(f.until) {
+				l.forget(id)
+			}
+		}
+	}
+	switch {
+	case was == 0 && l.names > 0:
+		return "the name " + host + " cannot be looked up: " + r.Detail, true
+	case was > 0 && l.names == 0:
+		return "names can be looked up again", true
+	}
+	return "", false
+}
+
+// Failing reports whether names cannot be looked up.
+func (l *Lookups) Failing() bool { return l.names > 0 }
+
+func (l *Lookups) fail(i app.Instance, now time.Time) {
+	if l.failed == nil {
+		l.failed = map[string]failedLookup{}
+	}
+	f := failedLookup{l.failed[i.ID].times + 1, now.Add(lookupMemory + i.Check.Interval)}
+	l.failed[i.ID] = f
+	if f.times == failedLookups {
+		l.names++
+	}
+}
+
+func (l *Lookups) forget(id string) {
+	if l.failed[id].times >= failedLookups {
+		l.names--
+	}
+	delete(l.failed, id)
+}
+
+// hostOf is the host that a probe of an instance connects to: an IP address or a name.
+func hostOf(i app.Instance) string {
+	host, _, err := net.SplitHostPort(i.Target())
+	if err != nil {
+		return i.Target()
+	}
+	return host
+}
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}

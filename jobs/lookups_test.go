@@ -1,0 +1,99 @@
+package jobs_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rollcall/app"
+	"rollcall/jobs"
+)
+
+func TestTheNameServerFailsOnceAndAnswersAgainOnce(t *testing.T) {
+	t.Parallel()
+	const failed, answered, noName, interrupted = app.NameServerFailed, app.Refused, app.Unresolvable, app.Inconclusive
+	for name, c := range map[string]struct {
+		steps string // id, a letter for the result; "." is an hour
+		want  string // f: begins to fail, b: is back
+	}{
+		"one failure is no outage":           {"a- a+ a-", ""},
+		"two in a row are":                   {"a- a-", "f"},
+		"of one name, not of two":            {"a- b-", ""},
+		"several names, one event":           {"a- a- b- b- c- c- a-", "f"},
+		"back when the last one is":          {"a- a- b- b- a+ a+ b+ b+", "fb"},
+		"an answer without addresses counts": {"a- a- an", "fb"},
+		"an interrupted probe does not":      {"a- a- ai", "f"},
+		"another outage":                     {"a- a- a+ a- a-", "fbf"},
+		"an instance that is gone":           {"a- a- . b+", "fb"},
+		"gone, and only addresses left":      {"a- a- . 1+", "fb"},
+		"addresses are not looked up":        {"1- 1- 1-", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var lookups jobs.Lookups
+			now, got := time.Unix(1_700_000_000, 0), ""
+			for n := 0; n < len(c.steps); n += 3 {
+				if c.steps[n] == '.' {
+					now = now.Add(time.Hour)
+					n--
+					continue
+				}
+				id := c.steps[n : n+1]
+				i := instanceAt(id, now)
+				if id != "1" {
+					i.Address = id + ".internal:80"
+				}
+				code := map[byte]app.Code{'-': failed, '+': answered, 'n': noName, 'i': interrupted}[c.steps[n+1]]
+				_, changed := lookups.Record(i, app.Result{Code: code}, now)
+				if changed {
+					got += map[bool]string{true: "f", false: "b"}[lookups.Failing()]
+				}
+				now = now.Add(2 * time.Second)
+			}
+			if got != c.want {
+				t.Errorf("after %q: %q, want %q", c.steps, got, c.want)
+			}
+		})
+	}
+}
+
+// The worker itself: instances by name keep their state while the name server fails, one
+// event says so, and one says when it answers again.
+func TestAFailingNameServerChangesNoInstance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var instances []app.Instance
+		for n, state := range []app.State{app.Healthy, app.Healthy, app.Healthy, app.Unhealthy} {
+			i := instanceAt(fmt.Sprint("i", n), time.Now())
+			i.Address, i.State = fmt.Sprintf("i%d.internal:80", n), state
+			instances = append(instances, i)
+		}
+		q, fails := newQueue(instances...), atomic.Bool{}
+		p := proberFunc(func(context.Context, app.Instance) app.Result {
+			if fails.Load() {
+				return app.Result{At: time.Now(), Code: app.NameServerFailed}
+			}
+			return app.Result{At: time.Now(), Passed: true}
+		})
+		stop := work(t, q, p)
+		fails.Store(true)
+		time.Sleep(time.Minute)
+		if got, want := q.happened(), []string{"name-server-failed"}; !slices.Equal(got, want) {
+			t.Errorf("after a minute without a name server: %q, want %q", got, want)
+		}
+		fails.Store(false)
+		time.Sleep(5 * time.Second)
+		stop()
+		if got, want := q.happened(), []string{"i3 healthy", "name-server-back", "name-server-failed"}; !slices.Equal(got, want) {
+			t.Errorf("once it answers again: %q, want %q", got, want)
+		}
+	})
+}
+
+type proberFunc func(context.Context, app.Instance) app.Result
+
+func (f proberFunc) Probe(ctx context.Context, i app.Instance) app.Result { return f(ctx, i) }
