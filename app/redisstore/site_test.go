@@ -85,7 +85,8 @@ func (s *site) register(t *testing.T, r app.Registration) app.Registered {
 }
 
 // check claims an instance's probe, and judges or settles it as a worker does: + for
-// passed, - for failed. The others' probes are put back, and no time passes.
+// passed, - for failed. Each probe counts as due now. The others' probes are put back,
+// and no time passes.
 func (s *site) check(t *testing.T, id, results string) app.Instance {
 	t.Helper()
 	for _, r := range results {
@@ -101,6 +102,7 @@ func (s *site) check(t *testing.T, id, results string) app.Instance {
 		var back []app.Settlement
 		for _, c := range claims {
 			if c.Instance.ID == id {
+				c.Due = s.clock.Now()
 				outcomes = append(outcomes, app.Outcome{Claim: c, Result: result})
 			} else {
 				back = append(back, app.Settlement{Claim: c, Due: c.Due})
