@@ -10,11 +10,27 @@
 //	               ▼                       ▼            │
 //	             failed                 unhealthy ──────┘
 //	any ── drain / deregister / replaced ──▶ draining ──hold over──▶ gone
-//	unhealthy or failed for forget ────────────────────────────────▶ gone
+//	unhealthy or failed for forget, see below ─────────────────────▶ gone
 //
 // A failed instance was not healthy within its grace. It is still probed and
 // becomes healthy when it passes. Draining is final: no result brings a draining
 // instance back.
+//
+// # Sick or gone
+//
+// An unhealthy or failed instance is sick while it answers something: it sends a status,
+// speaks another protocol, or accepts the connection (see Code.Answered); or, if it reports
+// by itself, while it sends reports of any kind. It is gone when nothing answered for its
+// whole forget period: connections were refused, timed out or unreachable, or no report came.
+//
+//   - A gone instance is removed, also when it is the last of its vhost.
+//   - A sick instance is removed after its forget period if each of its vhosts has another
+//     backend: a healthy instance, or a foreign entry that no proxy has marked. If not, it
+//     gets another forget period, and so do all others that are sick with it.
+//   - An instance without vhosts is removed after its forget period, sick or gone.
+//   - The last routable backend of a vhost stays listed while it is registered, unless
+//     fail_open is false or it never passed. It has no mark: not ours, and a proxy's is
+//     removed when the proxy announces it.
 //
 // # Guarantees
 //

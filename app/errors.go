@@ -23,6 +23,9 @@ var (
 	ErrUndelivered = errors.New("undelivered")
 	// ErrForbidden means that the caller is known and may not do that; see ForbiddenError.
 	ErrForbidden = errors.New("forbidden")
+	// ErrLastBackend means that an instance stays registered because a vhost of it has
+	// no other backend.
+	ErrLastBackend = errors.New("the last backend of a vhost")
 	// ErrUnavailable means the store cannot be reached; nothing was decided.
 	ErrUnavailable = errors.New("unavailable")
 )

@@ -70,7 +70,8 @@ func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
 }
 
 // Expire ends the state of an instance whose deadline has passed, as claimed from
-// the queue of deadlines.
+// the queue of deadlines. A sick instance gets another forget period if a vhost of it has
+// no other backend.
 func (r *Registry) Expire(ctx context.Context, c Claim) error {
 	now := r.now()
 	was := c.Instance
@@ -81,7 +82,14 @@ func (r *Registry) Expire(ctx context.Context, c Claim) error {
 	} else {
 		event = eventOf(EventKind(is.State), was, is, now, expiryReason(was, is))
 	}
-	if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event, Claim: &c}}}); err != nil {
+	step := Step{Was: was, Is: is, Event: event, Claim: &c, Spare: was.Sick()}
+	_, err := r.commit(ctx, Change{Steps: []Step{step}})
+	if errors.Is(err, ErrLastBackend) {
+		is = was
+		is.Deadline = now.Add(was.Check.Forget)
+		_, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Claim: &c}}})
+	}
+	if err != nil {
 		return fmt.Errorf("expire %s: %w", was.ID, err)
 	}
 	return nil
@@ -101,7 +109,10 @@ func expiryReason(was, is Instance) string {
 	case Healthy:
 		return is.Last.Reason()
 	case Unhealthy, Failed:
-		return fmt.Sprintf("%s for %s", was.State, was.Check.Forget)
+		if was.Check.Probed() && !was.Last.Code.Answered() {
+			return fmt.Sprintf("gone: no answer for %s (%s)", was.Check.Forget, was.Last.Reason())
+		}
+		return fmt.Sprintf("%s for %s (%s)", was.State, is.ChangedAt.Sub(was.ChangedAt).Round(time.Second), was.Last.Reason())
 	case Draining:
 		return "drained"
 	case Gone:

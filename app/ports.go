@@ -14,7 +14,8 @@ type Store interface {
 	// queues, the routing lists of their vhosts and the events. It returns ErrConflict
 	// when an instance is not at the revision the change was decided on, ErrClaimLost
 	// when a claim is, a *TakenError when an address or vhost belongs to somebody else,
-	// and then nothing is written.
+	// ErrLastBackend when a step spares the last backend of a vhost, and then nothing is
+	// written.
 	Commit(ctx context.Context, c Change) (Revision, error)
 	// Renew moves the deadline of an instance that has not been written since it was
 	// read (else ErrConflict), and records the result if there is one.
@@ -60,6 +61,7 @@ type Step struct {
 	Is    Instance // State Gone: it is removed
 	Event *Event   // nil when nothing happened that anybody is told of
 	Claim *Claim   // when set, the step only holds while the claim does
+	Spare bool     // the instance leaves only if each of its vhosts has another backend
 }
 
 // A Claim is one worker's right to check one instance.

@@ -16,7 +16,7 @@ const (
 	OK            Code = 0
 	Inconclusive  Code = 1  // the check could not be made; says nothing about the instance
 	Refused       Code = 10 // connection refused
-	TimedOut      Code = 11 // no answer within the timeout
+	TimedOut      Code = 11 // no connection within the timeout
 	Reset         Code = 12 // connection reset
 	ClosedEarly   Code = 13 // connection closed before a whole answer
 	BodyMismatch  Code = 14 // the expected text is not in the body
@@ -27,6 +27,7 @@ const (
 	Forbidden     Code = 19 // an address that probes must not call
 	NoHeartbeat   Code = 20 // the lease ran out
 	ReportedSick  Code = 21 // a heartbeat with status=fail
+	Stalled       Code = 22 // connected, but no whole answer within the timeout
 	minHTTPStatus Code = 100
 )
 
@@ -49,6 +50,7 @@ var codeTexts = map[Code]string{
 	Forbidden:    "address not allowed",
 	NoHeartbeat:  "no heartbeat",
 	ReportedSick: "reported sick",
+	Stalled:      "timed out",
 
 	NameServerFailed: "the name could not be looked up",
 }
@@ -73,6 +75,19 @@ func (c Code) ProvesPath() bool {
 		return true
 	default:
 		return c >= minHTTPStatus
+	}
+}
+
+// Answered reports whether something at the instance's address took part in the check: it
+// passed, sent a status, or at least accepted the connection. An instance that fails and
+// answers is sick. One that has not answered for its whole forget period is gone; see the
+// package comment.
+func (c Code) Answered() bool {
+	switch c {
+	case Inconclusive, NameServerFailed, Refused, TimedOut, Unresolvable, Unreachable, Forbidden, NoHeartbeat:
+		return false
+	default: // a code of a newer version counts as an answer: it must not remove anything
+		return true
 	}
 }
 

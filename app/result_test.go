@@ -28,6 +28,7 @@ func TestReason(t *testing.T) {
 		{app.Result{Code: app.NoHeartbeat, Detail: "none for 11s"}, "no heartbeat: none for 11s"},
 		{app.Result{Code: app.ReportedSick}, "reported sick"},
 		{app.Result{Code: app.NameServerFailed}, "the name could not be looked up"},
+		{app.Result{Code: app.Stalled, Detail: "connected, but no whole answer"}, "timed out: connected, but no whole answer"},
 		{app.Result{Code: 99}, "code 99"},
 		{app.Result{Code: 100}, "status 100 Continue"},
 		{app.Result{Code: 503, Detail: "want 200 to 399"}, "status 503 Service Unavailable: want 200 to 399"},
@@ -40,12 +41,28 @@ func TestReason(t *testing.T) {
 	}
 }
 
+func TestAnswered(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[app.Code]bool{
+		app.OK: true, 200: true, 301: true, 404: true, 500: true, 599: true,
+		app.Reset: true, app.ClosedEarly: true, app.BodyMismatch: true, app.BadAnswer: true, app.NotServing: true,
+		app.ReportedSick: true, app.Stalled: true, 99: true, // of a newer version
+		app.Inconclusive: false, app.Refused: false, app.TimedOut: false, app.Unresolvable: false, app.Unreachable: false,
+		app.Forbidden: false, app.NoHeartbeat: false,
+	} {
+		if got := code.Answered(); got != want {
+			t.Errorf("%s answered: %v, want %v", code, got, want)
+		}
+	}
+}
+
 // TestCodesAreStored fails when somebody renumbers a code.
 func TestCodesAreStored(t *testing.T) {
 	t.Parallel()
 	for want, code := range map[uint16]app.Code{
 		0: app.OK, 1: app.Inconclusive, 10: app.Refused, 11: app.TimedOut, 12: app.Reset, 13: app.ClosedEarly, 14: app.BodyMismatch, 15: app.BadAnswer,
-		16: app.NotServing, 17: app.Unresolvable, 18: app.Unreachable, 19: app.Forbidden, 20: app.NoHeartbeat, 21: app.ReportedSick, 23: app.NameServerFailed,
+		16: app.NotServing, 17: app.Unresolvable, 18: app.Unreachable, 19: app.Forbidden, 20: app.NoHeartbeat, 21: app.ReportedSick,
+		22: app.Stalled, 23: app.NameServerFailed,
 	} {
 		if uint16(code) != want {
 			t.Errorf("%s is %d, stored as %d", code, uint16(code), want)

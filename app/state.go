@@ -34,6 +34,9 @@ func (i Instance) Observe(r Result, now time.Time) Instance {
 	if i.State == Draining || i.State == Gone || !r.Conclusive() {
 		return i
 	}
+	if i.alive(r) {
+		i.Deadline = now.Add(i.Check.Forget)
+	}
 	if i.State == Healthy && i.Check.Kind == Heartbeat && r.Passed {
 		i.Deadline = now.Add(i.Check.Lease())
 	}
@@ -61,6 +64,24 @@ func (i Instance) Observe(r Result, now time.Time) Instance {
 		return i.enter(Unhealthy, now)
 	}
 	return i
+}
+
+// alive reports whether a result begins the forget period anew: a report, good or bad, by
+// an instance that reports by itself, and the first unanswered probe after answered ones.
+func (i Instance) alive(r Result) bool {
+	switch {
+	case i.State != Unhealthy && i.State != Failed:
+		return false
+	case i.Check.Kind == Heartbeat:
+		return true
+	}
+	return i.Last.Code.Answered() && !r.Code.Answered()
+}
+
+// Sick reports whether an instance whose forget period is over is still there: it is
+// probed, fails, and answers. One that reports by itself has been silent for that long.
+func (i Instance) Sick() bool {
+	return (i.State == Unhealthy || i.State == Failed) && i.Check.Probed() && i.Last.Code.Answered()
 }
 
 // Expire returns the instance as it stands once its deadline has passed.

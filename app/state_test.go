@@ -289,6 +289,36 @@ func TestExpire(t *testing.T) {
 	}
 }
 
+func TestForgetBeginsAnewWhenAnInstanceCeasesToAnswer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		codes []app.Code // each a minute after the one before; 0 is a pass
+		want  int        // minutes after the first code that the forget period began
+	}{
+		{[]app.Code{app.Refused, app.Refused, app.Unreachable, app.TimedOut}, 0},
+		{[]app.Code{500, 503, app.Stalled, app.Reset}, 0},
+		{[]app.Code{500, 500, app.Refused, app.Refused, app.Unreachable}, 2},
+		{[]app.Code{app.Refused, 500, 500}, 0},
+		{[]app.Code{app.Refused, 500, app.Refused, app.Refused}, 2},
+		{[]app.Code{app.Refused, app.OK, app.Refused}, 2},
+		{[]app.Code{500, app.Inconclusive, 500}, 0},
+		{[]app.Code{500, app.Refused, app.Inconclusive, app.Refused}, 1},
+	} {
+		for _, from := range []app.State{app.Unhealthy, app.Failed} {
+			i := instance(app.HTTP, 2, 1, app.Healthy)
+			i = i.Observe(app.Result{At: epoch, Code: c.codes[0]}, epoch)
+			i.State = from
+			for n, code := range c.codes[1:] {
+				at := epoch.Add(time.Duration(n+1) * time.Minute)
+				i = i.Observe(app.Result{At: at, Passed: code == app.OK, Code: code}, at)
+			}
+			if got := i.Deadline.Add(-i.Check.Forget).Sub(epoch).Minutes(); int(got) != c.want {
+				t.Errorf("%s, %v: began after %v minutes, want %d", from, c.codes, got, c.want)
+			}
+		}
+	}
+}
+
 func TestExpireLeavesWhatDoesNotEndByItself(t *testing.T) {
 	t.Parallel()
 	for _, was := range []app.Instance{
@@ -370,7 +400,8 @@ func TestDeadlines(t *testing.T) {
 		{app.HTTP, "++", none},
 		{app.HTTP, "++-", none},
 		{app.HTTP, "++--", at(4) + check.Forget},
-		{app.HTTP, "++--+-", at(4) + check.Forget}, // unhealthy since then, whatever comes
+		{app.HTTP, "++----", at(4) + check.Forget}, // no answer since then
+		{app.HTTP, "++--+-", at(6) + check.Forget}, // a pass is an answer
 		{app.Heartbeat, "", check.Grace},
 		{app.Heartbeat, "+", check.Grace},
 		{app.Heartbeat, "++", at(2) + lease},
@@ -378,7 +409,8 @@ func TestDeadlines(t *testing.T) {
 		{app.Heartbeat, "++-", at(2) + lease},   // a bad one does not
 		{app.Heartbeat, "++-+", at(4) + lease},
 		{app.Heartbeat, "++--", at(4) + check.Forget},
-		{app.Heartbeat, "++--+", at(4) + check.Forget},
+		{app.Heartbeat, "++--+", at(5) + check.Forget}, // any report says that it is there
+		{app.Heartbeat, "++---", at(5) + check.Forget},
 		{app.Heartbeat, "++--++", at(6) + lease},
 	} {
 		i, _ := observe(instance(c.kind, 2, 2, "").Begin(epoch), c.results)

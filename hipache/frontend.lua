@@ -27,13 +27,23 @@
 --     member makes the others wait with it;
 --   * when nothing else is routable the first surplus member that may stays as it is,
 --     or else one that may comes back: a list is never empty while it need not be;
+--   * when every slot is marked, those that are wanted or stay are unmarked: a proxy
+--     marks the last routable backend, too, and then answers 502 to everybody;
 --   * with no registered member and no foreign slot both keys are deleted;
 --   * nothing is written when nothing has to change.
 -- A wildcard's slots cannot be marked, so surplus ones are taken out at once, and
 -- the marks under its children's names are dropped with them.
+--
+-- frontend.closed(list, dead) reports whether a dead set has a mark for every slot.
+-- frontend.open(list, dead, members) removes the marks of members from such a set; it
+-- is for the dead sets of a wildcard's children. It returns how many it removed.
+-- frontend.others(v, url) reports whether a request may reach another slot than the
+-- member's: one that is wanted, or a foreign one that no proxy has marked.
 local frontend = {}
 
 local CHUNK = 1000 -- unpack() fails at some thousand arguments
+
+local function position(slot) return string.format('%.0f', slot - 1) end
 
 function frontend.keytype(key)
   local t = redis.call('TYPE', key)
@@ -91,7 +101,7 @@ local function rewrite(v, identifier, slots, marks, ours)
   push(v.list, slots)
   local members = {}
   for slot = 1, #slots do
-    if marks[slot] then members[#members + 1] = string.format('%.0f', slot - 1) end
+    if marks[slot] then members[#members + 1] = position(slot) end
   end
   if #members > 0 then
     for first = 1, #members, CHUNK do
@@ -116,8 +126,39 @@ local function missing(members, seen)
 end
 
 local function unmark(v, slot, marks)
-  redis.call('SREM', v.dead, string.format('%.0f', slot - 1))
+  redis.call('SREM', v.dead, position(slot))
   marks[slot] = nil
+end
+
+-- usable reports whether a proxy can send a request to an entry; see Target.
+local function usable(url) return string.find(string.lower(url), '^%s*http://[^/:]') ~= nil end
+
+function frontend.closed(list, dead)
+  return frontend.keytype(list) == 'list' and frontend.keytype(dead) == 'set' and
+    redis.call('SCARD', dead) >= redis.call('LLEN', list) - 1
+end
+
+function frontend.open(list, dead, members)
+  local removed = 0
+  for slot, url in ipairs(redis.call('LRANGE', list, 1, -1)) do
+    if members[url] then removed = removed + redis.call('SREM', dead, position(slot)) end
+  end
+  return removed
+end
+
+function frontend.others(v, url)
+  for other, m in pairs(v.members) do
+    if other ~= url and m.n > 0 then return true end
+  end
+  if frontend.keytype(v.list) ~= 'list' then return false end
+  local marks = not v.wildcard and frontend.keytype(v.dead) == 'set'
+  for slot, entry in ipairs(redis.call('LRANGE', v.list, 1, -1)) do
+    if not v.members[entry] and usable(entry) and
+      not (marks and redis.call('SISMEMBER', v.dead, position(slot)) == 1) then
+      return true
+    end
+  end
+  return false
 end
 
 -- begins says whether a surplus slot's member has to begin to leave.
@@ -171,7 +212,7 @@ function frontend.project(v)
         unmark(v, slot, marks)
       end
     end
-    if not surplus[slot] and not marks[slot] then routable = routable + 1 end
+    if not surplus[slot] and not marks[slot] and (m or usable(url)) then routable = routable + 1 end
   end
 
   if not registered and not foreign then
@@ -184,13 +225,14 @@ function frontend.project(v)
   local append, kept = missing(v.members, seen), nil
   if routable + #append == 0 then
     kept = stays(v, slots, surplus, marks)
-    if not kept and identifier then kept, append[1] = comes_back(v, slots) end
+    if not kept then kept, append[1] = comes_back(v, slots) end
   end
+  local closed = routable + #append == 0 and not kept
   local leaving, out, ours = {}, {}, false
   for slot, url in ipairs(slots) do
     local m = v.members[url]
-    if surplus[slot] and url == kept then
-      if marks[slot] and m.leave > 0 then unmark(v, slot, marks) end -- it was to leave
+    if url == kept or (closed and m and not surplus[slot]) then
+      if marks[slot] then unmark(v, slot, marks) end
     elseif surplus[slot] then
       local begun = begins(m)
       local leave = begun and v.now + v.settle or m.leave
@@ -199,7 +241,7 @@ function frontend.project(v)
       else
         leaving[url], ours = leave, true
         if begun or not marks[slot] then -- a proxy's mark may be about to expire
-          redis.call('SADD', v.dead, string.format('%.0f', slot - 1))
+          redis.call('SADD', v.dead, position(slot))
           redis.call('EXPIRE', v.dead, v.ttl)
           marks[slot] = true
         end

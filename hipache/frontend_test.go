@@ -190,8 +190,11 @@ func TestProject(t *testing.T) {
 			name: "several appear in the order of their urls", members: "c:up a:up b:up",
 			wantList: "web a b c", wantMember: "a b c",
 		}, {
-			name: "a list is made for nobody who is not routable", members: "a:down b:closed",
+			name: "no list is made for one that may not stay", members: "a:closed b:draining",
 			wantList: "", wantMember: "a b", unwritten: true,
+		}, {
+			name: "the last one returns when its list was deleted", members: "b:down c:down a:closed",
+			wantList: "web b", wantMember: "a b c",
 		}, {
 			name: "a missing one is appended, others keep their slot and mark",
 			list: "web c b", dead: "0", members: "a:up b:up c:up",
@@ -245,9 +248,25 @@ func TestProject(t *testing.T) {
 			list: "web a a", members: "a:down",
 			wantList: "web a a", wantMember: "a", unwritten: true,
 		}, {
-			name: "a mark of a proxy stays on it",
-			list: "web a", dead: "0", members: "a:down",
-			wantList: "web a", wantDead: "0", wantMember: "a", unwritten: true,
+			name: "a mark of a proxy on it is removed",
+			list: "web a a", dead: "0", members: "a:down",
+			wantList: "web a a", wantMember: "a", unwritten: true,
+		}, {
+			name: "also when a proxy marked it after another one",
+			list: "web a b", dead: "0 1", members: "a:down@1900000000001 b:down",
+			wantList: "web a b", wantDead: "0", wantMember: "a@1900000000001 b", unwritten: true,
+		}, {
+			name: "the only one of several that is wanted is unmarked",
+			list: "web a b http://x", dead: "0 1 2", members: "a:down@1900000000001 b:up",
+			wantList: "web a b http://x", wantDead: "0 2", wantMember: "a@1900000000001 b", unwritten: true,
+		}, {
+			name: "when proxies marked every one, all that are wanted are unmarked",
+			list: "web a b", dead: "0 1", members: "a:up b:up",
+			wantList: "web a b", wantMember: "a b", unwritten: true,
+		}, {
+			name: "one that may not stay is not unmarked",
+			list: "web a", dead: "0", members: "a:closed@1900000000001",
+			wantList: "web a", wantDead: "0", wantMember: "a@1900000000001", unwritten: true,
 		}, {
 			name: "of two the one that is not marked stays",
 			list: "web a b", dead: "0", members: "a:down b:down",
@@ -299,7 +318,7 @@ func TestProject(t *testing.T) {
 		}, {
 			name: "nobody comes back while one is only marked by a proxy",
 			list: "web a b", dead: "0 1", members: "a:down@1900000000001 b:up c:down",
-			wantList: "web a b", wantDead: "0 1", wantMember: "a@1900000000001 b c", unwritten: true,
+			wantList: "web a b", wantDead: "0", wantMember: "a@1900000000001 b c", unwritten: true,
 		}, {
 			name: "with nobody registered there is no list and no dead set",
 			list: "web a b", dead: "0", members: "a:gone b:gone@1",
@@ -346,20 +365,24 @@ func TestProject(t *testing.T) {
 			wantList: "web a a", wantMember: "a", unwritten: true,
 		}, {
 			name: "foreign entries stay in place, their marks move with them",
-			list: "me x a y b y", dead: "1 2 3", members: "a:down@1 b:up", clear: "a b",
-			wantList: "me x y b y", wantDead: "1", wantMember: "a b",
+			list: "me http://x a http://y b http://y", dead: "1 2 3", members: "a:down@1 b:up", clear: "a b",
+			wantList: "me http://x http://y b http://y", wantDead: "1", wantMember: "a b",
 		}, {
 			name: "also when nobody is registered any more",
-			list: "me x a y", members: "a:gone@1",
-			wantList: "me x y", wantMember: "",
+			list: "me http://x a http://y", members: "a:gone@1",
+			wantList: "me http://x http://y", wantMember: "",
 		}, {
 			name: "for a foreign entry that takes traffic the last of ours may go",
-			list: "me x a", members: "a:down",
-			wantList: "me x a", wantDead: "1", wantMember: "a" + later, unwritten: true,
+			list: "me http://x a", members: "a:down",
+			wantList: "me http://x a", wantDead: "1", wantMember: "a" + later, unwritten: true,
 		}, {
-			name: "but not for one that is marked",
-			list: "me x a", dead: "0", members: "a:down",
-			wantList: "me x a", wantDead: "0", wantMember: "a", unwritten: true,
+			name: "but not for one that no request can be sent to",
+			list: "me 10.0.0.9:80 a", members: "a:down",
+			wantList: "me 10.0.0.9:80 a", wantMember: "a", unwritten: true,
+		}, {
+			name: "nor for one that is marked, and then a proxy's mark on ours is removed",
+			list: "me http://x a", dead: "0 1", members: "a:down",
+			wantList: "me http://x a", wantDead: "0", wantMember: "a", unwritten: true,
 		}, {
 			name: "a wildcard's surplus is taken out at once", wildcard: true,
 			list: "web a b", members: "a:down b:up",

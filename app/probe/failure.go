@@ -38,7 +38,7 @@ func failure(ctx context.Context, err error) app.Result {
 	case timedOut(err) && isOp && op.Op == "dial":
 		return failed(app.TimedOut, "connecting")
 	case timedOut(err):
-		return failed(app.TimedOut, "connected, but no whole answer")
+		return failed(app.Stalled, "connected, but no whole answer")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return failed(app.ClosedEarly, "")
 	case isErrno:

@@ -66,7 +66,7 @@ func TestRealGRPCThatHangs(t *testing.T) {
 			return nil, ctx.Err()
 		}))
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
-	expect(t, instance(app.GRPC, serveGRPC(t, server), brief), fail(app.TimedOut, "connected, but no whole answer"))
+	expect(t, instance(app.GRPC, serveGRPC(t, server), brief), fail(app.Stalled, "connected, but no whole answer"))
 }
 
 func TestGRPCRequest(t *testing.T) {

@@ -135,7 +135,7 @@ func TestHTTPTimesOutOnASlowAnswer(t *testing.T) {
 					<-time.After(time.Millisecond)
 				}
 			})
-			expect(t, instance(app.HTTP, listen(t, drip), brief), fail(app.TimedOut, "connected, but no whole answer"))
+			expect(t, instance(app.HTTP, listen(t, drip), brief), fail(app.Stalled, "connected, but no whole answer"))
 		})
 	}
 }

@@ -34,7 +34,7 @@ func TestProbeCallsTheCheckedPort(t *testing.T) {
 
 func TestEveryKindSaysHowTheConnectionFailed(t *testing.T) {
 	t.Parallel()
-	noAnswer := fail(app.TimedOut, "connected, but no whole answer")
+	noAnswer := fail(app.Stalled, "connected, but no whole answer")
 	for _, kind := range kinds {
 		t.Run(string(kind)+"/refused", func(t *testing.T) {
 			t.Parallel()

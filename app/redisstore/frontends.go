@@ -78,17 +78,18 @@ func (s *Store) project(ctx context.Context, hosts []string) (wrote, mended int,
 	}
 	n, _ := reply[0].(int64)
 	m, _ := reply[1].(int64)
-	for _, r := range reply[2:] {
+	for _, r := range reply[3:] {
 		repaired = append(repaired, fmt.Sprint(r))
 	}
 	s.stats.ListsWritten.Add(n)
 	s.stats.ListsKept.Add(int64(len(hosts)) - n)
 	s.reportRepairs(ctx, repaired)
+	s.rewritten(ctx, fmt.Sprint(reply[2]))
 	return int(n), int(m), repaired, nil
 }
 
 // Announced takes note of a backend that a proxy has marked; see lua/announce.lua.
-// It reports whether the mark was taken back, and the instance that is due for a
+// It reports whether the mark had hit another backend and was taken back, and the instance that is due for a
 // probe at once, if any.
 func (s *Store) Announced(ctx context.Context, a hipache.Announcement) (repaired bool, early string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)

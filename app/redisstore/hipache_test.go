@@ -108,9 +108,13 @@ func TestTheLastRoutableBackendStays(t *testing.T) {
 	s.wantList(t, "a.test", "web 2")
 	s.do(t, "SADD dead:a.test 0") // PlanB marks a last backend, too
 	s.check(t, "i2", "-")
-	s.wantList(t, "a.test", "web 2!") // which is not ours to undo while it fails
+	s.wantList(t, "a.test", "web 2!")
+	s.announce(t, "a.test;http://10.0.0.2:80;0;1")
+	s.wantList(t, "a.test", "web 2") // at once, though it fails
 	s.check(t, "i1", "++")
 	s.wantList(t, "a.test", "web 2! 1")
+	s.announce(t, "a.test;http://10.0.0.2:80;0;2")
+	s.wantList(t, "a.test", "web 2! 1") // the mark is ours
 	s.settle(t)
 	s.wantList(t, "a.test", "web 1")
 	s.check(t, "i2", "++")
@@ -259,14 +263,15 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s := newSite(t)
 			s.up(t, 1, hosts(host, "www.a.test"))
 			s.up(t, 2, hosts(host))
-			s.do(t, "SADD dead:x.a.test 0 1") // marks live under the requested name
+			s.do(t, "SADD dead:x.a.test 1") // marks live under the requested name
 			s.do(t, "SADD dead:y.a.test 1")
-			s.do(t, "SADD dead:z.a.test 1") // not announced: nobody knows of it
+			s.do(t, "SADD dead:z.a.test 1") // not announced: no worker listened
 			for _, child := range []string{"x.a.test", "y.a.test"} {
 				if _, _, err := s.Announced(t.Context(), hipache.Announcement{Host: child, URL: "http://10.0.0.2:80/", Slot: 1, Len: 2}); err != nil {
 					t.Fatal(err)
 				}
 			}
+			s.do(t, "SADD dead:x.a.test 0")
 			s.check(t, "i1", "+") // clears its own under every name
 			if got := s.do(t, "SMEMBERS dead:x.a.test"); fmt.Sprint(got) != "map[1:{}]" && fmt.Sprint(got) != "[1]" {
 				t.Errorf("marks of x.a.test: %v, want the other backend's", got)
@@ -274,11 +279,8 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.check(t, "i1", "--")
 			s.wantList(t, host, "web 2")
 			s.wantList(t, "www.a.test", "web 1")
-			if n := s.do(t, "EXISTS dead:x.a.test dead:y.a.test dead:"+host+" ~marked:"+host); n != int64(0) {
+			if n := s.do(t, "EXISTS dead:x.a.test dead:y.a.test dead:z.a.test dead:"+host+" ~marked:"+host); n != int64(0) {
 				t.Errorf("%v dead sets, want them dropped and forgotten", n)
-			}
-			if n := s.do(t, "EXISTS dead:z.a.test"); n != int64(1) {
-				t.Errorf("%v dead sets, want the unknown one there", n)
 			}
 			s.check(t, "i2", "--")
 			s.wantList(t, host, "web 2")
@@ -294,6 +296,111 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.check(t, "i1", "+")
 			if got := s.do(t, "GET dead:x.a.test"); got != "lock" {
 				t.Errorf("the lock is %v", got)
+			}
+		})
+	}
+}
+
+func TestMarksUnderAWildcardThatNoWorkerHeardOfAreDeletedWithItsPositions(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"*.a.test", "*"} {
+		t.Run(host, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1, hosts(host))
+			s.up(t, 2, hosts(host))
+			s.up(t, 3, hosts("own.a.test"))
+			s.up(t, 4, hosts("*.deep.a.test"))
+			s.do(t, "RPUSH frontend:foreign.a.test theirs http://x http://y")
+			for _, requested := range []string{"x.a.test", "y.z.a.test", "own.a.test", "foreign.a.test", "b.deep.a.test", host} {
+				s.do(t, "SADD dead:"+requested+" 0 1")
+			}
+			s.do(t, "SET dead:x.a.test:http://10.0.0.1:80 lock") // of PlanB's active check
+			s.do(t, "SET dead:z.a.test lock")
+			s.deregister(t, 1)
+			s.wantList(t, host, "web 2")
+			for requested, want := range map[string]int64{
+				"x.a.test": 0, "y.z.a.test": 0, // what the list of the wildcard answers for
+				"own.a.test": 1, "foreign.a.test": 1, // they have lists of their own
+				"b.deep.a.test":               1, // the longest wildcard answers
+				"x.a.test:http://10.0.0.1:80": 1,
+				"z.a.test":                    1,
+			} {
+				if n := s.do(t, "EXISTS dead:"+requested); n != want {
+					t.Errorf("dead:%s: %v, want %d", requested, n, want)
+				}
+			}
+		})
+	}
+}
+
+func TestMarksUnderAWildcardAreFoundWhenAWorkerStarts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.up(t, 1, hosts("*.a.test"))
+	s.up(t, 2, hosts("*.a.test"))
+	s.do(t, "SADD dead:x.a.test 0")
+	s.do(t, "SADD dead:all.a.test 0 1")
+	s.do(t, "SADD dead:x.b.test 0")
+	if err := s.FindMarks(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.do(t, "EXISTS dead:x.a.test dead:all.a.test dead:x.b.test"); n != int64(2) {
+		t.Errorf("%v dead sets, want those of x.a.test and x.b.test: no backend answered for all.a.test", n)
+	}
+	s.check(t, "i1", "+")
+	if n := s.do(t, "EXISTS dead:x.a.test"); n != int64(0) {
+		t.Error("a good probe does not clear a mark that was found")
+	}
+}
+
+func TestWithoutAWildcardNothingIsScanned(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := siteOn(server.Client(t), redisstore.Options{})
+	s.up(t, 1)
+	for _, line := range monitored(t, server, func() {
+		if err := s.FindMarks(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s.check(t, "i1", "--")
+	}) {
+		if strings.Contains(line, `"scan"`) {
+			t.Error(line)
+		}
+	}
+}
+
+func TestAMarkThatLeavesNoBackendIsRemovedWhenItIsAnnounced(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name            string
+		host, requested string
+		fails           bool // so that it is only kept
+	}{
+		{"healthy", "a.test", "a.test", false},
+		{"kept", "a.test", "a.test", true},
+		{"healthy, under a wildcard", "*.a.test", "x.a.test", false},
+		{"kept, under a wildcard", "*.a.test", "x.a.test", true},
+		{"kept, under any name", "*", "x.a.test", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1, hosts(c.host))
+			s.do(t, "RPUSH frontend:"+c.host+" http://10.0.0.9:80") // foreign, and dead
+			s.do(t, "SADD dead:"+c.requested+" 1")
+			if c.fails {
+				s.check(t, "i1", "--")
+			}
+			s.do(t, "SADD dead:"+c.requested+" 0 1")
+			s.do(t, "EXPIRE dead:"+c.requested+" 30")
+			s.announce(t, c.requested+";http://10.0.0.1:80/;0;2")
+			if marks := s.rdb.SMembers(t.Context(), s.proxy.Dead(c.requested)).Val(); !slices.Equal(marks, []string{"1"}) {
+				t.Errorf("marks are %v, want that of the foreign backend", marks)
+			}
+			if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead(c.requested)).Val(); ttl > hipache.PassiveTTL {
+				t.Errorf("the mark of the foreign backend lasts %v, longer than the proxy said", ttl)
 			}
 		})
 	}
@@ -486,6 +593,7 @@ func TestAllVhostsOfAnInstanceChangeInOneStep(t *testing.T) {
 					writes[key] = calls
 				}
 			}
+		case command == `"scan"`: // for what no worker has heard of, after the step
 		case strings.Contains(line, "frontend:") || strings.Contains(line, "dead:"):
 			t.Errorf("outside a script: %s", line)
 		}

@@ -79,7 +79,7 @@ func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
 		if m := v.members[s.url]; m != nil && !surplus[s] && (m.leave > 0 || good[s.url]) {
 			s.marked, s.ours = false, false
 		}
-		routed = routed || !surplus[s] && !s.marked
+		routed = routed || !surplus[s] && !s.marked && s.url != "junk"
 	}
 	for _, url := range slices.Sorted(maps.Keys(v.members)) {
 		for have := v.count(url); have < v.members[url].n; have++ {
@@ -92,6 +92,11 @@ func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
 		if stays = v.stays(surplus); stays == "" {
 			stays = v.comesBack()
 		}
+		for _, s := range v.slots { // each wanted slot is marked
+			if s.url == stays || stays == "" && v.members[s.url] != nil && !surplus[s] {
+				s.marked, s.ours = false, false
+			}
+		}
 	}
 
 	leaving := map[string]bool{}
@@ -101,9 +106,6 @@ func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
 			return false
 		}
 		if s.url == stays {
-			if m.leave > 0 {
-				s.marked, s.ours = false, false
-			}
 			return false
 		}
 		if m.begins() {
@@ -160,7 +162,7 @@ func (v *modelVhost) stays(surplus map[*modelSlot]bool) string {
 func (v *modelVhost) comesBack() string {
 	var urls []string
 	for url, m := range v.members {
-		if m.n > 0 || !v.exists {
+		if m.n > 0 {
 			return ""
 		}
 		if m.keep == 2 {
@@ -176,7 +178,7 @@ func (v *modelVhost) comesBack() string {
 		}
 	}
 	url := slices.Min(urls)
-	v.slots = append(v.slots, &modelSlot{url: url})
+	v.slots, v.exists = append(v.slots, &modelSlot{url: url}), true
 	return url
 }
 

@@ -124,6 +124,20 @@ func (s *site) check(t *testing.T, id, results string) app.Instance {
 	return s.get(t, id)
 }
 
+// announce takes the payload of an announcement by a proxy.
+func (s *site) announce(t *testing.T, payload string) (repaired bool, early string) {
+	t.Helper()
+	a, ok := hipache.ParseAnnouncement(payload)
+	if !ok {
+		t.Fatalf("%q is no announcement", payload)
+	}
+	repaired, early, err := s.Announced(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return repaired, early
+}
+
 func (s *site) get(t *testing.T, id string) app.Instance {
 	t.Helper()
 	i, err := s.Get(t.Context(), id)

@@ -65,6 +65,7 @@ type Store struct {
 	stats   Stats
 
 	pipeline pipeline // for what many callers do at the same time
+	children children
 }
 
 var _ app.Store = (*Store)(nil)
@@ -184,6 +185,7 @@ type stepArg struct {
 	Result     string    `json:"-"`
 	Hosts      []hostArg `json:"hosts"`
 	Passed     bool      `json:"passed,omitempty"`
+	Spare      bool      `json:"spare,omitempty"`
 	Event      string    `json:"-"`
 }
 
@@ -238,6 +240,8 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 		return "", fmt.Errorf("instance %s was written by somebody else: %w", reply[1], app.ErrConflict)
 	case "lost":
 		return "", fmt.Errorf("check of %s: %w", reply[1], app.ErrClaimLost)
+	case "last":
+		return "", fmt.Errorf("instance %s in vhost %s: %w", reply[1], reply[2], app.ErrLastBackend)
 	case "taken":
 		return "", &app.TakenError{What: reply[1], Value: reply[2], Holder: reply[3]}
 	case "full":
@@ -246,7 +250,8 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 			Want: "deregister those that are not needed; the limit is ROLLCALL_MAX_INSTANCES",
 		}
 	}
-	s.reportRepairs(ctx, reply[4:])
+	s.reportRepairs(ctx, reply[5:])
+	s.rewritten(ctx, reply[4])
 	return app.Revision(reply[1]), nil
 }
 
@@ -261,6 +266,7 @@ func stepOf(step app.Step) (stepArg, error) {
 	a := stepArg{
 		ID: is.ID, Rev: was.Rev, Service: is.Service, Boot: is.Boot, Address: is.Address,
 		Hosts: hostsOf(was, is), Passed: is.Last.Passed && is.Last != was.Last,
+		Spare: step.Spare,
 	}
 	var err error
 	if step.Event != nil {

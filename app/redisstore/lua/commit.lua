@@ -14,13 +14,14 @@
 --   step.hosts         [{host, url, n, keep, id, was}]: what becomes of each vhost's slots;
 --                      with was, only if they belong to that id until now
 --   step.passed        true when the instance has just passed a check
+--   step.spare         true when the instance leaves only if each of its vhosts has another backend
 -- ARGV[3..] of each step its document, '' when the instance is gone; its event, JSON for the
 --          stream, '' when there is nothing to tell; and the record of the check that led to
 --          it, '' for none
 --
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
--- how many were not, repaired...} or, with nothing written,
--- {'conflict', id}, {'lost', id}, {'taken', 'address'|'host', value, holder},
+-- how many were not, wildcards whose positions changed apart by spaces, repaired...} or,
+-- with nothing written, {'conflict', id}, {'lost', id}, {'last', id, host}, {'taken', 'address'|'host', value, holder},
 -- {'full', service}.
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
@@ -65,6 +66,7 @@ for _, s in ipairs(change.steps) do
   for _, h in ipairs(s.hosts) do
     local owner = h.id ~= '' and redis.call('HGET', vhosts, h.host)
     if owner and owner ~= s.service then return {'taken', 'host', h.host, owner} end
+    if s.spare and vhost.needs(h.host, h.url) then return {'last', s.id, h.host} end
   end
   if not s.gone and s.rev == 0 and change.limit and
     redis.call('SCARD', prefix .. 'service:' .. s.service) - (leaving[s.service] or 0) >= change.limit then
@@ -149,4 +151,4 @@ for _, s in ipairs(change.steps) do
 end
 if wake then redis.call('PUBLISH', prefix .. 'wake', '') end
 
-return {'ok', last, tostring(wrote), tostring(#order - wrote), unpack(vhost.repaired)}
+return {'ok', last, tostring(wrote), tostring(#order - wrote), table.concat(vhost.rewritten, ' '), unpack(vhost.repaired)}

@@ -11,7 +11,15 @@
 local c = cjson.decode(ARGV[1])
 local vhosts, settling = c.prefix .. 'vhosts', c.prefix .. 'settling'
 
-local vhost = {repaired = {}}
+-- vhost.repaired lists the keys of the proxy that had the wrong type; vhost.rewritten the
+-- wildcards whose positions changed: their children may have marks that are not in marked:.
+local vhost = {repaired = {}, rewritten = {}}
+
+local function wildcard(host) return host == '*' or string.sub(host, 1, 2) == '*.' end
+
+function vhost.list_of(host) return c.hipache .. 'frontend:' .. host end
+
+function vhost.dead_of(requested) return c.hipache .. 'dead:' .. requested end
 
 local function load(key)
   local members, stored = {}, {}
@@ -41,7 +49,7 @@ end
 -- else nil; clear names the urls that have just passed a check.
 function vhost.touch(host, service, changes, clear)
   local key, marked = c.prefix .. 'vhost:' .. host, c.prefix .. 'marked:' .. host
-  local wildcard = host == '*' or string.sub(host, 1, 2) == '*.'
+  local is_wildcard = wildcard(host)
   local members, stored = load(key)
   local owner = redis.call('HGET', vhosts, host)
   for url, change in pairs(changes or {}) do
@@ -54,18 +62,20 @@ function vhost.touch(host, service, changes, clear)
   end
 
   local children = {}
-  if wildcard then
+  if is_wildcard then
     for _, requested in ipairs(redis.call('SMEMBERS', marked)) do
-      children[#children + 1] = c.hipache .. 'dead:' .. requested
+      children[#children + 1] = vhost.dead_of(requested)
     end
   end
   local wrote, repaired, left = frontend.project({
-    list = c.hipache .. 'frontend:' .. host, dead = c.hipache .. 'dead:' .. host,
-    wildcard = wildcard, children = children, identifier = service or owner or host,
+    list = vhost.list_of(host), dead = vhost.dead_of(host), wildcard = is_wildcard, children = children, identifier = service or owner or host,
     members = members, clear = clear, now = c.now, settle = c.settle, ttl = c.ttl,
   })
   if repaired then vhost.repaired[#vhost.repaired + 1] = repaired .. ' of ' .. host end
-  if wildcard and left then redis.call('DEL', marked) end
+  if is_wildcard and left then
+    redis.call('DEL', marked)
+    vhost.rewritten[#vhost.rewritten + 1] = host
+  end
 
   save(key, members, stored)
   local registered, due = false, nil
@@ -86,22 +96,41 @@ function vhost.touch(host, service, changes, clear)
   return wrote
 end
 
+-- needs reports whether a vhost would be without a backend if the one at url left.
+function vhost.needs(host, url)
+  return not frontend.others(
+    {list = vhost.list_of(host), dead = vhost.dead_of(host), wildcard = wildcard(host), members = load(c.prefix .. 'vhost:' .. host)}, url
+  )
+end
+
+-- reopen removes the marks of a vhost's backends from the dead set of a requested host if
+-- every slot has one. What is leaving stays marked.
+function vhost.reopen(host, requested)
+  local list, dead = vhost.list_of(host), vhost.dead_of(requested)
+  if not frontend.closed(list, dead) then return end
+  if host == requested then
+    vhost.touch(host)
+  else
+    frontend.open(list, dead, load(c.prefix .. 'vhost:' .. host))
+  end
+end
+
 -- passed clears what proxies marked of an instance that has just passed a check:
 -- nothing to do, most of the time.
 function vhost.passed(host, url)
-  if host == '*' or string.sub(host, 1, 2) == '*.' then
+  if wildcard(host) then
     local marked = c.prefix .. 'marked:' .. host
     for _, requested in ipairs(redis.call('SMEMBERS', marked)) do
-      local dead = c.hipache .. 'dead:' .. requested
+      local dead = vhost.dead_of(requested)
       if frontend.keytype(dead) ~= 'set' then
         redis.call('SREM', marked, requested)
       else
-        for slot, entry in ipairs(redis.call('LRANGE', c.hipache .. 'frontend:' .. host, 1, -1)) do
+        for slot, entry in ipairs(redis.call('LRANGE', vhost.list_of(host), 1, -1)) do
           if entry == url then redis.call('SREM', dead, string.format('%.0f', slot - 1)) end
         end
       end
     end
-  elseif redis.call('EXISTS', c.hipache .. 'dead:' .. host) == 1 then
+  elseif redis.call('EXISTS', vhost.dead_of(host)) == 1 then
     vhost.touch(host, nil, nil, {[url] = true})
   end
 end
