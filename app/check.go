@@ -23,6 +23,14 @@ const (
 	None      Kind = "none"
 )
 
+func (k Kind) known() bool {
+	switch k {
+	case HTTP, TCP, GRPC, Memcached, Redis, Heartbeat, None:
+		return true
+	}
+	return false
+}
+
 // Check says how an instance's health is found out and how results are judged.
 // It is comparable: two checks are the same if and only if they are ==.
 type Check struct {

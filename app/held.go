@@ -33,12 +33,13 @@ type common struct {
 	check    Check
 	override Override
 	state    State
+	unknown  string
 }
 
 // Hold returns what holds i, whose slices and map are not written to any more.
 func Hold(i Instance) *Held {
 	return &Held{
-		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State}),
+		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
 		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
 		streak: i.Streak, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt,
 	}
@@ -49,7 +50,7 @@ func (h *Held) Instance() Instance {
 	c := h.common.Value()
 	return Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
-		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, State: c.state,
+		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
 		Streak: h.streak, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
 	}
 }

@@ -27,6 +27,7 @@ type Instance struct {
 	Meta     map[string]string
 	Check    Check
 	Override Override // what an operator has set for a while, over what the container says
+	Unknown  string   // fields of a newer version's document, for the store to keep; empty: none
 
 	State        State
 	Streak       int       // consecutive results that disagree with State
@@ -55,6 +56,13 @@ type Override struct {
 // Equal reports whether two overrides say the same.
 func (o Override) Equal(other Override) bool {
 	return o.Maintenance == other.Maintenance && o.Weight == other.Weight && o.Until.Equal(other.Until)
+}
+
+// Understood reports whether this version knows every field and value of the instance. An
+// instance that a newer version has written may have others. It is neither probed nor judged
+// by this version, which cannot know what a failed probe means for it.
+func (i Instance) Understood() bool {
+	return i.Unknown == "" && i.Check.Kind.known() && i.State.known()
 }
 
 // Routable reports whether end users' requests may be sent to the instance, and

@@ -31,7 +31,7 @@ func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settleme
 			continue
 		}
 		s := Settlement{Claim: o.Claim, Due: is.NextDue(o.Claim.Due, now), Result: &o.Result}
-		if o.Result.Code == Inconclusive { // the check is made again soon, and this result is not shown
+		if o.Result.Code == Inconclusive || o.Result.Code == NotUnderstood || !was.Understood() { // the check is made again soon, and this result is not shown
 			s.Result = nil
 			if soon := latest(o.Claim.Due, now).Add(undecidedInterval); s.Due.After(soon) {
 				s.Due = soon

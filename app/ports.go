@@ -25,13 +25,14 @@ type Store interface {
 // A Queue hands out work that is due to one worker at a time.
 type Queue interface {
 	// Claim takes up to limit entries that fall due until horizon. An entry that is
-	// neither settled nor renewed within ClaimLease is due again.
+	// neither settled nor renewed within ClaimLease is due again. Instances that are not
+	// Understood are among them; of one that cannot be read there is only the id.
 	Claim(ctx context.Context, horizon time.Time, limit int) ([]Claim, error)
 	// Renew makes claims last another ClaimLease and returns them with their new
 	// tokens, without those that are lost.
 	Renew(ctx context.Context, claims []Claim) ([]Claim, error)
-	// Any returns up to n instances that have an entry: some of those that fell due last,
-	// and others at random. It claims none.
+	// Any returns up to n instances that have an entry and are Understood: some of those
+	// that fell due last, and others at random. It claims none.
 	Any(ctx context.Context, n int) ([]Instance, error)
 	// Settle puts claimed entries back with their next due time, and records their
 	// results, for the instances that did not change. Those whose claim is lost are

@@ -150,7 +150,10 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 	case was.State == Draining && is.Boot != "" && is.Boot == was.Boot:
 		return Step{}, fmt.Errorf("this start of %s: %w", was.ID, ErrGone)
 	}
-	is.RegisteredAt, is.Override = was.RegisteredAt, was.Override
+	is.RegisteredAt, is.Override, is.Unknown = was.RegisteredAt, was.Override, was.Unknown
+	if !was.Understood() { // its check may say more than this version can read from the registration
+		is.Check = was.Check
+	}
 	if is.Boot == "" {
 		is.Boot = was.Boot
 	}
@@ -252,7 +255,7 @@ func (r *Registry) takeover(ctx context.Context, step Step) (Change, error) {
 // an instance that is probed a good report changes nothing and tells the container
 // that it is still known; a bad one is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
-	if was, known, _ := r.heard(id); known && was.State == Healthy && passed && CallerOf(ctx).mayChange(was) {
+	if was, known, _ := r.heard(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).mayChange(was) {
 		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -264,6 +267,9 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 		}
 		if was.State == Draining {
 			return ErrGone
+		}
+		if !was.Understood() {
+			return r.stillThere(ctx, was, passed)
 		}
 		if was.Check.Kind != Heartbeat {
 			if passed {
@@ -300,6 +306,20 @@ func (r *Registry) stillWell(ctx context.Context, was Instance, detail string) e
 		return fmt.Errorf("heartbeat of %s: %w", was.ID, err)
 	}
 	return nil
+}
+
+// stillThere takes the report of an instance that this version does not understand. A good
+// one extends its lease and changes nothing else; a bad one is for a newer version, so the
+// caller has to send it again.
+func (r *Registry) stillThere(ctx context.Context, was Instance, passed bool) error {
+	if !passed {
+		return fmt.Errorf("a newer version of Rollcall has written the instance and has to take its report: %w", ErrUnavailable)
+	}
+	ends := r.now().Add(was.Check.Lease())
+	if was.Check.Kind != Heartbeat || was.State != Healthy || ends.Before(was.Deadline) {
+		return nil
+	}
+	return r.store.Renew(ctx, was, ends, nil)
 }
 
 // Drain tells an instance to leave: it is out of the lists from now on and gone

@@ -28,6 +28,7 @@ const (
 	NoHeartbeat   Code = 20 // the lease ran out
 	ReportedSick  Code = 21 // a heartbeat with status=fail
 	Stalled       Code = 22 // connected, but no whole answer within the timeout
+	NotUnderstood Code = 25 // inconclusive: the instance has a check that this version does not know
 	minHTTPStatus Code = 100
 )
 
@@ -53,6 +54,7 @@ var codeTexts = map[Code]string{
 	Stalled:      "timed out",
 
 	NameServerFailed: "the name could not be looked up",
+	NotUnderstood:    "a newer version's check, not made",
 }
 
 // String is the code in words.
@@ -101,7 +103,9 @@ type Result struct {
 }
 
 // Conclusive reports whether the result says anything about the instance.
-func (r Result) Conclusive() bool { return r.Code != Inconclusive && r.Code != NameServerFailed }
+func (r Result) Conclusive() bool {
+	return r.Code != Inconclusive && r.Code != NameServerFailed && r.Code != NotUnderstood
+}
 
 // Reason is the result in words.
 func (r Result) Reason() string {

@@ -15,6 +15,14 @@ const (
 	Gone      State = "gone"
 )
 
+func (s State) known() bool {
+	switch s {
+	case Starting, Healthy, Unhealthy, Failed, Draining, Gone:
+		return true
+	}
+	return false
+}
+
 // Begin returns the instance as it stands when it has just been registered, or
 // registered anew with another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
@@ -29,9 +37,11 @@ func (i Instance) Begin(now time.Time) Instance {
 	return i
 }
 
-// Observe returns the instance as it stands after one result, reached at now.
+// Observe returns the instance as it stands after one result, reached at now. A result that
+// says nothing about the instance, and an instance that this version does not understand,
+// change nothing.
 func (i Instance) Observe(r Result, now time.Time) Instance {
-	if i.State == Draining || i.State == Gone || !r.Conclusive() {
+	if i.State == Draining || i.State == Gone || !r.Conclusive() || !i.Understood() {
 		return i
 	}
 	if i.alive(r) {
@@ -84,8 +94,12 @@ func (i Instance) Sick() bool {
 	return (i.State == Unhealthy || i.State == Failed) && i.Check.Probed() && i.Last.Code.Answered()
 }
 
-// Expire returns the instance as it stands once its deadline has passed.
+// Expire returns the instance as it stands once its deadline has passed. One that this
+// version does not understand stays as it is.
 func (i Instance) Expire(now time.Time) Instance {
+	if !i.Understood() {
+		return i
+	}
 	switch i.State {
 	case Starting:
 		return i.enter(Failed, now)

@@ -44,6 +44,7 @@ type Webhook struct {
 	Rate        int         // events of a minute that are told one by one; the rest is told in a digest
 	Description string
 	CreatedAt   time.Time
+	Newer       bool // a newer version has written fields that this one does not know
 
 	Paused   string    // why it is told nothing; empty: it is told
 	Cursor   Revision  // the last event that it has been told of, or need not be
@@ -57,6 +58,16 @@ type Webhook struct {
 
 // A Replay tells events once more: those after After, up to Until.
 type Replay struct{ After, Until Revision }
+
+// Understood reports whether this version knows how to deliver to the webhook: all its fields
+// and its format.
+func (w Webhook) Understood() bool {
+	switch w.Format {
+	case EventFormat, SlackFormat, AlertmanagerFormat:
+		return !w.Newer
+	}
+	return false
+}
 
 // Wants reports whether an event passes the filters. No webhook is told of itself.
 func (w Webhook) Wants(e Event) bool {

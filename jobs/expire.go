@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"rollcall/app"
@@ -14,6 +15,10 @@ type Ending struct {
 	Queue app.Queue
 	End   func(context.Context, app.Claim) error
 }
+
+// leaveFor is how long the ending of an instance that this version does not understand is left
+// to newer workers. It is random because their ticks come at the same time as this one's.
+func leaveFor() time.Duration { return time.Second/2 + rand.N(time.Second) } //nolint:gosec // nothing secret
 
 // Expire returns the job that ends what has a deadline: states and overrides. tick
 // advances the clock that the deadlines of states are kept on and returns the outage
@@ -46,6 +51,12 @@ func (e Ending) run(ctx context.Context, now time.Time) error {
 			return err
 		}
 		for _, c := range claims {
+			if !c.Instance.Understood() {
+				if err := e.Queue.Settle(ctx, []app.Settlement{{Claim: c, Due: now.Add(leaveFor())}}); err != nil {
+					return err
+				}
+				continue
+			}
 			// Lost or changed meanwhile: somebody renewed it or wrote it, which is well.
 			err := e.End(ctx, c)
 			if err != nil && !errors.Is(err, app.ErrClaimLost) && !errors.Is(err, app.ErrConflict) {

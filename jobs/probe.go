@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 	gather     = 20 * time.Millisecond   // how long results wait for others to be settled with
 	judging    = 32                      // writes of changed instances at once
 	renewAfter = time.Second             // a claim that is older is renewed with the next tick
+	stepAside  = slot + slot/2           // how long a worker of an older version lets newer ones claim first
+	olderFor   = time.Minute             // how long a worker knows that it is one, after the last instance that told it so
 )
 
 // Probe is a worker that claims what falls due before the next tick, probes each in
@@ -46,6 +49,7 @@ type Probe struct {
 
 	mu    sync.Mutex
 	held  map[*flight]struct{}
+	newer time.Time // when a claim last had an instance that only a newer version understands
 	swept time.Time // when a claim last found nothing more to take
 	tick  time.Time // the last one
 }
@@ -121,6 +125,7 @@ func (p *Probe) Work(ctx context.Context) {
 			if !p.doubt.recovered(ctx) {
 				continue
 			}
+			p.letNewerFirst(ctx)
 			err := p.claim(ctx, lookahead, &starts, &probes)
 			if err != nil && !failing && ctx.Err() == nil {
 				p.log.ErrorContext(ctx, "no checks can be claimed", "err", err)
@@ -151,17 +156,68 @@ func (p *Probe) end(ctx context.Context, starts, probes, settler *sync.WaitGroup
 	p.release(context.WithoutCancel(ctx))
 }
 
+// letNewerFirst waits a moment if there are instances that only newer versions understand:
+// all workers wake up with the same tick, and the first one claims them.
+func (p *Probe) letNewerFirst(ctx context.Context) {
+	p.mu.Lock()
+	older := p.now().Sub(p.newer) < olderFor
+	p.mu.Unlock()
+	if older {
+		select {
+		case <-time.After(stepAside):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// noteNewer takes note of how many claimed instances only a newer version understands.
+func (p *Probe) noteNewer(ctx context.Context, n int) {
+	if n == 0 {
+		return
+	}
+	p.mu.Lock()
+	now := p.now()
+	first := now.Sub(p.newer) >= olderFor
+	p.newer = now
+	p.mu.Unlock()
+	if first {
+		p.log.WarnContext(ctx, "a newer version of Rollcall has written instances with fields that this version does not know; "+
+			"it leaves their checks to the newer version's cron", "instances", n)
+	}
+}
+
+// understood splits claims by whether this version understands the instance.
+func understood(claims []app.Claim) (mine []app.Claim, others []app.Outcome) {
+	for _, c := range claims {
+		if c.Instance.Understood() {
+			mine = append(mine, c)
+		} else {
+			others = append(others, app.Outcome{Claim: c})
+		}
+	}
+	return mine, others
+}
+
 // claim takes all that falls due within ahead and starts it.
 func (p *Probe) claim(ctx context.Context, ahead time.Duration, starts, probes *sync.WaitGroup) error {
+	var newer []app.Outcome // put back at the end: they would be claimed again
+	defer func() {
+		p.noteNewer(ctx, len(newer))
+		for chunk := range slices.Chunk(newer, claimed) {
+			p.putBack(context.WithoutCancel(ctx), chunk...)
+		}
+	}()
 	for {
 		now := p.now()
 		claims, err := p.queue.Claim(ctx, now.Add(ahead), claimed)
 		if err != nil {
 			return err
 		}
-		p.doubt.meet(claims)
-		if len(claims) > 0 {
-			flights := p.hold(claims, now)
+		mine, others := understood(claims)
+		newer = append(newer, others...)
+		p.doubt.meet(mine)
+		if len(mine) > 0 {
+			flights := p.hold(mine, now)
 			starts.Go(func() { p.start(ctx, flights, probes) })
 		}
 		p.mu.Lock()

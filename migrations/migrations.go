@@ -1,11 +1,12 @@
 // Package migrations brings the keys of Rollcall in a Redis to the schema that this
 // program works with. Most changes need none: a new field that is missing means what
-// it meant before. A step is for keys that are renamed, re-indexed or restructured.
+// it meant before. A step is for keys that are renamed, re-indexed or restructured, or
+// for a change that processes of older versions must not take part in.
 //
-// Steps are numbered, append-only and idempotent, and run one process at a time. As
-// old and new processes overlap during a deploy, a step that takes something away
-// goes into the release after the one that stopped using it. The proxy's keys are a
-// contract and are never migrated.
+// Steps are numbered, append-only and idempotent, and run one process at a time: the
+// first web or cron of a new version, or rollcall migrate. A step ends the older versions:
+// their processes refuse to start, and since schema 2 those that run end within some
+// seconds. The proxy's keys are a contract and are never migrated.
 package migrations
 
 import (
@@ -26,6 +27,7 @@ type step func(ctx context.Context, rdb redis.UniversalClient, prefix string) er
 // steps lists all there have ever been; steps[n] leads to version n+1.
 var steps = []step{
 	first,
+	keepOldVersionsOut,
 }
 
 // Latest is the version this program works with.

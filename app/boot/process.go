@@ -144,24 +144,56 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	return p, nil
 }
 
-// checkSchema migrates a Redis that has no schema yet, refuses one that is newer
-// than this program, and works with an older one.
+// checkSchema brings the keys to the schema of this program, and waits while another process
+// does so. It returns migrations.ErrNewer if the keys belong to a newer program.
 func (p *Process) checkSchema(ctx context.Context) error {
-	v, err := migrations.Version(ctx, p.rdb, p.config.Prefix)
-	if err != nil {
-		return fmt.Errorf("schema: %w", err)
+	ctx, cancel := context.WithTimeout(ctx, awaitRedis)
+	defer cancel()
+	for {
+		v, err := migrations.Version(ctx, p.rdb, p.config.Prefix)
+		if err != nil || v == migrations.Latest {
+			return wrapSchema(err)
+		}
+		from, to, err := migrations.Run(ctx, p.rdb, p.config.Prefix)
+		switch {
+		case err == nil:
+			p.log.InfoContext(ctx, "schema migrated", "from", from, "to", to)
+			return nil
+		case !errors.Is(err, migrations.ErrBusy):
+			return wrapSchema(err)
+		}
+		select {
+		case <-time.After(schemaEvery / 10):
+		case <-ctx.Done():
+			return wrapSchema(err)
+		}
 	}
-	if v == 0 {
-		_, _, err = migrations.Run(ctx, p.rdb, p.config.Prefix)
-		if errors.Is(err, migrations.ErrBusy) { // another process is as new as this one
+}
+
+func wrapSchema(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("schema: %w", err)
+}
+
+// schemaEvery is how often a process looks whether a newer program has raised the schema.
+const schemaEvery = time.Second
+
+// watchSchema returns an error when a newer program has raised the schema: this process must
+// write nothing any more. It gives a registry that was emptied, or restored from an old copy,
+// this program's schema.
+func (p *Process) watchSchema(ctx context.Context) error {
+	for {
+		select {
+		case <-time.After(schemaEvery):
+		case <-ctx.Done():
 			return nil
 		}
-		return err
+		if err := p.checkSchema(ctx); errors.Is(err, migrations.ErrNewer) {
+			return err
+		}
 	}
-	if v < migrations.Latest {
-		p.log.WarnContext(ctx, "the schema is older than this program: run rollcall migrate", "version", v, "latest", migrations.Latest)
-	}
-	return nil
 }
 
 // workerChanged writes an event about the worker of this process.
@@ -265,6 +297,9 @@ func (p *Process) Run(ctx context.Context) error {
 		})
 	}
 	every(time.Minute, p.store.SyncClock)
+	if p.roles.Web || p.roles.Cron {
+		run("schema", p.watchSchema)
+	}
 	if p.roles.Cron {
 		p.cron(run)
 	}

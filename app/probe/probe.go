@@ -89,7 +89,7 @@ func judgeTCP(context.Context, *conn, app.Instance) (app.Result, error) { return
 func (p *Prober) ask(ctx context.Context, i app.Instance) (app.Result, error) {
 	judge, ok := judges[i.Check.Kind]
 	if !ok {
-		return app.Result{}, fmt.Errorf("there is no probe of kind %q", i.Check.Kind)
+		return failed(app.NotUnderstood, fmt.Sprintf("kind %q", i.Check.Kind)), nil
 	}
 	c, err := p.dial(ctx, i.Target())
 	if err != nil {

@@ -170,7 +170,7 @@ func (s *Store) examineFrontends(ctx context.Context) ([]app.Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	var found []app.Finding
+	found := examineVersions(instances)
 	broken, err := s.incomplete(ctx, instances, vhosts)
 	if err != nil {
 		return nil, err
@@ -197,6 +197,22 @@ func (s *Store) examineFrontends(ctx context.Context) ([]app.Finding, error) {
 		found = append(found, examineFrontend(key, f, byID)...)
 	}
 	return found, nil
+}
+
+// examineVersions looks for instances that this version leaves to a newer one.
+func examineVersions(instances []app.Instance) []app.Finding {
+	var newer []string
+	for _, i := range instances {
+		if !i.Understood() {
+			newer = append(newer, i.ID)
+		}
+	}
+	if len(newer) == 0 {
+		return nil
+	}
+	slices.Sort(newer)
+	return []app.Finding{warnf("run a cron of the newer version; if there is none any more, deregister them: they register again",
+		"%d instances have fields that this version does not know, so it does not check them, such as %s", len(newer), newer[0])}
 }
 
 // examineFrontend compares one list with the instances that it should have.

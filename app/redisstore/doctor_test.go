@@ -128,9 +128,9 @@ func TestDoctorFinds(t *testing.T) {
 		"an entry that hurts":            {func(p *patient) { p.do("RPUSH frontend:a.test http://10.0.0.9:99999") }, `error: frontend:a.test has entries that are no http URL, on which Hipache hangs or crashes: "http://10.0.0.9:99999"`},
 		"a list that is none":            {func(p *patient) { p.do("DEL frontend:a.test"); p.do("SET frontend:a.test x") }, "error: frontend:a.test is a string, not a list"},
 		"marks that are no set":          {func(p *patient) { p.do("RPUSH dead:a.test 0") }, "error: dead:a.test is a list, not a set"},
-		"a worker that has gone":         {func(p *patient) { p.do("HSET rollcall:clock tick 1000") }, "error: no cron process has been heard of for"},
-		"a worker that was never there":  {func(p *patient) { p.do("HDEL rollcall:clock tick") }, "warning: no cron process has ever been here"},
-		"web processes that have gone":   {func(p *patient) { p.do("HSET rollcall:clock web 1000") }, "error: no web process has been heard of for"},
+		"a worker that has gone":         {func(p *patient) { p.do("HSET rollcall:ticks tick 1000") }, "error: no cron process has been heard of for"},
+		"a worker that was never there":  {func(p *patient) { p.do("HDEL rollcall:ticks tick") }, "warning: no cron process has ever been here"},
+		"web processes that have gone":   {func(p *patient) { p.do("HSET rollcall:ticks web 1000") }, "error: no web process has been heard of for"},
 		"a worker that does not keep pace": {func(p *patient) {
 			p.up(3, func(r *app.Registration) { r.Health = "tcp" })
 			p.do("ZADD rollcall:due 1000 i3")

@@ -45,10 +45,7 @@ func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]ap
 	}
 	events := make([]app.Event, len(messages.Val()))
 	for n, m := range messages.Val() {
-		entry, err := decodeEntry(m.ID, m.Values)
-		if err != nil {
-			return nil, err
-		}
+		entry, _ := decodeEntry(m.ID, m.Values) // Follow reports the error
 		events[n] = entry.Event
 	}
 	return events, nil

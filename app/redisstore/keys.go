@@ -11,7 +11,7 @@ import "rollcall/hipache"
 //	services        set     names of the services that have instances
 //	service:<name>  set     ids of its instances
 //	addresses       hash    address -> ids of the instances that have it, apart by spaces
-//	vhosts          hash    vhost -> the service that serves it
+//	hosts           hash    vhost -> the service that serves it
 //	vhost:<host>    hash    backend url -> "slots keep leave id"; see lua/vhost.lua
 //	marked:<host>   set     for a wildcard: requested hosts that have a dead set
 //	settling        zset    vhost -> when its next surplus slot leaves the list, ms
@@ -20,11 +20,11 @@ import "rollcall/hipache"
 //	deadlines       zset    instance id -> when its state ends by itself, ms on the
 //	                        clock that stands still during outages
 //	overrides       zset    instance id -> when its override expires, ms
-//	clock           hash    tick, web: when a worker, a web process was last heard of, ms;
+//	ticks           hash    tick, web: when a worker, a web process was last heard of, ms;
 //	                        away: how long the second clock has stood still, ms
 //	early:<id>      string  for a moment after a probe was brought forward
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
-//	webhooks        zset    webhook id -> when it is due, ms; +inf: not by itself; a claimed
+//	subscriptions   zset    webhook id -> when it is due, ms; +inf: not by itself; a claimed
 //	                        one is due when the claim runs out, see lua/dispatch.lua
 //	webhook:<id>    hash    doc: JSON; cursor: the last event told of; minute: "ms n", n told
 //	                        one by one since; failing: "ms n", n failures since; paused: why;
@@ -34,6 +34,7 @@ import "rollcall/hipache"
 //	secret          string  random; what instances' keys are made with
 //	epoch           string  random; another value means another registry
 //	wake            channel something is due now
+//	clock, vhosts, webhooks  string; no longer used, see step 2 in migrations
 //
 // The proxy's keys are hipache.Keys, with a prefix of their own.
 type keys struct {
@@ -46,13 +47,13 @@ func (k keys) results(id string) string   { return k.prefix + "results:" + id }
 func (k keys) services() string           { return k.prefix + "services" }
 func (k keys) service(name string) string { return k.prefix + "service:" + name }
 func (k keys) addresses() string          { return k.prefix + "addresses" }
-func (k keys) vhosts() string             { return k.prefix + "vhosts" }
+func (k keys) vhosts() string             { return k.prefix + "hosts" }
 func (k keys) vhost(host string) string   { return k.prefix + "vhost:" + host }
 func (k keys) settling() string           { return k.prefix + "settling" }
 func (k keys) queue(name string) string   { return k.prefix + name }
-func (k keys) clock() string              { return k.prefix + "clock" }
+func (k keys) clock() string              { return k.prefix + "ticks" }
 func (k keys) events() string             { return k.prefix + "events" }
-func (k keys) webhooks() string           { return k.prefix + "webhooks" }
+func (k keys) webhooks() string           { return k.prefix + "subscriptions" }
 func (k keys) webhook(id string) string   { return k.prefix + "webhook:" + id }
 func (k keys) attempts(id string) string  { return k.prefix + "attempts:" + id }
 func (k keys) tokens() string             { return k.prefix + "tokens" }

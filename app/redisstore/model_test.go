@@ -563,7 +563,7 @@ func (r *modelRun) stored(t *rapid.T) registryState {
 			dead[host] = p.SMembers(r.ctx, r.proxy.Dead(host))
 			members[host] = p.HGetAll(r.ctx, r.prefix+"vhost:"+host)
 		}
-		vhosts, addresses = p.HGetAll(r.ctx, r.prefix+"vhosts"), p.HGetAll(r.ctx, r.prefix+"addresses")
+		vhosts, addresses = p.HGetAll(r.ctx, r.prefix+"hosts"), p.HGetAll(r.ctx, r.prefix+"addresses")
 		services = p.SMembers(r.ctx, r.prefix+"services")
 		settling = p.ZRangeWithScores(r.ctx, r.prefix+"settling", 0, -1)
 		due, ends = p.ZRangeWithScores(r.ctx, r.prefix+"due", 0, -1), p.ZRangeWithScores(r.ctx, r.prefix+"deadlines", 0, -1)

@@ -71,9 +71,8 @@ func (q Queue) Claim(ctx context.Context, horizon time.Time, limit int) ([]app.C
 	claims := make([]app.Claim, 0, n)
 	for n, id := range ids {
 		i, err := q.store.recent.decode(id, docs[n], q.store.now())
-		if err != nil { // the others are not to wait for it
+		if err != nil { // the worker puts back what it does not understand
 			q.store.log.ErrorContext(ctx, "an instance cannot be read and is not checked", "instance", id, "err", err)
-			continue
 		}
 		c := app.Claim{Queue: q.name, Instance: i, Due: score(times[n]), Token: token}
 		if q.standing {
@@ -148,7 +147,7 @@ func (q Queue) Any(ctx context.Context, n int) ([]app.Instance, error) {
 	var some []app.Instance
 	for n, doc := range docs {
 		if text, ok := doc.(string); ok {
-			if i, err := decode(ids[n], text); err == nil { // others say so
+			if i, err := decode(ids[n], text); err == nil && i.Understood() { // others say so
 				some = append(some, i)
 			}
 		}

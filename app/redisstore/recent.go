@@ -24,7 +24,8 @@ type remembered struct {
 	instance *app.Held
 }
 
-// decode is decode of a document that may have been seen before.
+// decode is decode of a document that may have been seen before. The instance of a document
+// that cannot be read has nothing but an id; the error comes with the first of such calls.
 func (r *recent) decode(id, doc string, at time.Time) (app.Instance, error) {
 	digest := sha256.Sum256([]byte(doc))
 	r.mu.Lock()
@@ -39,9 +40,11 @@ func (r *recent) decode(id, doc string, at time.Time) (app.Instance, error) {
 	if m.digest != digest {
 		i, err := decode(id, doc)
 		if err != nil {
-			return app.Instance{}, err
+			i = app.Instance{ID: id}
 		}
-		m, known = remembered{digest, app.Hold(i)}, false
+		m = remembered{digest, app.Hold(i)}
+		r.now[id] = m
+		return i, err
 	}
 	if !known {
 		r.now[id] = m

@@ -120,6 +120,9 @@ func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts
 	}
 	var broken []app.Instance
 	for n, i := range instances {
+		if !i.Understood() {
+			continue // its newer version may want it elsewhere
+		}
 		ok := listed(i, vhosts) && slices.Contains(strings.Fields(holders[n].Val()), i.ID)
 		for q, want := range []bool{probed(i), ends(i), overridden(i)} {
 			ok = ok && want == (scores[n*len(queues)+q].Err() == nil)
@@ -226,7 +229,7 @@ func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]st
 func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, error) {
 	step := stepArg{ID: id} // not registered: the script makes sure of it
 	switch i, err := s.Get(ctx, id); {
-	case err == nil && i.URL() == url && slices.Contains(i.Hosts, host):
+	case err == nil && i.URL() == url && (slices.Contains(i.Hosts, host) || !i.Understood()):
 		return false, nil
 	case err == nil:
 		if step, err = stepOf(app.Step{Was: i, Is: i}); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"rollcall/app"
@@ -14,8 +15,15 @@ import (
 
 // record is an instance as it is stored. rev comes first: scripts read it without
 // decoding the rest. Registered and until are in ms since 1970, the other times in ms since
-// registered, durations in ms. What a record of an older version lacks is the zero value,
-// and has to mean what it meant then.
+// registered, durations in ms.
+//
+// A field is added in three places: here (or in a nested record) with omitempty, in
+// recordOf and in record.instance. A record without the field must mean the same as before
+// the field existed: the zero value, or for a check the value in usual. Write the field only
+// where it says something. A process of a version without the field neither probes nor
+// judges an instance that has it, and keeps the field in all its writes (app.Instance's
+// Unknown). Never give a field another type or meaning; add another field. A field that
+// older versions may overlook without harm belongs into a key of its own, not here.
 type record struct {
 	Rev        int64             `json:"rev"`
 	Service    string            `json:"service"`
@@ -53,8 +61,9 @@ type checkRecord struct {
 	Forget   int64    `json:"forget,omitempty"`
 }
 
-// usual is what a field that is left out stands for. It says what is in the records, not
-// what the defaults are: those may change, this may not.
+// usual is the value of a check's field that a record leaves out. It describes the stored
+// records, not the defaults of a registration. The defaults may change; a value here may not,
+// and a field that is added later has the zero value here.
 var usual = checkRecord{
 	Kind: app.HTTP, Path: "/", Min: 200, Max: 399,
 	Interval: 2000, Timeout: 1000, Rise: 2, Fall: 2, Grace: 60_000, Forget: 600_000,
@@ -107,6 +116,9 @@ type resultRecord struct {
 
 func encode(i app.Instance, rev int64) (string, error) {
 	doc, err := json.Marshal(recordOf(i, rev))
+	if err == nil && i.Unknown != "" {
+		doc, err = weave(doc, i.Unknown, reflect.TypeFor[record]())
+	}
 	if err != nil {
 		return "", fmt.Errorf("encode instance %s: %w", i.ID, err)
 	}
@@ -141,15 +153,18 @@ func recordOf(i app.Instance, rev int64) record {
 	return r
 }
 
-// errUnreadable means that somebody else has written a document.
+// errUnreadable means that a document is not one that this version can decode at all.
 var errUnreadable = errors.New("unreadable")
 
 func decode(id, doc string) (app.Instance, error) {
 	var r record
-	if err := json.Unmarshal([]byte(doc), &r); err != nil {
+	unknown, err := unmarshal(doc, &r)
+	if err != nil {
 		return app.Instance{}, fmt.Errorf("decode instance %s: %w: %w", id, errUnreadable, err)
 	}
-	return r.instance(id), nil
+	i := r.instance(id)
+	i.Unknown = unknown
+	return i, nil
 }
 
 func (r record) instance(id string) app.Instance {
@@ -241,12 +256,14 @@ func encodeEvent(e app.Event) (string, error) {
 	return string(doc), nil
 }
 
+// decodeEntry decodes an entry of the stream. With errUnreadable, the entry has the revision and
+// as much as could be decoded: readers go on behind it.
 func decodeEntry(id string, fields map[string]any) (app.Entry, error) {
 	event, _ := fields["event"].(string)
 	doc, _ := fields["doc"].(string)
 	var r eventRecord
 	if err := json.Unmarshal([]byte(event), &r); err != nil {
-		return app.Entry{}, fmt.Errorf("decode event %s: %w", id, err)
+		return app.Entry{Event: app.Event{Revision: app.Revision(id)}}, fmt.Errorf("decode event %s: %w: %w", id, errUnreadable, err)
 	}
 	entry := app.Entry{Event: app.Event{
 		Revision: app.Revision(id), Kind: r.Kind, At: time.UnixMilli(r.At).UTC(), Service: r.Service, Instance: r.Instance,

@@ -25,7 +25,9 @@ var _ app.TokenStore = Tokens{}
 // Tokens returns the tokens.
 func (s *Store) Tokens() Tokens { return Tokens{s} }
 
-// tokenRecord is a token as it is stored. Times are in ms since 1970.
+// tokenRecord is a token as it is stored. Times are in ms since 1970. A field is added with
+// omitempty; in a process of a version without it such a token has no scope, because the
+// field may be a restriction.
 type tokenRecord struct {
 	Name    string      `json:"name"`
 	Hash    []byte      `json:"hash"` // base64
@@ -99,11 +101,15 @@ func (t Tokens) Read(ctx context.Context) ([]app.Token, string, error) {
 	var tokens []app.Token
 	for id, doc := range docs.Val() {
 		var r tokenRecord
-		if err := json.Unmarshal([]byte(doc), &r); err != nil { // the others count all the same
+		unknown, err := unmarshal(doc, &r)
+		if err != nil { // the others count all the same
 			t.log.ErrorContext(ctx, "a token cannot be read and does not count", "token", id, "err", err)
 			continue
 		}
 		token := app.Token{ID: id, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes, CreatedAt: time.UnixMilli(r.Created)}
+		if unknown != "" {
+			token.Scopes = nil
+		}
 		if r.Expires > 0 {
 			token.ExpiresAt = time.UnixMilli(r.Expires)
 		}

@@ -18,10 +18,11 @@ import (
 	"rollcall/app"
 )
 
-// exported is one line of an export.
-type exported struct {
+// exported is one line of an export: an instance as it is stored. T is how its record is read
+// or written.
+type exported[T any] struct {
 	ID       string `json:"id"`
-	Instance record `json:"instance"`
+	Instance T      `json:"instance"`
 }
 
 // Export writes every instance as a line of JSON, in an order in which an import gives
@@ -44,7 +45,11 @@ func (s *Store) Export(ctx context.Context, to io.Writer) (int, error) {
 	}
 	lines, n := json.NewEncoder(to), 0
 	for _, id := range ranked(byID, frontends) {
-		if err := lines.Encode(exported{ID: id, Instance: recordOf(byID[id], 0)}); err != nil {
+		doc, err := encode(byID[id], 0)
+		if err == nil {
+			err = lines.Encode(exported[json.RawMessage]{ID: id, Instance: json.RawMessage(doc)})
+		}
+		if err != nil {
 			return n, fmt.Errorf("export %s: %w", id, err)
 		}
 		n++
@@ -188,9 +193,10 @@ func (s *Store) lastOne(ctx context.Context, i app.Instance) (bool, error) {
 }
 
 // parseExported reads a line of an export. It has to be what a registration could have
-// made: nothing else may come into the registry.
+// made: nothing else may come into the registry. A field that this version does not know is an
+// error, so that the import of a newer version's export loses nothing.
 func parseExported(line []byte) (app.Instance, error) {
-	var e exported
+	var e exported[record]
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&e); err != nil {

@@ -11,7 +11,8 @@ import (
 )
 
 // webhookRecord is what does not change of a webhook, as it is stored. Times are in ms
-// since 1970.
+// since 1970. It is written once. A field is added with omitempty; a process of a version
+// without it leaves the deliveries of such a webhook to newer ones.
 type webhookRecord struct {
 	URL         string          `json:"url"`
 	Secret      string          `json:"secret"`
@@ -37,12 +38,13 @@ func encodeWebhook(w app.Webhook) (string, error) {
 // decodeWebhook reads a webhook's hash; see keys.go.
 func decodeWebhook(id string, hash map[string]string) (app.Webhook, error) {
 	var r webhookRecord
-	if err := json.Unmarshal([]byte(hash["doc"]), &r); err != nil {
+	unknown, err := unmarshal(hash["doc"], &r)
+	if err != nil {
 		return app.Webhook{}, fmt.Errorf("decode webhook %s: %w: %w", id, errUnreadable, err)
 	}
 	w := app.Webhook{
 		ID: id, URL: r.URL, Secret: r.Secret, Format: r.Format, Services: r.Services, Kinds: r.Kinds, Rate: r.Rate,
-		Description: r.Description, CreatedAt: time.UnixMilli(r.Created),
+		Description: r.Description, CreatedAt: time.UnixMilli(r.Created), Newer: unknown != "",
 		Paused: hash["paused"], Cursor: app.Revision(hash["cursor"]),
 	}
 	w.Minute, w.Told = decodeCount(hash["minute"])

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -36,6 +37,9 @@ var (
 	pauseScript     = redis.NewScript(pauseSource)
 	replayScript    = redis.NewScript(replaySource)
 )
+
+// leaveFor is how long a worker leaves a webhook that it does not understand to others.
+const leaveFor = time.Second
 
 // never is when a webhook is due that waits for something to happen.
 const never = "+inf"
@@ -232,7 +236,15 @@ func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryCl
 			w.log.ErrorContext(ctx, "a webhook cannot be read and is told nothing", "webhook", id, "err", err)
 			continue
 		}
-		claims = append(claims, app.DeliveryClaim{Webhook: hook, Token: token})
+		claim := app.DeliveryClaim{Webhook: hook, Token: token}
+		if !hook.Understood() { // a newer version's worker has it next
+			hook.Due = now.Add(leaveFor)
+			if err := w.Settle(ctx, claim, app.Delivery{Webhook: hook}); err != nil && !errors.Is(err, app.ErrClaimLost) {
+				return claims, next, err
+			}
+			continue
+		}
+		claims = append(claims, claim)
 	}
 	if due, _ := reply[0].(string); due != "" {
 		next = score(due)

@@ -15,12 +15,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"rollcall/migrations"
 	"rollcall/tests/redistest"
 )
 
@@ -321,7 +323,7 @@ func TestExportAndImportInAPipe(t *testing.T) {
 	if err != nil || !slices.Equal(list, p.list("a.test")) {
 		t.Errorf("the list is %v, %v, want %v", list, err, p.list("a.test"))
 	}
-	if v, err := there.Get(t.Context(), "rollcall:schema").Result(); err != nil || v != "1" {
+	if v, err := there.Get(t.Context(), "rollcall:schema").Result(); err != nil || v != strconv.Itoa(migrations.Latest) {
 		t.Errorf("the schema is %q, %v", v, err)
 	}
 	if got := sh(t, env, pipe); got.code != 0 || got.out != "0 of 5 instances added\n" {

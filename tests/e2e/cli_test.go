@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"rollcall/migrations"
 	"rollcall/tests/proctest"
 )
 
@@ -105,11 +107,11 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 	}
 
 	k := newStack(t) // which has migrated already
-	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != "schema 1 -> 1\n" || log != "" {
+	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema %d -> %[1]d\n", migrations.Latest) || log != "" {
 		t.Errorf("migrate, once more, ends with %d and prints %q and %q", code, out, log)
 	}
 	k.Redis.Del(t.Context(), "rollcall:schema")
-	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != "schema 0 -> 1\n" || log != "" {
+	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema 0 -> %d\n", migrations.Latest) || log != "" {
 		t.Errorf("migrate ends with %d and prints %q and %q", code, out, log)
 	}
 	k.Redis.Set(t.Context(), "rollcall:schema", 1000, 0)
@@ -118,7 +120,7 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 			t.Errorf("%s on a schema of the future ends with %d and says %q, want a refusal", command, code, log)
 		}
 	}
-	k.Redis.Set(t.Context(), "rollcall:schema", 1, 0)
+	k.Redis.Set(t.Context(), "rollcall:schema", migrations.Latest, 0)
 
 	k.Process("cron")
 	_, a := k.web()

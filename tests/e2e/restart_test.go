@@ -44,7 +44,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	streak("sick", 0)
 	streak("waiting", 0)
 
-	keys := []string{"frontend:" + host, "dead:" + host, "rollcall:vhost:" + host, "rollcall:vhosts", "rollcall:settling", "rollcall:events"}
+	keys := []string{"frontend:" + host, "dead:" + host, "rollcall:vhost:" + host, "rollcall:hosts", "rollcall:settling", "rollcall:events"}
 	look := func() (dump []string) {
 		t.Helper()
 		for _, key := range keys {

@@ -211,7 +211,7 @@ func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 		r.deadlines, err = scores(ctx, rdb, key)
 	case "rollcall:overrides":
 		r.overrides, err = scores(ctx, rdb, key)
-	case "rollcall:vhosts":
+	case "rollcall:hosts":
 		r.owners, err = rdb.HGetAll(ctx, key).Result()
 	case "rollcall:vhost":
 		r.members[name], err = rdb.HGetAll(ctx, key).Result()

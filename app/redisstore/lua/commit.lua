@@ -74,7 +74,7 @@ for _, s in ipairs(change.steps) do
   end
 end
 
-local away = tonumber(redis.call('HGET', prefix .. 'clock', 'away') or 0)
+local away = tonumber(redis.call('HGET', prefix .. 'ticks', 'away') or 0)
 local touched, order, wake, last = {}, {}, false, ''
 
 local function schedule(queue, id, at, shift)

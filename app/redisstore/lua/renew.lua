@@ -14,7 +14,7 @@ local id, deadline = ARGV[2], tonumber(ARGV[4])
 if revision(id) ~= tonumber(ARGV[3]) then return 0 end
 
 if deadline > 0 then
-  local away = tonumber(redis.call('HGET', c.prefix .. 'clock', 'away') or 0)
+  local away = tonumber(redis.call('HGET', c.prefix .. 'ticks', 'away') or 0)
   redis.call('ZADD', c.prefix .. 'deadlines', deadline - away, id)
 end
 if ARGV[5] ~= '' then record(id, ARGV[5]) end

@@ -11,7 +11,7 @@
 -- Returns the number of claims that held; the others were dropped.
 local FIELDS, AT_ONCE = 6, 100
 local queue, held, away = c.prefix .. ARGV[2], 0, 0
-if ARGV[3] == '1' then away = tonumber(redis.call('HGET', c.prefix .. 'clock', 'away') or 0) end
+if ARGV[3] == '1' then away = tonumber(redis.call('HGET', c.prefix .. 'ticks', 'away') or 0) end
 
 for from = 4, #ARGV, FIELDS * AT_ONCE do
   local to = math.min(from + FIELDS * AT_ONCE, #ARGV) - 1

@@ -9,7 +9,7 @@
 -- ones are needed is only known inside. One Redis (with its replicas) is enough,
 -- a Redis Cluster is not supported.
 local c = cjson.decode(ARGV[1])
-local vhosts, settling = c.prefix .. 'vhosts', c.prefix .. 'settling'
+local vhosts, settling = c.prefix .. 'hosts', c.prefix .. 'settling'
 
 -- vhost.repaired lists the keys of the proxy that had the wrong type; vhost.rewritten the
 -- wildcards whose positions changed: their children may have marks that are not in marked:.
