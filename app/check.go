@@ -34,12 +34,11 @@ func (k Kind) known() bool {
 // Check says how an instance's health is found out and how results are judged.
 // It is comparable: two checks are the same if and only if they are ==.
 type Check struct {
-	Kind      Kind
-	Port      int    // the port probed; 0 means the instance's own
-	Path      string // HTTP: path and query, begins with "/"
-	StatusMin int    // HTTP: lowest status that passes
-	StatusMax int    // HTTP: highest status that passes
-	Body      string // HTTP: text the first 4 KiB of the body must contain; empty means any
+	Kind     Kind
+	Port     int      // the port probed; 0 means the instance's own
+	Path     string   // HTTP: path and query, begins with "/"
+	Statuses Statuses // HTTP: the statuses that pass
+	Body     string   // HTTP: text the first 4 KiB of the body must contain; empty means any
 
 	Interval time.Duration // between probes; for Heartbeat, between reports
 	Timeout  time.Duration // one probe's limit; for Heartbeat, how late a report may be
@@ -82,7 +81,7 @@ func DefaultCheck(kind Kind) Check {
 	}
 	switch kind {
 	case HTTP:
-		c.Path, c.StatusMin, c.StatusMax = "/", 200, 399
+		c.Path, c.Statuses = "/", "200-399"
 	case Heartbeat:
 		c.Interval, c.Rise = 5*time.Second, 1
 	case TCP, GRPC, Memcached, Redis, None:
@@ -213,18 +212,6 @@ func parseHealthURL(health, address string) (Check, error) {
 			"a health URL is on the instance's own host, here "+own+"; give only :port/path")
 	}
 	return parseHealthPath(u.RequestURI(), port)
-}
-
-// parseStatus reads "200", "200-399" into a range of HTTP statuses.
-func parseStatus(s string) (lo, hi int, ok bool) {
-	first, last, isRange := strings.Cut(s, "-")
-	if !isRange {
-		last = first
-	}
-	lo, err1 := strconv.Atoi(first)
-	hi, err2 := strconv.Atoi(last)
-	ok = err1 == nil && err2 == nil && len(first) == 3 && len(last) == 3 && lo >= 100 && hi <= 599 && lo <= hi
-	return lo, hi, ok
 }
 
 func parsePort(s string) (int, error) {

@@ -1,7 +1,7 @@
 package app
 
 var (
-	ParseAddress = parseAddress
-	ParseHealth  = parseHealth
-	ParseStatus  = parseStatus
+	ParseAddress  = parseAddress
+	ParseHealth   = parseHealth
+	ParseStatuses = parseStatuses
 )

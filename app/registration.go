@@ -35,7 +35,7 @@ type Registration struct {
 	Rules    Rules  // of who is asked
 	Hosts    []string
 	Health   string
-	Expect   []string // a status, a range of statuses, or text of the body; one of each
+	Expect   []string // statuses ("200-299,401"), and text of the body; one of each
 	Weight   *int
 	FailOpen *bool
 	Tags     []string
@@ -183,10 +183,10 @@ func (r Registration) check(address string) (Check, error) {
 }
 
 func (r Registration) expect(c *Check) error {
-	const want = "give a status or a range such as 200-399, and text of the body, each at most once"
-	var status bool
+	const want = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
+	var given bool
 	for _, e := range r.Expect {
-		lo, hi, ok := parseStatus(e)
+		statuses, ok := parseStatuses(e)
 		switch {
 		case c.Kind != HTTP:
 			return invalid("expect", "goes with an http check only", "leave it out, or give health as a path")
@@ -196,10 +196,11 @@ func (r Registration) expect(c *Check) error {
 			return invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
 		case !utf8.ValidString(e):
 			return notText("expect")
-		case !ok && looksLikeStatus(e):
-			return invalid("expect", fmt.Sprintf("is %.80q, which is not a status", e), "give a status from 100 to 599 or a range such as 200-399")
-		case ok && !status:
-			c.StatusMin, c.StatusMax, status = lo, hi, true
+		case !ok && looksLikeStatuses(e):
+			return invalid("expect", fmt.Sprintf("is %.80q, which is not a list of statuses", e),
+				"give statuses from 100 to 599, ranges and classes, separated by commas: 200,204 or 200-299,401 or 2xx,3xx")
+		case ok && !given:
+			c.Statuses, given = statuses, true
 		case !ok && c.Body == "":
 			c.Body = e
 		default:
@@ -207,11 +208,6 @@ func (r Registration) expect(c *Check) error {
 		}
 	}
 	return nil
-}
-
-// looksLikeStatus reports whether somebody who wrote s meant statuses: 2xx, 399-200.
-func looksLikeStatus(s string) bool {
-	return s[0] >= '0' && s[0] <= '9' && strings.Trim(s, "0123456789xX-") == ""
 }
 
 func (r Registration) hosts() ([]string, error) {

@@ -47,7 +47,7 @@ func TestRegistration(t *testing.T) {
 					ID: "Shop_1.a", Service: "shop", Address: "10.0.0.8:81", Hosts: []string{"*.example.com", "shop.example.com"},
 					Weight: 100, Boot: "b 1", Replaces: "Shop_0.a", Tags: []string{"b", "a"}, Meta: map[string]string{"owner": "me"},
 					Check: app.Check{
-						Kind: app.HTTP, Port: 82, Path: "/up", StatusMin: 200, StatusMax: 204, Body: "fine",
+						Kind: app.HTTP, Port: 82, Path: "/up", Statuses: "200-204", Body: "fine",
 						Interval: time.Second, Timeout: 2 * time.Second, Rise: 100, Fall: 1, Grace: time.Hour, Forget: time.Minute,
 					},
 				}
@@ -85,14 +85,14 @@ func TestRegistration(t *testing.T) {
 			func(r *app.Registration) { r.Health, r.Expect = "/", []string{"204"} },
 			func(i *app.Instance) {
 				i.Check = app.DefaultCheck(app.HTTP)
-				i.Check.StatusMin, i.Check.StatusMax = 204, 204
+				i.Check.Statuses = "204"
 			},
 		},
 		"text before status": {
 			func(r *app.Registration) { r.Health, r.Expect = "/", []string{"ü", "200-599"} },
 			func(i *app.Instance) {
 				i.Check = app.DefaultCheck(app.HTTP)
-				i.Check.StatusMax, i.Check.Body = 599, "ü"
+				i.Check.Statuses, i.Check.Body = "200-599", "ü"
 			},
 		},
 		"text of 4096": {
@@ -214,7 +214,7 @@ func TestRegistrationRefuses(t *testing.T) {
 		hostPort = "host:port"
 		host     = "shop.example.com, *.example.com or *"
 		health   = "/path, :port/path"
-		expect   = "a status or a range such as 200-399, and text of the body, each at most once"
+		expect   = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
 		utf8     = "in UTF-8"
 		streak   = "a number from 1 to 100"
 		interval = "a duration from 100ms to 1h"

@@ -184,7 +184,7 @@ func restarts(was, is Instance) string {
 	case was.Address != is.Address:
 		return "the address changed from " + was.Address
 	case a.Kind != b.Kind || a.Port != b.Port || a.Path != b.Path ||
-		a.StatusMin != b.StatusMin || a.StatusMax != b.StatusMax || a.Body != b.Body:
+		a.Statuses != b.Statuses || a.Body != b.Body:
 		return "the check changed"
 	}
 	return ""

@@ -28,7 +28,7 @@ func TestBadFields(t *testing.T) {
 		name     = "give an IP address or a host name"
 		host     = "which is not a host name; give a name such as shop.example.com, *.example.com or *"
 		health   = "give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none"
-		expect   = "give a status or a range such as 200-399, and text of the body, each at most once"
+		expect   = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
 		duration = "give a duration with its unit, such as 500ms, 2s or 1m"
 		whole    = "give a whole number"
 		empty    = "is empty; give a value, or leave the field out"

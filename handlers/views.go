@@ -96,7 +96,7 @@ func checkOf(i app.Instance) checkView {
 	}
 	if c.Kind == app.HTTP {
 		v.Target = "http://" + i.Target() + c.Path
-		v.Expect = fmt.Sprintf("%d-%d", c.StatusMin, c.StatusMax)
+		v.Expect = string(c.Statuses)
 	}
 	if lease := c.Lease(); lease > 0 {
 		v.Lease = lease.String()

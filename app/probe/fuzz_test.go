@@ -1,6 +1,10 @@
 package probe_test
 
 import (
+	"bufio"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -30,6 +34,37 @@ func FuzzAnswer(f *testing.F) {
 			if kind != app.HTTP && r.Passed != (r.Code == app.OK) {
 				t.Errorf("%q: passed is %t with %s", answer, r.Passed, r.Reason())
 			}
+		}
+	})
+}
+
+// FuzzHTTPAnswer compares with net/http, which the edge uses: an answer that net/http
+// accepts has the same status and the same body for a probe.
+func FuzzHTTPAnswer(f *testing.F) {
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 404\r\n\r\nbody", "HTTP/1.0  200 OK\nTransfer-Encoding: chunked\n\nx",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nA: b\r\n\r\n", "HTTP/1.1 204 x\r\nContent-Length: 9\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length:\r\n 2\r\n\r\nok",
+	} {
+		f.Add(answer)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if len(text) > 4000 {
+			return
+		}
+		theirs, err := http.ReadResponse(bufio.NewReader(strings.NewReader(text)), nil)
+		if err != nil || theirs.StatusCode < 200 || theirs.StatusCode > 599 {
+			return
+		}
+		body, err := io.ReadAll(theirs.Body)
+		if err != nil {
+			return
+		}
+		i := instance(app.HTTP, "10.0.0.7:80", ample)
+		i.Check.Statuses = "100-599"
+		i.Check.Body = string(body)
+		if r := probe.Judge(i, []byte(text)); !r.Passed || int(r.Code) != theirs.StatusCode {
+			t.Errorf("%q: %s; net/http reads status %d and %q", text, r.Reason(), theirs.StatusCode, body)
 		}
 	})
 }

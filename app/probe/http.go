@@ -8,7 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/textproto"
+	"net/http/httputil"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -16,8 +17,13 @@ import (
 )
 
 const (
-	maxHeader = 16 << 10 // bytes of all headers, the interim ones (1xx) included
-	maxBody   = 4 << 10  // bytes of the body that are looked at
+	// maxHeader is in bytes of all headers, the interim ones (1xx) included. The edge reads
+	// as many, curl 300 KB.
+	maxHeader = 1 << 20
+	// maxField is how much of a header line is looked at: enough for the lines that say where
+	// the body ends.
+	maxField = 256
+	maxBody  = 4 << 10 // bytes of the body that are looked at
 	// maxEncoded is what those may take on the wire: a chunk of one byte takes six.
 	maxEncoded = 8 * maxBody
 )
@@ -26,15 +32,16 @@ const (
 type exchange struct {
 	in   *bufio.Reader
 	out  []byte
+	line [maxField]byte
 	body [maxBody]byte
 }
 
 var exchanges = sync.Pool{New: func() any { return &exchange{in: bufio.NewReader(nil)} }}
 
-// judgeHTTP passes when the status is in the check's range and the body contains what
-// it must, and the answer is whole as far as it is read. The request is written by
-// hand: http.Transport, with a pool and goroutines that are of no use here, would more
-// than double what a probe costs outside the kernel.
+// judgeHTTP passes when the status is one of the check's, the body contains what it must,
+// and the answer is whole as far as it is read. Request and answer are handled here rather
+// than by net/http: http.Transport would more than double what a probe costs outside the
+// kernel, and http.ReadResponse keeps all headers in memory.
 func judgeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 	x := exchanges.Get().(*exchange)
 	defer exchanges.Put(x)
@@ -52,16 +59,20 @@ func judgeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 		b, _ = x.in.Peek(x.in.Buffered())
 		return failed(app.BadAnswer, beginning(b)), nil
 	}
-	resp, err := readFinal(x.in) //nolint:bodyclose // closing would read the rest, however long
+	a, err := x.readFinal()
 	if err != nil {
 		return app.Result{}, err
 	}
-	code := app.Code(resp.StatusCode) //nolint:gosec // three digits
-	if resp.StatusCode < i.Check.StatusMin || resp.StatusCode > i.Check.StatusMax {
-		return failed(code, fmt.Sprintf("want %d to %d", i.Check.StatusMin, i.Check.StatusMax)), nil
+	code := app.Code(a.status) //nolint:gosec // three digits
+	if !i.Check.Statuses.Contains(a.status) {
+		return failed(code, "want "+string(i.Check.Statuses)), nil
 	}
 	c.left = maxEncoded
-	body, err := readSome(resp.Body, x.body[:])
+	encoded, err := a.body(x.in)
+	if err != nil {
+		return app.Result{}, err
+	}
+	body, err := readSome(encoded, x.body[:])
 	if err != nil {
 		return app.Result{}, err
 	}
@@ -81,32 +92,157 @@ func appendRequest(b []byte, i app.Instance) []byte {
 	return append(b, "\r\nUser-Agent: "+userAgent+"\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
 }
 
+// answer is the head of an HTTP answer: the status, and where the body ends.
+type answer struct {
+	status  int
+	old     bool  // of HTTP/1.0 or older, which knows no chunks
+	chunked bool  // wins over length
+	length  int64 // of the body; -1: until the server closes the connection
+	// The body's end cannot be known: Content-Length is no number, or two; the encoding is
+	// not chunked.
+	badLength, badEncoding bool
+}
+
 // readFinal reads up to the end of the final answer's header.
-func readFinal(in *bufio.Reader) (*http.Response, error) {
+func (x *exchange) readFinal() (a answer, err error) {
 	for {
-		resp, err := http.ReadResponse(in, nil)
-		switch {
-		case err != nil:
-			return nil, withoutData(err)
-		case resp.StatusCode < 100 || resp.StatusCode > 599: // an app.Code means something else there
-			return nil, fmt.Errorf("has the status %03d", resp.StatusCode)
-		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
-			return resp, nil
+		if a, err = x.readHead(); err != nil || a.status >= 200 || a.status == http.StatusSwitchingProtocols {
+			return a, err
 		}
 	}
 }
 
-// withoutData takes the answer's own text out of a parser's complaint and leaves
-// other errors alone.
-func withoutData(err error) error {
-	if _, ok := errors.AsType[textproto.ProtocolError](err); ok {
-		what, _, _ := strings.Cut(err.Error(), ":")
-		return errors.New(what)
+// readHead reads the head of an answer. It accepts what curl and net/http accept. Errors
+// quote nothing of the answer.
+func (x *exchange) readHead() (answer, error) {
+	line, err := x.readLine()
+	if err != nil {
+		return answer{}, err
 	}
-	if what, _, quotes := strings.Cut(err.Error(), `"`); quotes {
-		return errors.New(strings.TrimRight(what, " :["))
+	a := answer{length: -1}
+	if err := a.readStatusLine(string(line)); err != nil {
+		return answer{}, err
 	}
-	return err
+	var set func(*answer, string) // reads the last field; nil if it does not matter
+	value := ""                   // of that field; the next lines may continue it
+	for {
+		line, err := x.readLine()
+		if err != nil {
+			return answer{}, err
+		}
+		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
+			if set != nil && len(value) < maxField {
+				value += " " + string(line)
+			}
+			continue
+		}
+		if set != nil {
+			set(&a, strings.TrimSpace(value))
+		}
+		if len(line) == 0 {
+			return a, nil
+		}
+		name, rest, ok := bytes.Cut(line, []byte(":"))
+		if !ok && len(line) < maxField {
+			return answer{}, errors.New("malformed header")
+		}
+		if set = setter(name); set != nil {
+			value = string(rest)
+		}
+	}
+}
+
+// readLine reads a line and returns its first maxField bytes at most, without its end. The
+// line is valid until the next read.
+func (x *exchange) readLine() ([]byte, error) {
+	line, err := x.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		line = x.line[:copy(x.line[:], line)]
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = x.in.ReadSlice('\n')
+		}
+	}
+	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+	return line[:min(len(line), maxField)], err
+}
+
+// readStatusLine reads HTTP/1.1 200 OK; the reason may be missing.
+func (a *answer) readStatusLine(line string) error {
+	version, rest, _ := strings.Cut(line, " ")
+	text, _, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
+	status, err := strconv.ParseUint(text, 10, 16)
+	switch {
+	case err != nil || len(text) != 3:
+		return errors.New("malformed HTTP status code")
+	case status < 100 || status > 599: // an app.Code means something else there
+		return fmt.Errorf("has the status %03d", status)
+	}
+	a.status, a.old = int(status), version == "HTTP/1.0" || version == "HTTP/0.9"
+	return nil
+}
+
+// setter returns what reads the value of the field into an answer; nil if the field does
+// not say where the body ends.
+func setter(name []byte) func(*answer, string) {
+	switch {
+	case bytes.EqualFold(name, []byte("Content-Length")):
+		return (*answer).setLength
+	case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+		return (*answer).setEncoding
+	}
+	return nil
+}
+
+func (a *answer) setLength(value string) {
+	n, err := strconv.ParseUint(value, 10, 63)
+	if err != nil || (a.length >= 0 && a.length != int64(n)) {
+		a.badLength = true
+		return
+	}
+	a.length = int64(n)
+}
+
+// setEncoding reads Transfer-Encoding, which HTTP/1.0 does not have.
+func (a *answer) setEncoding(value string) {
+	if a.old {
+		return
+	}
+	a.badEncoding = a.chunked || !strings.EqualFold(value, "chunked")
+	a.chunked = true
+}
+
+// body returns the body, decoded. A body that breaks off ends with io.ErrUnexpectedEOF.
+func (a answer) body(in *bufio.Reader) (io.Reader, error) {
+	switch {
+	case a.status < 200 || a.status == http.StatusNoContent || a.status == http.StatusNotModified:
+		return http.NoBody, nil
+	case a.badEncoding:
+		return nil, errors.New("unsupported transfer encoding")
+	case a.chunked:
+		return httputil.NewChunkedReader(in), nil
+	case a.badLength:
+		return nil, errors.New("bad Content-Length")
+	case a.length >= 0:
+		return &counted{in, a.length}, nil
+	}
+	return in, nil
+}
+
+// counted is a body of a known length.
+type counted struct {
+	in   io.Reader
+	left int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	if c.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := c.in.Read(b[:min(int64(len(b)), c.left)])
+	if c.left -= int64(n); c.left > 0 && errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // readSome fills buf from body and returns what there was. A body that breaks off is

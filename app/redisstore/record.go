@@ -47,18 +47,19 @@ type record struct {
 
 // checkRecord leaves out what most checks have, to save memory: see usual.
 type checkRecord struct {
-	Kind     app.Kind `json:"kind,omitempty"`
-	Port     int      `json:"port,omitempty"`
-	Path     string   `json:"path,omitempty"`
-	Min      int      `json:"min,omitempty"`
-	Max      int      `json:"max,omitempty"`
-	Body     string   `json:"body,omitempty"`
-	Interval int64    `json:"interval,omitempty"`
-	Timeout  int64    `json:"timeout,omitempty"`
-	Rise     int      `json:"rise,omitempty"`
-	Fall     int      `json:"fall,omitempty"`
-	Grace    int64    `json:"grace,omitempty"`
-	Forget   int64    `json:"forget,omitempty"`
+	Kind     app.Kind     `json:"kind,omitempty"`
+	Port     int          `json:"port,omitempty"`
+	Path     string       `json:"path,omitempty"`
+	Min      int          `json:"min,omitempty"` // of the statuses, where they are one range
+	Max      int          `json:"max,omitempty"`
+	Statuses app.Statuses `json:"statuses,omitempty"` // where they are several ranges
+	Body     string       `json:"body,omitempty"`
+	Interval int64        `json:"interval,omitempty"`
+	Timeout  int64        `json:"timeout,omitempty"`
+	Rise     int          `json:"rise,omitempty"`
+	Fall     int          `json:"fall,omitempty"`
+	Grace    int64        `json:"grace,omitempty"`
+	Forget   int64        `json:"forget,omitempty"`
 }
 
 // usual is the value of a check's field that a record leaves out. It describes the stored
@@ -72,7 +73,10 @@ var usual = checkRecord{
 // short leaves out what is usual; only checks by HTTP have a path and statuses.
 func (c checkRecord) short() checkRecord {
 	if c.Kind == usual.Kind {
-		c.Path, c.Min, c.Max = unless(c.Path, usual.Path), unless(c.Min, usual.Min), unless(c.Max, usual.Max)
+		if lo, hi, ok := c.Statuses.Range(); ok {
+			c.Statuses, c.Min, c.Max = "", unless(lo, usual.Min), unless(hi, usual.Max)
+		}
+		c.Path = unless(c.Path, usual.Path)
 	}
 	c.Kind = unless(c.Kind, usual.Kind)
 	c.Interval, c.Timeout = unless(c.Interval, usual.Interval), unless(c.Timeout, usual.Timeout)
@@ -84,7 +88,10 @@ func (c checkRecord) short() checkRecord {
 // whole puts back what was left out.
 func (c checkRecord) whole() checkRecord {
 	if c.Kind = cmp.Or(c.Kind, usual.Kind); c.Kind == usual.Kind {
-		c.Path, c.Min, c.Max = cmp.Or(c.Path, usual.Path), cmp.Or(c.Min, usual.Min), cmp.Or(c.Max, usual.Max)
+		c.Path = cmp.Or(c.Path, usual.Path)
+		if c.Statuses == "" {
+			c.Statuses = app.StatusRange(cmp.Or(c.Min, usual.Min), cmp.Or(c.Max, usual.Max))
+		}
 	}
 	c.Interval, c.Timeout = cmp.Or(c.Interval, usual.Interval), cmp.Or(c.Timeout, usual.Timeout)
 	c.Rise, c.Fall = cmp.Or(c.Rise, usual.Rise), cmp.Or(c.Fall, usual.Fall)
@@ -131,7 +138,7 @@ func recordOf(i app.Instance, rev int64) record {
 		Rev: rev, Service: i.Service, Address: i.Address, Hosts: i.Hosts,
 		FailClosed: !i.FailOpen, Boot: i.Boot, Replaces: i.Replaces, Tags: i.Tags, Meta: i.Meta,
 		Check: checkRecord{
-			Kind: c.Kind, Port: c.Port, Path: c.Path, Min: c.StatusMin, Max: c.StatusMax, Body: c.Body,
+			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
 		}.short(),
@@ -174,7 +181,7 @@ func (r record) instance(id string) app.Instance {
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
 		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, Tags: r.Tags, Meta: r.Meta,
 		Check: app.Check{
-			Kind: c.Kind, Port: c.Port, Path: c.Path, StatusMin: c.Min, StatusMax: c.Max, Body: c.Body,
+			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body,
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),
 		},

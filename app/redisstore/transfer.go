@@ -235,7 +235,7 @@ func registrationOf(i app.Instance) app.Registration {
 	}
 	if c.Kind == app.HTTP {
 		r.Health = strings.TrimPrefix(r.Health, string(app.HTTP)) + c.Path
-		r.Expect = []string{fmt.Sprintf("%d-%d", c.StatusMin, c.StatusMax)}
+		r.Expect = []string{string(c.Statuses)}
 		if c.Body != "" {
 			r.Expect = append(r.Expect, c.Body)
 		}

@@ -248,7 +248,7 @@ func committedIsRead(t *testing.T, s Subject) {
 	i.Weight, i.FailOpen, i.Boot, i.Replaces = 7, false, `b"<oot> ü`, "i0"
 	i.Tags, i.Meta = []string{"x", "y"}, map[string]string{"owner": "me & you", "null": "\x00"}
 	i.Check = app.Check{
-		Kind: app.HTTP, Port: 81, Path: "/health?full=1", StatusMin: 200, StatusMax: 204, Body: `"ok": {}`,
+		Kind: app.HTTP, Port: 81, Path: "/health?full=1", Statuses: "200-204", Body: `"ok": {}`,
 		Interval: 150 * time.Millisecond, Timeout: 3 * time.Second, Rise: 3, Fall: 4, Grace: time.Hour, Forget: 2 * time.Hour,
 	}
 	i = i.Begin(s.Clock.Now())
