@@ -24,7 +24,7 @@ prometheus-blackbox-exporter|prometheus-blackbox-exporter|blackbox_exporter'
 fi
 
 # tests/containers starts a Docker engine of its own and makes images of programs that
-# are here. Outside CI that is for who has them already.
+# are here; app/probe probes servers of Node and Python. Outside CI that is for who has them already.
 if [ "${CI:-}" = true ]; then
   needs+='
 dockerd|docker.io|docker
@@ -32,7 +32,9 @@ iptables|iptables|
 ip|iproute2|
 unshare|util-linux|
 busybox|busybox-static|
-curl|curl|curl'
+curl|curl|curl
+node|nodejs|node
+python3|python3|python'
 fi
 
 # missing prints the lines of the programs that are not on PATH.
@@ -64,6 +66,7 @@ if [ "${CI:-}" = true ] && grep -qs '^ID=debian' /etc/os-release; then
   for program in chromium docker-compose; do
     command -v "$program" >/dev/null || install "$program" || true
   done
+  compgen -G '/usr/lib/*/sasl2/libplain.so' >/dev/null || install libsasl2-modules || true # for memcached -S
 fi
 
 [ -n "$(missing)" ] || exit 0

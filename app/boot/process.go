@@ -138,8 +138,9 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	p.tokens = app.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	p.snapshot = app.NewSnapshot()
 	p.registry.TakeWordOf(p.snapshot)
-	prober := measuredProber{probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now}), p.metrics}
-	p.probe = jobs.NewProbe(p.store.Probes(), prober, p.registry, p.store.Now, log, p.workerChanged)
+	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
+	p.closers = append(p.closers, prober.Close)
+	p.probe = jobs.NewProbe(p.store.Probes(), measuredProber{prober, p.metrics}, p.registry, p.store.Now, log, p.workerChanged)
 	p.metrics.reads(p.store.Stats(), p.rdb, p.snapshot)
 	return p, nil
 }

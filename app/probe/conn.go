@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -20,13 +21,17 @@ type conn struct {
 	left   int                   // bytes that may still be read; the protocol sets it
 	broken atomic.Pointer[error] // what ended the reading
 	stop   func() bool           // ends the wait for the context's end
+
+	// closing is set by a judge once the server has answered and is going to close the
+	// connection by itself; see hangUp.
+	closing bool
 }
 
 func (p *Prober) dial(ctx context.Context, target string) (*conn, error) {
 	if end, ok := ctx.Deadline(); ok {
 		ctx = context.WithValue(ctx, patience{}, time.Until(end)/3)
 	}
-	nc, err := p.dialer.DialContext(ctx, "tcp", target)
+	nc, err := p.connect(ctx, target)
 	if err != nil {
 		return nil, p.confirm(ctx, err)
 	}
@@ -96,15 +101,15 @@ func (c *conn) fail(err error) error {
 	return err
 }
 
-// Close resets the connection instead of saying goodbye: the answer is read, nothing
-// is left to send. A normal close keeps a port in TIME_WAIT for a minute and an entry
-// in the host's connection tracking table for two, and a table of 262,144 is full at
-// 2,200 probes a second; then it drops everybody's packets. After a reset the entry
-// lives ten seconds.
-func (c *conn) Close() error {
-	c.stop()
+// serverClosed reports whether the server is known to have closed the connection.
+func (c *conn) serverClosed() bool {
+	broken := c.broken.Load()
+	return broken != nil && errors.Is(*broken, io.EOF)
+}
+
+// resetOnClose has the connection end with a reset rather than with FIN; see hangUp.
+func (c *conn) resetOnClose() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	return c.Conn.Close()
 }

@@ -26,6 +26,10 @@ func (p *Prober) SetNameServer(addresses ...string) {
 	})
 }
 
+// Wait returns once the servers of finished probes have closed their connections, or have
+// had the time for it.
+func (p *Prober) Wait() { p.hangUps.wg.Wait() }
+
 // Judge is what a probe of i makes of an answer that ends after its last byte.
 func Judge(i app.Instance, answer []byte) app.Result {
 	c := &conn{Conn: canned{Reader: bytes.NewReader(answer)}}

@@ -23,8 +23,15 @@ const (
 	maxFramed = 1 << 10
 )
 
+// The gRPC statuses of a server that wants credentials first.
+const (
+	statusPermissionDenied = "7"
+	statusUnauthenticated  = "16"
+)
+
 // judgeGRPC calls grpc.health.v1.Health/Check with an empty service name, which asks
-// about the server as a whole, and passes on SERVING.
+// about the server as a whole. It passes on SERVING, and when the server wants credentials
+// first.
 func judgeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error) {
 	c.left = maxHTTP2
 	target := i.Target()
@@ -48,6 +55,11 @@ func judgeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error)
 	if err != nil {
 		return app.Result{}, err
 	}
+	c.resetOnClose() // the server has answered; gRPC has no way to ask it to close
+	switch resp.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden: // gRPC maps them to the statuses below
+		return passed(app.OK), nil
+	}
 	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/grpc") {
 		return failed(app.BadAnswer, fmt.Sprintf("HTTP/2 without gRPC, status %d", resp.StatusCode)), nil
 	}
@@ -60,10 +72,13 @@ func judgeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error)
 	}
 	// An error without a message comes in the header, everything else in the trailer.
 	status := cmp.Or(resp.Trailer.Get("Grpc-Status"), resp.Header.Get("Grpc-Status"))
-	if status != "0" {
-		return failed(app.BadAnswer, "gRPC status "+statusName(status)), nil
+	switch status {
+	case "0":
+		return judgeHealth(body), nil
+	case statusPermissionDenied, statusUnauthenticated: // the server is alive, for callers it knows
+		return passed(app.OK), nil
 	}
-	return judgeHealth(body), nil
+	return failed(app.BadAnswer, "gRPC status "+statusName(status)), nil
 }
 
 // newTransport returns a transport that speaks HTTP/2 without TLS on c and nothing else.

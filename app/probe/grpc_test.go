@@ -48,14 +48,30 @@ func TestRealGRPCWithoutHealthService(t *testing.T) {
 	expect(t, instance(app.HTTP, address, ample), fail(app.BadAnswer, `begins "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00@\x00"`))
 }
 
-func TestRealGRPCThatRefusesUs(t *testing.T) {
+func TestRealGRPCThatWantsCredentialsIsAlive(t *testing.T) {
 	t.Parallel()
-	server := grpc.NewServer(grpc.UnaryInterceptor(
-		func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
-			return nil, status.Error(codes.Unauthenticated, "secret")
-		}))
-	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
-	expect(t, instance(app.GRPC, serveGRPC(t, server), ample), fail(app.BadAnswer, "gRPC status UNAUTHENTICATED"))
+	for code, want := range map[codes.Code]app.Result{
+		codes.Unauthenticated:  pass(app.OK),
+		codes.PermissionDenied: pass(app.OK),
+		codes.Unavailable:      fail(app.BadAnswer, "gRPC status UNAVAILABLE"),
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			t.Parallel()
+			server := grpc.NewServer(grpc.UnaryInterceptor(
+				func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+					return nil, status.Error(code, "secret")
+				}))
+			grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+			expect(t, instance(app.GRPC, serveGRPC(t, server), ample), want)
+		})
+	}
+	for code, want := range map[int]app.Result{
+		401: pass(app.OK), 403: pass(app.OK), // from a proxy in front of it
+		503: fail(app.BadAnswer, "HTTP/2 without gRPC, status 503"),
+	} {
+		address := serveHTTP2(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
+		expect(t, instance(app.GRPC, address, ample), want)
+	}
 }
 
 func TestRealGRPCThatHangs(t *testing.T) {

@@ -3,7 +3,9 @@ package probe_test
 import (
 	"net"
 	"net/netip"
+	"strconv"
 	"testing"
+	"time"
 
 	"rollcall/app"
 	"rollcall/app/probe"
@@ -94,6 +96,40 @@ func TestNames(t *testing.T) {
 	})
 }
 
+func TestTheNextAddressOfANameIsTriedInTime(t *testing.T) {
+	t.Parallel()
+	full := netip.MustParseAddrPort(fullBacklog(t))
+	drops, port := full.Addr(), strconv.Itoa(int(full.Port()))
+	serveOn(t, "127.0.0.2:"+port, answers("HTTP/1.1 200 OK\r\n\r\n"))
+	alive, refuses := netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.4")
+	forbidden := netip.MustParseAddr("169.254.169.254")
+	for name, c := range map[string]struct {
+		ips     []netip.Addr
+		timeout time.Duration
+		want    app.Result
+	}{
+		"the first drops packets":     {[]netip.Addr{drops, alive}, ample, pass(200)},
+		"so do more":                  {[]netip.Addr{drops, drops, drops, alive}, ample, pass(200)},
+		"the first refuses":           {[]netip.Addr{refuses, alive}, ample, pass(200)},
+		"the first is forbidden":      {[]netip.Addr{forbidden, alive}, ample, pass(200)},
+		"the first answers":           {[]netip.Addr{alive, drops}, ample, pass(200)},
+		"all drop packets":            {[]netip.Addr{drops, drops}, brief, fail(app.TimedOut, "connecting")},
+		"all refuse":                  {[]netip.Addr{refuses, refuses}, ample, fail(app.Refused, "")},
+		"one drops, the next refuses": {[]netip.Addr{drops, refuses}, brief, fail(app.Refused, "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := probe.New(probe.Options{})
+			p.SetNameServer(nameServer(t, func(query []byte) []byte { return dnsAnswer(query, 0, c.ips...) }))
+			r := run(t, p, instance(app.HTTP, "web.rollcall.test:"+port, c.timeout))
+			same(t, r, c.want)
+			if c.want.Passed && r.Latency > ample/4 {
+				t.Errorf("it took %s: the first address had a share of its own", r.Latency)
+			}
+		})
+	}
+}
+
 // nameServer answers each query with answer, or not when that is nil, and returns its
 // address.
 func nameServer(t *testing.T, answer func(query []byte) []byte) string {
@@ -120,8 +156,8 @@ func nameServer(t *testing.T, answer func(query []byte) []byte) string {
 }
 
 // dnsAnswer answers a query (RFC 1035, section 4.1) with a code and, when it asks
-// for IPv4 addresses and ip is one, with ip.
-func dnsAnswer(query []byte, rcode byte, ip netip.Addr) []byte {
+// for IPv4 addresses, with those among ips.
+func dnsAnswer(query []byte, rcode byte, ips ...netip.Addr) []byte {
 	end := 12 // of the header, then of the question: labels, 0, type, class
 	for query[end] != 0 {
 		end += 1 + int(query[end])
@@ -130,8 +166,12 @@ func dnsAnswer(query []byte, rcode byte, ip netip.Addr) []byte {
 	a := append([]byte{}, query[:end]...)
 	a[2], a[3] = 0x81, 0x80|rcode  // an answer, recursion available
 	copy(a[6:12], make([]byte, 6)) // no records so far
-	if asksIPv4 := a[end-3] == 1; asksIPv4 && ip.Is4() {
-		a[7] = 1
+	asksIPv4 := a[end-3] == 1
+	for _, ip := range ips {
+		if !asksIPv4 || !ip.Is4() {
+			continue
+		}
+		a[7]++
 		a = append(a, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4) // the same name, A, IN, 1 s, 4 bytes
 		a = append(a, ip.AsSlice()...)
 	}

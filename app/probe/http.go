@@ -63,6 +63,7 @@ func judgeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 	if err != nil {
 		return app.Result{}, err
 	}
+	c.closing = a.status != http.StatusSwitchingProtocols
 	code := app.Code(a.status) //nolint:gosec // three digits
 	if !i.Check.Statuses.Contains(a.status) {
 		return failed(code, "want "+string(i.Check.Statuses)), nil

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,8 @@ func TestLineAnswers(t *testing.T) {
 		want   app.Result
 	}{
 		{app.Memcached, "VERSION 1.6.18\r\n", pass(app.OK)},
+		{app.Memcached, "CLIENT_ERROR unauthenticated\r\n", pass(app.OK)},
+		{app.Memcached, "CLIENT_ERROR bad data chunk\r\n", fail(app.BadAnswer, `begins "CLIENT_ERROR"`)},
 		{app.Memcached, "VERSION\r\n", fail(app.BadAnswer, `begins "VERSION"`)},
 		{app.Memcached, "ERROR\r\n", fail(app.BadAnswer, `begins "ERROR"`)},
 		{app.Memcached, "HTTP/1.1 400 Bad Request\r\n", fail(app.BadAnswer, `begins "HTTP/1.1"`)},
@@ -31,6 +34,9 @@ func TestLineAnswers(t *testing.T) {
 		{app.Redis, "+PONGS\r\n", fail(app.BadAnswer, `begins "+PONGS"`)},
 		{app.Redis, "-NOAUTH Authentication required.\r\n", pass(app.OK)},
 		{app.Redis, "-NOPERM this user has no permissions to run the 'ping' command\r\n", pass(app.OK)},
+		{app.Redis, "-WRONGPASS invalid username-password pair or user is disabled.\r\n", pass(app.OK)},
+		{app.Redis, "-ERR operation not permitted\r\n", pass(app.OK)}, // Redis 2.6 that wants a password
+		{app.Redis, "-ERR max number of clients reached\r\n", fail(app.NotServing, "ERR")},
 		{app.Redis, "-LOADING Redis is loading the dataset in memory\r\n", fail(app.NotServing, "LOADING")},
 		{app.Redis, "-BUSY Redis is busy running a script.\r\n", fail(app.NotServing, "BUSY")},
 		{app.Redis, "-DENIED Redis is running in protected mode\r\n", fail(app.NotServing, "DENIED")},
@@ -59,6 +65,41 @@ func TestRealMemcached(t *testing.T) {
 	expect(t, instance(app.Redis, address, ample), fail(app.BadAnswer, `begins "ERROR"`))
 }
 
+func TestRealMemcachedThatWantsAPasswordIsAlive(t *testing.T) {
+	t.Parallel()
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, []byte("app:secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := start(t, "memcached", "-l", "127.0.0.1", "-u", "root", "-t", "1", "-Y", users, "-p")
+	expect(t, instance(app.Memcached, address, ample), pass(app.OK))
+}
+
+func TestRealMemcachedWithSASLIsAlive(t *testing.T) {
+	t.Parallel()
+	if modules, _ := filepath.Glob("/usr/lib/*/sasl2/libplain.so"); len(modules) == 0 {
+		if os.Getenv("CI") != "" {
+			t.Fatal("no SASL modules: install libsasl2-modules")
+		}
+		t.Skip("no SASL modules: install libsasl2-modules")
+	}
+	config := t.TempDir()
+	if err := os.WriteFile(filepath.Join(config, "memcached.conf"), []byte("mech_list: plain\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("memcached"); err != nil {
+		t.Skip(err)
+	}
+	address := start(t, "env", "SASL_CONF_PATH="+config, "memcached", "-l", "127.0.0.1", "-u", "root", "-t", "1", "-S", "-p")
+	expect(t, instance(app.Memcached, address, ample), pass(app.OK))
+}
+
+func TestMemcachedThatClosesIsNotAlive(t *testing.T) {
+	t.Parallel()
+	closes := listen(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 64)) })
+	expect(t, instance(app.Memcached, closes, ample), fail(app.ClosedEarly, ""))
+}
+
 func TestRealRedis(t *testing.T) {
 	t.Parallel()
 	open := startRedis(t)
@@ -74,6 +115,8 @@ func TestRealRedisThatDoesNotServeUs(t *testing.T) {
 		want   app.Result
 	}{
 		"wants a password": {[]string{"--requirepass", "secret"}, pass(app.OK)},
+		"wants a user":     {strings.Fields("--user default on nopass -@all"), pass(app.OK)},
+		"has no user":      {strings.Fields("--user default off --user app on >secret ~* +@all"), pass(app.OK)},
 		"lost its master":  {[]string{"--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"}, fail(app.NotServing, "MASTERDOWN")},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,9 +10,12 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"rollcall/app"
@@ -29,11 +32,14 @@ type Options struct {
 	Now func() time.Time
 }
 
-// A Prober is an app.Prober. It keeps no connection and no state of an instance.
+// A Prober is an app.Prober. It keeps no state of an instance. Connections of finished
+// probes may wait up to 5 s for their servers; Close ends them.
 type Prober struct {
 	dialer net.Dialer
 	strict *net.Resolver // as the dialer's, but one error of a name server fails the lookup
 	now    func() time.Time
+
+	hangUps hangUps
 }
 
 var _ app.Prober = (*Prober)(nil)
@@ -51,6 +57,10 @@ func New(o Options) *Prober {
 	p.useNameServers(new(net.Dialer).DialContext)
 	return p
 }
+
+// Close closes the connections that still wait for their servers, and returns once they
+// are closed.
+func (p *Prober) Close() { p.hangUps.end() }
 
 // Probe checks the instance once. When ctx ends before the check's timeout, the
 // result says nothing about the instance; the caller knows, since it ended ctx.
@@ -91,11 +101,22 @@ func (p *Prober) ask(ctx context.Context, i app.Instance) (app.Result, error) {
 	if !ok {
 		return failed(app.NotUnderstood, fmt.Sprintf("kind %q", i.Check.Kind)), nil
 	}
+	r, err := p.askOn(ctx, i, judge)
+	if i.Check.Kind == app.Memcached && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+		if binary, err := p.askOn(ctx, i, judgeBinaryMemcached); err == nil && binary.Passed {
+			return binary, nil
+		}
+	}
+	return r, err
+}
+
+// askOn asks on a new connection.
+func (p *Prober) askOn(ctx context.Context, i app.Instance, judge judge) (app.Result, error) {
 	c, err := p.dial(ctx, i.Target())
 	if err != nil {
 		return app.Result{}, err
 	}
-	defer c.Close()
+	defer p.hangUps.hangUp(c)
 	r, err := judge(ctx, c, i)
 	if broken := c.broken.Load(); err != nil && broken != nil {
 		err = *broken // rather than what a parser says of the half line it got
