@@ -40,16 +40,17 @@ var EventKinds = []EventKind{
 // Event is one entry of the registry's history. Every change of an instance's state
 // has exactly one. Its JSON is what everybody outside is told.
 type Event struct {
-	Revision Revision  `json:"id"` // set by the store
-	Kind     EventKind `json:"kind"`
-	At       time.Time `json:"at"`
-	Service  string    `json:"service,omitempty"` // empty, like the next three, when it is not about an instance
-	Instance string    `json:"instance,omitempty"`
-	From     State     `json:"from,omitempty"`
-	To       State     `json:"to,omitempty"`
-	Subject  string    `json:"subject,omitempty"` // what it is about when that is not an instance
-	Reason   string    `json:"reason"`            // in words, for people
-	Actor    string    `json:"actor,omitempty"`   // who did it: a token's name, or key: and an instance; empty: Rollcall itself, or anybody
+	Revision    Revision  `json:"id"` // set by the store
+	Kind        EventKind `json:"kind"`
+	At          time.Time `json:"at"`
+	Service     string    `json:"service,omitempty"` // empty, like the next three, when it is not about an instance
+	Instance    string    `json:"instance,omitempty"`
+	From        State     `json:"from,omitempty"`
+	To          State     `json:"to,omitempty"`
+	Subject     string    `json:"subject,omitempty"`     // what it is about when that is not an instance
+	Reason      string    `json:"reason"`                // in words, for people
+	Maintenance bool      `json:"maintenance,omitempty"` // the instance is in maintenance
+	Actor       string    `json:"actor,omitempty"`       // who did it: a token's name, or key: and an instance; empty: Rollcall itself, or anybody
 }
 
 // Entry is an event together with the instance as it stood after it; Instance is
@@ -114,6 +115,6 @@ func (r Revision) parts() (ms, n uint64) {
 func eventOf(kind EventKind, was, is Instance, now time.Time, reason string) *Event {
 	return &Event{
 		Kind: kind, At: now, Service: is.Service, Instance: is.ID,
-		From: was.State, To: is.State, Reason: reason,
+		From: was.State, To: is.State, Reason: reason, Maintenance: is.Override.Maintenance,
 	}
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"encoding/base64"
 	"fmt"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,6 +29,8 @@ const (
 	KeptAttempts = 100 // of a webhook, in its log
 
 	maxURL                             = 2048 // bytes
+	maxHeaders                         = 10
+	maxHeaderValue                     = 4096 // bytes
 	secretPrefix                       = "whsec_"
 	minSecret, maxSecret, secretLength = 24, 64, 32 // bytes
 )
@@ -39,9 +42,10 @@ type Webhook struct {
 	URL         string
 	Secret      string // whsec_ and base64: what messages are signed with
 	Format      Format
-	Services    []string    // told of their events only; of all when empty
-	Kinds       []EventKind // told of these only; of all when empty
-	Rate        int         // events of a minute that are told one by one; the rest is told in a digest
+	Headers     map[string]string // sent with each message, by canonical name; the values are secrets
+	Services    []string          // told of their events only; of all when empty
+	Kinds       []EventKind       // told of these only; of all when empty
+	Rate        int               // events of a minute that are told one by one; the rest is told in a digest
 	Description string
 	CreatedAt   time.Time
 	Newer       bool // a newer version has written fields that this one does not know
@@ -50,6 +54,7 @@ type Webhook struct {
 	Cursor   Revision  // the last event that it has been told of, or need not be
 	Minute   time.Time // when the minute began that Told counts
 	Told     int       // events told one by one
+	Repeated time.Time // Alertmanager: when what is firing was last repeated
 	Failures int       // attempts that failed, in a row
 	Failing  time.Time // when the first of those was made
 	Replay   Replay    // zero: none
@@ -109,6 +114,9 @@ func (w Webhook) validate() error {
 	if err != nil || !strings.HasPrefix(w.Secret, secretPrefix) || len(key) < minSecret || len(key) > maxSecret {
 		return invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to be given one", minSecret, maxSecret))
 	}
+	if len(w.Headers) > maxHeaders {
+		return invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
+	}
 	if w.Rate < 1 || w.Rate > MaxRate {
 		return invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
 	}
@@ -118,4 +126,34 @@ func (w Webhook) validate() error {
 		}
 	}
 	return nil
+}
+
+// ownHeaders are set by the sender or belong to the connection, by canonical name. Those of
+// Standard Webhooks begin with Webhook-.
+var ownHeaders = []string{
+	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te",
+	"Trailer", "Transfer-Encoding", "Upgrade", "User-Agent",
+}
+
+// ParseHeader reads a header of a webhook's messages, "Name: value". It returns a FieldError, which never
+// quotes the value: that is a password or a token.
+func ParseHeader(line string) (name, value string, err error) {
+	name, value, found := strings.Cut(line, ":")
+	name, value = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)
+	const want = "give a name and a value, such as Authorization: Bearer TOKEN"
+	switch {
+	case !found, value == "":
+		return "", "", invalid("header", "is not Name: value", want)
+	case name == "", strings.ContainsFunc(name, func(r rune) bool {
+		return r > '~' || r <= ' ' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	}):
+		return "", "", invalid("header", "has a name that HTTP does not allow", want)
+	case slices.Contains(ownHeaders, name), strings.HasPrefix(name, "Webhook-"):
+		return "", "", invalid("header", "is "+name+", which Rollcall sets itself", "give another one, such as Authorization")
+	case len(value) > maxHeaderValue:
+		return "", "", invalid("header", fmt.Sprintf("%s has %d bytes", name, len(value)), fmt.Sprintf("give at most %d", maxHeaderValue))
+	case strings.ContainsFunc(value, func(r rune) bool { return r > '~' || r < ' ' && r != '\t' }):
+		return "", "", invalid("header", name+" has characters other than visible ASCII", want)
+	}
+	return name, value, nil
 }

@@ -12,8 +12,8 @@ import (
 // A WebhookStore keeps webhooks, and how far each is. What it does not know is
 // ErrNotFound.
 type WebhookStore interface {
-	// Add adds a webhook, which is told of what happens from now on. It returns a
-	// FieldError when there are MaxWebhooks.
+	// Add adds a webhook, due at its Due, which is told of what happens from now on. It
+	// returns a FieldError when there are MaxWebhooks.
 	Add(ctx context.Context, w Webhook) error
 	Get(ctx context.Context, id string) (Webhook, error)
 	// List returns all, oldest first.
@@ -101,6 +101,9 @@ func (v *Webhooks) Create(ctx context.Context, w Webhook) (Webhook, error) {
 	if ping := v.sender.Ping(ctx, w); !ping.Passed {
 		return Webhook{}, fmt.Errorf("%w: %w", ErrUndelivered,
 			invalid("url", "does not take a ping: "+ping.Reason(), "give the URL of a receiver that answers with 2xx within 10s"))
+	}
+	if w.Format == AlertmanagerFormat {
+		w.Due = w.CreatedAt // what is firing already
 	}
 	if err := v.store.Add(ctx, w); err != nil {
 		return Webhook{}, fmt.Errorf("create webhook: %w", err)

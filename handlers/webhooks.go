@@ -2,7 +2,9 @@ package handlers
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -16,6 +18,7 @@ type webhookView struct {
 	URL         string          `json:"url"`
 	Secret      string          `json:"secret,omitempty"` // only in the answer to its creation
 	Format      app.Format      `json:"format"`
+	Headers     []string        `json:"headers,omitempty"` // their names; the values are never shown
 	Services    []string        `json:"services,omitempty"`
 	Kinds       []app.EventKind `json:"kinds,omitempty"`
 	Rate        int             `json:"rate"`
@@ -45,7 +48,7 @@ type attemptView struct {
 
 func webhookOf(w app.Webhook) webhookView {
 	v := webhookView{
-		ID: w.ID, URL: w.URL, Format: w.Format, Services: w.Services, Kinds: w.Kinds, Rate: w.Rate, Description: w.Description,
+		ID: w.ID, URL: w.URL, Format: w.Format, Headers: slices.Sorted(maps.Keys(w.Headers)), Services: w.Services, Kinds: w.Kinds, Rate: w.Rate, Description: w.Description,
 		CreatedAt: instant(w.CreatedAt), State: "active", Cursor: w.Cursor, Failures: w.Failures, Failing: instant(w.Failing),
 		Next: instant(w.Due),
 	}
@@ -69,6 +72,7 @@ func (a *API) createWebhook(c echo.Context) error {
 		URL         string   `field:"url"`
 		Secret      string   `field:"secret"`
 		Format      string   `field:"format" validate:"oneof=event slack alertmanager"`
+		Headers     []string `field:"header"`
 		Services    []string `field:"service" validate:"max=20"`
 		Kinds       []string `field:"kind" validate:"max=20,dive,eventkind"`
 		Rate        *int     `field:"rate"`
@@ -80,6 +84,19 @@ func (a *API) createWebhook(c echo.Context) error {
 	w := app.Webhook{
 		URL: given.URL, Secret: given.Secret, Format: app.Format(given.Format), Services: given.Services, Rate: *given.Rate,
 		Description: given.Description,
+	}
+	for _, line := range given.Headers {
+		name, value, err := app.ParseHeader(line)
+		if err != nil {
+			return err
+		}
+		if _, twice := w.Headers[name]; twice {
+			return &app.FieldError{Field: "header", Problem: name + " is given twice", Want: "give each header once"}
+		}
+		if w.Headers == nil {
+			w.Headers = map[string]string{}
+		}
+		w.Headers[name] = value
 	}
 	for _, kind := range given.Kinds {
 		w.Kinds = append(w.Kinds, app.EventKind(kind))

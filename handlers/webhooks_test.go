@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,16 +44,16 @@ func newHooks(t *testing.T, r *receiver) *service {
 }
 
 type webhookAnswer struct {
-	ID, URL, Secret, Format string
-	Services, Kinds         []string
-	Rate                    int
-	Description             string
-	CreatedAt               time.Time `json:"created_at"`
-	State, Reason, Cursor   string
-	Failures                int
-	FailingSince            *time.Time `json:"failing_since"`
-	NextAttempt             *time.Time `json:"next_attempt"`
-	Replay                  *struct{ After, Until string }
+	ID, URL, Secret, Format  string
+	Headers, Services, Kinds []string
+	Rate                     int
+	Description              string
+	CreatedAt                time.Time `json:"created_at"`
+	State, Reason, Cursor    string
+	Failures                 int
+	FailingSince             *time.Time `json:"failing_since"`
+	NextAttempt              *time.Time `json:"next_attempt"`
+	Replay                   *struct{ After, Until string }
 }
 
 func (s *service) createHook(pairs ...string) webhookAnswer {
@@ -86,11 +88,43 @@ func TestAWebhookIsCreatedWithASecretThatIsShownOnce(t *testing.T) {
 	plain.Secret, full.Secret = "", ""
 	same(t, "read", decode[webhookAnswer](s.get("/v1/webhooks/"+full.ID).want(200)), full)
 	list := decode[struct{ Webhooks []webhookAnswer }](s.get("/v1/webhooks").want(200))
-	same(t, "list", list.Webhooks, []webhookAnswer{plain, full})
+	want := []webhookAnswer{plain, full}
+	if full.CreatedAt.Equal(plain.CreatedAt) { // of one millisecond they are in the order of their ids
+		slices.SortFunc(want, func(a, b webhookAnswer) int { return strings.Compare(a.ID, b.ID) })
+	}
+	same(t, "list", list.Webhooks, want)
 
 	s.call(http.MethodDelete, "/v1/webhooks/"+full.ID, nil).want(http.StatusNoContent)
 	s.call(http.MethodDelete, "/v1/webhooks/"+full.ID, nil).want(http.StatusNoContent)
 	s.get("/v1/webhooks/" + full.ID).problem(http.StatusNotFound)
+}
+
+// The values are passwords and tokens.
+func TestTheHeadersOfAWebhookAreNotShown(t *testing.T) {
+	t.Parallel()
+	r := &receiver{}
+	s := newHooks(t, r)
+	fields := []string{"url", "https://receiver.test/", "format", "alertmanager", "header", "authorization:Bearer hunter2 ", "header", "x-api-key: hunter2:a,b"}
+	p := s.form(http.MethodPost, "/v1/webhooks", fields...).problem(http.StatusFailedDependency)
+	if strings.Contains(p.Detail+p.Want, "hunter2") {
+		t.Errorf("the problem is %+v", p)
+	}
+	r.result.Passed = true
+	made := s.form(http.MethodPost, "/v1/webhooks", fields...).want(http.StatusCreated)
+	w := decode[webhookAnswer](made)
+	same(t, "created", w.Headers, []string{"Authorization", "X-Api-Key"})
+	for _, answer := range []answer{made, s.get("/v1/webhooks").want(200), s.get("/v1/webhooks/" + w.ID).want(200), s.get("/events").want(200)} {
+		if strings.Contains(answer.Body.String(), "hunter2") {
+			t.Errorf("%s: %s", answer.call, answer.Body)
+		}
+	}
+	if strings.Contains(s.logs.String(), "hunter2") {
+		t.Errorf("the log is %s", s.logs)
+	}
+	kept, err := s.store.Webhooks().Get(t.Context(), w.ID)
+	if want := map[string]string{"Authorization": "Bearer hunter2", "X-Api-Key": "hunter2:a,b"}; err != nil || !maps.Equal(kept.Headers, want) {
+		t.Errorf("kept are %v, %v", kept.Headers, err)
+	}
 }
 
 func TestAWebhookThatDoesNotTakeThePingIsNotKept(t *testing.T) {
@@ -138,15 +172,33 @@ func TestAWebhookThatCannotBeIsRefused(t *testing.T) {
 			{"url", url, "secret", "whsec_***"},
 			{"url", url, "secret", strings.TrimPrefix(short, "whsec_") + "AAAA"},
 		},
-		"format":      {{"url", url, "format", "xml"}},
-		"service":     {{"url", url, "service", "No"}, {"url", url, "service", "web", "service", ""}},
-		"kind":        {{"url", url, "kind", "sick"}, {"url", url, "kind", "healthy", "kind", "ping"}},
-		"rate":        {{"url", url, "rate", "0"}, {"url", url, "rate", "-1"}, {"url", url, "rate", "10001"}, {"url", url, "rate", "x"}},
+		"format":  {{"url", url, "format", "xml"}},
+		"service": {{"url", url, "service", "No"}, {"url", url, "service", "web", "service", ""}},
+		"kind":    {{"url", url, "kind", "sick"}, {"url", url, "kind", "healthy", "kind", "ping"}},
+		"rate":    {{"url", url, "rate", "0"}, {"url", url, "rate", "-1"}, {"url", url, "rate", "10001"}, {"url", url, "rate", "x"}},
+		"header": {
+			{"url", url, "header", "hunter2"},
+			{"url", url, "header", "Authorization:"},
+			{"url", url, "header", ": hunter2"},
+			{"url", url, "header", "A B: hunter2"},
+			{"url", url, "header", "Authorization: hunter2\r\nX: y"},
+			{"url", url, "header", "Authorization: hünter2"},
+			{"url", url, "header", "A: hunter2\x00"},
+			{"url", url, "header", "host: hunter2"},
+			{"url", url, "header", "Content-length: 1"},
+			{"url", url, "header", "WEBHOOK-ID: hunter2"},
+			{"url", url, "header", "A: hunter2", "header", "a: hunter2"},
+			{"url", url, "header", "A: " + strings.Repeat("x", 4097)},
+			{
+				"url", url, "header", "A1: x", "header", "A2: x", "header", "A3: x", "header", "A4: x", "header", "A5: x", "header", "A6: x", "header", "A7: x",
+				"header", "A8: x", "header", "A9: x", "header", "A10: x", "header", "A11: x",
+			},
+		},
 		"description": {{"url", url, "description", strings.Repeat("x", 201)}, {"url", url, "description", "a\nb"}},
 		"colour":      {{"url", url, "colour", "red"}},
 	} {
 		for _, pairs := range calls {
-			if p := s.form(http.MethodPost, "/v1/webhooks", pairs...).problem(http.StatusUnprocessableEntity); p.Field != field {
+			if p := s.form(http.MethodPost, "/v1/webhooks", pairs...).problem(http.StatusUnprocessableEntity); p.Field != field || strings.Contains(p.Detail, "unter2") {
 				t.Errorf("%.100q: field %q is at fault (%s), want %q", pairs, p.Field, p.Detail, field)
 			}
 		}

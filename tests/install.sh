@@ -12,6 +12,7 @@ memcached|memcached|memcached
 luacheck|lua-check|luacheck
 shellcheck|shellcheck|shellcheck
 prometheus|prometheus|prometheus
+prometheus-alertmanager|prometheus-alertmanager|alertmanager
 make|make|make
 gcc|gcc libc6-dev|gcc'
 

@@ -16,7 +16,20 @@ func (p *Process) webhooks() *app.Webhooks {
 }
 
 func (p *Process) courier() *webhook.Courier {
-	return webhook.NewCourier(p.store.Webhooks(), p.sender(), p.store.Now, p.delivered, p.log)
+	return webhook.NewCourier(p.store.Webhooks(), p.sender(), p.firing, p.store.Now, p.delivered, p.log)
+}
+
+// firing lists the alerts that are firing at the moment.
+func (p *Process) firing(ctx context.Context) ([]app.Event, error) {
+	instances, err := p.store.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	webhooks, err := p.store.Webhooks().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return webhook.FiringOf(instances, webhooks), nil
 }
 
 // deliver has a courier deliver what happens, until the context is over.

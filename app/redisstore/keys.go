@@ -28,6 +28,7 @@ import "rollcall/hipache"
 //	                        one is due when the claim runs out, see lua/dispatch.lua
 //	webhook:<id>    hash    doc: JSON; cursor: the last event told of; minute: "ms n", n told
 //	                        one by one since; failing: "ms n", n failures since; paused: why;
+//	                        repeated: when what is firing was last sent to Alertmanager, ms;
 //	                        replay: "after until"; token: of the claim
 //	attempts:<id>   list    a webhook's last attempts, newest first; JSON
 //	tokens          hash    token id -> JSON, with the token's SHA-256

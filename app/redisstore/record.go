@@ -250,12 +250,14 @@ type eventRecord struct {
 	Subject  string        `json:"subject,omitempty"`
 	Reason   string        `json:"reason"`
 	Actor    string        `json:"actor,omitempty"`
+
+	Maintenance bool `json:"maintenance,omitempty"`
 }
 
 func encodeEvent(e app.Event) (string, error) {
 	doc, err := json.Marshal(eventRecord{
 		Kind: e.Kind, At: e.At.UnixMilli(), Service: e.Service, Instance: e.Instance,
-		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason, Actor: e.Actor,
+		From: e.From, To: e.To, Subject: e.Subject, Reason: e.Reason, Actor: e.Actor, Maintenance: e.Maintenance,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode event: %w", err)
@@ -274,7 +276,7 @@ func decodeEntry(id string, fields map[string]any) (app.Entry, error) {
 	}
 	entry := app.Entry{Event: app.Event{
 		Revision: app.Revision(id), Kind: r.Kind, At: time.UnixMilli(r.At).UTC(), Service: r.Service, Instance: r.Instance,
-		From: r.From, To: r.To, Subject: r.Subject, Reason: r.Reason, Actor: r.Actor,
+		From: r.From, To: r.To, Subject: r.Subject, Reason: r.Reason, Actor: r.Actor, Maintenance: r.Maintenance,
 	}}
 	if doc == "" {
 		return entry, nil

@@ -14,19 +14,20 @@ import (
 // since 1970. It is written once. A field is added with omitempty; a process of a version
 // without it leaves the deliveries of such a webhook to newer ones.
 type webhookRecord struct {
-	URL         string          `json:"url"`
-	Secret      string          `json:"secret"`
-	Format      app.Format      `json:"format"`
-	Services    []string        `json:"services,omitempty"`
-	Kinds       []app.EventKind `json:"kinds,omitempty"`
-	Rate        int             `json:"rate"`
-	Description string          `json:"description,omitempty"`
-	Created     int64           `json:"created"`
+	URL         string            `json:"url"`
+	Secret      string            `json:"secret"`
+	Format      app.Format        `json:"format"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	Services    []string          `json:"services,omitempty"`
+	Kinds       []app.EventKind   `json:"kinds,omitempty"`
+	Rate        int               `json:"rate"`
+	Description string            `json:"description,omitempty"`
+	Created     int64             `json:"created"`
 }
 
 func encodeWebhook(w app.Webhook) (string, error) {
 	doc, err := json.Marshal(webhookRecord{ //nolint:gosec // messages are signed with the secret itself
-		URL: w.URL, Secret: w.Secret, Format: w.Format, Services: w.Services, Kinds: w.Kinds, Rate: w.Rate,
+		URL: w.URL, Secret: w.Secret, Format: w.Format, Headers: w.Headers, Services: w.Services, Kinds: w.Kinds, Rate: w.Rate,
 		Description: w.Description, Created: w.CreatedAt.UnixMilli(),
 	})
 	if err != nil {
@@ -43,12 +44,15 @@ func decodeWebhook(id string, hash map[string]string) (app.Webhook, error) {
 		return app.Webhook{}, fmt.Errorf("decode webhook %s: %w: %w", id, errUnreadable, err)
 	}
 	w := app.Webhook{
-		ID: id, URL: r.URL, Secret: r.Secret, Format: r.Format, Services: r.Services, Kinds: r.Kinds, Rate: r.Rate,
+		ID: id, URL: r.URL, Secret: r.Secret, Format: r.Format, Headers: r.Headers, Services: r.Services, Kinds: r.Kinds, Rate: r.Rate,
 		Description: r.Description, CreatedAt: time.UnixMilli(r.Created), Newer: unknown != "",
 		Paused: hash["paused"], Cursor: app.Revision(hash["cursor"]),
 	}
 	w.Minute, w.Told = decodeCount(hash["minute"])
 	w.Failing, w.Failures = decodeCount(hash["failing"])
+	if ms, err := strconv.ParseInt(hash["repeated"], 10, 64); err == nil {
+		w.Repeated = time.UnixMilli(ms)
+	}
 	after, until, _ := strings.Cut(hash["replay"], " ")
 	w.Replay = app.Replay{After: app.Revision(after), Until: app.Revision(until)}
 	return w, nil

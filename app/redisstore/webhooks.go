@@ -64,7 +64,7 @@ func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	added, err := subscribeScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(hook.ID), w.keys.events()},
-		hook.ID, doc, app.MaxWebhooks).Bool()
+		hook.ID, doc, app.MaxWebhooks, dueOf(hook)).Bool()
 	if err != nil {
 		return wrap("add webhook", err)
 	}
@@ -75,6 +75,14 @@ func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 		}
 	}
 	return nil
+}
+
+// dueOf returns when a webhook is due, as its score.
+func dueOf(w app.Webhook) string {
+	if w.Due.IsZero() {
+		return never
+	}
+	return strconv.FormatInt(w.Due.UnixMilli(), 10)
 }
 
 // Get returns a webhook; see app.WebhookStore.
@@ -267,12 +275,13 @@ func takenOf(reply any) (id string, hash map[string]string) {
 
 // Settle ends a claim; see app.Outbox.
 func (w Webhooks) Settle(ctx context.Context, c app.DeliveryClaim, d app.Delivery) error {
-	hook, due, attempt, event := d.Webhook, never, "", ""
-	if !hook.Due.IsZero() {
-		due = strconv.FormatInt(hook.Due.UnixMilli(), 10)
-	}
+	hook, attempt, event := d.Webhook, "", ""
+	due := dueOf(hook)
 	fields := map[string]string{
 		"cursor": string(hook.Cursor), "minute": encodeCount(hook.Minute, hook.Told), "failing": encodeCount(hook.Failing, hook.Failures),
+	}
+	if !hook.Repeated.IsZero() {
+		fields["repeated"] = strconv.FormatInt(hook.Repeated.UnixMilli(), 10)
 	}
 	if hook.Paused != "" {
 		fields["paused"] = hook.Paused

@@ -1,12 +1,15 @@
 package webhook
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"rollcall/app"
 )
 
-// alert is an entry of what Alertmanager's POST /api/v2/alerts takes.
+// alert is an entry of the body of Alertmanager's POST /api/v2/alerts.
 type alert struct {
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations"`
@@ -14,31 +17,103 @@ type alert struct {
 	EndsAt      time.Time         `json:"endsAt"`
 }
 
-// Alertmanager takes an alert that is not repeated for over unless it says when it ends.
-// None is repeated here: the event that ends it tells, and comes within app.MaxForget.
+// An alert is a state: it is repeated every alertsEvery while it lasts, so that an Alertmanager
+// that has lost its memory, or that was added later, knows it. Without repetition it ends by itself
+// after alertFor, as one of Prometheus does, which waits for four repetitions.
 const (
-	alertFor = app.MaxForget
-	gapFor   = time.Hour // nothing ends a gap
+	alertsEvery = time.Minute
+	alertFor    = 5 * time.Minute
+	gapFor      = time.Hour // no event ends a gap
 )
 
-// alerts are those of a message, an empty list for a ping. Of several events about the
-// same, the last says how it stands.
-func (m message) alerts(w app.Webhook) []alert {
+// alerting plans the next message to an Alertmanager: everything that has begun or ended since the
+// cursor, at once, or all that is firing when that was last repeated alertsEvery ago.
+func alerting(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (step, error) {
+	s := step{then: w}
+	events, err := log.Events(ctx, w.Cursor, batch)
+	if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
+		s.message, s.then.Cursor = gap(w.Cursor, trimmed.First, false), trimmed.First.Before()
+		s.then.Repeated = time.Time{} // what is firing now is all that is left of the lost events
+		return s, nil
+	}
+	if err != nil {
+		return step{}, err
+	}
+	var held []app.Event
+	for _, e := range events {
+		s.then.Cursor = e.Revision
+		if concerns(w, e) {
+			held = append(held, e)
+		}
+	}
+	if len(held) > 0 {
+		s.message = digest(held)
+		return s, nil
+	}
+	if s.due = w.Repeated.Add(alertsEvery); now.Before(s.due) {
+		return s, nil
+	}
+	all, err := firing(ctx)
+	if err != nil {
+		return step{}, err
+	}
+	for _, e := range all {
+		if concerns(w, e) {
+			held = append(held, e)
+		}
+	}
+	s.then.Repeated, s.due = now, now.Add(alertsEvery)
+	if len(held) > 0 {
+		s.message = &message{id: fmt.Sprintf("firing_%d", now.UnixMilli()), kind: "firing", at: now, events: held}
+	}
+	return s, nil
+}
+
+// Firing returns an event for each alert that is firing at the moment, as if it had just begun.
+type Firing func(context.Context) ([]app.Event, error)
+
+// FiringOf returns the events that Firing returns about instances and webhooks.
+func FiringOf(instances []app.Instance, webhooks []app.Webhook) []app.Event {
+	var all []app.Event
+	for _, i := range instances {
+		e := app.Event{
+			Kind: app.EventKind(i.State), At: i.ChangedAt, Service: i.Service, Instance: i.ID, To: i.State,
+			Reason: i.Last.Reason(), Maintenance: i.Override.Maintenance,
+		}
+		if a, ok := alertOf(e); ok && a.begins {
+			all = append(all, e)
+		}
+	}
+	for _, w := range webhooks {
+		if w.Paused != "" {
+			all = append(all, app.Event{Kind: app.EventPaused, At: w.Failing, Subject: w.ID, Reason: w.Paused})
+		}
+	}
+	return all
+}
+
+// alerts returns the alerts of a message that is sent at a time; a ping has none. Of several events about the
+// same thing, the last one counts.
+func (m message) alerts(w app.Webhook, sent time.Time) []alert {
 	all := []alert{}
 	if m.kind == "gap" {
 		return append(all, alert{
 			Labels:      map[string]string{"alertname": "RollcallEventsMissed", "webhook": w.ID},
-			Annotations: map[string]string{"summary": "events between " + string(m.lost) + " and " + string(m.until) + " were not told"},
+			Annotations: map[string]string{"summary": "events between " + string(m.lost) + " and " + string(m.until) + " were not delivered"},
 			StartsAt:    m.at.UTC(), EndsAt: m.at.Add(gapFor).UTC(),
 		})
 	}
 	place := map[string]int{}
 	for _, e := range m.events {
-		a, ok := alertOf(e)
+		change, ok := alertOf(e)
 		if !ok {
 			continue
 		}
-		about := a.Labels["alertname"] + " " + e.Service + " " + e.Instance + " " + e.Subject
+		a := change.alert(e)
+		if change.begins && !m.replayed { // an old alert does not fire again
+			a.EndsAt = sent.Add(change.lasts()).UTC()
+		}
+		about := change.name + " " + e.Service + " " + e.Instance + " " + e.Subject
 		if n, known := place[about]; known {
 			all[n] = a
 		} else {
@@ -48,41 +123,66 @@ func (m message) alerts(w app.Webhook) []alert {
 	return all
 }
 
-// alertOf makes an alert of an event: one that begins, or that ends. Not every event is
-// one.
-func alertOf(e app.Event) (a alert, ok bool) {
-	m, ok := meanings[e.Kind]
-	a = alert{
-		Labels:      map[string]string{"alertname": m.alert, "service": e.Service, "instance": e.Instance},
+// alertChange is the alert that an event begins or ends.
+type alertChange struct {
+	name   string // of the alert
+	of     string // label of the event's subject; "": it is about an instance
+	begins bool   // else it ends
+}
+
+// alertOf returns the alert that an event begins or ends; ok is false if it does neither.
+// Whatever happens to an instance in maintenance ends its alert.
+func alertOf(e app.Event) (c alertChange, ok bool) {
+	if c, ok = subjectAlerts[e.Kind]; ok {
+		return c, true
+	}
+	c.name = "RollcallInstanceDown"
+	switch e.Kind {
+	case app.EventUnhealthy, app.EventFailed:
+		c.begins = true
+	case app.EventUpdated: // maintenance may have begun or ended
+		if e.To != app.Unhealthy && e.To != app.Failed {
+			return c, false
+		}
+		c.begins = true
+	case app.EventRegistered, app.EventHealthy, app.EventDraining, app.EventGone:
+	default:
+		return c, false
+	}
+	c.begins = c.begins && !e.Maintenance
+	return c, e.Instance != ""
+}
+
+// subjectAlerts are the alerts about other things than instances.
+var subjectAlerts = map[app.EventKind]alertChange{
+	app.EventPaused:  {name: "RollcallWebhookPaused", of: "webhook", begins: true},
+	app.EventResumed: {name: "RollcallWebhookPaused", of: "webhook"},
+	app.EventBenched: {name: "RollcallWorkerBenched", of: "worker", begins: true},
+	app.EventBack:    {name: "RollcallWorkerBenched", of: "worker"},
+
+	app.EventNamesFail: {name: "RollcallNameServerFailed", of: "worker", begins: true},
+	app.EventNamesBack: {name: "RollcallNameServerFailed", of: "worker"},
+}
+
+// lasts returns how long the alert fires unless it is repeated. Only the event that ends it ends the alert of
+// a worker: no process knows the state of the others.
+func (c alertChange) lasts() time.Duration {
+	if c.of == "worker" {
+		return app.MaxForget
+	}
+	return alertFor
+}
+
+// alert returns the alert as an event ends it.
+func (c alertChange) alert(e app.Event) alert {
+	a := alert{
+		Labels:      map[string]string{"alertname": c.name, "service": e.Service, "instance": e.Instance},
 		Annotations: map[string]string{"summary": e.Instance + " of " + e.Service + " is " + string(e.Kind) + ": " + e.Reason},
 		StartsAt:    e.At.UTC(), EndsAt: e.At.UTC(),
 	}
-	if m.of != "" {
-		a.Labels = map[string]string{"alertname": m.alert, m.of: e.Subject}
-		a.Annotations = map[string]string{"summary": m.of + " " + e.Subject + ": " + e.Reason}
+	if c.of != "" {
+		a.Labels = map[string]string{"alertname": c.name, c.of: e.Subject}
+		a.Annotations = map[string]string{"summary": c.of + " " + e.Subject + ": " + e.Reason}
 	}
-	if m.begins {
-		a.EndsAt = a.StartsAt.Add(alertFor)
-	}
-	return a, ok
-}
-
-// meanings are what events mean to alerts.
-var meanings = map[app.EventKind]struct {
-	alert  string
-	begins bool   // or else ends
-	of     string // the label of what it is about, when that is not an instance
-}{
-	app.EventRegistered: {alert: "RollcallInstanceDown"},
-	app.EventHealthy:    {alert: "RollcallInstanceDown"},
-	app.EventUnhealthy:  {alert: "RollcallInstanceDown", begins: true},
-	app.EventFailed:     {alert: "RollcallInstanceDown", begins: true},
-	app.EventDraining:   {alert: "RollcallInstanceDown"},
-	app.EventGone:       {alert: "RollcallInstanceDown"},
-	app.EventPaused:     {alert: "RollcallWebhookPaused", begins: true, of: "webhook"},
-	app.EventResumed:    {alert: "RollcallWebhookPaused", of: "webhook"},
-	app.EventBenched:    {alert: "RollcallWorkerBenched", begins: true, of: "worker"},
-	app.EventBack:       {alert: "RollcallWorkerBenched", of: "worker"},
-	app.EventNamesFail:  {alert: "RollcallNameServerFailed", begins: true, of: "worker"},
-	app.EventNamesBack:  {alert: "RollcallNameServerFailed", of: "worker"},
+	return a
 }

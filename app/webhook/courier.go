@@ -22,6 +22,7 @@ const (
 type Courier struct {
 	outbox  app.Outbox
 	sender  *Sender
+	firing  Firing
 	now     func() time.Time
 	settled func(context.Context, app.Delivery)
 	log     *slog.Logger
@@ -29,10 +30,10 @@ type Courier struct {
 	wake chan struct{}
 }
 
-// NewCourier returns a courier; it does nothing before Work or Once. now is the outbox's time, and
-// settled hears of every attempt and what came of it.
-func NewCourier(outbox app.Outbox, sender *Sender, now func() time.Time, settled func(context.Context, app.Delivery), log *slog.Logger) *Courier {
-	return &Courier{outbox: outbox, sender: sender, now: now, settled: settled, log: log, wake: make(chan struct{}, 1)}
+// NewCourier returns a courier; it does nothing before Work or Once. firing lists what Alertmanagers have to know,
+// now is the outbox's time, and settled is called with the outcome of every attempt.
+func NewCourier(outbox app.Outbox, sender *Sender, firing Firing, now func() time.Time, settled func(context.Context, app.Delivery), log *slog.Logger) *Courier {
+	return &Courier{outbox: outbox, sender: sender, firing: firing, now: now, settled: settled, log: log, wake: make(chan struct{}, 1)}
 }
 
 // Poke has the courier look for webhooks that are due at once.
@@ -99,7 +100,7 @@ func (c *Courier) Once(ctx context.Context) error {
 // deliver tells a webhook the next thing, if there is one.
 func (c *Courier) deliver(ctx context.Context, claim app.DeliveryClaim) {
 	was := claim.Webhook
-	s, err := plan(ctx, c.outbox, was, c.now())
+	s, err := plan(ctx, c.outbox, c.firing, was, c.now())
 	switch {
 	case err != nil:
 		c.log.WarnContext(ctx, "the events for a webhook cannot be read", "webhook", was.ID, "err", err)

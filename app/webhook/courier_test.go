@@ -55,6 +55,8 @@ type bubble struct {
 	sender *webhook.Sender
 	began  time.Time
 
+	firing []app.Event // what is firing at the moment
+
 	mu     sync.Mutex
 	posts  []post
 	answer func(post) (status int, header string) // 200 when nil
@@ -77,7 +79,7 @@ func newBubble(t *testing.T) *bubble {
 }
 
 func (b *bubble) courier() *webhook.Courier {
-	return webhook.NewCourier(b.outbox, b.sender, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
+	return webhook.NewCourier(b.outbox, b.sender, func(context.Context) ([]app.Event, error) { return b.firing, nil }, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
 }
 
 // work has a courier work until the test ends.

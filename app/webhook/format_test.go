@@ -1,14 +1,18 @@
 package webhook_test
 
 import (
+	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
 // history is what is told in every format: the first event by itself, the others in a
@@ -24,7 +28,7 @@ func TestFormats(t *testing.T) {
 	t.Parallel()
 	const (
 		at     = "2000-01-01T00:00:00Z"
-		later  = "2000-01-31T00:00:00Z"
+		later  = "2000-01-01T00:05:00Z"
 		first  = "946684800000-1"
 		last   = "946684800000-3"
 		replay = "POST /v1/webhooks/w/replay?since=" + first + "\\u0026until=" + last
@@ -38,6 +42,7 @@ func TestFormats(t *testing.T) {
 			`"annotations":{"summary":"web-1 of web is healthy: passed"},"startsAt":"` + at + `","endsAt":"` + at + `"}`
 		again = ` (replayed; it was at 2000-01-01 00:00:00 UTC)`
 	)
+	ended := func(alert string) string { return strings.Replace(alert, later, at, 1) }
 	event := func(n, kind, data string) string {
 		return `{"type":"` + kind + `","timestamp":"` + at + `","data":{"id":"946684800000-` + n + `","kind":"` + kind + `","at":"` + at + `",` + data + `}}`
 	}
@@ -69,9 +74,9 @@ func TestFormats(t *testing.T) {
 			`{"text":"Rollcall tells this channel what happens"}`,
 			lines[0] + again + `"}`, lines[1] + again + `"}`, lines[2] + again + `"}`, lines[3] + again + `"}`,
 		},
-		app.AlertmanagerFormat: {
-			`[` + down1 + `]`, `[` + paused + `,` + down2 + `,` + up1 + `]`, `[]`,
-			`[` + down1 + `]`, `[` + paused + `]`, `[` + down2 + `]`, `[` + up1 + `]`,
+		app.AlertmanagerFormat: { // the state after all events; what is replayed has ended
+			`[` + up1 + `,` + paused + `,` + down2 + `]`, `[]`,
+			`[` + ended(down1) + `]`, `[` + ended(paused) + `]`, `[` + ended(down2) + `]`, `[` + up1 + `]`,
 		},
 	} {
 		t.Run(string(format), func(t *testing.T) {
@@ -85,15 +90,118 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// Alertmanager would be told of an alert that is none.
-func TestAlertmanagerIsOnlyToldOfAlerts(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		got := formats(t, app.AlertmanagerFormat, 10, app.Event{Kind: app.EventUpdated, Service: "web", Instance: "web-1"})
-		if diff := cmp.Diff([]string{"[]"}, got); diff != "" { // the ping
-			t.Errorf("(-want +got):\n%s", diff)
+// summaries are the alerts of the messages to a webhook since the last call: "name instance" while it fires,
+// with "ended" once it has.
+func (b *bubble) summaries(id string) (all []string) {
+	b.t.Helper()
+	for _, p := range b.got(id) {
+		var alerts []struct {
+			Labels map[string]string
+			EndsAt time.Time
 		}
+		if err := json.Unmarshal([]byte(p.text), &alerts); err != nil {
+			b.t.Fatal(err)
+		}
+		var message []string
+		for _, a := range alerts {
+			is := strings.TrimPrefix(a.Labels["alertname"], "Rollcall") + " " + a.Labels["instance"] + a.Labels["webhook"]
+			if !a.EndsAt.After(p.at) {
+				is += " ended"
+			}
+			message = append(message, is)
+		}
+		all = append(all, strings.Join(message, ", "))
+	}
+	return all
+}
+
+func (b *bubble) wantAlerts(what string, want ...string) {
+	b.t.Helper()
+	if diff := cmp.Diff(want, b.summaries("w"), cmpopts.EquateEmpty()); diff != "" {
+		b.t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func down(id string) app.Event {
+	return app.Event{Kind: app.EventUnhealthy, Service: "web", Instance: id, To: app.Unhealthy, Reason: "refused"}
+}
+
+func TestAnAlertIsRepeatedWhileItLasts(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.firing = []app.Event{down("web-0")}
+		b.add("w", func(w *app.Webhook) { w.Format, w.Due = app.AlertmanagerFormat, time.Now() })
+		time.Sleep(time.Second)
+		b.wantAlerts("a new webhook", "InstanceDown web-0")
+		time.Sleep(3 * time.Minute)
+		b.wantAlerts("three minutes later", "InstanceDown web-0", "InstanceDown web-0", "InstanceDown web-0")
+		b.firing = nil
+		b.tell(app.Event{Kind: app.EventHealthy, Service: "web", Instance: "web-0", To: app.Healthy})
+		time.Sleep(10 * time.Second)
+		b.wantAlerts("when it ends", "InstanceDown web-0 ended")
+		time.Sleep(10 * time.Minute)
+		b.wantAlerts("later")
 	})
+}
+
+func TestNoAlertFiresDuringMaintenance(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
+		event := func(kind app.EventKind, state app.State, maintenance bool) {
+			b.tell(app.Event{Kind: kind, Service: "web", Instance: "web-1", To: state, Maintenance: maintenance})
+			time.Sleep(10 * time.Second) // more than the time between two looks
+		}
+		event(app.EventUpdated, app.Healthy, true)
+		b.wantAlerts("a healthy instance in maintenance")
+		event(app.EventUnhealthy, app.Unhealthy, true)
+		b.wantAlerts("unhealthy in maintenance", "InstanceDown web-1 ended")
+		event(app.EventUpdated, app.Unhealthy, false)
+		b.wantAlerts("maintenance is over, and it is still down", "InstanceDown web-1")
+		event(app.EventUpdated, app.Unhealthy, true)
+		b.wantAlerts("maintenance of an instance that is down", "InstanceDown web-1 ended")
+		event(app.EventHealthy, app.Healthy, true)
+		event(app.EventUpdated, app.Healthy, false)
+		b.wantAlerts("healthy again", "InstanceDown web-1 ended")
+	})
+}
+
+func TestAnAlertmanagerThatWasAwayLearnsTheState(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
+		b.answers(status(503))
+		b.tell(down("web-1"))
+		b.tell(down("web-2"))
+		b.tell(app.Event{Kind: app.EventHealthy, Service: "web", Instance: "web-1", To: app.Healthy})
+		time.Sleep(3 * time.Hour)
+		b.got("w")
+		b.answers(nil)
+		time.Sleep(72 * time.Second) // a minute, and a fifth more
+		b.wantAlerts("within a minute", "InstanceDown web-1 ended, InstanceDown web-2")
+	})
+}
+
+func TestWhatFires(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1_900_000_000, 0)
+	i := func(id string, s app.State, maintenance bool) app.Instance {
+		return app.Instance{ID: id, Service: "web", State: s, ChangedAt: at, Last: app.Result{Code: app.Refused}, Override: app.Override{Maintenance: maintenance}}
+	}
+	got := webhook.FiringOf([]app.Instance{
+		i("starting", app.Starting, false), i("healthy", app.Healthy, false), i("unhealthy", app.Unhealthy, false), i("failed", app.Failed, false),
+		i("draining", app.Draining, false), i("maintained", app.Unhealthy, true),
+	}, []app.Webhook{{ID: "on"}, {ID: "off", Paused: "by hand"}})
+	var names []string
+	for _, e := range got {
+		names = append(names, e.Instance+e.Subject)
+	}
+	if want := []string{"unhealthy", "failed", "off"}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
+	}
+	if e := got[0]; !e.At.Equal(at) || e.Reason != "connection refused" || e.Service != "web" {
+		t.Errorf("got %+v", e)
+	}
 }
 
 // formats sends what happens to a webhook in a format and returns the bodies.

@@ -32,7 +32,7 @@ func judge(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
 	if is.Failures == 1 {
 		is.Failing = now
 	}
-	is.Due = now.Add(wait(is.Failures, a))
+	is.Due = now.Add(wait(is.Failures, a, longestWait(was)))
 	d := app.Delivery{Webhook: is, Attempt: &a}
 	switch {
 	case a.Code == http.StatusGone:
@@ -46,10 +46,19 @@ func judge(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
 	return d
 }
 
-// wait is how long to wait after the nth failure: a fifth more or less, so that receivers
-// that failed at the same time are not asked at the same time, and as long as was asked for.
-func wait(n int, a app.Attempt) time.Duration {
-	d := waits[min(n, len(waits))-1]
+// longestWait bounds the time between two attempts unless the receiver asks for more. An alert that begins
+// or ends while Alertmanager is away must not be hours late when it is back.
+func longestWait(w app.Webhook) time.Duration {
+	if w.Format == app.AlertmanagerFormat {
+		return alertsEvery
+	}
+	return waits[len(waits)-1]
+}
+
+// wait is how long to wait after the nth failure, at most longest: a fifth more or less, so that receivers
+// that failed at the same time are not called at the same time, and as long as the receiver asked for.
+func wait(n int, a app.Attempt, longest time.Duration) time.Duration {
+	d := min(waits[min(n, len(waits))-1], longest)
 	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // nobody gains from guessing it
 	if a.Code == http.StatusTooManyRequests || a.Code == http.StatusServiceUnavailable {
 		d = max(d, a.RetryAfter)

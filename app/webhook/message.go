@@ -14,7 +14,7 @@ import (
 // message is one thing that a receiver is told.
 type message struct {
 	id       string
-	kind     string // the event's, or digest, gap or ping
+	kind     string // the event's, or digest, firing, gap or ping
 	at       time.Time
 	events   []app.Event  // one; of a digest several, of the rest none
 	lost     app.Revision // of a gap: events after this one
@@ -40,14 +40,14 @@ func gap(after, before app.Revision, replayed bool) *message {
 	return &message{id: fmt.Sprintf("gap_%s_%s", after, before), kind: "gap", at: before.Time(), lost: after, until: before, replayed: replayed}
 }
 
-// render writes the message as the webhook's receiver reads it.
-func (m message) render(w app.Webhook) ([]byte, error) {
+// render writes the message in the webhook's format; sent is when it is sent.
+func (m message) render(w app.Webhook, sent time.Time) ([]byte, error) {
 	var payload any
 	switch w.Format {
 	case app.SlackFormat:
 		payload = map[string]string{"text": m.text(w)}
 	case app.AlertmanagerFormat:
-		payload = m.alerts(w)
+		payload = m.alerts(w, sent)
 	case app.EventFormat:
 		payload = m.payload(w)
 	default:

@@ -23,8 +23,12 @@ type step struct {
 
 // plan decides what a webhook is told next. What happens goes first; events that are
 // replayed fill the time while there is nothing.
-func plan(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (step, error) {
-	s, err := live(ctx, log, w, now)
+func plan(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (s step, err error) {
+	if w.Format == app.AlertmanagerFormat {
+		s, err = alerting(ctx, log, firing, w, now)
+	} else {
+		s, err = live(ctx, log, w, now)
+	}
 	if err != nil || s.message != nil || w.Replay == (app.Replay{}) {
 		return s, err
 	}

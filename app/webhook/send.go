@@ -111,7 +111,8 @@ func readRetryAfter(h http.Header) time.Duration {
 
 // request writes and signs a message: https://www.standardwebhooks.com
 func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.Request, error) {
-	body, err := m.render(w)
+	at := s.now()
+	body, err := m.render(w, at)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +120,6 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 	if err != nil {
 		return nil, errors.New("the secret cannot be used") // which the library's error may quote
 	}
-	at := s.now()
 	signature, err := signer.Sign(m.id, at, body)
 	if err != nil {
 		return nil, err
@@ -127,6 +127,9 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("the URL cannot be used")
+	}
+	for name, value := range w.Headers {
+		r.Header.Set(name, value)
 	}
 	for name, value := range map[string]string{
 		"Content-Type": "application/json", "User-Agent": userAgent,

@@ -66,6 +66,19 @@ func TestMessagesAreSigned(t *testing.T) {
 	}
 }
 
+func TestAWebhooksHeadersAreSent(t *testing.T) {
+	t.Parallel()
+	var got atomic.Pointer[http.Request]
+	url := serve(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(r) })
+	w := app.Webhook{ID: "w", URL: url, Secret: secret, Format: app.AlertmanagerFormat, Headers: map[string]string{"Authorization": "Basic eDp5", "X-Key": "k"}}
+	if a := webhook.NewSender(all, time.Now).Ping(t.Context(), w); !a.Passed {
+		t.Fatalf("the attempt is %+v", a)
+	}
+	if r := got.Load(); r.Header.Get("Authorization") != "Basic eDp5" || r.Header.Get("X-Key") != "k" || r.Header.Get("webhook-id") == "" {
+		t.Errorf("the header is %v", r.Header)
+	}
+}
+
 func TestAnswersAreJudgedByTheirStatus(t *testing.T) {
 	t.Parallel()
 	for code, passes := range map[int]bool{200: true, 201: true, 204: true, 299: true, 300: false, 304: false, 400: false, 404: false, 500: false} {

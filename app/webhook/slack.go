@@ -31,7 +31,11 @@ func (m message) text(w app.Webhook) string {
 	case len(m.events) == 1:
 		e := m.events[0]
 		what := strings.TrimSpace(e.Service + " " + e.Instance + e.Subject)
-		text = fmt.Sprintf("%s*%s* %s: %s", slackSigns[e.Kind], what, e.Kind, slackText.Replace(e.Reason))
+		sign := slackSigns[e.Kind]
+		if e.Maintenance {
+			what, sign = what+" (in maintenance)", ":construction: "
+		}
+		text = fmt.Sprintf("%s*%s* %s: %s", sign, what, e.Kind, slackText.Replace(e.Reason))
 	default:
 		text = "Rollcall tells this channel what happens"
 	}

@@ -164,7 +164,7 @@ func (m *MemWebhooks) Pause(_ context.Context, id, reason string, e app.Event) (
 		return false, err
 	}
 	if h.Paused = reason; reason == "" {
-		h.Failures, h.Failing, h.Due = 0, time.Time{}, m.now()
+		h.Failures, h.Failing, h.Repeated, h.Due = 0, time.Time{}, time.Time{}, m.now()
 	}
 	m.tell(e)
 	return true, nil
@@ -208,7 +208,8 @@ func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.Delivery
 	now := m.now()
 	for _, id := range slices.Sorted(maps.Keys(m.hooks)) {
 		h := m.hooks[id]
-		due := !h.Due.IsZero() && !h.Due.After(now) || h.Due.IsZero() && h.Cursor != m.tip()
+		idle := h.Due.IsZero() || !h.Repeated.IsZero() && h.Failures == 0
+		due := !h.Due.IsZero() && !h.Due.After(now) || idle && h.Cursor != m.tip()
 		if h.token != "" {
 			due = !h.lease.After(now)
 		}
@@ -250,6 +251,7 @@ func (m *MemWebhooks) Settle(_ context.Context, c app.DeliveryClaim, d app.Deliv
 	w := d.Webhook
 	h.token = ""
 	h.Cursor, h.Minute, h.Told, h.Failures, h.Failing, h.Due = w.Cursor, w.Minute, w.Told, w.Failures, w.Failing, w.Due
+	h.Repeated = w.Repeated
 	if w.Paused != "" {
 		h.Paused = w.Paused
 	}

@@ -35,6 +35,7 @@ func WebhookContract(t *testing.T, open func(t *testing.T) WebhookSubject) {
 		"there are only so many":                  onlySoMany,
 		"what is not there is not found":          missingWebhookIsNotFound,
 		"an idle one is due when something is":    idleIsDueWhenSomethingIs,
+		"a repetition does not hold up events":    repetitionDoesNotHoldUpEvents,
 		"one worker at a time has it":             oneWorkerHasIt,
 		"it is due when told":                     dueWhenTold,
 		"how far it is is read":                   courseIsRead,
@@ -57,7 +58,7 @@ func WebhookContract(t *testing.T, open func(t *testing.T) WebhookSubject) {
 func (s WebhookSubject) add(t *testing.T, id string) app.Webhook {
 	t.Helper()
 	w := app.Webhook{
-		ID: id, URL: "http://receiver.test/" + id, Secret: "whsec_" + id, Format: app.SlackFormat, Services: []string{"web", "db"},
+		ID: id, URL: "http://receiver.test/" + id, Secret: "whsec_" + id, Format: app.SlackFormat, Headers: map[string]string{"Authorization": "Bearer x"}, Services: []string{"web", "db"},
 		Kinds: []app.EventKind{app.EventHealthy}, Rate: 7, Description: "a <test>", CreatedAt: s.Clock.Now(),
 	}
 	if err := s.Add(t.Context(), w); err != nil {
@@ -192,6 +193,27 @@ func idleIsDueWhenSomethingIs(t *testing.T, s WebhookSubject) {
 	s.take(t)
 }
 
+func repetitionDoesNotHoldUpEvents(t *testing.T, s WebhookSubject) {
+	due := s.Clock.Now().Add(time.Second)
+	if err := s.Add(t.Context(), app.Webhook{ID: "w1", Due: due, CreatedAt: s.Clock.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	s.take(t)
+	s.Clock.Pass(time.Second)
+	next := s.Clock.Now().Add(time.Minute)
+	waits := func(w *app.Webhook) { w.Repeated, w.Due = s.Clock.Now(), next }
+	s.settle(t, s.take(t, "w1")[0], "0-0", waits)
+	s.take(t)
+	r := s.happens(t)
+	c := s.take(t, "w1")[0]
+	s.happens(t)
+	s.take(t) // it is claimed
+	s.settle(t, c, r, waits, func(w *app.Webhook) { w.Failures, w.Failing = 1, s.Clock.Now() })
+	s.take(t) // its receiver fails: an event does not change when the next attempt is due
+	s.Clock.Pass(time.Minute)
+	s.take(t, "w1")
+}
+
 func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 	s.add(t, "w1")
 	s.happens(t)
@@ -245,6 +267,7 @@ func courseIsRead(t *testing.T, s WebhookSubject) {
 	s.happens(t)
 	now := s.Clock.Now()
 	want.Cursor, want.Minute, want.Told, want.Failures, want.Failing, want.Due = "5-6", now, 3, 4, now.Add(time.Second), now.Add(time.Minute)
+	want.Repeated = now.Add(-time.Second)
 	s.settle(t, s.take(t, "w1")[0], "", func(w *app.Webhook) { *w = want })
 	if diff := cmp.Diff(want, s.hook(t, "w1")); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)

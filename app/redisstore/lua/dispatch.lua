@@ -30,10 +30,15 @@ local function take(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', webhooks, '-inf', now, 'LIMIT', 0, limit)) do take(id) end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', webhooks, '+inf', '+inf')) do
+local waiting = redis.call('ZRANGEBYSCORE', webhooks, '(' .. now, '+inf', 'WITHSCORES')
+for n = 1, #waiting, 2 do
   if #out > limit then break end
-  local cursor = redis.call('HMGET', ARGV[1] .. id, 'cursor', 'paused')
-  if cursor[1] ~= tip and not cursor[2] then take(id) end
+  local id, due = waiting[n], waiting[n + 1]
+  local h = redis.call('HMGET', ARGV[1] .. id, 'cursor', 'paused', 'token', 'failing', 'repeated')
+  local cursor, paused, claimed, failing, repeats = h[1], h[2], h[3], h[4], h[5]
+  -- One that only waits to repeat what is firing does not wait with an event.
+  local idle = due == 'inf' or (repeats and not claimed and not failing)
+  if idle and cursor ~= tip and not paused then take(id) end
 end
 
 local next_due = redis.call('ZRANGEBYSCORE', webhooks, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)

@@ -18,7 +18,7 @@ if (redis.call('HEXISTS', webhook, 'paused') == 1) == (reason ~= '') then return
 
 local due = ARGV[3]
 if reason == '' then
-  redis.call('HDEL', webhook, 'paused', 'failing')
+  redis.call('HDEL', webhook, 'paused', 'failing', 'repeated')
 else
   due = '+inf'
   redis.call('HSET', webhook, 'paused', reason)

@@ -6,6 +6,7 @@
 -- ARGV[1]  webhook id
 -- ARGV[2]  document
 -- ARGV[3]  how many webhooks there may be
+-- ARGV[4]  when it is due first, ms, or +inf
 --
 -- Returns 1, or 0 when there are so many already.
 local webhooks, webhook, events = KEYS[1], KEYS[2], KEYS[3]
@@ -13,5 +14,5 @@ if redis.call('ZCARD', webhooks) >= tonumber(ARGV[3]) then return 0 end
 
 local newest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
 redis.call('HSET', webhook, 'doc', ARGV[2], 'cursor', newest and newest[1] or '0-0')
-redis.call('ZADD', webhooks, '+inf', ARGV[1])
+redis.call('ZADD', webhooks, ARGV[4], ARGV[1])
 return 1
