@@ -337,7 +337,7 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	run("wakes", func(ctx context.Context) error { p.store.Wakes(ctx, p.probe.Poke); return nil })
 	p.deliver(run)
 	run("announcements", func(ctx context.Context) error {
-		hipache.Listen(ctx, p.rdb, func(a hipache.Announcement) { p.announced(ctx, a) })
+		hipache.Listen(ctx, p.rdb, func() { p.findMarks(ctx) }, func(a hipache.Announcement) { p.announced(ctx, a) })
 		return nil
 	})
 }
@@ -363,6 +363,13 @@ func (p *Process) onDemand() *jobs.Runner {
 		{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
 	}
 	return jobs.NewRunner(p.log, append(once, p.upkeep(redisstore.Once)...)...)
+}
+
+// findMarks looks for the marks that proxies set while this process was not listening.
+func (p *Process) findMarks(ctx context.Context) {
+	if err := p.store.FindMarks(ctx); err != nil && ctx.Err() == nil {
+		p.log.WarnContext(ctx, "marks under the names of wildcards' children could not be looked for", "err", err)
+	}
 }
 
 func (p *Process) announced(ctx context.Context, a hipache.Announcement) {

@@ -1,0 +1,65 @@
+package hipache_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"rollcall/hipache"
+	"rollcall/tests/redistest"
+)
+
+// hears waits for a value.
+func hears[T any](t *testing.T, from <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s: not within 20 s", what)
+	}
+	return v
+}
+
+func TestListenSaysWhenAnnouncementsBeginToArriveAndHearsEqualOnesOnce(t *testing.T) {
+	t.Parallel()
+	rdb := redistest.Start(t).Client(t)
+	listening, heard, handle := make(chan bool, 10), make(chan hipache.Announcement, 10), make(chan bool)
+	ctx, stop := context.WithCancel(t.Context())
+	var listener sync.WaitGroup
+	listener.Go(func() {
+		hipache.Listen(ctx, rdb, func() { listening <- true }, func(a hipache.Announcement) {
+			heard <- a
+			<-handle
+		})
+	})
+	defer listener.Wait()
+	defer close(handle)
+	defer stop()
+	say := func(payload string) {
+		t.Helper()
+		if n, err := rdb.Publish(ctx, hipache.DeadChannel, payload).Result(); n != 1 || err != nil {
+			t.Fatalf("%d listeners, %v", n, err)
+		}
+	}
+	hears(t, listening, "the subscription")
+	say("first;http://a;0;2")
+	hears(t, heard, "the first") // and its handler waits
+	for range 5 {
+		say("storm;http://a;0;2")
+	}
+	say("last;http://a;0;2")
+	if err := rdb.ClientKillByFilter(ctx, "TYPE", "pubsub").Err(); err != nil {
+		t.Fatal(err)
+	}
+	handle <- true
+	for _, want := range []string{"storm", "last"} {
+		if got := hears(t, heard, want); got.Host != want {
+			t.Errorf("heard of %s, want %s", got.Host, want)
+		}
+		handle <- true
+	}
+	hears(t, listening, "the subscription after a lost connection")
+	say("again;http://a;0;2")
+	hears(t, heard, "one after the gap")
+}
