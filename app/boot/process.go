@@ -321,6 +321,7 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) cron(run func(string, func(context.Context) error)) {
 	work := []jobs.Job{p.probe.Job()}
 	work = append(work, p.upkeep(redisstore.Worker)...)
+	work = append(work, jobs.Compare(p.store.Compare().Next, p.log))
 	if p.config.HcheckerPing {
 		beacon := hipache.Beacon{Redis: p.rdb}
 		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.probe.Swept, p.store.Now, beacon.Shine))
