@@ -195,7 +195,7 @@ func idleIsDueWhenSomethingIs(t *testing.T, s WebhookSubject) {
 
 func repetitionDoesNotHoldUpEvents(t *testing.T, s WebhookSubject) {
 	due := s.Clock.Now().Add(time.Second)
-	if err := s.Add(t.Context(), app.Webhook{ID: "w1", Due: due, CreatedAt: s.Clock.Now()}); err != nil {
+	if err := s.Add(t.Context(), app.Webhook{ID: "w1", Format: app.AlertmanagerFormat, Due: due, CreatedAt: s.Clock.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	s.take(t)
