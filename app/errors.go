@@ -71,8 +71,8 @@ func (e *ForbiddenError) Is(target error) bool { return target == ErrForbidden }
 
 // A TakenError is an ErrConflict over something that only one can have.
 type TakenError struct {
-	What   string // "address" or "host"
-	Value  string // the address or vhost
+	What   string // "address", "backend" or "host"
+	Value  string // the address; the vhost that the backend is of; the vhost
 	Holder string // the instance's id or the service's name
 }
 

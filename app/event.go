@@ -21,6 +21,7 @@ const (
 	EventFailed     EventKind = "failed"
 	EventDraining   EventKind = "draining"
 	EventGone       EventKind = "gone"
+	EventContested  EventKind = "contested"      // two live claimants of one id; state unchanged
 	EventPaused     EventKind = "webhook-paused" // Subject is the webhook's id
 	EventResumed    EventKind = "webhook-resumed"
 	EventBenched    EventKind = "worker-benched" // Subject is the worker's name
@@ -33,7 +34,7 @@ const (
 
 // EventKinds is all of them.
 var EventKinds = []EventKind{
-	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone,
+	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone, EventContested,
 	EventPaused, EventResumed, EventBenched, EventBack, EventNamesFail, EventNamesBack, EventCreated, EventRevoked,
 }
 

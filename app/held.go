@@ -18,6 +18,8 @@ type Held struct {
 	tags     []string
 	meta     map[string]string
 
+	claims       *Claims // nil: none
+	replaceOver  bool
 	streak       int
 	streakAt     time.Time
 	last         Result
@@ -38,9 +40,14 @@ type common struct {
 
 // Hold returns what holds i, whose slices and map are not written to any more.
 func Hold(i Instance) *Held {
+	var claims *Claims
+	if !i.Claims.IsZero() {
+		claims = &i.Claims
+	}
 	return &Held{
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
 		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
+		claims: claims, replaceOver: i.ReplaceOver,
 		streak: i.Streak, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt,
 	}
 }
@@ -48,9 +55,14 @@ func Hold(i Instance) *Held {
 // Instance returns the whole of it, but for Due and Deadline.
 func (h *Held) Instance() Instance {
 	c := h.common.Value()
-	return Instance{
+	i := Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
 		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
 		Streak: h.streak, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
+		ReplaceOver: h.replaceOver,
 	}
+	if h.claims != nil {
+		i.Claims = *h.claims
+	}
+	return i
 }

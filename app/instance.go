@@ -23,11 +23,15 @@ type Instance struct {
 	FailOpen bool     // as the last routable member of a vhost it stays listed, whatever its state
 	Boot     string   // the container's own nonce of this start; may be empty
 	Replaces string   // id of the instance it takes over from once healthy; may be empty
-	Tags     []string
-	Meta     map[string]string
-	Check    Check
-	Override Override // what an operator has set for a while, over what the container says
-	Unknown  string   // fields of a newer version's document, for the store to keep; empty: none
+	// ReplaceOver says that Replaces has been done, or has been reported as failed: it is
+	// not done any more.
+	ReplaceOver bool
+	Tags        []string
+	Meta        map[string]string
+	Check       Check
+	Override    Override // what an operator has set for a while, over what the container says
+	Claims      Claims   // of others on its id and its address
+	Unknown     string   // fields of a newer version's document, for the store to keep; empty: none
 
 	State        State
 	Streak       int       // consecutive results that disagree with State

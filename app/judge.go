@@ -126,12 +126,11 @@ func (r *Registry) commitResult(ctx context.Context, was, is Instance, claim *Cl
 	if is.State != was.State {
 		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, is.Last.Reason())
 	}
-	change, err := r.takeover(ctx, step)
+	change, err := r.takeover(ctx, step, Change{})
 	if err != nil {
 		return err
 	}
-	_, err = r.commit(ctx, change)
-	return err
+	return r.commitOrLeave(ctx, change, is.ID)
 }
 
 // decided reports whether a result changed anything that is worth a write of its own.

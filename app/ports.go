@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -13,13 +14,18 @@ type Store interface {
 	// Commit makes a change in one atomic step: the instances, their places in the
 	// queues, the routing lists of their vhosts and the events. It returns ErrConflict
 	// when an instance is not at the revision the change was decided on, ErrClaimLost
-	// when a claim is, a *TakenError when an address or vhost belongs to somebody else,
-	// ErrLastBackend when a step spares the last backend of a vhost, and then nothing is
-	// written.
+	// when a claim is, a *TakenError when an address, a backend or a vhost belongs to
+	// another instance or service, ErrLastBackend when a step spares the last backend of a
+	// vhost, and then nothing is written.
 	Commit(ctx context.Context, c Change) (Revision, error)
 	// Renew moves the deadline of an instance that has not been written since it was
 	// read (else ErrConflict), and records the result if there is one.
 	Renew(ctx context.Context, i Instance, deadline time.Time, r *Result) error
+	// Serving returns the instances that serve a vhost.
+	Serving(ctx context.Context, host string) ([]Instance, error)
+	// ProbeNow makes the next probe of an instance due at once, unless that was done so
+	// recently that the probe cannot have ended.
+	ProbeNow(ctx context.Context, id string) error
 }
 
 // A Queue hands out work that is due to one worker at a time.
@@ -54,6 +60,17 @@ const ClaimLease = 3 * time.Second
 // A Change is one atomic step of the registry. No instance appears in it twice.
 type Change struct {
 	Steps []Step
+	Seen  []Instance        // not changed, but the change only holds while they are at these revisions
+	Takes map[string]string // vhost -> the service that it is taken from
+}
+
+// step returns the step of an instance, nil when there is none.
+func (c Change) step(id string) *Step {
+	n := slices.IndexFunc(c.Steps, func(s Step) bool { return s.Is.ID == id })
+	if n < 0 {
+		return nil
+	}
+	return &c.Steps[n]
 }
 
 // A Step takes one instance from what it was to what it is.

@@ -43,6 +43,13 @@ type Registration struct {
 
 	Interval, Timeout, Grace, Forget *time.Duration
 	Rise, Fall                       *int
+
+	// Declared says that the registration was made on behalf of the instance, as one of a
+	// batch is. It is no proof that the instance is alive.
+	Declared bool
+	// Awaited says that the caller waits for the outcome, so that it asks for a replacement
+	// anew rather than asserting itself once more.
+	Awaited bool
 }
 
 // Rules are what is configured about registrations. The zero value is the default.

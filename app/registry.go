@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,15 +59,13 @@ type Registered struct {
 	Revision Revision // empty when nothing had to be written
 }
 
-// Register adds an instance, or repairs one that is known. State and streak of a
-// known one survive unless its address, what its check asks or its boot nonce
-// changed. An instance of the same service at the same address is superseded, and so
-// is one of another service when the boot nonces of both say that they are different
-// starts: containers inherit each other's addresses.
+// Register adds an instance, or repairs one that is known. State and streak of a known one
+// survive unless its address, what its check asks or its boot nonce changed. Claims says
+// which registrations move an id, and which supersede the instance at their address.
 //
-// It returns a FieldError (ErrInvalid, or ErrConflict for a vhost, an id or an address of
-// another service), a ForbiddenError when the caller may not register that, or ErrGone
-// when this very start of the container is draining.
+// It returns a FieldError (ErrInvalid, or ErrConflict for a vhost, an id or an address that
+// another instance holds), a ForbiddenError when the caller may not register that, or
+// ErrGone when this very start of the container is draining.
 func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, error) {
 	want, source, err := reg.Instance()
 	if err != nil {
@@ -76,14 +75,15 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 		return Registered{}, err
 	}
 	was, known, fresh := r.heard(want.ID)
-	if known && was.State == Healthy {
-		if step, err := r.registration(was, want); err == nil && step.Event == nil {
+	if known && was.State == Healthy && was.Claims.HeldAt.IsZero() {
+		if step, err := r.registration(was, want, reg); err == nil && step.Event == nil {
 			return Registered{Instance: was, Source: source}, nil
 		}
 	}
 	out := Registered{Source: source}
 	unheard := fresh && !known
-	var superseded []string
+	var met []string             // other instances at its address
+	taken := map[string]string{} // its vhosts that other services hold
 	err = r.retry(ctx, func() error {
 		var was Instance
 		var err error
@@ -94,36 +94,46 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 			return err
 		}
 		unheard = false // a write that is refused says otherwise
-		step, err := r.registration(was, want)
-		if err != nil {
+		step, err := r.registration(was, want, reg)
+		if held, ok := errors.AsType[*heldError](err); ok {
+			return r.idIsHeld(ctx, held, want)
+		} else if err != nil {
 			return err
 		}
 		out.Instance, out.New, out.Revision = step.Is, was.Rev == 0, ""
-		if step.Event == nil && superseded == nil {
+		if step.Event == nil && step.Is.Claims.HeldAt.Equal(was.Claims.HeldAt) {
 			return r.stillHere(ctx, step.Is)
 		}
-		change, err := r.takeover(ctx, step)
-		if err != nil {
-			return err
-		}
-		for _, holder := range superseded {
-			if change, err = r.supersede(ctx, holder, step.Is, change); err != nil {
+		change := Change{}
+		for _, id := range met {
+			if change, err = r.meet(ctx, id, &step.Is, change, reg.Declared); err != nil {
 				return err
 			}
 		}
+		for host, service := range taken {
+			if change, err = r.claimHost(ctx, host, service, step.Is, change); err != nil {
+				return err
+			}
+		}
+		if change, err = r.takeover(ctx, step, change); err != nil {
+			return err
+		}
+		out.Instance = change.step(want.ID).Is
 		out.Revision, err = r.commit(ctx, change)
 		out.Instance.Rev++
-		if taken, ok := errors.AsType[*TakenError](err); ok {
-			if taken.What != "address" {
-				return &FieldError{
-					Field: "host", Held: true, Problem: fmt.Sprintf("%s is served by the service %s", taken.Value, taken.Holder),
-					Want: "a vhost belongs to one service at a time: deregister its instances first",
-				}
+		if t, ok := errors.AsType[*TakenError](err); ok {
+			switch t.What {
+			case "address":
+				met = append(met, t.Holder)
+			case "backend":
+				return backendIsHeld(t, step.Is)
+			default:
+				taken[t.Value] = t.Holder
 			}
-			superseded = append(superseded, taken.Holder)
 			return ErrConflict
 		}
-		superseded = nil
+		met = nil
+		clear(taken)
 		return err
 	})
 	if err != nil {
@@ -133,8 +143,9 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 }
 
 // registration decides the step from what is known of an instance (the zero value:
-// nothing) to what it says of itself now. The step has no event when they agree.
-func (r *Registry) registration(was, want Instance) (Step, error) {
+// nothing) to what it says of itself now. The step has no event when they agree. It returns
+// a heldError when another claimant holds the id.
+func (r *Registry) registration(was, want Instance, reg Registration) (Step, error) {
 	now := r.now()
 	is := want
 	is.Rev, is.RegisteredAt = was.Rev, now
@@ -143,10 +154,7 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 		is = is.Begin(now)
 		return Step{Is: is, Event: eventOf(EventRegistered, was, is, now, "first registration")}, nil
 	case was.Service != want.Service:
-		return Step{}, &FieldError{
-			Field: "id", Held: true, Problem: "belongs to an instance of the service " + was.Service,
-			Want: "give every instance an id of its own",
-		}
+		return Step{}, &heldError{Step{Was: was, Is: was}}
 	case was.State == Draining && is.Boot != "" && is.Boot == was.Boot:
 		return Step{}, fmt.Errorf("this start of %s: %w", was.ID, ErrGone)
 	}
@@ -154,9 +162,22 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 	if !was.Understood() { // its check may say more than this version can read from the registration
 		is.Check = was.Check
 	}
-	if is.Boot == "" {
-		is.Boot = was.Boot
+	if sameClaimant(was, is) {
+		is.Boot = cmp.Or(is.Boot, was.Boot)
+		is.Claims = was.Claims
+		if !reg.Declared {
+			is.Claims = was.Claims.asserted(now)
+		}
+	} else {
+		next, holder := was.claimed(is.claimant(), reg.Declared, now)
+		if next == nil {
+			return Step{}, &heldError{Step{Was: was, Is: holder}}
+		}
+		is.Claims = *next
 	}
+	is.Claims = is.Claims.moved(was, is)
+	again := was.State == Healthy || is.Boot != "" && is.Boot == was.Boot && !reg.Awaited
+	is.ReplaceOver = was.ReplaceOver && is.Replaces == was.Replaces && again
 	if reason := restarts(was, is); reason != "" {
 		is = is.Begin(now)
 		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
@@ -164,7 +185,10 @@ func (r *Registry) registration(was, want Instance) (Step, error) {
 	is.State, is.Streak, is.StreakAt, is.Last, is.ChangedAt = was.State, was.Streak, was.StreakAt, was.Last, was.ChangedAt
 	is.Due, is.Deadline = was.Due, was.Deadline
 	if sameFields(was, is) {
-		return Step{Was: was, Is: was}, nil
+		held := is.Claims
+		is = was
+		is.Claims = held
+		return Step{Was: was, Is: is}, nil
 	}
 	if was.Check != is.Check {
 		is = is.Retime(now)
@@ -192,7 +216,7 @@ func restarts(was, is Instance) string {
 
 func sameFields(a, b Instance) bool {
 	return a.Check == b.Check && a.Weight == b.Weight && a.FailOpen == b.FailOpen &&
-		a.Boot == b.Boot && a.Replaces == b.Replaces &&
+		a.Boot == b.Boot && a.Replaces == b.Replaces && a.ReplaceOver == b.ReplaceOver &&
 		slices.Equal(a.Hosts, b.Hosts) && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }
 
@@ -205,37 +229,17 @@ func (r *Registry) stillHere(ctx context.Context, i Instance) error {
 	return r.store.Renew(ctx, i, r.now().Add(i.Check.Forget), nil)
 }
 
-// supersede puts before a change the end of an instance whose address another one now
-// has.
-func (r *Registry) supersede(ctx context.Context, holder string, by Instance, c Change) (Change, error) {
-	old, err := r.store.Get(ctx, holder)
-	if errors.Is(err, ErrNotFound) {
+// takeover adds to a change the step of an instance and, when that makes it healthy, the
+// end of the instance that it replaces.
+func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, error) {
+	was, is := step.Was, &step.Is
+	again := was.State == Healthy && was.Replaces == is.Replaces
+	if is.State != Healthy || is.Replaces == "" || is.ReplaceOver || again {
+		c.Steps = append(c.Steps, step)
 		return c, nil
 	}
-	if err != nil {
-		return Change{}, err
-	}
-	if !CallerOf(ctx).mayChange(old) {
-		return Change{}, &FieldError{
-			Field: "address", Held: true, Problem: "is held by an instance of another service",
-			Want: "try again when that one is gone, or give a token that may register its service",
-		}
-	}
-	now := r.now()
-	gone := old.Leave(now)
-	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, by.ID+" registered with its address")}
-	steps := slices.DeleteFunc(c.Steps, func(s Step) bool { return s.Is.ID == holder }) // it need not drain as well
-	return Change{Steps: append([]Step{end}, steps...)}, nil
-}
-
-// takeover adds to the step that makes an instance healthy the end of the one that it
-// replaces.
-func (r *Registry) takeover(ctx context.Context, step Step) (Change, error) {
-	c := Change{Steps: []Step{step}}
-	was, is := step.Was, step.Is
-	if is.State != Healthy || is.Replaces == "" || (was.State == Healthy && was.Replaces == is.Replaces) {
-		return c, nil
-	}
+	is.ReplaceOver = true
+	c.Steps = append(c.Steps, step)
 	old, err := r.store.Get(ctx, is.Replaces)
 	if errors.Is(err, ErrNotFound) {
 		return c, nil
@@ -243,7 +247,7 @@ func (r *Registry) takeover(ctx context.Context, step Step) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
-	if old.Service == is.Service && old.State != Draining {
+	if old.Service == is.Service && old.State != Draining && c.step(old.ID) == nil {
 		now := r.now()
 		out := old.Drain(r.hold, now)
 		c.Steps = append(c.Steps, Step{Was: old, Is: out, Event: eventOf(EventDraining, old, out, now, "replaced by "+is.ID)})
@@ -323,22 +327,49 @@ func (r *Registry) stillThere(ctx context.Context, was Instance, passed bool) er
 }
 
 // Drain tells an instance to leave: it is out of the lists from now on and gone
-// after hold. Draining one that already does returns it as it is.
-func (r *Registry) Drain(ctx context.Context, id string, hold time.Duration) (Instance, Revision, error) {
-	return r.change(ctx, "drain", id, func(was Instance, now time.Time) (Instance, *Event) {
+// after hold. Draining one that already does returns it as it is. With a boot nonce, only
+// that start is drained: for any other one it is a FieldError (ErrConflict).
+func (r *Registry) Drain(ctx context.Context, id, boot string, hold time.Duration) (Instance, Revision, error) {
+	return r.change(ctx, "drain", id, func(was Instance, now time.Time) (Instance, *Event, error) {
 		is := was.Drain(hold, now)
 		if is.State == was.State {
-			return was, nil
+			return was, nil, was.startedBy(boot)
 		}
-		return is, eventOf(EventDraining, was, is, now, "told to drain")
+		return is, eventOf(EventDraining, was, is, now, "told to drain"), was.startedBy(boot)
 	})
 }
 
-// Deregister removes an instance at once.
-func (r *Registry) Deregister(ctx context.Context, id string) (Instance, Revision, error) {
-	return r.change(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event) {
+// Deregister removes an instance at once. With a boot nonce, only that start is removed:
+// for any other one it is a FieldError (ErrConflict).
+func (r *Registry) Deregister(ctx context.Context, id, boot string) (Instance, Revision, error) {
+	return r.change(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event, error) {
 		is := was.Leave(now)
-		return is, eventOf(EventGone, was, is, now, "deregistered")
+		return is, eventOf(EventGone, was, is, now, "deregistered"), was.startedBy(boot)
+	})
+}
+
+// startedBy returns an error unless boot is empty or the nonce of the present start.
+func (i Instance) startedBy(boot string) error {
+	if boot == "" || boot == i.Boot {
+		return nil
+	}
+	return &FieldError{
+		Field: "boot", Held: true, Problem: "is not the nonce of the present start of " + i.ID,
+		Want: "leave the present start alone, or leave boot out to end whichever start there is",
+	}
+}
+
+// EndReplacement gives up the replacement of another instance by one that is not healthy,
+// because the caller that waited for it is told that the other instance stays. Registering
+// again starts the replacement anew.
+func (r *Registry) EndReplacement(ctx context.Context, id string) (Instance, Revision, error) {
+	return r.change(ctx, "end the replacement by", id, func(was Instance, now time.Time) (Instance, *Event, error) {
+		if was.State == Healthy || was.Replaces == "" || was.ReplaceOver {
+			return was, nil, nil
+		}
+		is := was
+		is.ReplaceOver = true
+		return is, eventOf(EventUpdated, was, is, now, "not healthy in time; "+was.Replaces+" stays"), nil
 	})
 }
 
@@ -348,13 +379,13 @@ func (r *Registry) Override(ctx context.Context, id string, o Override) (Instanc
 	if o.Weight < 0 || o.Weight > MaxWeight {
 		return Instance{}, "", invalid("weight", fmt.Sprintf("is %d", o.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
 	}
-	return r.change(ctx, "override", id, func(was Instance, now time.Time) (Instance, *Event) {
+	return r.change(ctx, "override", id, func(was Instance, now time.Time) (Instance, *Event, error) {
 		if was.State == Draining || was.Override.Equal(o) {
-			return was, nil
+			return was, nil, nil
 		}
 		is := was
 		is.Override = o
-		return is, eventOf(EventUpdated, was, is, now, o.reason())
+		return is, eventOf(EventUpdated, was, is, now, o.reason()), nil
 	})
 }
 
@@ -380,15 +411,15 @@ func (o Override) reason() string {
 	return "no longer overridden"
 }
 
-func (r *Registry) change(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event)) (is Instance, rev Revision, err error) {
+func (r *Registry) change(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event, error)) (is Instance, rev Revision, err error) {
 	err = r.retry(ctx, func() error {
 		was, err := r.own(ctx, id)
 		if err != nil {
 			return err
 		}
 		var event *Event
-		if is, event = decide(was, r.now()); event == nil {
-			return nil
+		if is, event, err = decide(was, r.now()); err != nil || event == nil {
+			return err
 		}
 		rev, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event}}})
 		is.Rev++

@@ -153,6 +153,12 @@ func (i Instance) Leave(now time.Time) Instance { return i.enter(Gone, now) }
 // enter moves the instance to a state and sets what ends that state by itself.
 func (i Instance) enter(s State, now time.Time) Instance {
 	i.State, i.Streak, i.ChangedAt = s, 0, now
+	if s != Starting {
+		i.Claims.Moved = ""
+	}
+	if s == Failed {
+		i.ReplaceOver = i.Replaces != "" // its event says that the other one stays
+	}
 	switch s {
 	case Healthy:
 		i.Deadline = time.Time{}

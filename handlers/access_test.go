@@ -329,7 +329,7 @@ func TestTheEventsSayWhoItWas(t *testing.T) {
 	t.Parallel()
 	s := guarded(t, func(a *handlers.API) {
 		a.Jobs = jobs{"probe": func(ctx context.Context) error {
-			_, _, err := a.Registry.Drain(ctx, "w2", 0)
+			_, _, err := a.Registry.Drain(ctx, "w2", "", 0)
 			return err
 		}}
 	})

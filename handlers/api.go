@@ -93,7 +93,7 @@ func (a *API) routes(e *echo.Echo) {
 	on("PATCH", "/v1/instances/:id", admins, a.override)
 	on("POST", "/v1/instances/:id/heartbeat", callers, a.heartbeat)
 	on("POST", "/v1/instances/:id/drain", callers, a.drain)
-	on("DELETE", "/v1/instances/:id", callers, a.deregister, plain)
+	on("DELETE", "/v1/instances/:id", callers, a.deregister)
 	on("GET HEAD", "/v1/services", readers, a.services, plain)
 	on("GET HEAD", "/v1/services/:name", readers, a.service)
 	on("GET HEAD", "/v1/services/:name/pick", readers, a.pick)

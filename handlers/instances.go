@@ -63,16 +63,18 @@ func (a *API) heartbeat(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// drain takes an instance out of the lists and answers when it may stop.
+// drain takes an instance, or with a boot nonce only that start of it, out of the lists and
+// answers when it may stop.
 func (a *API) drain(c echo.Context) error {
 	given := struct {
 		Hold time.Duration `field:"hold" validate:"min=0s,max=5m"`
-	}{a.DrainHold}
+		Boot string        `field:"boot" validate:"text=128"`
+	}{Hold: a.DrainHold}
 	if err := readFields(c.Request(), &given); err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
-	i, rev, err := a.Registry.Drain(ctx, c.Param("id"), given.Hold)
+	i, rev, err := a.Registry.Drain(ctx, c.Param("id"), given.Boot, given.Hold)
 	if err != nil {
 		return err
 	}
@@ -85,10 +87,16 @@ func (a *API) drain(c echo.Context) error {
 	}
 }
 
-// deregister removes an instance. One that is not there is removed already.
+// deregister removes an instance, or with a boot nonce only that start of it. One that is not there is removed already.
 func (a *API) deregister(c echo.Context) error {
+	var query struct {
+		Boot string `field:"boot" validate:"text=128"`
+	}
+	if err := readQuery(c.Request(), &query); err != nil {
+		return err
+	}
 	ctx := c.Request().Context()
-	_, rev, err := a.Registry.Deregister(ctx, c.Param("id"))
+	_, rev, err := a.Registry.Deregister(ctx, c.Param("id"), query.Boot)
 	if err != nil && !errors.Is(err, app.ErrNotFound) {
 		return err
 	}

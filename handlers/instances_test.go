@@ -141,7 +141,7 @@ func TestHeartbeatRefuses(t *testing.T) {
 	s.register("service", "web", "port", "80", "id", "w1", "health", "heartbeat")
 	s.register("service", "web", "port", "81", "id", "probed")
 	s.register("service", "web", "port", "82", "id", "leaving", "health", "heartbeat")
-	if _, _, err := s.api.Registry.Drain(t.Context(), "leaving", time.Minute); err != nil {
+	if _, _, err := s.api.Registry.Drain(t.Context(), "leaving", "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	before := s.stored()

@@ -58,7 +58,7 @@ func everyState(s *service, pairs ...string) {
 	s.probed("healthy", pass())
 	s.probed("unhealthy", pass())
 	s.probed("unhealthy", refuse())
-	if _, _, err := s.api.Registry.Drain(ctx, "draining", time.Minute); err != nil {
+	if _, _, err := s.api.Registry.Drain(ctx, "draining", "", time.Minute); err != nil {
 		s.t.Fatal(err)
 	}
 	s.expire("failed")

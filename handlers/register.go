@@ -46,7 +46,7 @@ func (a *API) register(c echo.Context) error {
 	if err := a.registrations.take(cmp.Or(app.CallerOf(ctx).Token, c.RealIP()), len(entries)); err != nil {
 		return err
 	}
-	all := a.registerAll(ctx, entries, c.RealIP(), query.Wait)
+	all := a.registerAll(ctx, entries, b.isArray(), c.RealIP(), query.Wait)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -61,12 +61,12 @@ func (a *API) register(c echo.Context) error {
 
 // registerAll registers all, then waits for all. One that finds the registry out of
 // reach speaks for those after it, which would only find out the same, slowly.
-func (a *API) registerAll(ctx context.Context, entries []body, caller string, wait time.Duration) []registered {
+func (a *API) registerAll(ctx context.Context, entries []body, declared bool, caller string, wait time.Duration) []registered {
 	began := time.Now()
 	all := make([]registered, len(entries))
 	var last app.Revision
 	for n, entry := range entries {
-		all[n] = a.registerOne(ctx, entry, caller)
+		all[n] = a.registerOne(ctx, entry, caller, declared, wait > 0)
 		last = cmp.Or(all[n].Revision, last)
 		if errors.Is(all[n].err, app.ErrUnavailable) {
 			for later := n + 1; later < len(all); later++ {
@@ -84,12 +84,12 @@ func (a *API) registerAll(ctx context.Context, entries []body, caller string, wa
 	return all
 }
 
-func (a *API) registerOne(ctx context.Context, entry body, caller string) (r registered) {
+func (a *API) registerOne(ctx context.Context, entry body, caller string, declared, awaited bool) (r registered) {
 	reg, err := entry.registration(caller)
 	if err != nil {
 		return registered{err: err}
 	}
-	reg.Rules = a.Rules
+	reg.Rules, reg.Declared, reg.Awaited = a.Rules, declared, awaited
 	r.Registered, r.err = a.Registry.Register(ctx, reg)
 	return r
 }
@@ -113,10 +113,27 @@ func (a *API) healthy(ctx context.Context, done app.Registered, began time.Time,
 		is, err = was, nil
 		is.State = app.Gone
 	}
+	if err == nil && is.State != app.Healthy && is.Replaces != "" && ctx.Err() == nil {
+		is, err = a.endReplacement(ctx, is)
+	}
 	if err == nil && is.State != app.Healthy {
 		err = &notHealthyError{instance: is, waited: time.Since(began)}
 	}
 	return is, err
+}
+
+// endReplacement makes true what the caller is about to be told: that the instance which was
+// to be replaced stays.
+func (a *API) endReplacement(ctx context.Context, i app.Instance) (app.Instance, error) {
+	is, rev, err := a.Registry.EndReplacement(ctx, i.ID)
+	switch {
+	case errors.Is(err, app.ErrNotFound):
+		return i, nil
+	case err != nil:
+		return i, err
+	}
+	a.wrote(ctx, rev)
+	return is, nil
 }
 
 func (a *API) verdictsOf(c echo.Context, all []registered) []verdict {

@@ -126,7 +126,7 @@ func TestRegisteringTheStartThatDrains(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.register("service", "web", "port", "80", "id", "w1", "boot", "b1")
-	if _, _, err := s.api.Registry.Drain(t.Context(), "w1", time.Minute); err != nil {
+	if _, _, err := s.api.Registry.Drain(t.Context(), "w1", "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	p := s.form(http.MethodPost, "/v1/register", "service", "web", "port", "80", "id", "w1", "boot", "b1").problem(http.StatusGone)
@@ -264,11 +264,11 @@ func TestWaitEndsWithTheState(t *testing.T) {
 			return err
 		},
 		"draining": func(id string) error {
-			_, _, err := s.api.Registry.Drain(t.Context(), id, time.Minute)
+			_, _, err := s.api.Registry.Drain(t.Context(), id, "", time.Minute)
 			return err
 		},
 		"gone": func(id string) error {
-			_, _, err := s.api.Registry.Deregister(t.Context(), id)
+			_, _, err := s.api.Registry.Deregister(t.Context(), id, "")
 			return err
 		},
 	} {
@@ -356,7 +356,7 @@ func TestArrayIsJudgedOneByOne(t *testing.T) {
 		"422 port: port is an object; give text, a number or a boolean",
 		"422 port: port is given twice; give it once",
 		"400 : malformed JSON: not an object",
-		"409 host: host a.test is served by the service web; a vhost belongs to one service at a time: deregister its instances first",
+		"409 host: host a.test is served by the service web (known is starting); a vhost belongs to one service at a time: deregister its instances first (DELETE /v1/instances/known), or choose another vhost",
 		"201 db starting",
 	})
 	same(t, "services", s.api.Snapshot.Services(), []string{"db", "web"})

@@ -30,6 +30,8 @@ type registration struct {
 	Forget   *time.Duration    `field:"forget"`
 	Rise     *int              `field:"rise"`
 	Fall     *int              `field:"fall"`
+
+	Declared, Awaited bool // not fields: see app.Registration
 }
 
 // registration reads one registration, which came from caller.

@@ -379,8 +379,8 @@ func TestUnknownParameters(t *testing.T) {
 		{http.MethodGet, "/v1/instances/w1", ""},
 		{http.MethodPatch, "/v1/instances/w1", "maintenance, weight, for"},
 		{http.MethodPost, "/v1/instances/w1/heartbeat", "status, note"},
-		{http.MethodPost, "/v1/instances/w1/drain", "hold"},
-		{http.MethodDelete, "/v1/instances/w1", ""},
+		{http.MethodPost, "/v1/instances/w1/drain", "hold, boot"},
+		{http.MethodDelete, "/v1/instances/w1", "boot"},
 		{http.MethodGet, "/v1/services", ""},
 		{http.MethodGet, "/v1/services/web", "state, wait"},
 		{http.MethodGet, "/v1/services/web/pick", "by, key"},
@@ -444,8 +444,8 @@ func TestConflicts(t *testing.T) {
 		pairs []string
 		want  string
 	}{
-		{[]string{"service", "db", "port", "81", "host", "A.test"}, "host a.test is served by the service web; a vhost belongs to one service at a time: deregister its instances first"},
-		{[]string{"service", "db", "port", "81", "id", "w1"}, "id belongs to an instance of the service web; give every instance an id of its own"},
+		{[]string{"service", "db", "port", "81", "host", "A.test"}, "host a.test is served by the service web (w1 is starting); a vhost belongs to one service at a time: deregister its instances first (DELETE /v1/instances/w1), or choose another vhost"},
+		{[]string{"service", "db", "port", "81", "id", "w1"}, "id belongs to an instance of the service web; give every instance an id of its own, or free this one with DELETE /v1/instances/w1"},
 	} {
 		p := s.form(http.MethodPost, "/v1/register", c.pairs...).problem(http.StatusConflict)
 		if p.Detail != c.want || p.Type != "urn:rollcall:conflict" || !strings.HasPrefix(c.want, p.Field+" ") {

@@ -130,6 +130,9 @@ func (s store) Renew(ctx context.Context, i app.Instance, d time.Time, r *app.Re
 	return s.Renewed(ctx, i, d, r)
 }
 
+func (store) Serving(context.Context, string) ([]app.Instance, error) { return nil, nil }
+func (store) ProbeNow(context.Context, string) error                  { return nil }
+
 // prober answers by the instance's id, after a while, and notes when it was asked.
 type prober struct {
 	mu     sync.Mutex

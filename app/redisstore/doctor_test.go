@@ -92,7 +92,7 @@ func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
 	}
 	// Nor while one drains, is heavier for a while, or is the last one.
 	ctx := t.Context()
-	if _, _, err := p.verbs.Drain(ctx, "i1", time.Minute); err != nil {
+	if _, _, err := p.verbs.Drain(ctx, "i1", "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := p.verbs.Override(ctx, "i2", app.Override{Weight: 5, Until: p.store.Now().Add(time.Hour)}); err != nil {

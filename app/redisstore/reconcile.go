@@ -138,6 +138,9 @@ func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts
 // listed reports whether an instance stands in each of its vhosts as it should.
 func listed(i app.Instance, vhosts map[string]map[string]string) bool {
 	for _, want := range hostsOf(app.Instance{}, i) {
+		if want.Was != nil {
+			continue // where it comes from, others may be by now
+		}
 		m, ok := parseMember(vhosts[want.Host][want.URL])
 		if !ok || m.n != want.N || m.keep != want.Keep || m.id != want.ID {
 			return false
@@ -195,11 +198,21 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 func crossOut(vhosts map[string]map[string]string, instances []app.Instance) {
 	for _, i := range instances {
 		for _, h := range i.Hosts {
-			if m, _ := parseMember(vhosts[h][i.URL()]); m.id == i.ID {
-				delete(vhosts[h], i.URL())
+			for _, url := range urlsOf(i) {
+				if m, _ := parseMember(vhosts[h][url]); m.id == i.ID {
+					delete(vhosts[h], url)
+				}
 			}
 		}
 	}
+}
+
+// urlsOf is where an instance is, and where it comes from.
+func urlsOf(i app.Instance) []string {
+	if from := i.Claims.Moved; from != "" {
+		return []string{i.URL(), "http://" + from}
+	}
+	return []string{i.URL()}
 }
 
 // dropOrphans takes backends out of vhosts whose instance is not registered, or is
@@ -229,7 +242,7 @@ func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]st
 func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, error) {
 	step := stepArg{ID: id} // not registered: the script makes sure of it
 	switch i, err := s.Get(ctx, id); {
-	case err == nil && i.URL() == url && (slices.Contains(i.Hosts, host) || !i.Understood()):
+	case err == nil && slices.Contains(urlsOf(i), url) && (slices.Contains(i.Hosts, host) || !i.Understood()):
 		return false, nil
 	case err == nil:
 		if step, err = stepOf(app.Step{Was: i, Is: i}); err != nil {

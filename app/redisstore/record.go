@@ -33,10 +33,12 @@ type record struct {
 	FailClosed bool              `json:"fail_closed,omitempty"`
 	Boot       string            `json:"boot,omitempty"`
 	Replaces   string            `json:"replaces,omitempty"`
+	Replaced   bool              `json:"replaced,omitempty"` // Replaces is over
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Check      checkRecord       `json:"check,omitzero"`
 	Override   *overrideRecord   `json:"override,omitempty"`
+	Claims     *claimsRecord     `json:"claims,omitempty"`
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
 	StreakAt   *int64            `json:"streak_at,omitempty"`
@@ -113,6 +115,60 @@ type overrideRecord struct {
 	Until       int64 `json:"until"`
 }
 
+// claimsRecord is app.Claims; times are in ms since 1970.
+type claimsRecord struct {
+	Moved  string        `json:"moved,omitempty"`
+	Held   int64         `json:"held,omitempty"`
+	Rivals []rivalRecord `json:"rivals,omitempty"`
+	Peers  []startRecord `json:"peers,omitempty"`
+}
+
+type rivalRecord struct {
+	Claimant string `json:"claimant"`
+	At       int64  `json:"at"`
+}
+
+type startRecord struct {
+	ID   string `json:"id"`
+	Boot string `json:"boot,omitempty"`
+}
+
+func recordOfClaims(c app.Claims) *claimsRecord {
+	if c.IsZero() {
+		return nil
+	}
+	r := claimsRecord{Moved: c.Moved, Peers: peersOf(c)}
+	if !c.HeldAt.IsZero() {
+		r.Held = c.HeldAt.UnixMilli()
+	}
+	for _, rival := range c.Rivals {
+		r.Rivals = append(r.Rivals, rivalRecord{rival.Claimant, rival.At.UnixMilli()})
+	}
+	return &r
+}
+
+func peersOf(c app.Claims) []startRecord {
+	var peers []startRecord
+	for _, p := range c.Peers {
+		peers = append(peers, startRecord(p))
+	}
+	return peers
+}
+
+func (r claimsRecord) claims() app.Claims {
+	c := app.Claims{Moved: r.Moved}
+	if r.Held != 0 {
+		c.HeldAt = time.UnixMilli(r.Held)
+	}
+	for _, rival := range r.Rivals {
+		c.Rivals = append(c.Rivals, app.Rival{Claimant: rival.Claimant, At: time.UnixMilli(rival.At)})
+	}
+	for _, p := range r.Peers {
+		c.Peers = append(c.Peers, app.Start(p))
+	}
+	return c
+}
+
 type resultRecord struct {
 	At      int64    `json:"at,omitempty"` // since some time, ms
 	Latency int64    `json:"ms"`
@@ -136,7 +192,8 @@ func recordOf(i app.Instance, rev int64) record {
 	c, registered := i.Check, i.RegisteredAt.UnixMilli()
 	r := record{
 		Rev: rev, Service: i.Service, Address: i.Address, Hosts: i.Hosts,
-		FailClosed: !i.FailOpen, Boot: i.Boot, Replaces: i.Replaces, Tags: i.Tags, Meta: i.Meta,
+		FailClosed: !i.FailOpen, Boot: i.Boot, Replaces: i.Replaces, Replaced: i.ReplaceOver, Tags: i.Tags, Meta: i.Meta,
+		Claims: recordOfClaims(i.Claims),
 		Check: checkRecord{
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
@@ -179,7 +236,7 @@ func (r record) instance(id string) app.Instance {
 	at := func(since int64) time.Time { return time.UnixMilli(r.Registered + since) }
 	i := app.Instance{
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
-		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, Tags: r.Tags, Meta: r.Meta,
+		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, ReplaceOver: r.Replaced, Tags: r.Tags, Meta: r.Meta,
 		Check: app.Check{
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body,
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
@@ -193,6 +250,9 @@ func (r record) instance(id string) app.Instance {
 	}
 	if o := r.Override; o != nil {
 		i.Override = app.Override{Maintenance: o.Maintenance, Weight: o.Weight, Until: time.UnixMilli(o.Until)}
+	}
+	if c := r.Claims; c != nil {
+		i.Claims = c.claims()
 	}
 	if l := r.Last; l != nil {
 		i.Last = l.result(r.Registered)

@@ -149,14 +149,14 @@ func (s *site) get(t *testing.T, id string) app.Instance {
 
 func (s *site) drain(t *testing.T, n int) {
 	t.Helper()
-	if _, _, err := s.verbs.Drain(t.Context(), "i"+strconv.Itoa(n), hold); err != nil {
+	if _, _, err := s.verbs.Drain(t.Context(), "i"+strconv.Itoa(n), "", hold); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (s *site) deregister(t *testing.T, n int) {
 	t.Helper()
-	if _, _, err := s.verbs.Deregister(t.Context(), "i"+strconv.Itoa(n)); err != nil {
+	if _, _, err := s.verbs.Deregister(t.Context(), "i"+strconv.Itoa(n), ""); err != nil {
 		t.Fatal(err)
 	}
 }

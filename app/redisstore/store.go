@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -29,9 +30,12 @@ var (
 	commitSource string
 	//go:embed lua/renew.lua
 	renewSource string
+	//go:embed lua/due.lua
+	dueSource string
 
 	commitScript = withVhosts(commitSource)
 	renewScript  = withVhosts(renewSource)
+	dueScript    = withVhosts(dueSource)
 )
 
 // withVhosts makes a script that changes who is routed.
@@ -167,26 +171,38 @@ type changeArg struct {
 	Steps []stepArg `json:"steps"`
 	Keep  int       `json:"keep"`
 	Limit int       `json:"limit,omitempty"`
+
+	Seen  []seenArg         `json:"seen,omitempty"`
+	Takes map[string]string `json:"takes,omitempty"`
+}
+
+// seenArg is an instance and the revision that it is expected to have.
+type seenArg struct {
+	ID  string `json:"id"`
+	Rev int64  `json:"rev"`
 }
 
 type stepArg struct {
-	ID         string    `json:"id"`
-	Rev        int64     `json:"rev"`
-	Doc        string    `json:"-"`
-	Service    string    `json:"service"`
-	Boot       string    `json:"boot,omitempty"`
-	Address    string    `json:"address"`
-	WasAddress string    `json:"was_address,omitempty"`
-	Due        *int64    `json:"due,omitempty"`
-	Deadline   *int64    `json:"deadline,omitempty"`
-	Restore    *int64    `json:"restore,omitempty"`
-	Queue      string    `json:"queue,omitempty"`
-	Token      string    `json:"token,omitempty"`
-	Result     string    `json:"-"`
-	Hosts      []hostArg `json:"hosts"`
-	Passed     bool      `json:"passed,omitempty"`
-	Spare      bool      `json:"spare,omitempty"`
-	Event      string    `json:"-"`
+	ID         string `json:"id"`
+	Rev        int64  `json:"rev"`
+	Doc        string `json:"-"`
+	Service    string `json:"service"`
+	Boot       string `json:"boot,omitempty"`
+	Address    string `json:"address"`
+	WasAddress string `json:"was_address,omitempty"`
+
+	Peers []startRecord `json:"peers,omitempty"`
+
+	Due      *int64    `json:"due,omitempty"`
+	Deadline *int64    `json:"deadline,omitempty"`
+	Restore  *int64    `json:"restore,omitempty"`
+	Queue    string    `json:"queue,omitempty"`
+	Token    string    `json:"token,omitempty"`
+	Result   string    `json:"-"`
+	Hosts    []hostArg `json:"hosts"`
+	Passed   bool      `json:"passed,omitempty"`
+	Spare    bool      `json:"spare,omitempty"`
+	Event    string    `json:"-"`
 }
 
 // hostArg is what becomes of an instance's slots in one vhost.
@@ -202,7 +218,10 @@ type hostArg struct {
 
 // Commit makes a change; see app.Store.
 func (s *Store) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
-	arg := changeArg{Keep: keepEvents, Limit: s.limit}
+	arg := changeArg{Keep: keepEvents, Limit: s.limit, Takes: c.Takes}
+	for _, i := range c.Seen {
+		arg.Seen = append(arg.Seen, seenArg{i.ID, i.Rev})
+	}
 	for _, step := range c.Steps {
 		a, err := stepOf(step)
 		if err != nil {
@@ -264,7 +283,7 @@ func (s *Store) reportRepairs(ctx context.Context, repaired []string) {
 func stepOf(step app.Step) (stepArg, error) {
 	was, is := step.Was, step.Is
 	a := stepArg{
-		ID: is.ID, Rev: was.Rev, Service: is.Service, Boot: is.Boot, Address: is.Address,
+		ID: is.ID, Rev: was.Rev, Service: is.Service, Boot: is.Boot, Address: is.Address, Peers: peersOf(is.Claims),
 		Hosts: hostsOf(was, is), Passed: is.Last.Passed && is.Last != was.Last,
 		Spare: step.Spare,
 	}
@@ -308,18 +327,25 @@ func moved(was, is time.Time) *int64 {
 }
 
 // hostsOf lists what becomes of the slots of an instance in every vhost that it
-// served or serves.
+// served or serves. While it is on the move, the address that it comes from may stay as the
+// last routable backend.
 func hostsOf(was, is app.Instance) []hostArg {
 	hosts := []hostArg{}
 	if was.Rev > 0 {
 		for _, h := range was.Hosts {
-			hosts = append(hosts, hostArg{Host: h, URL: was.URL()})
+			hosts = append(hosts, hostArg{Host: h, URL: was.URL(), Was: &was.ID})
+			if from := was.Claims.Moved; from != "" {
+				hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Was: &was.ID})
+			}
 		}
 	}
 	if is.State == app.Gone {
 		return hosts
 	}
 	for _, h := range is.Hosts {
+		if from := is.Claims.Moved; from != "" && is.FailOpen && !is.Override.Maintenance {
+			hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Keep: 1, ID: is.ID, Was: &is.ID})
+		}
 		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: keepOf(is), ID: is.ID})
 	}
 	return hosts
@@ -358,6 +384,53 @@ func (s *Store) Renew(ctx context.Context, i app.Instance, deadline time.Time, r
 	}
 	if !same {
 		return fmt.Errorf("instance %s was written by somebody else: %w", i.ID, app.ErrConflict)
+	}
+	return nil
+}
+
+// Serving returns the instances that serve a vhost; see app.Store.
+func (s *Store) Serving(ctx context.Context, host string) ([]app.Instance, error) {
+	members, err := s.members(ctx, []string{host})
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, v := range members[host] {
+		if m, ok := parseMember(v); ok && m.id != "" && !slices.Contains(ids, m.id) {
+			ids = append(ids, m.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	slices.Sort(ids)
+	docs, err := s.documents(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var serving []app.Instance
+	for n, doc := range docs {
+		text, ok := doc.(string)
+		if !ok {
+			continue
+		}
+		i, err := decode(ids[n], text)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(i.Hosts, host) {
+			serving = append(serving, i)
+		}
+	}
+	return serving, nil
+}
+
+// ProbeNow makes the next probe of an instance due at once; see app.Store.
+func (s *Store) ProbeNow(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.run(ctx, dueScript, s.settings(), id).Err(); err != nil {
+		return wrap("probe "+id+" now", err)
 	}
 	return nil
 }

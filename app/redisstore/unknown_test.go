@@ -63,7 +63,7 @@ func TestFieldsOfANewerVersionSurviveEveryWrite(t *testing.T) {
 			return err
 		},
 		"a drain": func(t *testing.T, s *site) error {
-			_, _, err := s.verbs.Drain(t.Context(), "i1", time.Minute)
+			_, _, err := s.verbs.Drain(t.Context(), "i1", "", time.Minute)
 			return err
 		},
 		"a registration with other tags": func(t *testing.T, s *site) error {

@@ -109,7 +109,7 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 		}
 	}
 
-	if _, _, err := s.verbs.Drain(t.Context(), "i1", time.Minute); err != nil {
+	if _, _, err := s.verbs.Drain(t.Context(), "i1", "", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	knows("i1", app.Draining)

@@ -206,18 +206,18 @@ func TestExplainSaysWhatTheEdgeDoes(t *testing.T) {
 		{"draining", func(s *scene) {
 			s.up(0, a)
 			s.up(1, a)
-			_, _, _ = s.registry.Drain(s.t.Context(), "i0", time.Minute)
+			_, _, _ = s.registry.Drain(s.t.Context(), "i0", "", time.Minute)
 		}, a, 0, "1", "draining: marked, and about to leave the list"},
 		{"gone, and not out of the list yet", func(s *scene) {
 			s.up(0, a)
 			s.up(1, a)
-			_, _, _ = s.registry.Deregister(s.t.Context(), "i0")
+			_, _, _ = s.registry.Deregister(s.t.Context(), "i0", "")
 		}, a, 0, "1", "no longer registered: marked"},
-		{"gone", func(s *scene) { s.up(0, a); _, _, _ = s.registry.Deregister(s.t.Context(), "i0") }, a, 400, "", ""},
+		{"gone", func(s *scene) { s.up(0, a); _, _, _ = s.registry.Deregister(s.t.Context(), "i0", "") }, a, 400, "", ""},
 		{"gone, above a wildcard", func(s *scene) {
 			s.up(0, a)
 			s.up(1, "*.test", "service", "other")
-			_, _, _ = s.registry.Deregister(s.t.Context(), "i0")
+			_, _, _ = s.registry.Deregister(s.t.Context(), "i0", "")
 		}, a, 0, "1", ""},
 		{"an identifier only", func(s *scene) { s.say("RPUSH frontend:a.test id") }, a, 502, "", ""},
 		{"an identifier only, above a wildcard", func(s *scene) { s.say("RPUSH frontend:a.test id"); s.up(0, "*.test") }, a, 502, "", ""},

@@ -236,7 +236,7 @@ func (c *changes) run(during time.Duration, look func()) int {
 		id := fmt.Sprintf("s%d-1", service)
 		if _, known := c.meta[id]; known && made%5 == 0 {
 			c.insist(func() error {
-				_, _, err := c.registry.Deregister(c.t.Context(), id)
+				_, _, err := c.registry.Deregister(c.t.Context(), id, "")
 				if errors.Is(err, app.ErrNotFound) {
 					return nil
 				}

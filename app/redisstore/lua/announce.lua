@@ -35,15 +35,4 @@ for i = 5, #ARGV do
   end
 end
 
--- A claim on the check is lost with it: a worker may have claimed it a second ahead.
--- Not before the last probe brought forward must have ended, though, or a slow one
--- would never be heard.
-local at = id ~= '' and tonumber(redis.call('ZSCORE', c.prefix .. 'due', id) or 0) or 0
-if at <= c.now then return {taken, ''} end
-local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
-local check = doc and cjson.decode(doc).check
-local rest = 1000 + (check and check.timeout or 1000) -- left out where it is as usual, see record.go
-if not redis.call('SET', c.prefix .. 'early:' .. id, '1', 'NX', 'PX', rest) then return {taken, ''} end
-redis.call('ZADD', c.prefix .. 'due', c.now, id)
-redis.call('PUBLISH', c.prefix .. 'wake', '')
-return {taken, id}
+return {taken, probe_now(id) and id or ''}

@@ -3,10 +3,13 @@
 --
 -- ARGV[1]  settings, see vhost.lua
 -- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream,
---          limit: how many instances a service may have, absent: any number}
+--          limit: how many instances a service may have, absent: any number,
+--          seen: [{id, rev}] instances that must be at these revisions, absent: none,
+--          takes: {vhost: the service that it is taken from}, absent: none}
 --   step.id, rev       the instance and the revision it was read at, 0: must not exist
 --   step.service, address, was_address   was_address when it is another one
 --   step.boot          the instance's nonce; absent: none
+--   step.peers         [{id, boot}]: starts that it may share its address with
 --   step.due           when the next probe is due, ms; 0 never; absent: as it is
 --   step.deadline      when the state ends by itself, ms; 0 never; absent: as it is
 --   step.restore       when its override expires, ms; 0 never; absent: as it is
@@ -21,7 +24,8 @@
 --
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
 -- how many were not, wildcards whose positions changed apart by spaces, repaired...} or,
--- with nothing written, {'conflict', id}, {'lost', id}, {'last', id, host}, {'taken', 'address'|'host', value, holder},
+-- with nothing written, {'conflict', id}, {'lost', id}, {'last', id, host},
+-- {'taken', 'address'|'backend'|'host', value, holder},
 -- {'full', service}.
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
@@ -39,21 +43,60 @@ for n, s in ipairs(change.steps) do
   if s.gone then leaving[s.service] = (leaving[s.service] or 0) + 1 end
 end
 
--- holder is the instance that has the address of a step and may not keep it: one of the
--- same service, or another start of whatever listens there.
+local function lists(peers, id, boot)
+  for _, p in ipairs(peers or {}) do
+    if p.id == id and (p.boot or '') == (boot or '') then return true end
+  end
+  return false
+end
+
+-- holder is the instance that has the address of a step and may not keep it: another start
+-- of whatever listens there, or without nonces one of the same service. Two starts that
+-- list each other as peers share the address.
 local function holder(s)
   for id in string.gmatch(redis.call('HGET', addresses, s.address) or '', '%S+') do
     if id ~= s.id and (after[id] or s.address) == s.address then
       local doc = redis.call('GET', prefix .. 'instance:' .. id)
       local other = doc and cjson.decode(doc)
-      if other and other.address == s.address and
-        (other.service == s.service or (s.boot and other.boot and s.boot ~= other.boot)) then
-        return id
+      if other and other.address == s.address then
+        local differ = other.service == s.service
+        if s.boot and other.boot then differ = s.boot ~= other.boot end
+        local peers = lists(s.peers, id, other.boot) and
+          lists(other.claims and other.claims.peers, s.id, s.boot)
+        if differ and not peers then return id end
       end
     end
   end
 end
 
+-- backend is the instance that a vhost's backend at the address of a step belongs to, nil
+-- when that is the step's own or nobody's.
+local function backend(s, h)
+  local m = redis.call('HGET', prefix .. 'vhost:' .. h.host, h.url)
+  local id = m and string.match(m, '^%d+ %d %d+ (.+)$')
+  if not id or id == s.id or (after[id] or s.address) ~= s.address then return nil end
+  local doc = redis.call('GET', prefix .. 'instance:' .. id)
+  return doc and cjson.decode(doc).address == s.address and id or nil
+end
+
+-- owner is the service that a vhost belongs to and is not taken from; h.claims is set unless
+-- the vhost stays that service's: an instance that has no slot is no claim.
+local function owner(s, h)
+  local service = redis.call('HGET', vhosts, h.host)
+  h.claims = true
+  if not service or service == s.service then return nil end
+  if change.takes and change.takes[h.host] == service then return nil end
+  local m = redis.call('HGET', prefix .. 'vhost:' .. h.host, h.url)
+  if h.n == 0 and m and string.match(m, '^%d+ %d %d+ (.*)$') == s.id then
+    h.claims = false
+    return nil
+  end
+  return service
+end
+
+for _, seen in ipairs(change.seen or {}) do
+  if revision(seen.id) ~= seen.rev then return {'conflict', seen.id} end
+end
 for _, s in ipairs(change.steps) do
   if revision(s.id) ~= s.rev then return {'conflict', s.id} end
   if s.token and tonumber(redis.call('ZSCORE', prefix .. s.queue, s.id) or -1) ~= tonumber(s.token) then
@@ -64,8 +107,12 @@ for _, s in ipairs(change.steps) do
     if id then return {'taken', 'address', s.address, id} end
   end
   for _, h in ipairs(s.hosts) do
-    local owner = h.id ~= '' and redis.call('HGET', vhosts, h.host)
-    if owner and owner ~= s.service then return {'taken', 'host', h.host, owner} end
+    if h.id ~= '' and not h.was then
+      local service = owner(s, h)
+      if service then return {'taken', 'host', h.host, service} end
+      local id = backend(s, h)
+      if id then return {'taken', 'backend', h.host, id} end
+    end
     if s.spare and vhost.needs(h.host, h.url) then return {'last', s.id, h.host} end
   end
   if not s.gone and s.rev == 0 and change.limit and
@@ -132,7 +179,7 @@ for _, s in ipairs(change.steps) do
       touched[h.host] = t
       order[#order + 1] = h.host
     end
-    if h.id ~= '' then t.service = s.service end
+    if h.claims then t.service = s.service end
     t.changes[h.url] = {n = h.n, keep = h.keep, id = h.id, was = h.was}
     if s.passed then t.clear[h.url] = true end
   end

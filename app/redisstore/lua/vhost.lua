@@ -150,3 +150,19 @@ local function revision(id)
   local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
   return doc and tonumber(string.match(doc, '^{"rev":(%d+)')) or 0
 end
+
+-- probe_now makes the next probe of an instance due at once. A claim on the check is lost
+-- with it: a worker may have claimed it a second ahead. It does nothing before the last probe
+-- brought forward must have ended, or a slow one would never be heard.
+local function probe_now(id)
+  local due = c.prefix .. 'due'
+  local at = id ~= '' and tonumber(redis.call('ZSCORE', due, id) or 0) or 0
+  if at <= c.now then return false end
+  local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
+  local check = doc and cjson.decode(doc).check
+  local rest = 1000 + (check and check.timeout or 1000) -- left out where it is as usual, see record.go
+  if not redis.call('SET', c.prefix .. 'early:' .. id, '1', 'NX', 'PX', rest) then return false end
+  redis.call('ZADD', due, c.now, id)
+  redis.call('PUBLISH', c.prefix .. 'wake', '')
+  return true
+end

@@ -1,0 +1,227 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A heldError means that another claimant holds an id; its step notes the claim.
+type heldError struct{ step Step }
+
+func (*heldError) Error() string { return "the id is held" }
+
+// idIsHeld notes a claim on a held id, has the holder probed at once, and returns why the
+// claim is refused. An instance of another service gives way only when it is not healthy,
+// and only to a caller that may change it; ErrConflict then says that the id is free.
+func (r *Registry) idIsHeld(ctx context.Context, held *heldError, want Instance) error {
+	was, is, now := held.step.Was, held.step.Is, r.now()
+	caller := CallerOf(ctx)
+	if was.Service != want.Service {
+		if down := was.State != Healthy || was.failing(); down && caller.mayChange(was) && was.yields(want.claimant(), now) {
+			gone := was.Leave(now)
+			event := eventOf(EventGone, was, gone, now, "the service "+want.Service+" registered with its id")
+			if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: gone, Event: event}}}); err != nil {
+				return err
+			}
+			return ErrConflict
+		}
+	} else if !slices.Equal(was.Claims.Rivals, is.Claims.Rivals) {
+		step := Step{Was: was, Is: is}
+		if was.Claims.HeldAt.IsZero() {
+			step.Event = eventOf(EventContested, was, is, now, fmt.Sprintf("%s at %s also claims the id; %s keeps it until it is unhealthy, gone, or silent for %s",
+				want.ID, want.Address, was.Address, minutes(silence)))
+		}
+		if _, err := r.commit(ctx, Change{Steps: []Step{step}}); err != nil {
+			return err
+		}
+	}
+	if err := r.probeNow(ctx, was); err != nil {
+		return err
+	}
+	refused := &FieldError{Field: "id", Held: true, Problem: "is held by another instance", Want: "give every instance an id of its own"}
+	switch {
+	case was.Service != want.Service && (caller.MayRead() || caller.mayChange(was)):
+		refused.Problem = "belongs to an instance of the service " + was.Service
+		refused.Want = fmt.Sprintf("give every instance an id of its own, or free this one with DELETE /v1/instances/%s", was.ID)
+	case was.Service == want.Service:
+		refused.Problem = fmt.Sprintf("%s is held by another container at %s, which keeps it until it is unhealthy, gone, or silent for %s", was.ID, was.Address, minutes(silence))
+		refused.Want = fmt.Sprintf("give every container an id of its own (the hooks do when ROLLCALL_ID is not set), or free this one with DELETE /v1/instances/%s", was.ID)
+	}
+	return refused
+}
+
+func minutes(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
+
+// probeNow has the holder of a claimed name probed at once, if it is probed at all.
+func (r *Registry) probeNow(ctx context.Context, holder Instance) error {
+	if !holder.Check.Probed() || holder.State == Draining {
+		return nil
+	}
+	return r.store.ProbeNow(ctx, holder.ID)
+}
+
+// meet adds to a change what becomes of the instance that an instance finds at its address:
+// it is superseded, unless it has superseded this very start before. Then both are alive and
+// share the address.
+func (r *Registry) meet(ctx context.Context, id string, is *Instance, c Change, declared bool) (Change, error) {
+	old, err := r.store.Get(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		return c, nil
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	if !CallerOf(ctx).mayChange(old) {
+		return Change{}, &FieldError{
+			Field: "address", Held: true, Problem: "is held by an instance of another service",
+			Want: "try again when that one is gone, or give a token that may register its service",
+		}
+	}
+	self := Start{is.ID, is.Boot}
+	back := slices.Contains(old.Claims.Peers, self)
+	if back && declared {
+		return Change{}, &FieldError{
+			Field: "address", Held: true, Problem: is.Address + " is held by " + old.ID + ", which superseded this instance",
+			Want: "register the instance from its own container, or deregister the other one",
+		}
+	}
+	is.Claims = is.Claims.meets(self, old)
+	if back {
+		return c, nil
+	}
+	now := r.now()
+	gone := old.Leave(now)
+	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, is.ID+" registered with its address")}
+	c.Steps = append([]Step{end}, c.Steps...)
+	return c, nil
+}
+
+// backendIsHeld refuses a second instance with the same address in one vhost: one entry of a
+// frontend belongs to one instance.
+func backendIsHeld(t *TakenError, is Instance) error {
+	return &FieldError{
+		Field: "host", Held: true, Problem: fmt.Sprintf("%s already has the backend %s, which belongs to %s", t.Value, is.Address, t.Holder),
+		Want: "register one instance for an address and a vhost",
+	}
+}
+
+// holdsHost reports whether an instance keeps a vhost from an instance of another service.
+// One that is not healthy does not keep it from a healthy one, and of two that have not been
+// healthy yet the first one does. An instance without a check gives way to a later one.
+func (i Instance) holdsHost(by Instance) bool {
+	switch {
+	case i.State == Healthy && i.Check.Kind == None:
+		return !by.ChangedAt.After(i.ChangedAt)
+	case i.State == Healthy:
+		return !i.failing()
+	case i.State == Starting:
+		return by.State != Healthy || by.Check.Kind == None
+	}
+	return false
+}
+
+// claimHost adds to a change what it takes for an instance to serve a vhost of another
+// service: holders that are not healthy stay registered without it being theirs. Holders
+// that keep the vhost are probed at once, and the claim is refused.
+func (r *Registry) claimHost(ctx context.Context, host, service string, by Instance, c Change) (Change, error) {
+	serving, err := r.store.Serving(ctx, host)
+	if err != nil {
+		return Change{}, err
+	}
+	caller, now := CallerOf(ctx), r.now()
+	var holders []Instance
+	for _, i := range serving {
+		if i.Service == by.Service || c.step(i.ID) != nil {
+			continue
+		}
+		// A healthy holder has to be changed, so it gives way only to a caller that may do that.
+		if i.holdsHost(by) || i.State == Healthy && !(i.Understood() && caller.mayChange(i)) {
+			holders = append(holders, i)
+			continue
+		}
+		if i.State != Healthy {
+			c.Seen = append(c.Seen, i)
+			continue
+		}
+		is, kind, reason := i, EventUpdated, ""
+		if i.Check.Kind == None {
+			is = i.without(host)
+		} else {
+			is, kind, reason = i.enter(Unhealthy, now), EventUnhealthy, i.Last.Reason()+"; "
+		}
+		reason += "the service " + by.Service + " claims the vhost " + host
+		c.Steps = append(c.Steps, Step{Was: i, Is: is, Event: eventOf(kind, i, is, now, reason)})
+	}
+	if len(holders) == 0 {
+		if c.Takes == nil {
+			c.Takes = map[string]string{}
+		}
+		c.Takes[host] = service
+		return c, nil
+	}
+	for _, h := range holders[:min(len(holders), maxNamed)] {
+		if err := r.probeNow(ctx, h); err != nil {
+			return Change{}, err
+		}
+	}
+	return Change{}, hostIsHeld(caller, host, service, holders)
+}
+
+// maxNamed is how many holders of a vhost are named, and probed for a claim.
+const maxNamed = 5
+
+func hostIsHeld(caller Caller, host, service string, holders []Instance) error {
+	e := &FieldError{
+		Field: "host", Held: true, Problem: host + " is served by another service",
+		Want: "a vhost belongs to one service at a time: choose another vhost",
+	}
+	if !caller.MayRead() && slices.ContainsFunc(holders, func(i Instance) bool { return !caller.mayChange(i) }) {
+		return e
+	}
+	var named []string
+	for _, h := range holders[:min(len(holders), maxNamed)] {
+		named = append(named, fmt.Sprintf("%s is %s", h.ID, h.State))
+	}
+	if len(holders) > maxNamed {
+		named = append(named, fmt.Sprintf("%d more", len(holders)-maxNamed))
+	}
+	e.Problem = fmt.Sprintf("%s is served by the service %s (%s)", host, holders[0].Service, strings.Join(named, ", "))
+	e.Want = fmt.Sprintf("a vhost belongs to one service at a time: deregister its instances first (DELETE /v1/instances/%s), or choose another vhost", holders[0].ID)
+	return e
+}
+
+func (i Instance) without(host string) Instance {
+	i.Hosts = slices.DeleteFunc(slices.Clone(i.Hosts), func(h string) bool { return h == host })
+	return i
+}
+
+// commitOrLeave commits what a result has made of an instance. When another service has come
+// to serve one of its vhosts meanwhile, the instance gets that vhost back from instances that
+// are not healthy, and otherwise goes on without it.
+func (r *Registry) commitOrLeave(ctx context.Context, c Change, id string) error {
+	for range MaxHosts + 1 {
+		_, err := r.commit(ctx, c)
+		taken, ok := errors.AsType[*TakenError](err)
+		if !ok || taken.What != "host" {
+			return err
+		}
+		step := c.step(id)
+		claimed, err := r.claimHost(ctx, taken.Value, taken.Holder, step.Is, c)
+		if err == nil {
+			c = claimed
+			continue
+		}
+		if _, held := errors.AsType[*FieldError](err); !held {
+			return err
+		}
+		step.Is = step.Is.without(taken.Value)
+		if step.Event != nil {
+			step.Event.Reason += fmt.Sprintf("; the vhost %s is served by the service %s now", taken.Value, taken.Holder)
+		}
+	}
+	return ErrConflict
+}

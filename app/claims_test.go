@@ -1,0 +1,471 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rollcall/app"
+	"rollcall/app/redisstore"
+	"rollcall/hipache"
+	"rollcall/tests/apptest"
+	"rollcall/tests/redistest"
+)
+
+// rollcall is the verbs of a registry in Redis, with a clock that stands still.
+type rollcall struct {
+	*app.Registry
+	store  *redisstore.Store
+	clock  *apptest.Clock
+	events []string // kind and instance of each
+}
+
+func newRollcall(t *testing.T) *rollcall {
+	t.Helper()
+	prefix := redistest.Prefix(t)
+	r := &rollcall{clock: apptest.NewClock()}
+	r.store = redisstore.New(redistest.New(t), redisstore.Options{
+		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Timeout: time.Minute, Now: r.clock.Now,
+	})
+	r.Registry = app.NewRegistry(r.store, r.store.Now, 10*time.Second, func(_ context.Context, s app.Step) {
+		r.events = append(r.events, string(s.Event.Kind)+" "+s.Event.Instance)
+	})
+	return r
+}
+
+// container is a registration of the service web at 10.0.0.n:80.
+func container(id, boot string, n int, edits ...func(*app.Registration)) app.Registration {
+	r := app.Registration{Service: "web", ID: id, Boot: boot, Address: fmt.Sprintf("10.0.0.%d:80", n), Health: "tcp"}
+	for _, edit := range edits {
+		edit(&r)
+	}
+	return r
+}
+
+func (r *rollcall) register(t *testing.T, reg app.Registration) app.Instance {
+	t.Helper()
+	done, err := r.Register(t.Context(), reg)
+	if err != nil {
+		t.Fatalf("register %s %q at %s: %v", reg.ID, reg.Boot, reg.Address, err)
+	}
+	return done.Instance
+}
+
+// refused registers, and returns why that is refused; the field at fault has to be field.
+func (r *rollcall) refused(t *testing.T, ctx context.Context, reg app.Registration, field string) string {
+	t.Helper()
+	_, err := r.Register(ctx, reg)
+	refused, ok := errors.AsType[*app.FieldError](err)
+	if !ok || refused.Field != field || !refused.Held {
+		t.Fatalf("register %s %q at %s: got %v, want a conflict over %s", reg.ID, reg.Boot, reg.Address, err, field)
+	}
+	return refused.Error()
+}
+
+// probe probes an instance; each result is + or -.
+func (r *rollcall) probe(t *testing.T, id, results string) app.Instance {
+	t.Helper()
+	for _, result := range results {
+		claims, err := r.store.Probes().Claim(t.Context(), r.clock.Now().Add(time.Hour), 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var outcomes []app.Outcome
+		var back []app.Settlement
+		for _, c := range claims {
+			if c.Instance.ID != id {
+				back = append(back, app.Settlement{Claim: c, Due: c.Due})
+				continue
+			}
+			o := app.Outcome{Claim: c, Result: app.Result{At: r.clock.Now(), Passed: result == '+'}}
+			if !o.Result.Passed {
+				o.Result.Code = app.Refused
+			}
+			outcomes = append(outcomes, o)
+		}
+		change, same := r.Decide(outcomes)
+		for _, o := range change {
+			if _, err := r.Judge(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.store.Probes().Settle(t.Context(), append(back, same...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r.get(t, id)
+}
+
+func (r *rollcall) get(t *testing.T, id string) app.Instance {
+	t.Helper()
+	i, err := r.store.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func (r *rollcall) count(event string) (n int) {
+	for _, e := range r.events {
+		if e == event {
+			n++
+		}
+	}
+	return n
+}
+
+// Every claimant asserts itself every ten seconds, as the hooks do, in an order that changes.
+func TestAnIDStaysWithOneOfItsLiveClaimants(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{2, 3, 5, 40} {
+		for _, nonces := range []bool{true, false} {
+			for _, shuffled := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%d claimants, nonces %t, shuffled %t", n, nonces, shuffled), func(t *testing.T) {
+					t.Parallel()
+					r, random := newRollcall(t), rand.New(rand.NewPCG(1, uint64(n)))
+					order := make([]int, n)
+					for i := range order {
+						order[i] = i + 1
+					}
+					claim := func(c int) (string, error) {
+						reg := container("web-1", "", c)
+						if nonces {
+							reg.Boot = fmt.Sprint("boot-", c)
+						}
+						_, err := r.Register(t.Context(), reg)
+						if err == nil && r.get(t, "web-1").State == app.Starting {
+							r.probe(t, "web-1", "++")
+						}
+						return r.get(t, "web-1").Address, err
+					}
+					rounds := 90 // a quarter of an hour
+					if n > 5 {
+						rounds = 6
+					}
+					holder, settled := "", 0
+					for round := range rounds {
+						if shuffled {
+							random.Shuffle(n, func(i, j int) { order[i], order[j] = order[j], order[i] })
+						}
+						for _, c := range order {
+							address, err := claim(c)
+							if address != holder {
+								holder, settled = address, round
+							}
+							own := fmt.Sprintf("10.0.0.%d:80", c) == holder
+							if _, refused := errors.AsType[*app.FieldError](err); round > 2 && (own && err != nil || !own && !refused) {
+								t.Fatalf("round %d: %d claims the id that %s holds: got %v", round, c, holder, err)
+							}
+							r.clock.Pass(10 * time.Second / time.Duration(n))
+						}
+						if err := r.store.SyncClock(t.Context()); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if settled > 1 {
+						t.Errorf("the id moved in round %d, 10 s each", settled)
+					}
+					if got := r.count("contested web-1"); got != 1 {
+						t.Errorf("%d events say that the id is contested, want 1: %v", got, r.events)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestWhichClaimsMoveAnID(t *testing.T) {
+	t.Parallel()
+	const contested = "a1 b2 a1" // what was registered before: b2 holds the id against a1
+	for _, c := range []struct {
+		name   string
+		before string // registrations: the boot nonce (- for none), and the address
+		edit   func(*testing.T, *rollcall)
+		claim  string
+		moves  bool
+	}{
+		{name: "another start moves an id", before: "a1", claim: "b2", moves: true},
+		{name: "another start at the same address", before: "a1", claim: "b1", moves: true},
+		{name: "the same start corrects its address", before: "a1", claim: "a2", moves: true},
+		{name: "and corrects it back", before: "a1 a2", claim: "a1", moves: true},
+		{name: "every restart takes its id over", before: "a1 b2 c3 d4", claim: "e5", moves: true},
+		{name: "without nonces an address is the claimant", before: "-1 -2", claim: "-1"},
+		{name: "a nonce claims against an address", before: "-1 b2", claim: "-1"},
+		{name: "and an address against a nonce", before: "a1 -2", claim: "a1"},
+		{name: "an address that comes without the nonce is the holder's", before: "a1", claim: "-1", moves: true},
+		{name: "a former holder", before: "a1 b2", claim: "a1"},
+		{name: "a former holder at the same address", before: "a1 b1", claim: "a1"},
+		{name: "a third claimant of a contested id", before: contested, claim: "c3"},
+		{name: "the holder itself", before: contested, claim: "b2", moves: true},
+		{name: "the holder corrects its address", before: contested, claim: "b4", moves: true},
+		{
+			name: "one failed probe of the holder decides", before: contested, claim: "a1", moves: true,
+			edit: func(t *testing.T, r *rollcall) { r.probe(t, "web-1", "-") },
+		},
+		{
+			name: "a failed probe before the last one does not", before: contested, claim: "a1",
+			edit: func(t *testing.T, r *rollcall) { r.probe(t, "web-1", "-+") },
+		},
+		{
+			name: "an unhealthy holder", before: contested, claim: "c3", moves: true,
+			edit: func(t *testing.T, r *rollcall) { r.probe(t, "web-1", "--") },
+		},
+		{
+			name: "a holder that drains", before: contested, claim: "c3", moves: true,
+			edit: func(t *testing.T, r *rollcall) {
+				if _, _, err := r.Drain(t.Context(), "web-1", "", time.Hour); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+		{
+			name: "a holder that is silent for a minute", before: contested, claim: "a1", moves: true,
+			edit: func(_ *testing.T, r *rollcall) { r.clock.Pass(time.Minute) },
+		},
+		{
+			name: "a holder that spoke within the minute", before: contested, claim: "a1",
+			edit: func(t *testing.T, r *rollcall) {
+				r.clock.Pass(59 * time.Second)
+				r.register(t, container("web-1", "b", 2))
+				r.clock.Pass(59 * time.Second)
+			},
+		},
+		{
+			name: "a batch is no word of the holder", before: contested, claim: "a1", moves: true,
+			edit: func(t *testing.T, r *rollcall) {
+				r.clock.Pass(59 * time.Second)
+				r.register(t, container("web-1", "b", 2, func(r *app.Registration) { r.Declared = true }))
+				r.clock.Pass(time.Second)
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRollcall(t)
+			claimant := func(s string) app.Registration {
+				boot, n := strings.TrimPrefix(s[:1], "-"), int(s[1]-'0')
+				return container("web-1", boot, n)
+			}
+			for n, s := range strings.Fields(c.before) {
+				_, err := r.Register(t.Context(), claimant(s))
+				if wantErr := c.before == contested && n == 2; (err != nil) != wantErr {
+					t.Fatalf("%s: got %v", s, err)
+				}
+				if err == nil {
+					r.probe(t, "web-1", "++")
+				}
+				r.clock.Pass(time.Second)
+			}
+			if c.edit != nil {
+				c.edit(t, r)
+			}
+			was := r.get(t, "web-1")
+			_, err := r.Register(t.Context(), claimant(c.claim))
+			is := r.get(t, "web-1")
+			if c.moves && (err != nil || is.Address != claimant(c.claim).Address) {
+				t.Errorf("got %v, and it is at %s", err, is.Address)
+			}
+			if !c.moves && (!errors.Is(err, app.ErrConflict) || is.Address != was.Address || is.State != was.State) {
+				t.Errorf("got %v, and it is %s at %s, want it left %s at %s", err, is.State, is.Address, was.State, was.Address)
+			}
+			if !c.moves && is.Due.After(r.clock.Now()) {
+				t.Errorf("the holder is probed at %s, want now", is.Due)
+			}
+		})
+	}
+}
+
+func TestHoldersWithoutProbesGoByTheirLeaseOrGiveWay(t *testing.T) {
+	t.Parallel()
+	kind := func(health string) func(*app.Registration) { return func(r *app.Registration) { r.Health = health } }
+
+	r := newRollcall(t)
+	r.register(t, container("web-1", "a", 1, kind("none")))
+	r.register(t, container("web-1", "b", 2, kind("none")))
+	r.refused(t, t.Context(), container("web-1", "a", 1, kind("none")), "id") // a former holder
+	r.register(t, container("web-1", "c", 3, kind("none")))                   // the newest claim
+	r.refused(t, t.Context(), container("web-1", "a", 1, kind("none")), "id")
+	r.refused(t, t.Context(), container("web-1", "b", 2, kind("none")), "id")
+
+	r = newRollcall(t)
+	r.register(t, container("web-1", "a", 1, kind("heartbeat")))
+	r.register(t, container("web-1", "b", 2, kind("heartbeat")))
+	for range 2 {
+		if err := r.Report(t.Context(), "web-1", true, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.refused(t, t.Context(), container("web-1", "a", 1, kind("heartbeat")), "id")
+	if err := r.Report(t.Context(), "web-1", false, "once"); err != nil {
+		t.Fatal(err)
+	}
+	r.refused(t, t.Context(), container("web-1", "a", 1, kind("heartbeat")), "id")
+}
+
+func TestABatchMovesAnIDButProvesNoLife(t *testing.T) {
+	t.Parallel()
+	declared := func(r *app.Registration) { r.Declared = true }
+	r := newRollcall(t)
+	r.register(t, container("web-1", "", 1, declared))
+	r.register(t, container("web-1", "b", 2))
+	r.probe(t, "web-1", "++")
+	r.refused(t, t.Context(), container("web-1", "", 1, declared), "id")
+	if got := r.count("contested web-1"); got != 0 {
+		t.Errorf("a batch made the id contested: %v", r.events)
+	}
+	r.register(t, container("web-1", "", 3, declared)) // a correction
+	if got := r.get(t, "web-1").Address; got != "10.0.0.3:80" {
+		t.Errorf("the id is at %s", got)
+	}
+}
+
+// Hooks of one container find each other at its address, whatever they register.
+func TestStartsThatAssertThemselvesShareAnAddress(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{2, 3, 5} {
+		for _, services := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d hooks, a service each %t", n, services), func(t *testing.T) {
+				t.Parallel()
+				r := newRollcall(t)
+				hook := func(c int) app.Registration {
+					return container(fmt.Sprint("i", c), fmt.Sprint("boot-", c), 1, func(r *app.Registration) {
+						r.Hosts = []string{fmt.Sprintf("h%d.test", c)}
+						if services {
+							r.Service = fmt.Sprint("web-", c)
+						}
+					})
+				}
+				var events int
+				for round := range 6 {
+					for c := range n {
+						r.register(t, hook(c))
+					}
+					if round == 2 {
+						events = len(r.events)
+					}
+				}
+				for c := range n {
+					r.probe(t, fmt.Sprint("i", c), "++")
+				}
+				if left := r.events[events:]; slices.ContainsFunc(left, func(e string) bool { return !strings.HasPrefix(e, "healthy ") }) {
+					t.Errorf("after three rounds: %v", left)
+				}
+				// The next container at this address ends them all.
+				r.register(t, container("next", "boot-next", 1))
+				all, err := r.store.All(t.Context())
+				if err != nil || len(all) != 1 || all[0].ID != "next" {
+					t.Errorf("left are %v, %v, want the next one", all, err)
+				}
+			})
+		}
+	}
+}
+
+func TestOneStartMayRegisterSeveralInstancesAtItsAddress(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	host := func(h string) func(*app.Registration) {
+		return func(r *app.Registration) { r.Hosts = []string{h} }
+	}
+	r.register(t, container("a", "boot", 1, host("a.test")))
+	r.register(t, container("b", "boot", 1, host("b.test")))
+	if got := r.get(t, "a").State; got != app.Starting {
+		t.Errorf("a is %s", got)
+	}
+	// An entry of a frontend belongs to one instance.
+	why := r.refused(t, t.Context(), container("c", "boot", 1, host("a.test")), "host")
+	if want := "host a.test already has the backend 10.0.0.1:80, which belongs to a; register one instance for an address and a vhost"; why != want {
+		t.Errorf("got %q", why)
+	}
+}
+
+func caller(scopes ...app.Scope) context.Context {
+	return app.WithCaller(context.Background(), app.Caller{Name: "t", Token: "t", Scopes: scopes})
+}
+
+func TestNobodyTakesWhatItsTokenMayNotChange(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	shop := func(id, boot string, n int) app.Registration {
+		return container(id, boot, n, func(r *app.Registration) { r.Service, r.Hosts = "shop", []string{"shop.test"} })
+	}
+	r.register(t, container("web-1", "a", 1, func(r *app.Registration) { r.Hosts = []string{"web.test"} }))
+	r.probe(t, "web-1", "++")
+	r.probe(t, "web-1", "-") // it would give way to its own service
+	stranger := caller("register:shop", "host:*")
+
+	why := r.refused(t, stranger, shop("web-1", "b", 2), "id")
+	if strings.Contains(why, "web,") || strings.Contains(why, "service web") {
+		t.Errorf("a stranger learns of the id: %s", why)
+	}
+	r.refused(t, stranger, shop("shop-1", "b", 1), "address")
+	taking := shop("shop-2", "b", 2)
+	taking.Hosts = []string{"web.test"}
+	if why := r.refused(t, stranger, taking, "host"); strings.Contains(why, "web-1") || strings.Contains(why, "service web") {
+		t.Errorf("a stranger learns who serves the vhost: %s", why)
+	}
+	if why := r.refused(t, caller("register:shop", "host:*", "read"), shop("web-1", "b", 2), "id"); !strings.Contains(why, "service web") {
+		t.Errorf("a reader does not learn of the service that has the id: %s", why)
+	}
+	if got := r.get(t, "web-1"); got.Service != "web" || got.State != app.Healthy {
+		t.Errorf("web-1 is %+v", got)
+	}
+
+	// Neither share: the superseded start of another service comes back to a stranger's address.
+	r.register(t, shop("shop-3", "c", 1))
+	r.refused(t, caller("register:web", "host:*"), container("web-1", "a", 1), "address")
+	r.register(t, container("web-1", "a", 1))
+	if got := r.get(t, "shop-3").Service; got != "shop" {
+		t.Errorf("shop-3 is of %s", got)
+	}
+}
+
+func TestOnlyCallersThatMayChangeAnInstanceReportForIt(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	r.register(t, container("web-1", "a", 1, func(r *app.Registration) { r.Health = "heartbeat" }))
+	snapshot := app.NewSnapshot()
+	r.TakeWordOf(snapshot)
+	for _, state := range []app.State{app.Starting, app.Healthy} { // by the store, and by what the process knows
+		snapshot.Reset([]app.Instance{r.get(t, "web-1")}, "1-0")
+		snapshot.Heard(time.Now())
+		was := r.get(t, "web-1")
+		if was.State != state {
+			t.Fatalf("it is %s, want %s", was.State, state)
+		}
+		r.clock.Pass(time.Second)
+		if err := r.Report(caller("register:shop"), "web-1", true, ""); !errors.Is(err, app.ErrForbidden) {
+			t.Errorf("a stranger's report while it is %s: got %v", state, err)
+		}
+		if got := r.get(t, "web-1").Deadline; !got.Equal(was.Deadline) {
+			t.Errorf("the lease of the %s instance moved to %s", state, got)
+		}
+		for range 2 {
+			if err := r.Report(caller("register:web"), "web-1", true, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAnInstanceReplacesOneOfItsOwnServiceOnly(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	r.register(t, container("shop-1", "a", 1, func(r *app.Registration) { r.Service = "shop" }))
+	r.register(t, container("web-1", "b", 2))
+	r.register(t, container("web-2", "c", 3, func(r *app.Registration) { r.Replaces = "shop-1" }))
+	r.register(t, container("web-3", "d", 4, func(r *app.Registration) { r.Replaces = "web-1" }))
+	r.probe(t, "web-2", "++")
+	r.probe(t, "web-3", "++")
+	if got := r.get(t, "shop-1").State; got != app.Starting {
+		t.Errorf("an instance of another service is %s", got)
+	}
+	if got := r.get(t, "web-1").State; got != app.Draining {
+		t.Errorf("the instance that was replaced is %s", got)
+	}
+}
