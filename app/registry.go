@@ -259,6 +259,7 @@ func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, e
 // an instance that is probed a good report changes nothing and tells the container
 // that it is still known; a bad one is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
+	detail = cleanNote(detail)
 	if was, known, _ := r.heard(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).mayChange(was) {
 		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
 			return err

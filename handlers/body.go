@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,20 +26,32 @@ type body struct {
 }
 
 func readBody(r *http.Request) (body, error) {
-	text, err := io.ReadAll(r.Body)
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+	text, err := readText(r)
+	if err != nil {
 		return body{}, err
 	}
-	if err != nil {
-		return body{}, fmt.Errorf("%w body: %w", errMalformed, err)
+	return bodyOf(text, mediaOf(r))
+}
+
+func readText(r *http.Request) ([]byte, error) {
+	text, err := io.ReadAll(r.Body)
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, err
 	}
+	if err != nil {
+		return nil, fmt.Errorf("%w body: %w", errMalformed, err)
+	}
+	return text, nil
+}
+
+func mediaOf(r *http.Request) string {
+	return cmp.Or(r.Header.Get(echo.HeaderContentType), echo.MIMEApplicationForm)
+}
+
+func bodyOf(text []byte, media string) (body, error) {
 	text = bytes.TrimSpace(text)
 	if len(text) == 0 {
 		return body{}, nil
-	}
-	media := r.Header.Get(echo.HeaderContentType)
-	if media == "" {
-		media = echo.MIMEApplicationForm
 	}
 	kind, _, err := mime.ParseMediaType(media)
 	switch {

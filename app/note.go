@@ -1,0 +1,29 @@
+package app
+
+import (
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// maxNote is in bytes.
+const maxNote = 200
+
+// terminalCodes are what colours a terminal: ESC [ 31 m, ESC ] 0;title BEL, ESC c.
+var terminalCodes = regexp.MustCompile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(\x07|\x1b\\\\)|\x1b[ -~]?")
+
+// cleanNote returns the note of a report as one line of valid UTF-8 without control
+// characters, of at most maxNote bytes. A report counts whatever its note is.
+func cleanNote(note string) string {
+	note = strings.ToValidUTF8(terminalCodes.ReplaceAllString(note, ""), "\uFFFD")
+	note = strings.Join(strings.FieldsFunc(note, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	if len(note) <= maxNote {
+		return note
+	}
+	end := maxNote - len("…")
+	for !utf8.RuneStart(note[end]) {
+		end--
+	}
+	return note[:end] + "…"
+}

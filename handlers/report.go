@@ -1,0 +1,83 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// readReport reads the parameters of the URL and the fields of a heartbeat's body into a
+// struct. Unlike readFields it takes a note that a script has not encoded: JSON with
+// line breaks in its text, a form whose note has &, % or =. A report must not be lost
+// because of its note.
+func readReport(r *http.Request, to any) error {
+	set, err := queryOf(r)
+	if err != nil {
+		return err
+	}
+	text, err := readText(r)
+	if err != nil {
+		return err
+	}
+	b, err := bodyOf(text, mediaOf(r))
+	if errors.Is(err, errMalformed) {
+		b, err = bodyOf([]byte(withoutControls.Replace(string(text))), mediaOf(r))
+	}
+	if err != nil {
+		return err
+	}
+	sent := reportForm(string(b.text))
+	if b.json {
+		if sent, err = b.fields(); err != nil {
+			return err
+		}
+	}
+	for name, values := range sent {
+		set[name] = append(set[name], values...)
+	}
+	if strings.Join(set["note"], "") == "" {
+		delete(set, "note")
+	}
+	return decode("field", set, to)
+}
+
+// withoutControls escapes or replaces what JSON does not allow in text.
+var withoutControls = strings.NewReplacer(func() (pairs []string) {
+	for c := range byte(' ') {
+		pairs = append(pairs, string(rune(c)), " ")
+	}
+	pairs[2*0x1b+1] = `\u001b` // begins a colour code, which goes away as a whole
+	return pairs
+}()...)
+
+// reportForm reads a form with status and note. What follows the note and is neither
+// belongs to the note.
+func reportForm(text string) fields {
+	set := fields{}
+	for pair := range strings.SplitSeq(text, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		note, noted := set["note"]
+		switch _, known := set[name]; {
+		case (name == "status" || name == "note") && !known:
+			set[name] = []string{unescape(value)}
+		case noted:
+			note[0] += "&" + unescape(pair)
+		default:
+			name = unescape(name)
+			set[name] = append(set[name], unescape(value))
+		}
+	}
+	return set
+}
+
+// unescape decodes text of a form, or returns it as it is where it was not encoded.
+func unescape(text string) string {
+	if decoded, err := url.QueryUnescape(text); err == nil {
+		return decoded
+	}
+	return text
+}
