@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -142,6 +144,9 @@ func connect(ctx context.Context, raw string, patience time.Duration, log *slog.
 	}
 }
 
+// embeddedVersion is the version of Redis that the embedded one is compatible with.
+const embeddedVersion = "7.2.4"
+
 // embedded is the Redis of the embedded default: in memory, in this process, on a
 // port of its own so that redis-cli and a real proxy can read it.
 type embedded struct {
@@ -155,6 +160,7 @@ func startEmbedded(ctx context.Context, port int) (*embedded, error) {
 	if err := e.server.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err != nil {
 		return nil, fmt.Errorf("ROLLCALL_EMBEDDED_REDIS_PORT: %w (set it to another port, or to 0 for any)", err)
 	}
+	e.server.Server().SetPreHook(e.info)
 	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
 	e.aging.Go(func() { // its keys grow old only when told
 		second := time.NewTicker(time.Second)
@@ -169,6 +175,38 @@ func startEmbedded(ctx context.Context, port int) (*embedded, error) {
 		}
 	})
 	return e, nil
+}
+
+// info answers INFO with the fields that clients read before they send a command, in the
+// sections of a real Redis: node_redis 0.8, which Hipache 0.2.8 uses, fails without
+// redis_version. It reports whether the command was INFO.
+func (e *embedded) info(c *server.Peer, command string, sections ...string) bool {
+	if command != "INFO" {
+		return false
+	}
+	s := e.server.Server()
+	var answer strings.Builder
+	for _, section := range []struct{ name, fields string }{
+		{"Server", fmt.Sprintf("redis_version:%s\r\nredis_mode:standalone\r\ntcp_port:%s\r\n", embeddedVersion, e.server.Port())},
+		{"Clients", fmt.Sprintf("connected_clients:%d\r\n", s.ClientsLen())},
+		{"Persistence", "loading:0\r\n"},
+		{"Stats", fmt.Sprintf("total_connections_received:%d\r\ntotal_commands_processed:%d\r\n", s.TotalConnections(), s.TotalCommands())},
+		{"Replication", "role:master\r\nconnected_slaves:0\r\n"},
+		{"Cluster", "cluster_enabled:0\r\n"},
+	} {
+		wanted := func(asked string) bool {
+			return slices.Contains([]string{"all", "default", "everything", strings.ToLower(section.name)}, strings.ToLower(asked))
+		}
+		if len(sections) > 0 && !slices.ContainsFunc(sections, wanted) {
+			continue
+		}
+		if answer.Len() > 0 {
+			answer.WriteString("\r\n")
+		}
+		answer.WriteString("# " + section.name + "\r\n" + section.fields)
+	}
+	c.WriteBulk(answer.String())
+	return true
 }
 
 func (e *embedded) url() string { return "redis://" + e.server.Addr() }
