@@ -1,0 +1,218 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
+)
+
+// oldest is the oldest commit that the schema admits: the one that raised it. Whoever adds a
+// step to migrations that raises the schema again puts that step's commit here.
+const oldest = "b88d29f87d0ccc30db01b7f23b2e8bc7c7ff8ec6"
+
+// buildAt builds the program as of a commit of this repository.
+func buildAt(t *testing.T, commit string) string {
+	t.Helper()
+	dir := t.TempDir()
+	git := func(args ...string) *exec.Cmd {
+		c := exec.Command("git", args...)
+		c.Dir = "../.."
+		return c
+	}
+	if said, err := git("cat-file", "-e", commit+"^{commit}").CombinedOutput(); err != nil {
+		const reason = "the history of this clone does not reach commit %s (fetch all of it: git fetch --unshallow): %s"
+		if os.Getenv("CI") != "" {
+			t.Fatalf(reason, commit, said)
+		}
+		t.Skipf(reason, commit, said)
+	}
+	archive := filepath.Join(dir, "source.tar")
+	if said, err := git("archive", "--output", archive, commit).CombinedOutput(); err != nil {
+		t.Fatalf("git archive: %v\n%s", err, said)
+	}
+	source := filepath.Join(dir, "source")
+	if err := os.Mkdir(source, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := exec.Command("tar", "-xf", archive, "-C", source).CombinedOutput(); err != nil {
+		t.Fatalf("tar: %v\n%s", err, said)
+	}
+	path := filepath.Join(dir, "rollcall-older")
+	build := exec.Command("go", "build", "-o", path, "./app/cmd/rollcall")
+	build.Dir = source
+	if said, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build of %s: %v\n%s", commit, err, said)
+	}
+	return path
+}
+
+// ofTomorrow adds fields that neither version knows, as the next one may.
+const ofTomorrow = `
+local doc = redis.call('GET', KEYS[1])
+local rest, n = string.gsub(doc, '"check":{', '"check":{"zone":"c",')
+if n == 0 then rest = string.gsub(doc, '}$', ',"check":{"zone":"c"}}') end
+redis.call('SET', KEYS[1], (string.gsub(rest, '}$', ',"zone":{"rank":[1]}}')))
+return 1`
+
+func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
+	t.Parallel()
+	older := buildAt(t, oldest)
+	k := proctest.NewStack(t, redistest.Start(t))
+	k.Process("cron")
+	proctest.Start(t, k.Env, older, "cron")
+	bases := []string{"http://" + k.Process("web").Addr("API"), "http://" + proctest.Start(t, k.Env, older, "web").Addr("API")}
+	call := func(n int, form url.Values) string {
+		t.Helper()
+		resp, err := http.PostForm(bases[n]+"/v1/register", form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode >= 300 {
+			return fmt.Sprintf("%d %s", resp.StatusCode, body)
+		}
+		return ""
+	}
+	backends, forms := map[string]*proctest.Backend{}, map[string]url.Values{}
+	for n := range 12 {
+		id := fmt.Sprint("i", n)
+		backends[id] = proctest.NewBackend(t)
+		forms[id] = proctest.Registration(backends[id], id, "older.chaos", "service", "older", "interval", "1s", "forget", "2s", "expect", "200-299")
+		proctest.Eventually(t, proctest.Bound, func() error { // until both webs can write
+			if said := call(0, forms[id]); said != "" {
+				return fmt.Errorf("register %s: %s", id, said)
+			}
+			return nil
+		})
+	}
+	documents := func() map[string]proctest.Document {
+		all, err := proctest.ReadAll(context.Background(), k.Redis)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all.Docs
+	}
+	proctest.Eventually(t, proctest.Bound, func() error {
+		for id := range forms {
+			if state := documents()[id].State; state != "healthy" {
+				return fmt.Errorf("%s is %q", id, state)
+			}
+		}
+		return nil
+	})
+	newer := []string{"i0", "i1", "i2", "i3"}
+	for _, id := range newer {
+		if err := k.Redis.Eval(t.Context(), ofTomorrow, []string{"rollcall:instance:" + id}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backends["i4"].Is(proctest.Refuses) // the only one that is sick
+	for end, n := time.Now().Add(10*time.Second), 0; time.Now().Before(end); n++ {
+		for id, form := range forms {
+			if id == "i4" {
+				continue
+			}
+			form.Set("tag", fmt.Sprint("n", n)) // so that each registration is a write
+			if said := call(n%2, form); said != "" && !strings.HasPrefix(said, "503") {
+				t.Errorf("registering %s through %s: %s", id, []string{"the current web", "the older web"}[n%2], said)
+			}
+		}
+		sleep(t.Context(), 500*time.Millisecond)
+	}
+	events, err := k.Redis.XRange(t.Context(), "rollcall:events", "-", "+").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := false
+	for _, e := range events {
+		var said struct{ Kind, Instance, Reason string }
+		if err := json.Unmarshal([]byte(e.Values["event"].(string)), &said); err != nil {
+			t.Fatal(err)
+		}
+		switch bad := said.Kind == "unhealthy" || said.Kind == "failed" || said.Kind == "gone"; {
+		case bad && said.Instance == "i4":
+			left = true
+		case bad:
+			t.Errorf("%s is %s: %s", said.Instance, said.Kind, said.Reason)
+		}
+	}
+	if !left {
+		t.Error("nobody noticed that i4 refuses connections")
+	}
+	for _, id := range newer {
+		text := k.Redis.Get(t.Context(), "rollcall:instance:"+id).Val()
+		if !strings.Contains(text, `"zone":{"rank":[1]}`) || !strings.Contains(text, `"zone":"c"`) || !strings.Contains(text, `"tags":["n`) {
+			t.Errorf("%s lost a field of a newer version, or was not written at all: %s", id, text)
+		}
+	}
+}
+
+// before is the last commit before the schema was raised to 2. Its processes know nothing of
+// versions side by side.
+const before = oldest + "^"
+
+func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testing.T) {
+	t.Parallel()
+	older := buildAt(t, before)
+	k := proctest.NewStack(t, redistest.Start(t))
+	for _, key := range []string{"schema", "clock", "vhosts", "webhooks"} { // schema 1, as that process begins
+		k.Redis.Del(t.Context(), "rollcall:"+key)
+	}
+	web := proctest.Start(t, k.Env, older, "web")
+	cron := proctest.Start(t, k.Env, older, "cron")
+	base := "http://" + web.Addr("API")
+	register := func(base, id string, b *proctest.Backend) int {
+		resp, err := http.PostForm(base+"/v1/register", proctest.Registration(b, id, "older.chaos", "service", "older"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode
+	}
+	b := proctest.NewBackend(t)
+	proctest.Eventually(t, proctest.Bound, func() error {
+		if status := register(base, "i1", b); status >= 300 {
+			return fmt.Errorf("register: %d", status)
+		}
+		return nil
+	})
+	k.Process("cron")
+	current := "http://" + k.Process("web").Addr("API")
+	proctest.Eventually(t, proctest.Bound, func() error {
+		if !strings.Contains(cron.Log.String(), "WRONGTYPE") {
+			return fmt.Errorf("the older cron still claims checks: %s", cron.Log.String())
+		}
+		return nil
+	})
+	if err := k.Redis.Eval(t.Context(), ofTomorrow, []string{"rollcall:instance:i1"}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	doc := k.Redis.Get(t.Context(), "rollcall:instance:i1").Val()
+	if status := register(base, "i2", proctest.NewBackend(t)); status != http.StatusInternalServerError {
+		t.Errorf("a registration through the older web answers %d, want 500", status)
+	}
+	b.Is(proctest.Refuses)
+	sleep(t.Context(), 4*time.Second)
+	if got := k.Redis.Get(t.Context(), "rollcall:instance:i1").Val(); got != doc {
+		t.Errorf("the document changed from %s to %s", doc, got)
+	}
+	if status := register(current, "i3", proctest.NewBackend(t)); status >= 300 {
+		t.Errorf("a registration through the current web answers %d", status)
+	}
+	if code := proctest.Start(t, k.Env, older, "cron").End(); code == 0 {
+		t.Error("an older cron starts on the newer schema")
+	}
+}
