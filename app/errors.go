@@ -83,12 +83,16 @@ func (e *TakenError) Error() string {
 // Is makes a TakenError an ErrConflict.
 func (e *TakenError) Is(target error) bool { return target == ErrConflict }
 
-// A TrimmedError is an ErrGone: the events after a revision are no longer all there.
+// A TrimmedError is an ErrGone: the events after a revision are not all there.
 type TrimmedError struct {
-	First Revision // the first event that is
+	First Revision // the first event that is; empty: there is none
+	Lost  Revision // set when the registry has no event of this id: Redis lost it, or never had it
 }
 
 func (e *TrimmedError) Error() string {
+	if e.Lost != "" {
+		return "the registry has no event " + string(e.Lost) + ": Redis was emptied, restored from an older copy, or lost it in a failover; read everything anew"
+	}
 	return "events before " + string(e.First) + " are no longer kept: begin there, or read everything anew"
 }
 

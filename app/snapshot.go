@@ -31,6 +31,7 @@ type Snapshot struct {
 	revision  Revision
 	heard     time.Time
 	loaded    bool
+	resets    int
 	changed   chan struct{} // closed and replaced with every change
 
 	recent []Event  // oldest first, little more than keptEvents; never handed out
@@ -78,6 +79,7 @@ func (s *Snapshot) Reset(instances []Instance, at Revision, last ...Event) {
 		s.put(i, at)
 	}
 	s.revision, s.loaded = at, true
+	s.resets++
 	s.recent, s.before = last, at
 	if len(last) > 0 {
 		s.before = last[0].Revision
@@ -254,9 +256,17 @@ func (s *Snapshot) ServiceRevision(name string) Revision {
 	return s.revision
 }
 
+// Resets counts how often the snapshot was read anew. After a reset it may stand on an earlier
+// revision than before: Redis may have been emptied or restored.
+func (s *Snapshot) Resets() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.resets
+}
+
 // EventsAfter returns up to limit events after a revision, oldest first, and whether
-// the snapshot still holds all there were since: if not, they are to be had from the
-// store only.
+// the snapshot holds the event of that revision and all there were since: if not, only the
+// store can tell.
 func (s *Snapshot) EventsAfter(r Revision, limit int) (events []Event, held bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -264,6 +274,9 @@ func (s *Snapshot) EventsAfter(r Revision, limit int) (events []Event, held bool
 		return nil, false
 	}
 	from, found := slices.BinarySearchFunc(s.recent, r, func(e Event, r Revision) int { return e.Revision.Compare(r) })
+	if !found && r.Compare(s.before) != 0 {
+		return nil, false
+	}
 	if found {
 		from++
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -161,6 +162,9 @@ func (v *Webhooks) pause(ctx context.Context, id, reason string, e Event) (Webho
 // longer kept, and ErrConflict while it is at another replay.
 func (v *Webhooks) Replay(ctx context.Context, id string, r Replay) (Webhook, error) {
 	first, err := v.store.Events(ctx, r.After, 1)
+	if trimmed, ok := errors.AsType[*TrimmedError](err); ok && trimmed.Lost != "" {
+		first, err = nil, nil // nothing has happened since
+	}
 	if err != nil {
 		return Webhook{}, err
 	}

@@ -3,6 +3,7 @@ package handlers
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -31,7 +32,11 @@ func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision
 	defer cancel()
 	serving, cancel = context.WithTimeout(serving, wait)
 	defer cancel()
+	resets := a.Snapshot.Resets()
 	_ = a.Snapshot.Wait(serving, func() bool { // over is over
+		if a.Snapshot.Resets() != resets {
+			return true // Redis may have been emptied or restored
+		}
 		newer := a.Snapshot.ServiceRevision(service).Compare(seen)
 		return newer > 0 || newer == 0 && a.Snapshot.Service(service) == nil // nobody has seen one that is not there
 	})
@@ -73,6 +78,12 @@ func (a *API) seenRevision(r *http.Request, service string) (seen app.Revision) 
 		}
 		if rev.Valid() && (seen == "" || rev.Compare(seen) > 0) {
 			seen = rev
+		}
+	}
+	if seen.Compare(a.Snapshot.Revision()) > 0 { // this process is a moment behind, or Redis lost it
+		_, err := a.Store.Events(r.Context(), seen, 1)
+		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok && trimmed.Lost != "" {
+			return ""
 		}
 	}
 	return seen

@@ -43,6 +43,7 @@ func (a *API) events(c echo.Context) error {
 	} else if !after.Valid() {
 		return &app.FieldError{Field: "Last-Event-ID", Problem: "is " + quote(string(after)), Want: "give the id of an event, or 0 for all there are"}
 	}
+	read := a.Snapshot.Resets()
 	next, err := a.eventsAfter(ctx, after)
 	if err != nil {
 		return err
@@ -62,9 +63,11 @@ func (a *API) events(c echo.Context) error {
 			return nil
 		}
 		if len(next) == 0 {
-			if err := a.awaitEvent(ctx, after, s.silent()); err != nil {
+			resets, err := a.awaitEvent(ctx, after, read, s.silent())
+			if err != nil {
 				return nil
 			}
+			read = resets
 		}
 		if next, err = a.eventsAfter(ctx, after); err != nil {
 			if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
@@ -77,12 +80,23 @@ func (a *API) events(c echo.Context) error {
 	}
 }
 
-// eventsAfter reads the next events, from memory if it has them.
+// eventsAfter reads the events after a revision, from memory if it has them. A revision that
+// is neither the beginning nor an event of this registry is errTooLate: the caller has seen
+// what is not in it.
 func (a *API) eventsAfter(ctx context.Context, after app.Revision) ([]app.Event, error) {
 	if events, held := a.Snapshot.EventsAfter(after, eventBatch); held {
 		return events, nil
 	}
 	events, err := a.Store.Events(ctx, after, eventBatch)
+	if err == nil && after.Compare("0-0") > 0 {
+		var itself []app.Event
+		itself, err = a.Store.Events(ctx, after.Before(), 1)
+		if _, trimmed := errors.AsType[*app.TrimmedError](err); trimmed { // it was the last one before those that are kept
+			err = nil
+		} else if err == nil && (len(itself) == 0 || itself[0].Revision.Compare(after) != 0) {
+			err = &app.TrimmedError{Lost: after}
+		}
+	}
 	if _, trimmed := errors.AsType[*app.TrimmedError](err); trimmed {
 		err = tooLate(err)
 	}
@@ -91,13 +105,15 @@ func (a *API) eventsAfter(ctx context.Context, after app.Revision) ([]app.Event,
 
 func tooLate(err error) error { return fmt.Errorf("%w: %w", errTooLate, err) }
 
-// awaitEvent waits for an event, but no longer than until a stream has been silent for
-// long enough.
-func (a *API) awaitEvent(ctx context.Context, after app.Revision, silent time.Duration) error {
+// awaitEvent waits for an event, or until the snapshot was read anew since resets, but no
+// longer than until a stream has been silent for long enough.
+func (a *API) awaitEvent(ctx context.Context, after app.Revision, resets int, silent time.Duration) (int, error) {
 	waiting, cancel := context.WithTimeout(ctx, keepAlive-silent)
 	defer cancel()
-	_ = a.Snapshot.Wait(waiting, func() bool { return a.Snapshot.Revision().Compare(after) > 0 }) // over is over
-	return ctx.Err()
+	_ = a.Snapshot.Wait(waiting, func() bool { // over is over
+		return a.Snapshot.Revision().Compare(after) > 0 || a.Snapshot.Resets() != resets
+	})
+	return a.Snapshot.Resets(), ctx.Err()
 }
 
 // eventStream writes server-sent events:
@@ -150,7 +166,7 @@ func (s *eventStream) reached(after app.Revision) error {
 
 // gap says that events were lost to a reader that was away, or slow, for too long.
 func (s *eventStream) gap(e *app.TrimmedError) error {
-	return s.write(fmt.Appendf(nil, "event: gap\ndata: {\"first\":%q}\n\n", e.First))
+	return s.write(fmt.Appendf(nil, "event: gap\ndata: {\"first\":%q,\"reason\":%q}\n\n", e.First, e.Error()))
 }
 
 func (s *eventStream) write(text []byte) error {

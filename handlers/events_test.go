@@ -117,7 +117,7 @@ func TestStreamsThatWereCutSaySo(t *testing.T) {
 		synctest.Wait()
 		happens(snapshot, 10, "web")
 		time.Sleep(time.Minute)
-		same(t, "it was cut", hears.text(), ": keep-alive\nid: 5-0\n\n"+"event: gap\ndata: {\"first\":\"8-0\"}\n\n")
+		same(t, "it was cut", hears.text(), ": keep-alive\nid: 5-0\n\n"+"event: gap\ndata: {\"first\":\"8-0\",\"reason\":\"events before 8-0 are no longer kept: begin there, or read everything anew\"}\n\n")
 	})
 }
 

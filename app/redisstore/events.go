@@ -26,14 +26,16 @@ func (s *Store) Tell(ctx context.Context, e app.Event) (app.Revision, error) {
 }
 
 // Events returns up to limit events after a revision, oldest first. The revisions "0"
-// and "0-0" stand for the beginning of what is kept; for any other one that is older
-// than that, the answer is an *app.TrimmedError.
+// and "0-0" stand for the beginning of what is kept. For any other one that is older
+// than that, or newer than the newest event, it returns an *app.TrimmedError: a registry that
+// was emptied or restored does not have what came before a newer one.
 func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var first, messages *redis.XMessageSliceCmd
+	var first, newest, messages *redis.XMessageSliceCmd
 	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // or it is cut between the two
 		first = p.XRangeN(ctx, s.keys.events(), "-", "+", 1)
+		newest = p.XRevRangeN(ctx, s.keys.events(), "+", "-", 1)
 		messages = p.XRangeN(ctx, s.keys.events(), "("+string(after), "+", int64(limit))
 		return nil
 	})
@@ -42,6 +44,13 @@ func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]ap
 	}
 	if kept := first.Val(); after.Compare(beginning) > 0 && len(kept) > 0 && after.Compare(app.Revision(kept[0].ID).Before()) < 0 {
 		return nil, &app.TrimmedError{First: app.Revision(kept[0].ID)}
+	}
+	if n := newest.Val(); after.Compare(beginning) > 0 && (len(n) == 0 || after.Compare(app.Revision(n[0].ID)) > 0) {
+		lost := &app.TrimmedError{Lost: after}
+		if kept := first.Val(); len(kept) > 0 {
+			lost.First = app.Revision(kept[0].ID)
+		}
+		return nil, lost
 	}
 	events := make([]app.Event, len(messages.Val()))
 	for n, m := range messages.Val() {
