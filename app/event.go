@@ -24,7 +24,7 @@ const (
 	EventContested  EventKind = "contested"      // two live claimants of one id; state unchanged
 	EventPaused     EventKind = "webhook-paused" // Subject is the webhook's id
 	EventResumed    EventKind = "webhook-resumed"
-	EventBenched    EventKind = "worker-benched" // Subject is the worker's name
+	EventBenched    EventKind = "worker-benched" // the worker is suspended; Subject is its name
 	EventBack       EventKind = "worker-back"
 	EventNamesFail  EventKind = "name-server-failed" // Subject is the worker's name
 	EventNamesBack  EventKind = "name-server-back"

@@ -73,7 +73,7 @@ func (c Code) String() string {
 // without an address and a refusal by the worker's own policy prove nothing.
 func (c Code) ProvesPath() bool {
 	switch c {
-	case Refused, Reset, ClosedEarly, BodyMismatch, BadAnswer, NotServing:
+	case Refused, Reset, ClosedEarly, BodyMismatch, BadAnswer, NotServing, Stalled:
 		return true
 	default:
 		return c >= minHTTPStatus
@@ -92,6 +92,9 @@ func (c Code) Answered() bool {
 		return true
 	}
 }
+
+// IsTimeout reports whether the probe's time was over before there was a whole answer.
+func (c Code) IsTimeout() bool { return c == TimedOut || c == Stalled }
 
 // Result is what one check of one instance found.
 type Result struct {

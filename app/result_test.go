@@ -74,7 +74,7 @@ func TestOnlyAnAnswerOfTheHostProvesThePath(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[app.Code]bool{
 		app.Refused: true, app.Reset: true, app.ClosedEarly: true, app.BodyMismatch: true, app.BadAnswer: true, app.NotServing: true,
-		100: true, 404: true, 503: true,
+		22: true, 100: true, 404: true, 503: true,
 		app.TimedOut: false, app.Unreachable: false, app.Unresolvable: false, app.NameServerFailed: false, app.Forbidden: false,
 		app.Inconclusive: false, app.NoHeartbeat: false, app.ReportedSick: false, 99: false,
 	} {

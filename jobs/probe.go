@@ -24,6 +24,7 @@ const (
 	renewAfter = time.Second             // a claim that is older is renewed with the next tick
 	stepAside  = slot + slot/2           // how long a worker of an older version lets newer ones claim first
 	olderFor   = time.Minute             // how long a worker knows that it is one, after the last instance that told it so
+	standby    = 500 * time.Millisecond  // how long after the others a suspended worker claims, and what has been due for longer
 )
 
 // Probe is a worker that claims what falls due before the next tick, probes each in
@@ -40,7 +41,7 @@ type Probe struct {
 
 	worker  func(ctx context.Context, kind app.EventKind, reason string)
 	lookups Lookups // of settle
-	doubt   *doubt
+	self    *witnesses
 	wake    chan struct{}
 	next    chan *flight  // to those that rest
 	rests   chan struct{} // places for them
@@ -72,13 +73,10 @@ func NewProbe(
 	queue app.Queue, prober app.Prober, registry *app.Registry, now func() time.Time, log *slog.Logger,
 	worker func(ctx context.Context, kind app.EventKind, reason string),
 ) *Probe {
-	benched := func(ctx context.Context, is bool, reason string) {
-		worker(ctx, map[bool]app.EventKind{true: app.EventBenched, false: app.EventBack}[is], reason)
-	}
 	return &Probe{
 		queue: queue, prober: prober, registry: registry, now: now, log: log, worker: worker,
-		doubt: &doubt{prober: prober, get: registry.Get, sample: queue.Any, now: now, changed: benched, known: map[string]map[string]acquaintance{}},
-		wake:  make(chan struct{}, 1), next: make(chan *flight), rests: make(chan struct{}, resting), places: make(chan struct{}, underWay),
+		self: &witnesses{prober: prober, get: registry.Get, any: queue.Any, now: now, changed: worker},
+		wake: make(chan struct{}, 1), next: make(chan *flight), rests: make(chan struct{}, resting), places: make(chan struct{}, underWay),
 		results: make(chan outcome, claimed), held: map[*flight]struct{}{},
 	}
 }
@@ -109,9 +107,6 @@ func (p *Probe) Swept() time.Time {
 	return p.swept
 }
 
-// Benched reports whether the worker mistrusts itself; see doubt.
-func (p *Probe) Benched() bool { return p.doubt.isBenched() }
-
 // Work claims and probes whenever it is poked, until the context is over; then it
 // puts back what it holds and returns.
 func (p *Probe) Work(ctx context.Context) {
@@ -122,11 +117,13 @@ func (p *Probe) Work(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-p.wake:
-			if !p.doubt.recovered(ctx) {
-				continue
+			ahead := lookahead
+			if p.self.suspended() {
+				p.self.recheck(ctx)
+				ahead = p.standBy(ctx)
 			}
 			p.letNewerFirst(ctx)
-			err := p.claim(ctx, lookahead, &starts, &probes)
+			err := p.claim(ctx, ahead, &starts, &probes)
 			if err != nil && !failing && ctx.Err() == nil {
 				p.log.ErrorContext(ctx, "no checks can be claimed", "err", err)
 			}
@@ -134,6 +131,16 @@ func (p *Probe) Work(ctx context.Context) {
 		}
 	}
 	p.end(ctx, &starts, &probes, &settler)
+}
+
+// standBy leaves what falls due to the workers that are not suspended: they claim ahead of
+// time and at once, this one later and what is overdue. Without others it probes everything.
+func (p *Probe) standBy(ctx context.Context) (ahead time.Duration) {
+	select {
+	case <-time.After(standby):
+	case <-ctx.Done():
+	}
+	return -standby - slot
 }
 
 // Once probes what is due now and returns when all of it is settled.
@@ -153,6 +160,7 @@ func (p *Probe) end(ctx context.Context, starts, probes, settler *sync.WaitGroup
 	probes.Wait()
 	close(p.results)
 	settler.Wait()
+	p.self.asking.Wait()
 	p.release(context.WithoutCancel(ctx))
 }
 
@@ -215,14 +223,16 @@ func (p *Probe) claim(ctx context.Context, ahead time.Duration, starts, probes *
 		}
 		mine, others := understood(claims)
 		newer = append(newer, others...)
-		p.doubt.meet(mine)
+		for _, c := range mine {
+			p.self.meet(c.Instance)
+		}
 		if len(mine) > 0 {
 			flights := p.hold(mine, now)
 			starts.Go(func() { p.start(ctx, flights, probes) })
 		}
 		p.mu.Lock()
 		full := len(p.held) >= inFlight
-		if len(claims) < claimed {
+		if len(claims) < claimed && ahead >= 0 { // a suspended worker leaves marking to the proxies
 			p.swept = now
 		}
 		p.mu.Unlock()
@@ -306,17 +316,15 @@ func (p *Probe) settle(ctx context.Context) {
 	room := make(chan struct{}, judging)
 	for first := range p.results {
 		outcomes := p.collect(first)
-		if p.doubt.isBenched() {
-			p.putBack(ctx, outcomes...)
-			continue
-		}
-		p.doubt.heard(outcomes)
 		p.lookedUp(ctx, outcomes)
+		outcomes, back := p.self.weigh(outcomes)
+		p.putBack(ctx, back...)
 		change, same := p.registry.Decide(outcomes)
 		for n, f := range p.keep(change) {
 			o := change[n]
 			judges.Go(func() {
-				if o.Removes() && !p.doubt.credible(ctx, o) {
+				removes := o.Removes()
+				if removes && !p.self.allow(ctx, o) {
 					o.Claim = p.take(f)
 					p.putBack(ctx, o)
 					return
@@ -325,6 +333,9 @@ func (p *Probe) settle(ctx context.Context) {
 				defer func() { <-room }()
 				o.Claim = p.take(f)
 				i, err := p.registry.Judge(ctx, o)
+				if removes && err == nil {
+					p.self.forget(i.ID)
+				}
 				p.report(ctx, err)
 				p.pokeIfNear(i.Due)
 			})
@@ -346,11 +357,11 @@ func (p *Probe) lookedUp(ctx context.Context, outcomes []app.Outcome) {
 	}
 }
 
-// putBack has others do checks whose results do not count.
+// putBack ends claims whose results do not count. The checks are due again at once.
 func (p *Probe) putBack(ctx context.Context, outcomes ...app.Outcome) {
 	back := make([]app.Settlement, len(outcomes))
 	for n, o := range outcomes {
-		back[n] = app.Settlement{Claim: o.Claim, Due: o.Claim.Due}
+		back[n] = app.Settlement{Claim: o.Claim, Due: p.now()}
 	}
 	p.report(ctx, p.queue.Settle(ctx, back))
 }
@@ -412,6 +423,9 @@ func (p *Probe) report(ctx context.Context, err error) {
 
 // pokeIfNear looks at once when a check is due before the next tick may see it.
 func (p *Probe) pokeIfNear(due time.Time) {
+	if p.self.suspended() {
+		return
+	}
 	p.mu.Lock()
 	near := due.Before(p.tick.Add(lookahead))
 	p.mu.Unlock()

@@ -32,7 +32,8 @@ type metrics struct {
 	marksMended  prometheus.Counter
 	earlyProbes  prometheus.Counter
 	deliveries   *prometheus.CounterVec
-	benched      prometheus.Gauge
+	suspended    prometheus.Gauge
+	benched      prometheus.Gauge // the same under its former name
 	namesFail    prometheus.Gauge
 	requests     *prometheus.HistogramVec
 	redisLatency *prometheus.HistogramVec
@@ -69,14 +70,17 @@ func newMetrics() *metrics {
 	for _, outcome := range []string{"delivered", "failed"} {
 		m.deliveries.WithLabelValues(outcome) // there from the beginning
 	}
+	m.suspended = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "rollcall_worker_suspended", Help: "1 while the worker holds back removals: too few instances on other hosts answer it.",
+	})
 	m.benched = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "rollcall_worker_benched", Help: "1 while the worker mistrusts itself: most of a few healthy instances do not answer it.",
+		Name: "rollcall_worker_benched", Help: "The former name of rollcall_worker_suspended.",
 	})
 	m.namesFail = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "rollcall_name_server_failed", Help: "1 while the worker's name server does not look up the names of instances.",
 	})
 	m.registry.MustRegister(
-		m.benched, m.namesFail, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
+		m.suspended, m.benched, m.namesFail, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(),
 	)
 	return m
 }
@@ -179,8 +183,10 @@ func (m *metrics) told(s app.Step, now time.Time) {
 func (m *metrics) workerChanged(kind app.EventKind) {
 	switch kind { //nolint:exhaustive // the others are about something else
 	case app.EventBenched:
+		m.suspended.Set(1)
 		m.benched.Set(1)
 	case app.EventBack:
+		m.suspended.Set(0)
 		m.benched.Set(0)
 	case app.EventNamesFail:
 		m.namesFail.Set(1)

@@ -1,0 +1,332 @@
+package jobs
+
+import (
+	"cmp"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"time"
+
+	"rollcall/app"
+)
+
+const (
+	maxWitnesses   = 256              // kept
+	sampleSize     = 16               // witnesses that decide about one failure
+	minWitnesses   = 2                // one witness is no verdict
+	deadAfter      = 10 * time.Second // a witness that fails for so long has no vote
+	witnessMemory  = time.Minute      // a witness is forgotten so long after its interval without news
+	lackMemory     = 5 * time.Second  // timeouts so soon after a lack of sockets or memory do not count
+	maxLateness    = 250 * time.Millisecond
+	notOnTime      = "the worker was not on time itself"
+	lackedResource = "the worker lacked sockets or memory"
+)
+
+// SelfCheck decides whether a failed probe says something about the instance, or about the
+// worker and its network. It is a plain value: times and results are arguments. It has no
+// clock, no lock and no I/O, and for the same calls it decides the same. The zero value is
+// ready to use.
+//
+//   - A failure that is an answer of the instance's host counts at once, and so does one beside
+//     another instance on the same host that passes: the path to the host works.
+//   - Silence, network errors and names without an address are in doubt. Then the worker needs
+//     witnesses: instances on other hosts that the registry holds healthy. The failure counts
+//     if at least two of a sample of them have passed a probe that began after the failed one
+//     did, and more of the sample have passed than failed.
+//   - A witness that has failed for deadAfter has no vote: it is dead, or as far away as the
+//     suspect. Alone such witnesses never make a failure count. Together with two that pass
+//     they cannot prevent it.
+//   - Where there are fewer than two witnesses, and on the worker's own host, the instance is
+//     judged by its own results. A pass on the worker's own host is no evidence about others.
+//   - A timeout counts only if the worker was on time itself and did not lack sockets or memory.
+//
+// A worker that has held back a removal is suspended until its witnesses pass again. It goes
+// on probing and reports passes. Afterwards a failure counts if its probe began after that.
+type SelfCheck struct {
+	own       map[netip.Addr]bool
+	witnesses []*witness // by hash and id: whichever are kept, they are a sample of all
+	lacked    time.Time  // when the worker last lacked sockets or memory
+	suspended bool
+	resumed   time.Time // when it last ended
+	reason    string
+	suspect   suspect // the last one whose removal was held back
+}
+
+type suspect struct {
+	id, host string
+	at       time.Time
+}
+
+// witness is an instance that the registry holds healthy, and how it answers this worker.
+type witness struct {
+	instance     app.Instance
+	hash         uint64
+	host         string
+	seen         time.Time
+	began, ended time.Time // of the last probe that says something; zero before the first
+	passed       bool
+	since        time.Time // when the first probe of the passes, or of the failures, in a row began
+}
+
+func (w *witness) dead() bool {
+	return !w.passed && w.ended.Sub(w.since) >= deadAfter
+}
+
+// votes reports whether its last probe is evidence about a failed one that began then. A pass
+// must have begun after that, a failure must have ended after it.
+func (w *witness) votes(since time.Time) bool {
+	if w.passed {
+		return !w.began.Before(since)
+	}
+	return w.ended.After(since)
+}
+
+// Verdict is what becomes of a failure that would remove an instance.
+type Verdict int
+
+// The verdicts.
+const (
+	Counts       Verdict = iota // remove the instance
+	HeldBack                    // leave it as it is, and probe it again
+	AskWitnesses                // probe the witnesses, record the results and judge again
+)
+
+// SetOwn sets the addresses of the worker's own host, besides loopback.
+func (s *SelfCheck) SetOwn(addresses []netip.Addr) {
+	s.own = make(map[netip.Addr]bool, len(addresses))
+	for _, a := range addresses {
+		s.own[a.Unmap()] = true
+	}
+}
+
+// Suspended reports whether the worker holds back removals, and the last votes in words.
+func (s *SelfCheck) Suspended() (is bool, reason string) { return s.suspended, s.reason }
+
+// Meet takes an instance as the registry holds it at now. A probed, healthy one becomes a
+// witness; any other is none.
+func (s *SelfCheck) Meet(i app.Instance, now time.Time) {
+	if i.State != app.Healthy || !i.Check.Probed() {
+		s.Forget(i.ID)
+		return
+	}
+	s.meet(i, now)
+}
+
+// meet returns the witness, or nil when it is not kept.
+func (s *SelfCheck) meet(i app.Instance, now time.Time) *witness {
+	n, known := s.find(i.ID)
+	if known {
+		w := s.witnesses[n]
+		if w.instance.Address != i.Address || w.instance.Check.Port != i.Check.Port { // it begins anew there
+			*w = witness{hash: w.hash, host: hostOf(i)}
+		}
+		w.instance, w.seen = i, now
+		return w
+	}
+	host := hostOf(i)
+	if n == maxWitnesses || s.isOwn(host) {
+		return nil
+	}
+	w := &witness{instance: i, host: host, hash: hashOf(i.ID), seen: now}
+	s.witnesses = slices.Insert(s.witnesses, n, w)
+	if len(s.witnesses) > maxWitnesses {
+		s.witnesses = slices.Delete(s.witnesses, maxWitnesses, len(s.witnesses))
+	}
+	return w
+}
+
+// Forget takes away a witness: the instance is gone or not healthy any more.
+func (s *SelfCheck) Forget(id string) {
+	s.clear(id)
+	if n, known := s.find(id); known {
+		s.witnesses = slices.Delete(s.witnesses, n, n+1)
+	}
+}
+
+// clear ends what is suspected of an instance.
+func (s *SelfCheck) clear(id string) {
+	if s.suspect.id == id {
+		s.suspect = suspect{}
+	}
+}
+
+func (s *SelfCheck) find(id string) (n int, known bool) {
+	hash := hashOf(id)
+	return slices.BinarySearchFunc(s.witnesses, id, func(w *witness, id string) int {
+		return cmp.Or(cmp.Compare(w.hash, hash), cmp.Compare(w.instance.ID, id))
+	})
+}
+
+// Record takes the result, reached at now, of a probe of an instance as the registry holds
+// it, and returns the result as it counts: a timeout that may be the worker's own fault is
+// inconclusive.
+func (s *SelfCheck) Record(i app.Instance, r app.Result, now time.Time) app.Result {
+	ended := r.At.Add(r.Latency)
+	if r.Code == app.Inconclusive {
+		s.lacked = ended
+	}
+	if r.Code.IsTimeout() && !r.Passed {
+		switch {
+		case r.Latency > i.Check.Timeout+min(maxLateness, i.Check.Timeout/2):
+			r.Code, r.Detail = app.Inconclusive, notOnTime
+		case !s.lacked.IsZero() && r.At.Sub(s.lacked) < lackMemory:
+			r.Code, r.Detail = app.Inconclusive, lackedResource
+		}
+	}
+	if r.Passed {
+		s.clear(i.ID)
+	}
+	switch {
+	case !r.Conclusive():
+	case i.State != app.Healthy && i.Observe(r, now).State != app.Healthy:
+		s.Forget(i.ID)
+	case !r.Passed && r.Code.ProvesPath(): // it is known to be dead, and no witness
+		s.Forget(i.ID)
+	default:
+		if w := s.meet(i, now); w != nil {
+			if w.passed != r.Passed || w.since.IsZero() {
+				w.since = r.At
+			}
+			w.began, w.ended, w.passed = r.At, ended, r.Passed
+		}
+	}
+	return r
+}
+
+// Judge decides at now about a failure that would remove a healthy instance. With
+// AskWitnesses come the witnesses to probe. asked says that they have been: then those
+// that gave no answer worth recording have no vote.
+func (s *SelfCheck) Judge(i app.Instance, r app.Result, now time.Time, asked bool) (Verdict, []app.Instance) {
+	host := hostOf(i)
+	if r.Code.ProvesPath() || s.isOwn(host) {
+		return Counts, nil
+	}
+	v := s.poll(suspect{i.ID, host, now}, r.At, now)
+	switch {
+	case v.witnesses < minWitnesses, v.path:
+		return Counts, nil
+	case v.fit(asked):
+		s.resume(v, now)
+		if r.At.Before(s.resumed) { // the network may have come back during the probe
+			return HeldBack, nil
+		}
+		return Counts, nil
+	case !asked && (v.open() || len(v.beside) > 0):
+		return AskWitnesses, append(v.ask, v.beside...)
+	}
+	s.suspended, s.reason, s.suspect = true, v.String(), suspect{i.ID, host, now}
+	return HeldBack, nil
+}
+
+// Doubts reports whether a failure of a healthy instance is not to be counted, although it
+// removes nothing yet: the worker is suspended, and the failure may be its own.
+func (s *SelfCheck) Doubts(i app.Instance, r app.Result) bool {
+	return s.suspended && i.State == app.Healthy && !r.Passed && !r.Code.ProvesPath() && !s.isOwn(hostOf(i))
+}
+
+// Recheck returns the witnesses that a suspended worker probes at now to find out whether it
+// still has to be. Dead ones are among them: they may have come back.
+func (s *SelfCheck) Recheck(now time.Time) []app.Instance {
+	v := s.poll(s.suspect, now, now)
+	return append(v.ask, v.dead[:min(len(v.dead), sampleSize-len(v.ask))]...)
+}
+
+// Resume ends the suspension if the witnesses' probes since a time say so.
+func (s *SelfCheck) Resume(since, now time.Time) {
+	if now.Sub(s.suspect.at) > witnessMemory { // it is gone, or another worker's
+		s.suspect = suspect{}
+	}
+	if v := s.poll(s.suspect, since, now); v.witnesses < minWitnesses || v.fit(true) {
+		s.resume(v, now)
+	}
+}
+
+func (s *SelfCheck) resume(v poll, now time.Time) {
+	if s.suspended {
+		s.suspended, s.resumed, s.reason = false, now, v.String()
+	}
+}
+
+// poll is how the witnesses of a failure answer.
+type poll struct {
+	witnesses      int            // on other hosts, dead or not
+	passed, failed int            // of the sample, in probes since the failed one began
+	ask            []app.Instance // of the sample, without such a probe
+	dead           []app.Instance
+	path           bool           // another instance on the suspect's host has passed before and since
+	beside         []app.Instance // one on the suspect's host that has not been asked
+}
+
+// fit reports whether enough witnesses have passed, however those that are still to be asked
+// answer; final says that they are not asked.
+func (v poll) fit(final bool) bool {
+	others := v.failed
+	if !final {
+		others += len(v.ask)
+	}
+	return v.passed >= minWitnesses && v.passed > others
+}
+
+// open reports whether the answers of those that are to be asked can decide.
+func (v poll) open() bool {
+	most := v.passed + len(v.ask)
+	return most >= minWitnesses && most > v.failed
+}
+
+func (v poll) String() string {
+	return fmt.Sprintf("%d of %d witnesses pass: instances on other hosts that are held healthy", v.passed, v.passed+v.failed+len(v.dead))
+}
+
+// poll takes the sample for a failure of a suspect, of as many hosts as there are.
+func (s *SelfCheck) poll(of suspect, since, now time.Time) (v poll) {
+	var first, more []*witness
+	hosts := map[string]bool{}
+	for _, w := range s.witnesses {
+		switch {
+		case w.instance.ID == of.id, s.isOwn(w.host), now.Sub(w.seen) > witnessMemory+w.instance.Check.Interval:
+			continue
+		case w.host == of.host:
+			v.path = v.path || w.passed && w.votes(since) && !w.since.After(since)
+			if !w.votes(since) && !w.dead() && len(v.beside) == 0 {
+				v.beside = append(v.beside, w.instance)
+			}
+			continue
+		case w.dead():
+			v.dead = append(v.dead, w.instance)
+		case hosts[w.host]:
+			more = append(more, w)
+		default:
+			hosts[w.host] = true
+			first = append(first, w)
+		}
+		v.witnesses++
+	}
+	sample := append(first, more...)
+	for _, w := range sample[:min(len(sample), sampleSize)] {
+		switch {
+		case !w.votes(since):
+			v.ask = append(v.ask, w.instance)
+		case w.passed:
+			v.passed++
+		default:
+			v.failed++
+		}
+	}
+	return v
+}
+
+// isOwn reports whether a host is the worker's own.
+func (s *SelfCheck) isOwn(host string) bool {
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return host == "localhost"
+	}
+	return a.Unmap().IsLoopback() || s.own[a.Unmap()]
+}
+
+func hashOf(id string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	return h.Sum64()
+}

@@ -1,0 +1,431 @@
+package jobs_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"rollcall/app"
+	"rollcall/jobs"
+)
+
+// desk is a SelfCheck with the time at which things happen to it.
+type desk struct {
+	self jobs.SelfCheck
+	now  time.Time
+}
+
+func newDesk() *desk { return &desk{now: time.Unix(1_700_000_000, 0)} }
+
+func (d *desk) after(wait time.Duration) { d.now = d.now.Add(wait) }
+
+// at is a healthy instance on a host.
+func at(id, host string) app.Instance {
+	i := instanceAt(id, time.Time{})
+	i.Address = host + ":80"
+	return i
+}
+
+// host is a host that is not the worker's.
+func host(n int) string { return fmt.Sprintf("192.0.2.%d", n) }
+
+// probed records a probe that ends now.
+func (d *desk) probed(i app.Instance, code app.Code) app.Result {
+	r := app.Result{At: d.now, Code: code, Passed: code == app.OK, Latency: time.Millisecond}
+	if code == app.TimedOut {
+		r.Latency = i.Check.Timeout
+	}
+	r.At = d.now.Add(-r.Latency)
+	return d.self.Record(i, r, d.now)
+}
+
+// verdict judges a failure that has just been recorded; the witnesses are asked if they
+// have to be, and pass unless they are in silent.
+func (d *desk) verdict(i app.Instance, r app.Result, silent map[string]bool) jobs.Verdict {
+	v, ask := d.self.Judge(i, r, d.now, false)
+	if v != jobs.AskWitnesses {
+		return v
+	}
+	d.after(time.Second) // they are asked at once
+	for _, w := range ask {
+		code := app.OK
+		if silent[w.ID] {
+			code = app.TimedOut
+		}
+		d.probed(w, code)
+	}
+	v, _ = d.self.Judge(i, r, d.now, true)
+	return v
+}
+
+// fleetOf meets n instances, w0 to wn, on hosts of their own.
+func (d *desk) fleetOf(n int) (all []app.Instance) {
+	for n := range n {
+		all = append(all, at(fmt.Sprint("w", n), host(n+1)))
+		d.self.Meet(all[n], d.now)
+	}
+	return all
+}
+
+func ids(n int) map[string]bool {
+	all := map[string]bool{}
+	for n := range n {
+		all[fmt.Sprint("w", n)] = true
+	}
+	return all
+}
+
+func TestWhichFailuresCount(t *testing.T) {
+	t.Parallel()
+	const own = "192.0.2.200"
+	for name, c := range map[string]struct {
+		suspect   string // its host
+		code      app.Code
+		witnesses int // each on a host of its own
+		silent    int // of those
+		prepare   func(*desk)
+		want      jobs.Verdict
+	}{
+		"refused, although nobody else answers":     {host(100), app.Refused, 12, 12, nil, jobs.Counts},
+		"a status, although nobody else answers":    {host(100), 503, 12, 12, nil, jobs.Counts},
+		"silence, and the others pass":              {host(100), app.TimedOut, 12, 0, nil, jobs.Counts},
+		"silence, and the others are silent":        {host(100), app.TimedOut, 12, 12, nil, jobs.HeldBack},
+		"unreachable, and the others are silent":    {host(100), app.Unreachable, 12, 12, nil, jobs.HeldBack},
+		"no such name, and the others are silent":   {"web.internal", app.Unresolvable, 12, 12, nil, jobs.HeldBack},
+		"no such name, and the others pass":         {"web.internal", app.Unresolvable, 12, 0, nil, jobs.Counts},
+		"not allowed, and the others are silent":    {host(100), app.Forbidden, 12, 12, nil, jobs.HeldBack},
+		"more pass than are silent":                 {host(100), app.TimedOut, 5, 2, nil, jobs.Counts},
+		"as many pass as are silent":                {host(100), app.TimedOut, 4, 2, nil, jobs.HeldBack},
+		"more are silent than pass":                 {host(100), app.TimedOut, 5, 3, nil, jobs.HeldBack},
+		"no witness":                                {host(100), app.TimedOut, 0, 0, nil, jobs.Counts},
+		"one witness, which passes":                 {host(100), app.TimedOut, 1, 0, nil, jobs.Counts},
+		"one witness, which is silent":              {host(100), app.TimedOut, 1, 1, nil, jobs.Counts},
+		"two witnesses, which pass":                 {host(100), app.TimedOut, 2, 0, nil, jobs.Counts},
+		"two witnesses, which are silent":           {host(100), app.TimedOut, 2, 2, nil, jobs.HeldBack},
+		"two witnesses, of which one is silent":     {host(100), app.TimedOut, 2, 1, nil, jobs.HeldBack},
+		"on loopback, and the others are silent":    {"127.0.0.1", app.TimedOut, 12, 12, nil, jobs.Counts},
+		"on ::1, and the others are silent":         {"[::1]", app.TimedOut, 12, 12, nil, jobs.Counts},
+		"on localhost, and the others are silent":   {"localhost", app.TimedOut, 12, 12, nil, jobs.Counts},
+		"on the worker's host, others are silent":   {own, app.TimedOut, 12, 12, nil, jobs.Counts},
+		"only the worker's own host passes":         {host(100), app.TimedOut, 2, 2, passesOn(own, 5), jobs.HeldBack},
+		"only loopback passes":                      {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), jobs.HeldBack},
+		"only the worker's own host is there":       {host(100), app.TimedOut, 0, 0, passesOn(own, 5), jobs.Counts},
+		"two on one other host pass":                {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), jobs.Counts},
+		"another one on the suspect's host passes":  {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), jobs.Counts},
+		"another one there passes only afterwards":  {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), jobs.HeldBack},
+		"others on the suspect's host are silent":   {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), jobs.Counts},
+		"those that are refused are no witnesses":   {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), jobs.Counts},
+		"those that are unhealthy are no witnesses": {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), jobs.Counts},
+		"those that are starting are no witnesses":  {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), jobs.Counts},
+		"the suspect itself is no witness":          {host(100), app.TimedOut, 1, 1, meetsSuspect, jobs.Counts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk()
+			d.self.SetOwn([]netip.Addr{netip.MustParseAddr(own)})
+			d.fleetOf(c.witnesses)
+			suspect := at("suspect", c.suspect)
+			d.after(10 * time.Second)
+			r := d.probed(suspect, c.code)
+			if c.prepare != nil {
+				c.prepare(d)
+			}
+			silent := ids(c.silent)
+			for n := range 50 {
+				silent[fmt.Sprint("silent", n)] = true
+			}
+			if got := d.verdict(suspect, r, silent); got != c.want {
+				t.Errorf("verdict %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// passesOn has instances on a host pass, after the suspect's failure.
+func passesOn(host string, n int) func(*desk) { return findsOn(host, n, app.OK) }
+
+func passesBeforeAndAfter(host string) func(*desk) {
+	return func(d *desk) {
+		d.self.Record(at("x0", host), app.Result{At: d.now.Add(-5 * time.Second), Passed: true}, d.now)
+		passesOn(host, 1)(d)
+	}
+}
+
+func silentOn(host string, n int) func(*desk) {
+	return func(d *desk) {
+		for n := range n {
+			d.self.Meet(at(fmt.Sprint("silent", n), host), d.now)
+		}
+	}
+}
+
+func findsOn(host string, n int, code app.Code) func(*desk) {
+	return func(d *desk) {
+		d.after(10 * time.Millisecond)
+		for n := range n {
+			d.probed(at(fmt.Sprint("x", n), host), code)
+		}
+	}
+}
+
+func meetsOn(host string, n int, state app.State) func(*desk) {
+	return func(d *desk) {
+		for n := range n {
+			i := at(fmt.Sprint("x", n), host)
+			i.State = app.Healthy
+			d.self.Meet(i, d.now)
+			i.State = state
+			d.self.Meet(i, d.now)
+		}
+	}
+}
+
+func meetsSuspect(d *desk) {
+	d.self.Meet(at("suspect", host(101)), d.now) // registered again meanwhile, elsewhere
+}
+
+// A pass proves the path only if its probe began after the failed one did; a failure
+// contradicts it if it ended after that.
+func TestOnlyWhatHappensAfterTheFailureIsEvidence(t *testing.T) {
+	t.Parallel()
+	d := newDesk()
+	fleet, suspect := d.fleetOf(6), at("suspect", host(100))
+	r := app.Result{At: d.now, Code: app.TimedOut, Latency: time.Second}
+	for _, w := range fleet[:3] { // the probe begins before the failed one, and ends after it
+		d.self.Record(w, app.Result{At: d.now.Add(-time.Millisecond), Passed: true, Latency: 500 * time.Millisecond}, d.now.Add(time.Second))
+	}
+	for _, w := range fleet[3:] {
+		d.self.Record(w, app.Result{At: d.now.Add(-500 * time.Millisecond), Code: app.TimedOut, Latency: time.Second}, d.now.Add(time.Second))
+	}
+	d.after(time.Second)
+	d.self.Record(suspect, r, d.now)
+	v, ask := d.self.Judge(suspect, r, d.now, false)
+	if v != jobs.HeldBack && len(ask) != 3 {
+		t.Errorf("verdict %d, asks %d; want the three whose pass is too old to be asked", v, len(ask))
+	}
+	for _, w := range ask {
+		if w.ID > "w2" {
+			t.Errorf("%s is asked, which has just failed", w.ID)
+		}
+	}
+}
+
+func TestATimeoutCountsOnlyIfTheWorkerWasFit(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		timeout, latency time.Duration
+		code             app.Code
+		lacked           time.Duration // how long before the probe the worker lacked something; 0: it did not
+		want             app.Code
+	}{
+		"on time":                     {time.Second, 1010 * time.Millisecond, app.TimedOut, 0, app.TimedOut},
+		"a little late":               {time.Second, 1250 * time.Millisecond, app.TimedOut, 0, app.TimedOut},
+		"late":                        {time.Second, 1251 * time.Millisecond, app.TimedOut, 0, app.Inconclusive},
+		"late for a short timeout":    {100 * time.Millisecond, 151 * time.Millisecond, app.TimedOut, 0, app.Inconclusive},
+		"late, once connected":        {time.Second, 3 * time.Second, 22, 0, app.Inconclusive},
+		"lacked sockets just before":  {time.Second, time.Second, app.TimedOut, 4 * time.Second, app.Inconclusive},
+		"lacked sockets long before":  {time.Second, time.Second, app.TimedOut, 5 * time.Second, app.TimedOut},
+		"lacked sockets meanwhile":    {time.Second, time.Second, app.TimedOut, -500 * time.Millisecond, app.Inconclusive},
+		"lacked, and was refused":     {time.Second, time.Millisecond, app.Refused, time.Second, app.Refused},
+		"late, and it was a bad page": {time.Second, 3 * time.Second, 500, 0, 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var self jobs.SelfCheck
+			began := time.Unix(1_700_000_000, 0)
+			if c.lacked != 0 {
+				self.Record(at("other", host(1)), app.Result{At: began.Add(-c.lacked), Code: app.Inconclusive, Detail: "too many open files"}, began)
+			}
+			i := at("i", host(2))
+			i.Check.Timeout = c.timeout
+			r := app.Result{At: began, Latency: c.latency, Code: c.code}
+			if got := self.Record(i, r, began.Add(c.latency)).Code; got != c.want {
+				t.Errorf("counts as %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// All but two die at once, without a word. The worker is suspended until it is clear that
+// the others do not come back, and no longer.
+func TestMassDeathIsFoundOutByTwoSurvivors(t *testing.T) {
+	t.Parallel()
+	for survivors, want := range map[int]bool{0: false, 1: false, 2: true, 3: true} {
+		d := newDesk()
+		fleet := d.fleetOf(12)
+		removed, silent := time.Duration(0), ids(12)
+		for n := range survivors {
+			delete(silent, fleet[n].ID)
+		}
+		for began := d.now; d.now.Sub(began) < 30*time.Second && removed == 0; {
+			d.after(time.Second)
+			for _, w := range fleet {
+				if !silent[w.ID] {
+					d.probed(w, app.OK)
+				} else if d.verdict(w, d.probed(w, app.TimedOut), silent) == jobs.Counts {
+					removed = d.now.Sub(began)
+				}
+			}
+		}
+		if (removed > 0) != want {
+			t.Errorf("with %d survivors: removed after %s, want it at all: %t", survivors, removed, want)
+		}
+		if is, _ := d.self.Suspended(); is == want {
+			t.Errorf("with %d survivors: suspended %t", survivors, is)
+		}
+	}
+}
+
+func TestAWitnessThatPassesAgainEndsTheSuspension(t *testing.T) {
+	t.Parallel()
+	d := newDesk()
+	fleet := d.fleetOf(12)
+	for range 20 { // cut off for longer than a witness needs to lose its vote
+		d.after(time.Second)
+		for _, w := range fleet {
+			d.verdict(w, d.probed(w, app.TimedOut), ids(12))
+		}
+	}
+	if is, _ := d.self.Suspended(); !is {
+		t.Fatal("a worker that is cut off is not suspended")
+	}
+	if !d.self.Doubts(fleet[0], app.Result{Code: app.TimedOut}) || d.self.Doubts(fleet[0], app.Result{Code: app.Refused}) {
+		t.Error("a suspended worker doubts silence, and nothing else")
+	}
+	began := d.now
+	ask := d.self.Recheck(began)
+	if len(ask) != len(fleet)-1 { // all but the last suspect
+		t.Fatalf("%d witnesses are asked again, want %d: they may have come back", len(ask), len(fleet)-1)
+	}
+	d.after(time.Second)
+	for _, w := range ask {
+		d.probed(w, app.OK)
+	}
+	d.self.Resume(began, d.now)
+	if is, reason := d.self.Suspended(); is {
+		t.Errorf("still suspended: %s", reason)
+	}
+}
+
+// An instance is no witness any more when it is forgotten, when it was not seen for long, or
+// when it has moved: how it answered elsewhere says nothing.
+func TestWitnessesAreForgotten(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*desk, []app.Instance)
+		want   jobs.Verdict
+	}{
+		"nothing changes": {func(*desk, []app.Instance) {}, jobs.HeldBack},
+		"forgotten":       {func(d *desk, all []app.Instance) { d.self.Forget("w0"); d.self.Forget("w1") }, jobs.Counts},
+		"not seen":        {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Counts},
+		"moved": {func(d *desk, all []app.Instance) {
+			for _, w := range all {
+				w.Address = "198.51.100.1:80"
+				d.self.Meet(w, d.now)
+			}
+		}, jobs.AskWitnesses},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk()
+			all, suspect := d.fleetOf(2), at("suspect", host(100))
+			d.after(time.Second)
+			r := d.probed(suspect, app.TimedOut)
+			for _, w := range all {
+				d.probed(w, app.TimedOut)
+			}
+			c.change(d, all)
+			if got, _ := d.self.Judge(suspect, r, d.now, false); got != c.want {
+				t.Errorf("verdict %d, want %d", got, c.want)
+			}
+		})
+	}
+}
+
+// TestNoWorkerThatIsCutOffRemovesAnybody draws a fleet, its history, and what is tried
+// while no host but the worker's own answers.
+func TestNoWorkerThatIsCutOffRemovesAnybody(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := newDesk()
+		hosts := rapid.IntRange(3, 8).Draw(t, "hosts")
+		var fleet []app.Instance
+		for n := range hosts + rapid.IntRange(0, 20).Draw(t, "more") {
+			fleet = append(fleet, at(fmt.Sprint("w", n), host(1+n%hosts)))
+			d.self.Meet(fleet[n], d.now)
+		}
+		own := at("own", "127.0.0.1")
+		for range rapid.IntRange(0, 40).Draw(t, "before") {
+			d.after(100 * time.Millisecond)
+			d.probed(rapid.SampledFrom(fleet).Draw(t, "passes"), app.OK)
+		}
+		d.after(time.Second) // the cable is pulled out
+		for range rapid.IntRange(1, 200).Draw(t, "steps") {
+			d.after(time.Duration(rapid.IntRange(1, 2000).Draw(t, "ms")) * time.Millisecond)
+			d.probed(own, app.OK)
+			i := rapid.SampledFrom(fleet).Draw(t, "instance")
+			r := d.probed(i, rapid.SampledFrom([]app.Code{app.TimedOut, app.Unreachable, app.Unresolvable, app.NameServerFailed}).Draw(t, "code"))
+			if !r.Conclusive() {
+				continue
+			}
+			d.self.Meet(i, d.now)
+			for _, w := range fleet { // the worker goes on probing: nobody is forgotten
+				d.self.Meet(w, d.now)
+			}
+			for asked := false; ; asked = true {
+				v, ask := d.self.Judge(i, r, d.now, asked)
+				if v == jobs.Counts {
+					t.Fatalf("%s is removed", i.ID)
+				}
+				if v == jobs.HeldBack {
+					break
+				}
+				for _, w := range ask {
+					d.probed(w, app.TimedOut)
+				}
+			}
+			if rapid.Bool().Draw(t, "recheck") {
+				began := d.now
+				for _, w := range d.self.Recheck(began) {
+					d.probed(w, app.TimedOut)
+				}
+				d.self.Resume(began, d.now)
+			}
+			if is, _ := d.self.Suspended(); !is {
+				t.Fatal("the worker is not suspended")
+			}
+		}
+	})
+}
+
+// TestWhileMostWitnessesPassEveryDeathIsFoundOut draws which of a fleet are silent: fewer than
+// half of it.
+func TestWhileMostWitnessesPassEveryDeathIsFoundOut(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		d := newDesk()
+		n := rapid.IntRange(3, 17).Draw(t, "instances")
+		fleet := d.fleetOf(n)
+		silent := map[string]bool{}
+		for range rapid.IntRange(1, (n-1)/2).Draw(t, "dead") {
+			silent[rapid.SampledFrom(fleet).Draw(t, "silent").ID] = true
+		}
+		d.after(time.Second)
+		for _, i := range fleet {
+			if !silent[i.ID] {
+				continue
+			}
+			if n-1-len(silent)+1 < 2 {
+				continue
+			}
+			if got := d.verdict(i, d.probed(i, app.TimedOut), silent); got != jobs.Counts {
+				t.Fatalf("%s: verdict %d with %d of %d silent, want it removed", i.ID, got, len(silent), n)
+			}
+			d.self.Forget(i.ID)
+			delete(silent, i.ID)
+		}
+	})
+}

@@ -1,0 +1,206 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"rollcall/app"
+)
+
+const (
+	askTimeout  = 2 * time.Second  // of a witness, whatever its own timeout is
+	sampleEvery = 10 * time.Second // how often the registry is asked for further witnesses
+)
+
+// witnesses keeps a SelfCheck for the goroutines of one worker, and asks the witnesses that
+// it names. The lock is not held while it waits.
+type witnesses struct {
+	prober  app.Prober
+	get     func(ctx context.Context, id string) (app.Instance, error)
+	any     func(ctx context.Context, n int) ([]app.Instance, error)
+	now     func() time.Time
+	changed func(ctx context.Context, kind app.EventKind, reason string)
+
+	asking sync.WaitGroup
+
+	mu      sync.Mutex
+	self    SelfCheck
+	round   chan struct{} // closed when the witnesses that are being asked have answered
+	sampled time.Time
+
+	events sync.Mutex
+	told   bool // what the last event said
+}
+
+// meet tells the self-check of instances as the registry holds them.
+func (w *witnesses) meet(instances ...app.Instance) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, i := range instances {
+		w.self.Meet(i, w.now())
+	}
+}
+
+// weigh splits results into those to act on, as they count, and those that are put back.
+func (w *witnesses) weigh(outcomes []app.Outcome) (count, back []app.Outcome) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, o := range outcomes {
+		o.Result = w.self.Record(o.Claim.Instance, o.Result, w.now())
+		if w.self.Doubts(o.Claim.Instance, o.Result) && !o.Removes() {
+			back = append(back, o)
+		} else {
+			count = append(count, o)
+		}
+	}
+	return count, back
+}
+
+func (w *witnesses) suspended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	is, _ := w.self.Suspended()
+	return is
+}
+
+func (w *witnesses) forget(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.self.Forget(id)
+}
+
+// allow reports whether a failure may remove its instance. It asks the witnesses if they have
+// to be asked.
+func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
+	if !o.Result.Code.ProvesPath() {
+		w.sample(ctx)
+	}
+	for rounds := 0; ; rounds++ {
+		w.mu.Lock()
+		// The first round may have been asked for another instance, and in part its host.
+		verdict, ask := w.self.Judge(o.Claim.Instance, o.Result, w.now(), rounds > 1)
+		round := w.round
+		if verdict == AskWitnesses && round == nil {
+			round = w.ask(ctx, ask)
+		}
+		w.mu.Unlock()
+		if verdict != AskWitnesses {
+			w.tell(ctx)
+			return verdict == Counts
+		}
+		<-round
+	}
+}
+
+// recheck has a suspended worker ask its witnesses again. It does not wait for them.
+func (w *witnesses) recheck(ctx context.Context) {
+	w.sample(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.round != nil {
+		return
+	}
+	began := w.now()
+	round := w.ask(ctx, w.self.Recheck(began))
+	w.asking.Go(func() {
+		<-round
+		w.mu.Lock()
+		w.self.Resume(began, w.now())
+		w.mu.Unlock()
+		w.tell(ctx)
+	})
+}
+
+// ask begins to probe witnesses, and returns the round; the lock is held.
+func (w *witnesses) ask(ctx context.Context, some []app.Instance) chan struct{} {
+	round := make(chan struct{})
+	w.round = round
+	w.asking.Go(func() {
+		var probes sync.WaitGroup
+		for _, i := range some {
+			probes.Go(func() { w.probe(ctx, i) })
+		}
+		probes.Wait()
+		w.mu.Lock()
+		w.round = nil
+		w.mu.Unlock()
+		close(round)
+	})
+	return round
+}
+
+// probe asks one witness. One that fails and is not what it was any more is none.
+func (w *witnesses) probe(ctx context.Context, i app.Instance) {
+	i.Check.Timeout = min(i.Check.Timeout, askTimeout)
+	r := w.prober.Probe(ctx, i)
+	if ctx.Err() != nil {
+		return
+	}
+	if !r.Passed {
+		is, err := w.get(ctx, i.ID)
+		if errors.Is(err, app.ErrNotFound) || err == nil && (is.State != app.Healthy || is.Address != i.Address) {
+			w.forget(i.ID)
+			return
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.self.Record(i, r, w.now())
+}
+
+// sample meets some instances of the registry, and looks which addresses are the worker's
+// own, every now and then.
+func (w *witnesses) sample(ctx context.Context) {
+	w.mu.Lock()
+	due := w.now().Sub(w.sampled).Abs() >= sampleEvery
+	if due {
+		w.sampled = w.now()
+	}
+	w.mu.Unlock()
+	if !due {
+		return
+	}
+	own := ownAddresses()
+	some, err := w.any(ctx, sampleSize)
+	w.mu.Lock()
+	w.self.SetOwn(own)
+	w.mu.Unlock()
+	if err == nil { // else those that the worker has met have to do
+		w.meet(some...)
+	}
+}
+
+// tell writes an event if the worker has been suspended since the last one, or is not any
+// more.
+func (w *witnesses) tell(ctx context.Context) {
+	w.events.Lock()
+	defer w.events.Unlock()
+	w.mu.Lock()
+	is, reason := w.self.Suspended()
+	w.mu.Unlock()
+	switch {
+	case is && !w.told:
+		w.changed(ctx, app.EventBenched, "suspended, removals are held back: "+reason)
+	case !is && w.told:
+		w.changed(ctx, app.EventBack, "removals are made again: "+reason)
+	}
+	w.told = is
+}
+
+// ownAddresses are those of the network interfaces.
+func ownAddresses() (own []netip.Addr) {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			own = append(own, p.Addr())
+		}
+	}
+	return own
+}
