@@ -20,7 +20,8 @@
 #   ROLLCALL_EXPECT      as in a registration; a status and a text on a line each
 #   ROLLCALL_{HEALTH,INTERVAL,TIMEOUT,RISE,FALL,GRACE,FORGET,WEIGHT,FAIL_OPEN,REPLACES}
 #                        as in a registration
-#   ROLLCALL_ID          default: service-hostname-port
+#   ROLLCALL_ID          default: service-hostname-port, and a suffix when another
+#                        container has that id
 #   ROLLCALL_BOOT        default: a nonce of this start
 #   ROLLCALL_HEALTH_CMD  run by sh every interval; its success is reported as a heartbeat
 #   ROLLCALL_HOLD        how long the command goes on serving while it drains (5s)
@@ -79,7 +80,7 @@ stop() {
   stopping=1
   say "$1: draining $id"
   finish "$agent"
-  leave "$hold" $((hold_ms / 1000 + 3)) "drained $id" &
+  leave "$hold" $((hold_ms / 1000 + 3)) "drained @" &
   call=$!
   while [ -z "$hurry" ] && kill -0 "$call" 2>/dev/null; do wait "$call"; done
   [ -n "$hurry" ] || pass "$1"
@@ -198,23 +199,29 @@ patiently() {
   done
 }
 
-# leave takes the command out of service: leave HOLD SECONDS WHAT-TO-SAY. Rollcall
-# answers when the hold is over. An instance that another container has registered with
-# our id stays.
+# leave takes the command out of service: leave HOLD SECONDS WHAT-TO-SAY, where @ stands
+# for the id. Rollcall answers when the hold is over. The agent may have registered the
+# command under the free id; an instance that another container has registered stays.
 leave() {
-  patiently "/v1/instances/$name" 3
-  case $status-$answer in
-  404-*) return ;; # it never was there
-  2??-*"$ours"* | 40[13]-*) patiently "/v1/instances/$name/drain?hold=$1" "$2" '' ;;
-  2??-*)
-    say "$id was started anew elsewhere: left alone"
-    return
-    ;;
-  esac
-  case $status in
-  2??) say "$3" ;;
-  404) ;; # gone meanwhile
-  *) say "could not drain $id: $(why)" ;;
+  elsewhere=''
+  for own in "$id" $free; do
+    encode "$own"
+    name=$encoded
+    patiently "/v1/instances/$name" 3
+    case $status-$answer in
+    2??-*"$ours"* | 40[13]-*)
+      patiently "/v1/instances/$name/drain?hold=$1&boot=$nonce" "$2" ''
+      [ "$status" != 422 ] || patiently "/v1/instances/$name/drain?hold=$1" "$2" '' # an older Rollcall
+      ;;
+    2??-*) status=409 ;;
+    esac
+    case $status in 404) ;; 409) elsewhere=$own ;; *) break ;; esac
+  done
+  case $status-$elsewhere in
+  2??-*) say "${3%%@*}$own${3#*@}" ;;
+  40[49]-?*) say "$elsewhere was started anew elsewhere: left alone" ;;
+  404-) ;; # it never was there, or is gone meanwhile
+  *) say "could not drain $own: $(why)" ;;
   esac
 }
 
@@ -394,7 +401,11 @@ assert() {
   2??-*'"id":'*)
     known=1
     backoff=500
-    pause=$(spread "$reassert")
+    pause=$reassert
+    case $answer in
+    *'"new":true'*) [ "$pause" -lt 1000 ] || pause=1000 ;; # another claimant of the id or the address is found out early
+    esac
+    pause=$(spread "$pause")
     case $told-$answer in
     registered-*'"new":true'*) say "Rollcall had lost $id: registered it again" ;;
     registered-*) ;;
@@ -415,10 +426,26 @@ assert() {
     [ "$backoff" -lt "$longest" ] || backoff=$longest
     ;;
   *)
-    reason=$(why)
-    [ "$told" = "$reason" ] || say "registration refused, trying again every 30 s: $reason"
-    told=$reason
     pause=30000
+    [ "$status" != 409 ] || pause=$reassert # the holder may be gone soon
+    case $client-$status in busybox-409) explain ;; esac
+    reason=$(why)
+    case $status-$(field field)-$free in
+    409-id-?*)
+      say "id $id is held by another container: registering as $free ($reason)"
+      id=$free
+      free=''
+      ROLLCALL_ID=$id
+      encode "$id"
+      name=$encoded
+      fields
+      fixed=$form
+      pause=0
+      return
+      ;;
+    esac
+    [ "$told" = "$reason" ] || say "registration refused, trying again every $(((pause + 500) / 1000)) s: $reason"
+    told=$reason
     ;;
   esac
 }
@@ -507,12 +534,15 @@ boot=$ROLLCALL_BOOT
 encode "$boot"
 ours="\"boot\":"
 [ "$encoded" != "$boot" ] || ours="$ours\"$boot\""
+nonce=$encoded
 id=$ROLLCALL_ID
+free='' # to register under when another container has the id; empty when the operator set the id
 if [ -z "$id" ]; then
   if ported "$address"; then own=${address##*:}; else own=$port; fi
   host=$(uname -n)
   while [ ${#host} -gt 58 ]; do host=${host#?}; done # what tells it from others stands at the end
   id=$(printf %s "$ROLLCALL_SERVICE-$host${own:+-$own}" | tr '[:upper:]' '[:lower:]' | tr -c a-z0-9._- -)
+  free=$id-$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n')
 fi
 encode "$id"
 name=$encoded
@@ -549,7 +579,7 @@ trap '' $others
 trap 'finish "$call"; exit "$code"' INT QUIT TERM
 finish "$agent"
 if [ -z "$stopping" ]; then
-  leave 0s 3 "$id is gone: the command ended with $code" &
+  leave 0s 3 "@ is gone: the command ended with $code" &
   call=$!
   wait "$call"
 fi

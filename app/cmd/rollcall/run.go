@@ -210,6 +210,7 @@ func (h *hook) startAgent() (stop func()) {
 	return func() {
 		cancel()
 		done.Wait()
+		h.id = a.id // it may have taken a free one
 	}
 }
 
@@ -240,7 +241,7 @@ func (l *leaving) begin(s os.Signal) bool {
 	l.done.Go(func() {
 		defer close(over)
 		l.stopAgent()
-		a := l.leave(ctx, func() answer { return l.api.drain(ctx, l.id, l.hold) })
+		a := l.leave(ctx, func() answer { return l.api.drain(ctx, l.id, l.form.Get("boot"), l.hold) })
 		l.told = a.good() || a.status == http.StatusNotFound
 		switch {
 		case a.good():
@@ -267,7 +268,7 @@ func (l *leaving) end(code int) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
-	a := l.leave(ctx, func() answer { return l.api.deregister(ctx, l.id) })
+	a := l.leave(ctx, func() answer { return l.api.deregister(ctx, l.id, l.form.Get("boot")) })
 	switch {
 	case a.good():
 		l.say("%s is gone: the command ended with %d", l.id, code)
@@ -285,7 +286,10 @@ func (l *leaving) leave(ctx context.Context, call func() answer) answer {
 	mayNotAsk := a.status == http.StatusUnauthorized || a.status == http.StatusForbidden
 	switch {
 	case a.good() && a.Boot == l.form.Get("boot"), mayNotAsk:
-		return call()
+		if a = call(); a.status != http.StatusConflict {
+			return a
+		}
+		fallthrough // it was started anew meanwhile
 	case a.good():
 		l.say("%s was started anew elsewhere: left alone", l.id)
 		return answer{status: http.StatusNotFound}

@@ -82,6 +82,9 @@ func (a *agent) assert(ctx context.Context) time.Duration {
 			a.say("registered %s at %s", a.id, r.Address)
 		}
 		a.told = "registered"
+		if r.New { // another container that claims the id or the address is found out early
+			return spread(min(time.Second, a.reassert))
+		}
 		return spread(a.reassert)
 	case r.status == http.StatusGone:
 		a.gone = true
@@ -96,11 +99,21 @@ func (a *agent) assert(ctx context.Context) time.Duration {
 		a.backoff = min(2*a.backoff, a.longestBackoff())
 		return pause
 	}
+	if r.idHeld() && a.freeID != "" {
+		a.say("id %s is held by another container: registering as %s (%s)", a.id, a.freeID, r.why())
+		a.id, a.freeID = a.freeID, ""
+		a.form.Set("id", a.id)
+		return 0
+	}
+	pause := refusedPause
+	if r.status == http.StatusConflict { // the holder may be gone soon
+		pause = a.reassert
+	}
 	if why := r.why(); a.told != why {
-		a.say("registration refused, trying again every 30 s: %s", why)
+		a.say("registration refused, trying again every %d s: %s", int(pause.Seconds()+0.5), why)
 		a.told = why
 	}
-	return refusedPause
+	return pause
 }
 
 // longestBackoff is short where a lease runs: it must not end while we wait.

@@ -41,9 +41,13 @@ type answer struct {
 	New     bool   `json:"new"`
 	Boot    string `json:"boot"`   // of an instance
 	Detail  string `json:"detail"` // of a problem
+	Field   string `json:"field"`
 }
 
 func (a answer) good() bool { return a.status/100 == 2 }
+
+// idHeld reports whether a registration was refused because another one has the id.
+func (a answer) idHeld() bool { return a.status == http.StatusConflict && a.Field == "id" }
 
 // away reports whether the same call may succeed later.
 func (a answer) away() bool {
@@ -94,13 +98,24 @@ func (r registrar) get(ctx context.Context, id string) answer {
 	return r.patiently(ctx, http.MethodGet, "/v1/instances/"+url.PathEscape(id))
 }
 
-// drain returns when the hold is over, or the context.
-func (r registrar) drain(ctx context.Context, id string, hold time.Duration) answer {
-	return r.patiently(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?hold="+hold.String())
+// drain drains one start. It returns when the hold is over, or the context.
+func (r registrar) drain(ctx context.Context, id, boot string, hold time.Duration) answer {
+	return r.end(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain", boot, url.Values{"hold": {hold.String()}})
 }
 
-func (r registrar) deregister(ctx context.Context, id string) answer {
-	return r.patiently(ctx, http.MethodDelete, "/v1/instances/"+url.PathEscape(id))
+func (r registrar) deregister(ctx context.Context, id, boot string) answer {
+	return r.end(ctx, http.MethodDelete, "/v1/instances/"+url.PathEscape(id), boot, url.Values{})
+}
+
+// end ends one start. An older Rollcall does not know boot (422), and ends any.
+func (r registrar) end(ctx context.Context, method, path, boot string, query url.Values) answer {
+	older := query.Encode()
+	query.Set("boot", boot)
+	a := r.patiently(ctx, method, path+"?"+query.Encode())
+	if a.status == http.StatusUnprocessableEntity {
+		a = r.patiently(ctx, method, path+"?"+older)
+	}
+	return a
 }
 
 // patiently makes a call again while Rollcall cannot reach its Redis.

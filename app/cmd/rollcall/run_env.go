@@ -15,6 +15,7 @@ type settings struct {
 	url, shownURL string // of Rollcall; shown without a password
 	token         string
 	id            string
+	freeID        string     // to register under when another container has the id; empty: the operator set the id
 	form          url.Values // the registration, without address and port
 	address, port string
 	metadata      string // where Amazon ECS says the address, if it is to be asked
@@ -58,6 +59,7 @@ func readSettings(environ []string, say func(string, ...any)) settings {
 	s.id = env["ROLLCALL_ID"]
 	if s.id == "" {
 		s.id = defaultID(env["ROLLCALL_SERVICE"], s.address, s.port)
+		s.freeID = s.id + "-" + strings.ToLower(rand.Text()[:6])
 	}
 	s.hold = env.duration("ROLLCALL_HOLD", 5*time.Second, say)
 	s.reassert = max(env.duration("ROLLCALL_REASSERT", 10*time.Second, say), 500*time.Millisecond)
