@@ -498,6 +498,13 @@ func leftAlone(t *testing.T, timeout time.Duration) {
 	if got := early(); got != "" {
 		t.Errorf("%q is due while its early probe is under way", got)
 	}
+	// The probe has ended and its pass has cleared the marks; a second mark must not stay
+	// until the regular probe.
+	s.rdb.ZAdd(t.Context(), s.prefix+"due", redis.Z{Score: float64(s.clock.Now().Add(time.Hour).UnixMilli()), Member: "i1"})
+	early()
+	if due := s.get(t, "i1").Due.Sub(s.clock.Now()); due <= 0 || due > timeout+time.Second {
+		t.Errorf("i1 is due in %v, want it once the early probe must have ended", due)
+	}
 	s.rdb.Del(t.Context(), s.prefix+"early:i1") // time passes
 	if got := early(); got != "i1" {
 		t.Errorf("%q is due after that, want i1", got)
