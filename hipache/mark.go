@@ -2,6 +2,7 @@ package hipache
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"time"
 
@@ -11,7 +12,12 @@ import (
 // PassiveTTL is how long Hipache and PlanB keep a mark unless told otherwise.
 const PassiveTTL = 30 * time.Second
 
-// Marker marks backends as a proxy does when it has seen one fail.
+//go:embed mark.lua
+var markSource string
+
+var markScript = redis.NewScript(markSource)
+
+// Marker marks and announces backends as a proxy does when it has seen one fail.
 type Marker struct {
 	redis redis.Cmdable
 	keys  Keys
@@ -24,23 +30,30 @@ func NewMarker(r redis.Cmdable, k Keys, ttl time.Duration) *Marker {
 	return &Marker{redis: r, keys: k, ttl: ttl}
 }
 
-// Mark takes a slot of a requested host's list out of traffic and announces it.
-// The url is announced as it is stored: the readers that compare it literally
+// Mark takes a backend out of the requested host's traffic and announces it. It
+// reports false, and neither marks nor announces, when no other backend of the
+// frontend is open or the backend has left the list; see mark.lua.
+//
+// The URL is announced as it is stored: the readers that compare it literally
 // (PlanB's active checks, hchecker) find it, and those that know Hipache's
 // spelling use SameBackend.
 //
 // The time to live is the set's, not the mark's: every mark renews those before it.
-func (m *Marker) Mark(ctx context.Context, host, url string, slot, n int) error {
-	key := m.keys.Dead(host)
-	said := Announcement{Host: host, URL: url, Slot: slot, Len: n}
-	_, err := m.redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.SAdd(ctx, key, slot)
-		p.Expire(ctx, key, m.ttl)
-		p.Publish(ctx, DeadChannel, said.String())
-		return nil
-	})
+func (m *Marker) Mark(ctx context.Context, f Frontend, b Backend) (marked bool, err error) {
+	keys := []string{m.keys.Frontend(f.Host), m.keys.Dead(f.Requested)}
+	n, err := markScript.Run(ctx, m.redis, keys, f.Requested, b.URL, m.ttl.Milliseconds()).Int()
 	if err != nil {
-		return fmt.Errorf("mark slot %d of %s: %w", slot, host, err)
+		return false, fmt.Errorf("mark slot %d of %s: %w", b.Slot, f.Requested, err)
+	}
+	return n > 0, nil
+}
+
+// Announce reports a backend that may be failing, without a mark: the health checkers
+// that listen probe it and decide.
+func (m *Marker) Announce(ctx context.Context, f Frontend, b Backend) error {
+	a := Announcement{Host: f.Requested, URL: b.URL, Slot: b.Slot, Len: len(f.Backends)}
+	if err := m.redis.Publish(ctx, DeadChannel, a.String()).Err(); err != nil {
+		return fmt.Errorf("announce slot %d of %s: %w", b.Slot, f.Requested, err)
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ type Config struct {
 	Bind              netip.Addr     `env:"ROLLCALL_BIND" envDefault:"127.0.0.1" doc:"address that API and edge listen on"`
 	RedisURL          string         `env:"REDIS_URL" doc:"redis://, rediss://, unix:// or redis+sentinel://host1,host2/primary; without it dev and serve bring an embedded one"`
 	EdgePort          int            `env:"ROLLCALL_EDGE_PORT" envDefault:"8000" doc:"port of the edge; 0: any free one"`
+	EdgeConnect       time.Duration  `env:"ROLLCALL_EDGE_CONNECT_TIMEOUT" envDefault:"2s" doc:"how long the edge waits for a connection to a backend; HAProxy's timeout connect"`
+	EdgeTimeout       time.Duration  `env:"ROLLCALL_EDGE_TIMEOUT" envDefault:"6m" doc:"the edge ends a request in which the client or the backend sends nothing and takes nothing for so long; HAProxy's timeout client and timeout server"`
 	EmbeddedRedisPort int            `env:"ROLLCALL_EMBEDDED_REDIS_PORT" envDefault:"6390" doc:"port of the embedded Redis; 0: any free one"`
 	MetricsPort       *int           `env:"ROLLCALL_METRICS_PORT" doc:"port of /metrics and /livez in processes without the API; 0: any free one; without it there is none"`
 	Prefix            string         `env:"ROLLCALL_PREFIX" envDefault:"rollcall:" doc:"what Rollcall's own keys begin with"`
@@ -82,6 +84,11 @@ func (c Config) check() error {
 	}
 	if c.DrainHold < 0 || c.DrainHold > 5*time.Minute {
 		return fmt.Errorf("config: ROLLCALL_DRAIN_HOLD (%s) must be from 0s to 5m", c.DrainHold)
+	}
+	for name, timeout := range map[string]time.Duration{"ROLLCALL_EDGE_CONNECT_TIMEOUT": c.EdgeConnect, "ROLLCALL_EDGE_TIMEOUT": c.EdgeTimeout} {
+		if timeout < 10*time.Millisecond {
+			return fmt.Errorf("config: %s (%s) must be at least 10ms", name, timeout)
+		}
 	}
 	if c.AdminToken != "" && len(c.AdminToken) < minAdminToken {
 		return fmt.Errorf("config: ROLLCALL_ADMIN_TOKEN must have at least %d characters", minAdminToken)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTheReadmeListsEveryVariable(t *testing.T) {
@@ -37,12 +38,24 @@ func TestABadValueNamesItsVariable(t *testing.T) {
 		"ROLLCALL_SETTLE=5", "ROLLCALL_SETTLE=0s", "ROLLCALL_SETTLE=1h", "ROLLCALL_DRAIN_HOLD=-1s", "ROLLCALL_TRUSTED_PROXIES=10.0.0.1",
 		"ROLLCALL_HCHECKER_PING=maybe", "ROLLCALL_LOG_LEVEL=loud", "ROLLCALL_ADMIN_TOKEN=fifteen letters", "ROLLCALL_PROBE_NETWORKS=10.0.0.0",
 		"ROLLCALL_WEBHOOK_NETWORKS=everybody", "ROLLCALL_REGISTER_RATE=-1", "ROLLCALL_REGISTER_RATE=many", "ROLLCALL_MAX_INSTANCES=-1",
-		"ROLLCALL_MAX_HOSTS=0", "ROLLCALL_MAX_BODY=0", "ROLLCALL_MAX_BODY=1k",
+		"ROLLCALL_MAX_HOSTS=0", "ROLLCALL_MAX_BODY=0", "ROLLCALL_MAX_BODY=1k", "ROLLCALL_EDGE_TIMEOUT=0s", "ROLLCALL_EDGE_TIMEOUT=30",
+		"ROLLCALL_EDGE_CONNECT_TIMEOUT=-1s",
 	} {
 		name, _, _ := strings.Cut(set, "=")
 		if _, err := Load([]string{set}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want an error that names %s", set, err, name)
 		}
+	}
+}
+
+// maxWait is the longest ?wait= of the API, which may be called through the edge.
+const maxWait = 5 * time.Minute
+
+func TestTheEdgeOutlastsEveryWait(t *testing.T) {
+	t.Parallel()
+	c, err := Load(nil)
+	if err != nil || c.EdgeTimeout < maxWait+30*time.Second {
+		t.Errorf("the edge waits %s, %v; want well above %s", c.EdgeTimeout, err, maxWait)
 	}
 }
 

@@ -436,7 +436,10 @@ func (p *Process) serve(ctx context.Context, l net.Listener, h http.Handler) err
 }
 
 func (p *Process) serveEdge(ctx context.Context) error {
-	e, err := edge.New(edge.Options{Redis: p.rdb, Keys: p.proxy, Log: p.log, Debug: p.config.Bind.IsLoopback(), Grace: shutdownGrace})
+	e, err := edge.New(edge.Options{
+		Redis: p.rdb, Keys: p.proxy, Log: p.log, Debug: p.config.Bind.IsLoopback(), Grace: shutdownGrace,
+		DialTimeout: p.config.EdgeConnect, Timeout: p.config.EdgeTimeout,
+	})
 	if err != nil {
 		return err
 	}

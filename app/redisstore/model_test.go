@@ -379,9 +379,8 @@ func (r *modelRun) slot(t *rapid.T, which func(*modelSlot) bool) (host string, n
 
 func (r *modelRun) proxyMarks(t *rapid.T) {
 	host, n := r.slot(t, func(s *modelSlot) bool { return !s.marked })
-	if err := hipache.NewMarker(r.rdb, r.proxy, hipache.PassiveTTL).Mark(r.ctx, host, "any", n, 2); err != nil {
-		t.Fatal(err)
-	}
+	r.redis(t, r.rdb.SAdd(r.ctx, r.proxy.Dead(host), n))
+	r.redis(t, r.rdb.Expire(r.ctx, r.proxy.Dead(host), hipache.PassiveTTL))
 	r.vhosts[host].slots[n].marked = true
 }
 

@@ -12,24 +12,59 @@ import (
 // newTransport returns the connections to the backends. They are plain HTTP/1.1:
 // that is what Hipache speaks and what an entry promises.
 func newTransport(o Options) *http.Transport {
-	dialer := &net.Dialer{Timeout: o.DialTimeout}
-	return &http.Transport{
-		Proxy: nil, // never from the environment: backends are ours
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, addr)
-			if err != nil {
-				return nil, &dialError{err}
-			}
-			return &conn{c, o.ResponseTimeout}, nil
-		},
+	t := &http.Transport{
+		Proxy:               nil,  // never from the environment: backends are ours
 		DisableCompression:  true, // what the client did not ask for would be undone here
+		MaxIdleConns:        maxIdleBackends(o.Files),
 		MaxIdleConnsPerHost: 256,
 		// Common servers close an idle connection after 5 s. Closing first keeps a
 		// POST, which nobody may send twice, from meeting a connection just closed.
 		IdleConnTimeout:        4 * time.Second,
-		ResponseHeaderTimeout:  o.ResponseTimeout,
+		ResponseHeaderTimeout:  o.Timeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,
+	}
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, o.DialTimeout, t, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &conn{c, o.Timeout}, nil
+	}
+	return t
+}
+
+// newTunnels returns the connections for requests that ask for an upgrade. Each has its
+// own connection, a plain TCP one: it can be closed in one direction, and nothing on it
+// has a time limit.
+func newTunnels(o Options, idle *http.Transport) *http.Transport {
+	t := newTransport(o)
+	t.DisableKeepAlives = true
+	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return dial(ctx, o.DialTimeout, idle, network, addr)
+	}
+	return t
+}
+
+// dial connects to a backend. While the process has no file left for the connection, it
+// gives up the idle ones and tries again.
+func dial(ctx context.Context, timeout time.Duration, idle *http.Transport, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	for {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err == nil {
+			return c, nil
+		}
+		if !outOfFiles(err) {
+			return nil, &dialError{err}
+		}
+		idle.CloseIdleConnections()
+		select {
+		case <-ctx.Done():
+			return nil, &dialError{err}
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
@@ -66,10 +101,4 @@ func (e *dialError) blames() bool {
 func timedOut(err error) bool {
 	n, ok := errors.AsType[net.Error](err)
 	return ok && n.Timeout()
-}
-
-// deadStatus reports whether an answer makes Hipache mark the backend. It is not
-// true of 500 and 503: an application's own error, and one that asks for patience.
-func deadStatus(code int) bool {
-	return code == 501 || code == 502 || code >= 504 && code <= 599
 }

@@ -4,10 +4,46 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 	"testing"
+	"time"
+
+	"rollcall/hipache"
+	"rollcall/tests/redistest"
 )
+
+// Go exempts loopback from http_proxy, so that no test with backends can see this.
+func TestBackendsAreDialedDirectly(t *testing.T) {
+	t.Setenv("http_proxy", "http://127.0.0.1:1")
+	keeping := newTransport(Options{})
+	for name, transport := range map[string]*http.Transport{"requests": keeping, "upgrades": newTunnels(Options{}, keeping)} {
+		if transport.Proxy != nil {
+			t.Errorf("%s may go through a proxy", name)
+		}
+	}
+}
+
+func TestMarkSurvivesTheClientsLeaving(t *testing.T) {
+	t.Parallel()
+	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r.RPush(t.Context(), keys.Frontend("a.test"), "id", "http://10.0.0.1:80", "http://10.0.0.2:80")
+	e, err := New(Options{Redis: r, Keys: keys, RedisTimeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	f, err := e.directory.find("a.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	if !e.directory.mark(gone, f, f.Backends[0]) || !r.SIsMember(t.Context(), keys.Dead("a.test"), 0).Val() {
+		t.Error("the backend is not marked")
+	}
+}
 
 func TestWhoIsToBlameForNoConnection(t *testing.T) {
 	t.Parallel()

@@ -127,20 +127,32 @@ func (d *directory) lookOut(host string) {
 	}
 }
 
-// mark takes a backend out of traffic for everybody, or for this process only
-// while Redis is away. It outlives the request: its client may be gone.
+// mark takes a backend out of traffic for every proxy, unless it is the last open one,
+// or for this process only while Redis is away. It outlives the request: its client
+// may be gone.
 func (d *directory) mark(ctx context.Context, f hipache.Frontend, b hipache.Backend) (marked bool) {
 	d.known.bury(f.Requested, b.URL)
+	d.report(ctx, f, b, func(ctx context.Context) (err error) {
+		marked, err = d.marker.Mark(ctx, f, b)
+		return err
+	})
+	return marked
+}
+
+// announce has a backend that may be failing probed. It outlives the request, too.
+func (d *directory) announce(ctx context.Context, f hipache.Frontend, b hipache.Backend) {
+	d.report(ctx, f, b, func(ctx context.Context) error { return d.marker.Announce(ctx, f, b) })
+}
+
+func (d *directory) report(ctx context.Context, f hipache.Frontend, b hipache.Backend, write func(context.Context) error) {
 	if d.away.Load() {
-		return false
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.timeout)
 	defer cancel()
-	if err := d.marker.Mark(ctx, f.Requested, b.URL, b.Slot, len(f.Backends)); err != nil {
+	if err := write(ctx); err != nil {
 		d.log.WarnContext(ctx, "backend not marked", "host", f.Requested, "slot", b.Slot, "err", err)
-		return false
 	}
-	return true
 }
 
 func (d *directory) close() {

@@ -25,8 +25,13 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 		}
 	}
 	if r.Out.Body != nil {
-		p.body = &body{Reader: r.Out.Body, in: r.In, out: r.Out}
-		r.Out.Body = p.body
+		p.body = &body{Reader: r.Out.Body, in: r.In, out: r.Out, client: p.client, timeout: p.edge.opt.Timeout}
+		r.Out.Body, r.Out.GetBody = p.body, p.body.again
+	}
+	if _, ok := r.Out.Header["X-Idempotency-Key"]; !ok && idempotent(r.In.Method) {
+		// The transport repeats such a request on a new connection when the backend has
+		// closed the one it kept. A header without a value is not sent.
+		r.Out.Header["X-Idempotency-Key"] = nil
 	}
 }
 
@@ -64,14 +69,7 @@ func port(host, proto string) string {
 	return "80"
 }
 
-// explain puts Hipache's debug headers on an answer, if they were asked for.
-func (p *passage) explain(res *http.Response) error {
-	if p.debug {
-		p.debugHeaders(res.Header)
-	}
-	return nil
-}
-
+// debugHeaders puts Hipache's debug headers on an answer.
 func (p *passage) debugHeaders(h http.Header) {
 	if p.addr != "" {
 		h.Set("X-Debug-Backend-Url", "http://"+p.addr+"/")

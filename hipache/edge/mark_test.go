@@ -2,9 +2,11 @@ package edge_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,11 +61,10 @@ func TestOneURLIsNeverMarked(t *testing.T) {
 	}
 }
 
-func TestStatusesThatMark(t *testing.T) {
+// A status depends on the request: Python answers 501 to any visitor who sends "FOO /".
+func TestNoStatusMarks(t *testing.T) {
 	t.Parallel()
-	for code, marks := range map[int]bool{
-		200: false, 404: false, 500: false, 501: true, 502: true, 503: false, 504: true, 505: true, 599: true, 600: false,
-	} {
+	for _, code := range []int{404, 500, 501, 502, 503, 504, 505, 599, 600, 999} {
 		t.Run(fmt.Sprint(code), func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
@@ -71,31 +72,108 @@ func TestStatusesThatMark(t *testing.T) {
 			heard := s.announcements(host)
 			a, b := status(t, code), status(t, code)
 			s.frontend(host, a.URL, b.URL)
-			got := s.get(host)
+			got := s.do("FOO", host, "/", nil)
 			if got.StatusCode != code || got.body != fmt.Sprintf("says %d", code) {
 				t.Errorf("got %d %q, want the backend's answer", got.StatusCode, got.body)
 			}
 			if n := a.hits.Load() + b.hits.Load(); n != 1 {
 				t.Errorf("got %d requests, want no retry", n)
 			}
-			want := ""
-			if marks {
-				slot, url := "0", a.URL
-				if b.hits.Load() == 1 {
-					slot, url = "1", b.URL
-				}
-				want = slot
-				if said := <-heard; said != host+";"+url+";"+slot+";2" {
-					t.Errorf("heard %q", said)
-				}
-			}
-			if got := s.marks(host); got != want {
-				t.Errorf("got the marks %q, want %q", got, want)
+			if got := s.marks(host); got != "" || len(heard) > 0 {
+				t.Errorf("got the marks %q and %d announcements, want none", got, len(heard))
 			}
 		})
 	}
 }
 
+// Whatever one visitor sends, and whatever the backends make of it, 20 of 20 others
+// are served, by both backends.
+func TestNoRequestTakesABackendAwayFromTheOthers(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]func(c net.Conn){
+		"501": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 501 No\r\nContent-Length: 0\r\n\r\n")
+			_ = c.Close()
+		},
+		"502": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n")
+			_ = c.Close()
+		},
+		"504": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 504 No\r\nContent-Length: 0\r\n\r\n")
+			_ = c.Close()
+		},
+		"reset":       func(c net.Conn) { reset(c.(*net.TCPConn)) },
+		"closed":      func(c net.Conn) { _ = c.Close() },
+		"no answer":   func(net.Conn) {},
+		"nonsense":    func(c net.Conn) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH\r\n"); _ = c.Close() },
+		"no status":   func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 000 No\r\n\r\n"); _ = c.Close() },
+		"half a head": func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-"); _ = c.Close() },
+		"half a body": func(c net.Conn) {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx")
+			_ = c.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, func(o *edge.Options) {
+				if name == "no answer" {
+					o.Timeout = 500 * time.Millisecond
+				}
+			})
+			backend := func(name string) string {
+				return handled(t, func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path != "/bad" {
+						_, _ = io.WriteString(w, name)
+						return
+					}
+					c, _, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					t.Cleanup(func() { _ = c.Close() })
+					answer(c)
+				}).URL
+			}
+			s.frontend("a.test", backend("one"), backend("two"))
+			for range 2 {
+				for _, method := range []string{"GET", "POST", "FOO"} {
+					c, r := s.raw(method + " /bad HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+					_, _ = io.Copy(io.Discard, r) // whatever it is
+					_ = c.Close()
+				}
+			}
+			if got := s.shares("a.test", 20); got["one"]+got["two"] != 20 {
+				t.Errorf("got %v, want 20 of 20 served", got)
+			}
+			if got := s.marks("a.test"); got != "" {
+				t.Errorf("got the marks %s, want none", got)
+			}
+		})
+	}
+}
+
+// A request that kills a backend kills two at most, and not one after the other.
+func TestARequestThatBackendsResetIsRepeatedOnce(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	var hits [4]*atomic.Int64
+	entries := make([]string, 4)
+	for i := range entries {
+		entries[i], hits[i] = rude(t, reset)
+	}
+	s.frontend("a.test", entries...)
+	if got := s.get("a.test"); got.StatusCode != 502 {
+		t.Errorf("got %d", got.StatusCode)
+	}
+	n := hits[0].Load() + hits[1].Load() + hits[2].Load() + hits[3].Load()
+	if n != 2 {
+		t.Errorf("%d backends got the request, want 2", n)
+	}
+}
+
+// The last of them is not marked, so it is served at once when it is back.
 func TestAllRefused(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -106,11 +184,13 @@ func TestAllRefused(t *testing.T) {
 	if n := s.redis.SCard(t.Context(), s.keys.Dead("a.test")).Val(); n != 4 {
 		t.Errorf("got %d marks, want one for each of 4 attempts", n)
 	}
-	if got := s.get("a.test", "X-Debug", "1"); got.StatusCode != 502 {
-		t.Errorf("got %d", got.StatusCode)
+	for range 5 {
+		if got := s.get("a.test"); got.StatusCode != 502 {
+			t.Errorf("got %d", got.StatusCode)
+		}
 	}
-	if got := s.get("a.test", "X-Debug", "1"); got.Header.Get("X-Debug-Error") != "cannot find a valid backend" {
-		t.Errorf("with all marked: got %d %v", got.StatusCode, got.Header)
+	if n := s.redis.SCard(t.Context(), s.keys.Dead("a.test")).Val(); n != 4 {
+		t.Errorf("got %d marks of 5, want the last one open", n)
 	}
 }
 
@@ -152,14 +232,18 @@ func TestResetGoesToAnotherBackend(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
 			bad, hits := rude(t, then)
-			s.frontend("a.test", bad, named(t, "up").URL)
+			heard := s.announcements(name + ".test")
+			s.frontend(name+".test", bad, named(t, "up").URL)
 			for i := 0; hits.Load() < 3; i++ {
-				if got := s.get("a.test"); got.body != "up" || i > 500 {
+				if got := s.get(name + ".test"); got.body != "up" || i > 500 {
 					t.Fatalf("request %d: got %d %q", i, got.StatusCode, got.body)
 				}
 			}
-			if got := s.marks("a.test"); got != "" {
+			if got := s.marks(name + ".test"); got != "" {
 				t.Errorf("got the marks %s, want none", got)
+			}
+			if got := <-heard; got != name+".test;"+bad+";0;2" { // so that it is probed
+				t.Errorf("heard %q", got)
 			}
 		})
 	}
@@ -186,7 +270,7 @@ func TestWhatMayHaveBeenDoneIsNotDoneAgain(t *testing.T) {
 
 func TestHangingBackendIsNotMarkedNorAskedAgain(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(o *edge.Options) { o.ResponseTimeout = 100 * time.Millisecond })
+	s := newStage(t, func(o *edge.Options) { o.Timeout = 100 * time.Millisecond })
 	a, hitsA := rude(t, hang)
 	b, hitsB := rude(t, hang)
 	s.frontend("a.test", a, b)

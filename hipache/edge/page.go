@@ -27,6 +27,7 @@ var (
 	pageRequest  = newPage(400, "Bad request", "The request could not be read.")
 	pageUnknown  = newPage(400, "No such site", "There is no site of this name here.")
 	pageMethod   = newPage(405, "Method not allowed", "This is not a forward proxy.")
+	pageSlow     = newPage(408, "Request timeout", "The request took too long to arrive.")
 	pageNobody   = newPage(502, "Site unavailable", "The site is known, but none of its servers answers. Please try again in a moment.")
 	pageRedis    = newPage(503, "Temporarily unavailable", "Please try again in a few seconds.")
 	pageTimedOut = newPage(504, "No answer in time", "The site took too long to answer. Please try again in a moment.")
@@ -56,6 +57,7 @@ func (p *passage) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if page == pageRedis {
 		h.Set("Retry-After", "5")
 	}
+	endConnection(h, r)
 	if p.debug {
 		p.debugHeaders(h)
 		h.Set("X-Debug-Error", printable(err.Error()))
@@ -66,7 +68,9 @@ func (p *passage) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func (p *passage) pageFor(err error) *page {
 	switch {
-	case errors.Is(err, errNoHost), p.body.failed():
+	case p.body.failed() && p.body.late.Load():
+		return pageSlow
+	case errors.Is(err, errNoHost), errors.Is(err, errMalformed), p.body.failed():
 		return pageRequest
 	case errors.Is(err, hipache.ErrNoFrontend):
 		return pageUnknown

@@ -18,6 +18,7 @@ import (
 var (
 	errMethod    = errors.New("CONNECT is not for reverse proxies")
 	errNoHost    = errors.New("no host header")
+	errMalformed = errors.New("the request cannot be written as HTTP/1.1")
 	errLoop      = errors.New("the request has been here before")
 	errNoBackend = errors.New("cannot find a valid backend")
 	errInvalid   = errors.New("backend is invalid")
@@ -25,14 +26,18 @@ var (
 
 // passage is one request on its way to a backend.
 type passage struct {
-	edge  *Edge
-	front hipache.Frontend
-	debug bool
+	edge   *Edge
+	client *http.ResponseController
+	front  hipache.Frontend
+	debug  bool
 
 	at     hipache.Backend // the slot being tried
 	addr   string          // its address
 	tried  []string        // URLs not to be tried again: all their slots
+	resent bool            // the request may have reached two backends
 	body   *body           // what the client sends; nil if nothing
+	cancel func()          // ends the attempt under way, and its answer
+	ctx    context.Context //nolint:containedctx // the request's, for its answer
 	logged bool            // the failure has been logged
 
 	started, sent time.Time
@@ -50,6 +55,8 @@ func (p *passage) find(r *http.Request) (err error) {
 		return errMethod
 	case host == "":
 		return errNoHost
+	case !wellFormed(r):
+		return errMalformed
 	case strings.Count(strings.Join(r.Header["X-Forwarded-For"], ","), ",") >= maxHops:
 		return errLoop
 	case !hipache.Findable(host):
@@ -67,9 +74,15 @@ func (p *passage) proxy(w http.ResponseWriter, r *http.Request) {
 		Transport:      p,
 		FlushInterval:  -1, // at once: an answer of known length may be a stream too
 		BufferPool:     &buffers,
-		ModifyResponse: p.explain,
+		ModifyResponse: p.receive,
 		ErrorHandler:   p.fail,
 		ErrorLog:       p.edge.errorLog,
+	}
+	defer func() { p.body.leave() }()
+	if r.Header.Get("Upgrade") != "" {
+		ctx, cancel := untilShutdown(r.Context())
+		defer cancel()
+		w, r = tunnelWriter{w}, r.WithContext(ctx)
 	}
 	proxy.ServeHTTP(w, r)
 }
@@ -85,22 +98,31 @@ func (p *passage) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		p.sent = time.Now()
-		res, err := p.edge.transport.RoundTrip(p.to(r))
+		res, err := p.transport(r).RoundTrip(p.to(r))
 		if err == nil {
-			if deadStatus(res.StatusCode) {
-				p.note(r, slog.Int("status", res.StatusCode), p.blame(r.Context()), false)
-			}
+			err = understood(r, res)
+		}
+		if err == nil {
 			return res, nil
 		}
-		blamed, repeatable := p.judge(r, err)
+		marked, repeatable := p.blame(r, err)
 		again := repeatable && attempt < p.edge.opt.Attempts && len(p.front.Backends) > 1
-		p.note(r, slog.Any("err", err), blamed && p.blame(r.Context()), again)
+		p.note(r, err, marked, again)
 		if !again {
 			return nil, err
 		}
 		last = err
 		p.tried = append(p.tried, p.at.URL)
 	}
+}
+
+// transport returns the connections for a request: one that asks for an upgrade gets
+// a new connection without a time limit.
+func (p *passage) transport(r *http.Request) *http.Transport {
+	if r.Header.Get("Upgrade") != "" {
+		return p.edge.tunnels
+	}
+	return p.edge.transport
 }
 
 // pick chooses at random among the slots that are neither dead nor tried, so that
@@ -146,59 +168,68 @@ func (p *passage) open(b hipache.Backend) bool {
 // to returns the request as it goes to the backend that was picked. Each attempt
 // has its own: the transport may still read the one that failed.
 func (p *passage) to(r *http.Request) *http.Request {
-	r = r.WithContext(r.Context())
+	ctx, cancel := context.WithCancel(r.Context())
+	p.ctx, p.cancel = r.Context(), cancel
+	r = r.WithContext(ctx)
 	u := *r.URL
 	u.Host = p.addr
 	r.URL = &u
 	return r
 }
 
-// judge decides what follows from a failed attempt: whether the backend is to
-// blame, and whether the request may go to another. It may if nothing was sent,
-// or if all was that a client may send twice.
+// blame decides what follows from a failed attempt: whether the backend loses its
+// traffic, and whether the request may go to another one.
 //
-// A backend that takes too long is not blamed. It may be one slow page of a
-// healthy site, and marking would spread the outage to all the others; finding
-// hanging backends is for active checks. Nor is the request repeated: it may be
-// running.
-func (p *passage) judge(r *http.Request, err error) (blamed, repeatable bool) {
-	if r.Context().Err() != nil {
+// Only a connection that cannot be made is the backend's failure for certain: it is
+// marked, and the request goes on. Whatever happens once the request has been sent,
+// the request itself may be the cause, and one visitor must not take a backend away
+// from the others. A backend that resets, closes or does not answer in time is
+// therefore announced and not marked: its next probe decides. The request is repeated
+// once if that is safe, but not after a timeout: it may still be running.
+func (p *passage) blame(r *http.Request, err error) (marked, repeatable bool) {
+	if r.Context().Err() != nil || p.body.failed() {
 		return false, false // the client went away
 	}
-	if dial, ok := errors.AsType[*dialError](err); ok {
-		return dial.blames(), true
-	}
-	if timedOut(err) {
+	dial, noConnection := errors.AsType[*dialError](err)
+	switch {
+	case len(p.front.Backends) < 2:
+		return false, false
+	case noConnection && dial.blames():
+		return p.edge.directory.mark(r.Context(), p.front, p.at), true
+	case noConnection:
+		return false, true
+	case errors.Is(err, errNotHTTP):
 		return false, false
 	}
-	return false, idempotent(r.Method) && !p.body.touched()
+	p.edge.directory.announce(r.Context(), p.front, p.at)
+	if timedOut(err) || p.resent || !idempotent(r.Method) || p.body.touched() {
+		return false, false
+	}
+	p.resent = true
+	return false, true
 }
 
+// idempotent reports whether a client may send a request twice, by IANA's registry of
+// methods. A method that is not registered is not idempotent.
 func idempotent(method string) bool {
 	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+	case "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK", "MERGE",
+		"MKACTIVITY", "MKCALENDAR", "MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "OPTIONS", "ORDERPATCH", "PROPFIND",
+		"PROPPATCH", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH", "TRACE", "UNBIND", "UNCHECKOUT", "UNLINK", "UPDATE",
+		"UPDATEREDIRECTREF", "VERSION-CONTROL":
 		return true
 	}
 	return false
 }
 
-// blame marks the slot the passage has just failed with. The last URL of a list is
-// never marked: there is nobody to go to, and it would stay away after it is back.
-func (p *passage) blame(ctx context.Context) (marked bool) {
-	if len(p.front.Backends) < 2 {
-		return false
-	}
-	return p.edge.directory.mark(ctx, p.front, p.at)
-}
-
 // note writes the one line of a failed attempt.
-func (p *passage) note(r *http.Request, what slog.Attr, marked, again bool) {
+func (p *passage) note(r *http.Request, err error, marked, again bool) {
 	level := slog.LevelWarn
-	if r.Context().Err() != nil {
+	if r.Context().Err() != nil || p.body.failed() {
 		level = slog.LevelDebug // the client went away
 	}
 	p.logged = true
 	p.edge.opt.Log.LogAttrs(context.WithoutCancel(r.Context()), level, "backend failed",
 		slog.String("host", p.front.Requested), slog.String("backend", p.addr), slog.Int("slot", p.at.Slot),
-		what, slog.Bool("marked", marked), slog.Bool("retried", again))
+		slog.Any("err", err), slog.Bool("marked", marked), slog.Bool("retried", again))
 }

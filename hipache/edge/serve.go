@@ -32,11 +32,12 @@ func (e *Edge) Serve(ctx context.Context, l net.Listener) error {
 	// requests' context does: this one, cut when all others are through.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	requests = context.WithValue(requests, servingKey{}, requests)
 	server := e.Server()
 	server.BaseContext = func(net.Listener) context.Context { return requests }
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- server.Serve(newClients(l, server, maxClients(e.opt.Files))) }()
 	select {
 	case err := <-served:
 		return err

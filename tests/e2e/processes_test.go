@@ -163,6 +163,28 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 		}
 	})
 
+	t.Run("a visitor whose requests make Hipache mark every backend, again and again", func(t *testing.T) {
+		t.Parallel()
+		a := a.with(t)
+		one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+		const host = "visitor.localhost"
+		registerHourly(t, a, one, host)
+		registerHourly(t, a, two, host)
+		awaitPick(t, k.Redis, host, one.URL(), two.URL())
+		_, list, err := proctest.Routed(t.Context(), k.Redis, host)
+		if err != nil || len(list) != 2 {
+			t.Fatalf("list %q, %v", list, err)
+		}
+		for range 3 { // without a pause: the second mark comes while the first probe is hardly over
+			for position, url := range list {
+				k.Redis.SAdd(t.Context(), "dead:"+host, position)
+				k.Redis.Expire(t.Context(), "dead:"+host, 10*time.Minute)
+				k.Redis.Publish(t.Context(), "dead", fmt.Sprintf("%s;%s/;%d;2", host, url, position))
+			}
+			awaitPick(t, k.Redis, host, one.URL(), two.URL())
+		}
+	})
+
 	t.Run("a mark that hit another backend than the failing one is taken back", func(t *testing.T) {
 		t.Parallel()
 		a := a.with(t)

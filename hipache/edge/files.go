@@ -1,0 +1,82 @@
+package edge
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+)
+
+// Each client has a connection to the edge and one to a backend. A third of the files
+// that the process may open is for clients, a third for their backends, an eighth for
+// idle connections to backends, and the rest for Redis and everything else.
+func maxClients(files int) int      { return max(files/3, 1) }
+func maxIdleBackends(files int) int { return max(files/8, 1) }
+
+// manyFiles are as good as any number.
+const manyFiles = 1 << 20
+
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// clients is a listener that keeps a limited number of connections open. When a client
+// comes beyond that, the idle connections of others are closed, and each connection
+// with the end of its request, until there is a place.
+type clients struct {
+	net.Listener
+	server *http.Server
+	places chan struct{}
+	closed chan struct{}
+	close  func()
+}
+
+func newClients(l net.Listener, server *http.Server, places int) *clients {
+	closed := make(chan struct{})
+	return &clients{l, server, make(chan struct{}, places), closed, sync.OnceFunc(func() { close(closed) })}
+}
+
+func (l *clients) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case l.places <- struct{}{}:
+	default:
+		l.server.SetKeepAlivesEnabled(false)
+		defer l.server.SetKeepAlivesEnabled(true)
+		select {
+		case l.places <- struct{}{}:
+		case <-l.closed:
+			_ = c.Close()
+			return nil, net.ErrClosed
+		}
+	}
+	return &client{c, sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+func (l *clients) Close() error {
+	l.close()
+	return l.Listener.Close()
+}
+
+// client is a connection that takes a place until it is closed.
+type client struct {
+	net.Conn
+	leave func()
+}
+
+func (c *client) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+// CloseWrite passes on that a backend has closed its direction of a tunnel.
+func (c *client) CloseWrite() error {
+	if half, ok := c.Conn.(closeWriter); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}

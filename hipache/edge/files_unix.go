@@ -1,0 +1,14 @@
+//go:build unix
+
+package edge
+
+import "syscall"
+
+// openFiles is how many files this process may open.
+func openFiles() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return manyFiles
+	}
+	return int(min(uint64(limit.Cur), manyFiles)) //nolint:unconvert // int64 on FreeBSD
+}

@@ -1,0 +1,49 @@
+package edge
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/http"
+)
+
+// tunnelWriter hands out the client's connection with the bytes that the client sent
+// behind the request's head: ReverseProxy reads from the connection alone.
+type tunnelWriter struct{ http.ResponseWriter }
+
+func (w tunnelWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if tcp, ok := c.(closeWriter); ok && err == nil {
+		c = &tunnelConn{tcp, rw.Reader}
+	}
+	return c, rw, err
+}
+
+type closeWriter interface {
+	net.Conn
+	CloseWrite() error
+}
+
+type tunnelConn struct {
+	closeWriter
+	buffered *bufio.Reader
+}
+
+func (c *tunnelConn) Read(p []byte) (int, error) { return c.buffered.Read(p) }
+
+type servingKey struct{}
+
+// untilShutdown returns a context of a request that lasts until the server cuts its
+// requests. net/http ends a request's own context when the client closes its direction
+// of the connection, after which a client that asked for an upgrade may go on reading.
+func untilShutdown(request context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(request))
+	serving, ok := request.Value(servingKey{}).(context.Context)
+	if !ok {
+		serving = request
+	}
+	stop := context.AfterFunc(serving, cancel)
+	return ctx, func() { stop(); cancel() }
+}
