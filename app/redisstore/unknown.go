@@ -15,7 +15,7 @@ func unmarshal(doc string, record any) (unknown string, err error) {
 	d := json.NewDecoder(strings.NewReader(doc))
 	d.DisallowUnknownFields()
 	if err := d.Decode(record); err == nil {
-		if _, err := d.Token(); err != io.EOF { //nolint:errorlint // Token returns it as it is
+		if _, err := d.Token(); err != io.EOF {
 			return "", fmt.Errorf("text after the document at byte %d", d.InputOffset())
 		}
 		return "", nil

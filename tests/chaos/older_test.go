@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -99,7 +98,7 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 		})
 	}
 	documents := func() map[string]proctest.Document {
-		all, err := proctest.ReadAll(context.Background(), k.Redis)
+		all, err := proctest.ReadAll(t.Context(), k.Redis)
 		if err != nil {
 			t.Fatal(err)
 		}
