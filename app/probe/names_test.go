@@ -126,7 +126,7 @@ func TestATruncatedAnswerIsReadOverTCP(t *testing.T) {
 							return
 						}
 						a := dnsAnswer(query, noError, address.Addr())
-						_, _ = c.Write(binary.BigEndian.AppendUint16(nil, uint16(len(a)))) //nolint:gosec // short
+						_, _ = c.Write(binary.BigEndian.AppendUint16(nil, uint16(len(a))))
 						_, _ = c.Write(a)
 					}
 				})

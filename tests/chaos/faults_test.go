@@ -54,6 +54,7 @@ var faults = []fault{
 	{name: "a backend's body does not end", inject: sicken(proctest.Endless, 1), lasts: 4 * time.Second, lift: heal},
 	{name: "a backend's body trickles", inject: sicken(proctest.Trickles, 1), lasts: 4 * time.Second, lift: heal},
 	{name: "many others time out at once", selected: true, prepare: crowd, inject: crowdHangs, lasts: 6 * time.Second},
+	{name: "many die at once and two others come", prepare: crowd, inject: crowdDies, lift: newcomers},
 
 	// Redis.
 	{name: "redis is killed and restarted", selected: true, inject: redisKilled, lasts: 4 * time.Second, lift: redisRestarted, blind: true, delay: back, forgets: aSecond},

@@ -63,19 +63,63 @@ func crowdHangs(w *world) {
 			"health": {"/"}, "interval": {"2s"}, "timeout": {"2s"},
 		})
 	}
+	w.awaitCrowd(crowded, "healthy")
+	w.crowd.Is(proctest.Hangs)
+}
+
+// crowdDies has twelve instances of four services die at once, for good.
+func crowdDies(w *world) {
+	for n := range 12 {
+		w.must(http.MethodPost, "/v1/register", url.Values{
+			"service": {fmt.Sprint("crowd", n%4)}, "id": {fmt.Sprint("crowd", n)},
+			"address": {net.JoinHostPort(fmt.Sprintf("127.66.0.%d", 1+n), w.crowd.Port())}, "health": {"/"},
+		})
+	}
+	w.awaitCrowd(12, "healthy")
+	w.crowd.Is(proctest.Refuses)
+}
+
+// newcomers registers two others: they are healthy within 5 s, and the dead are unhealthy within
+// 30 s.
+func newcomers(w *world) {
+	others, died := proctest.BackendAt(w.t, "0.0.0.0:0"), time.Now()
+	for n := range 2 {
+		registered := time.Now()
+		w.must(http.MethodPost, "/v1/register", url.Values{
+			"service": {"newcomer"}, "id": {fmt.Sprint("newcomer", n)},
+			"address": {net.JoinHostPort(fmt.Sprintf("127.66.1.%d", 1+n), others.Port())}, "health": {"/"},
+		})
+		proctest.Eventually(w.t, proctest.Bound, func() error {
+			if d := w.stored()[fmt.Sprint("newcomer", n)]; d.State != "healthy" {
+				return fmt.Errorf("newcomer%d is %s", n, d.State)
+			}
+			return nil
+		})
+		if took := time.Since(registered); took > 5*time.Second+w.machine.Slack() {
+			w.t.Errorf("newcomer%d is healthy %s after its registration, want 5s", n, took)
+		}
+	}
+	w.awaitCrowd(12, "unhealthy")
+	if took := time.Since(died); took > 30*time.Second+w.machine.Slack() {
+		w.t.Errorf("the dead were found out after %s, want 30s", took)
+	}
+}
+
+// awaitCrowd waits until so many of the crowd are in a state.
+func (w *world) awaitCrowd(n int, state string) {
+	w.t.Helper()
 	proctest.Eventually(w.t, proctest.Bound, func() error {
-		healthy := 0
+		in := 0
 		for id, d := range w.stored() {
-			if strings.HasPrefix(id, "crowd") && d.State == "healthy" {
-				healthy++
+			if strings.HasPrefix(id, "crowd") && d.State == state {
+				in++
 			}
 		}
-		if healthy < crowded {
-			return fmt.Errorf("%d of the crowd are healthy, want %d", healthy, crowded)
+		if in < n {
+			return fmt.Errorf("%d of the crowd are %s, want %d", in, state, n)
 		}
 		return nil
 	})
-	w.crowd.Is(proctest.Hangs)
 }
 
 func redisKilled(w *world) { w.Server.Kill() }
