@@ -194,20 +194,20 @@ func TestOnlyWhatHappensAfterTheFailureIsEvidence(t *testing.T) {
 	d := newDesk()
 	fleet, suspect := d.fleetOf(6), at("suspect", host(100))
 	r := app.Result{At: d.now, Code: app.TimedOut, Latency: time.Second}
-	for _, w := range fleet[:3] { // the probe begins before the failed one, and ends after it
+	for _, w := range fleet[:4] { // the probe begins before the failed one, and ends after it
 		d.self.Record(w, app.Result{At: d.now.Add(-time.Millisecond), Passed: true, Latency: 500 * time.Millisecond}, d.now.Add(time.Second))
 	}
-	for _, w := range fleet[3:] {
+	for _, w := range fleet[4:] {
 		d.self.Record(w, app.Result{At: d.now.Add(-500 * time.Millisecond), Code: app.TimedOut, Latency: time.Second}, d.now.Add(time.Second))
 	}
 	d.after(time.Second)
 	d.self.Record(suspect, r, d.now)
 	v, ask := d.self.Judge(suspect, r, d.now, false)
-	if v != jobs.HeldBack && len(ask) != 3 {
-		t.Errorf("verdict %d, asks %d; want the three whose pass is too old to be asked", v, len(ask))
+	if v != jobs.AskWitnesses || len(ask) != 4 {
+		t.Errorf("verdict %d, asks %d; want the four whose pass is too old to be asked", v, len(ask))
 	}
 	for _, w := range ask {
-		if w.ID > "w2" {
+		if w.ID > "w3" {
 			t.Errorf("%s is asked, which has just failed", w.ID)
 		}
 	}
@@ -307,6 +307,33 @@ func TestAWitnessThatPassesAgainEndsTheSuspension(t *testing.T) {
 	d.self.Resume(began, d.now)
 	if is, reason := d.self.Suspended(); is {
 		t.Errorf("still suspended: %s", reason)
+	}
+}
+
+// The network may come back during a probe: its failure does not count, although witnesses
+// have passed since it began. The next one does.
+func TestAFailureFromBeforeTheSuspensionsEndDoesNotCount(t *testing.T) {
+	t.Parallel()
+	d := newDesk()
+	fleet := d.fleetOf(12)
+	d.after(time.Second)
+	d.verdict(fleet[0], d.probed(fleet[0], app.TimedOut), ids(12))
+	if is, _ := d.self.Suspended(); !is {
+		t.Fatal("the worker is not suspended")
+	}
+	d.after(time.Second)
+	for _, want := range []jobs.Verdict{jobs.HeldBack, jobs.Counts} {
+		d.after(2 * time.Second)
+		r := d.probed(fleet[1], app.TimedOut)
+		for _, w := range fleet[2:] {
+			d.probed(w, app.OK)
+		}
+		if got := d.verdict(fleet[1], r, nil); got != want {
+			t.Errorf("verdict %d, want %d", got, want)
+		}
+		if is, reason := d.self.Suspended(); is {
+			t.Errorf("still suspended: %s", reason)
+		}
 	}
 }
 
