@@ -85,7 +85,7 @@ var faults = []fault{
 	{name: "a web process is frozen", inject: webFrozen, lasts: 6 * time.Second, lift: webThawed},
 	{name: "web processes are restarted", inject: websRestarted},
 	{name: "the edge is restarted", inject: edgeRestarted, visits: true},
-	{name: "a newer version is at work as well", inject: newerVersion, lasts: 4 * time.Second},
+	{name: "a newer version is at work as well", inject: newerVersion, lasts: 4 * time.Second, blind: true},
 
 	// Containers.
 	{name: "a container comes and goes all the time", inject: flapping, lasts: 5 * time.Second, lift: flapped},
