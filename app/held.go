@@ -20,7 +20,8 @@ type Held struct {
 
 	claims       *Claims // nil: none
 	replaceOver  bool
-	streak       int
+	streak       int32 // at most MaxStreak
+	falls        int32
 	streakAt     time.Time
 	last         Result
 	registeredAt time.Time
@@ -48,7 +49,7 @@ func Hold(i Instance) *Held {
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
 		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
 		claims: claims, replaceOver: i.ReplaceOver,
-		streak: i.Streak, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt,
+		streak: int32(i.Streak), falls: int32(i.Falls), streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt, //nolint:gosec // small counts
 	}
 }
 
@@ -58,7 +59,7 @@ func (h *Held) Instance() Instance {
 	i := Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
 		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
-		Streak: h.streak, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
+		Streak: int(h.streak), Falls: int(h.falls), StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
 		ReplaceOver: h.replaceOver,
 	}
 	if h.claims != nil {

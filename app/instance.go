@@ -36,6 +36,7 @@ type Instance struct {
 	State        State
 	Streak       int       // consecutive results that disagree with State
 	StreakAt     time.Time // when the first result of Streak, or of the one that led to State, was asked for
+	Falls        int       // how often it became unhealthy without CalmAfter of health in between; see Wait
 	Last         Result    // the result that last changed State, Streak or the reason
 	RegisteredAt time.Time // first registration under this id
 	ChangedAt    time.Time // when State last changed
@@ -112,7 +113,7 @@ func (i Instance) Target() string {
 // for ever.
 func (i Instance) NextDue(due, now time.Time) time.Time {
 	switch {
-	case i.Streak == 1, i.Streak > 1 && i.State != Healthy:
+	case i.Streak > 0 && !i.Waits() && (i.Streak == 1 || i.State != Healthy):
 		return latest(due, now).Add(min(recheckAfter, i.Check.Interval))
 	case i.State == Starting || i.Streak > 0:
 		return latest(due.Add(min(undecidedInterval, i.Check.Interval)), now)

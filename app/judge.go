@@ -26,7 +26,7 @@ func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settleme
 	for _, o := range outcomes {
 		was := o.Claim.Instance
 		is := was.Observe(o.Result, now)
-		if decided(was, is) {
+		if decided(was, is) || is.Waits() {
 			change = append(change, o)
 			continue
 		}
@@ -49,11 +49,14 @@ func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
 	was, is := o.Claim.Instance, Instance{}
 	err := r.retry(ctx, func() error {
 		now := r.now()
-		is = was.Observe(o.Result, now)
+		var err error
+		if is, err = r.observe(ctx, was, o.Result, now); err != nil {
+			return err
+		}
 		if is.State != Draining {
 			is.Due = is.NextDue(o.Claim.Due, now)
 		}
-		err := r.commitResult(ctx, was, is, &o.Claim)
+		err = r.commitResult(ctx, was, is, &o.Claim)
 		if errors.Is(err, ErrConflict) {
 			if was, err = r.store.Get(ctx, was.ID); errors.Is(err, ErrNotFound) {
 				return ErrClaimLost
@@ -67,6 +70,20 @@ func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
 		return Instance{}, fmt.Errorf("judge %s: %w", o.Claim.Instance.ID, err)
 	}
 	return is, nil
+}
+
+// observe returns an instance as it stands after a result. A flapping one that passes
+// waits only while its service can spare it.
+func (r *Registry) observe(ctx context.Context, was Instance, result Result, now time.Time) (Instance, error) {
+	is := was.Observe(result, now)
+	if !is.Waits() {
+		return is, nil
+	}
+	spare, err := r.store.CanSpare(ctx, is)
+	if err != nil || spare {
+		return is, err
+	}
+	return is.EndWait(now), nil
 }
 
 // Expire ends the state of an instance whose deadline has passed, as claimed from
@@ -107,7 +124,7 @@ func expiryReason(was, is Instance) string {
 		}
 		return reason
 	case Healthy:
-		return is.Last.Reason()
+		return verdictReason(was, is)
 	case Unhealthy, Failed:
 		if was.Check.Probed() && !was.Last.Code.Answered() {
 			return fmt.Sprintf("gone: no answer for %s (%s)", was.Check.Forget, was.Last.Reason())
@@ -120,11 +137,25 @@ func expiryReason(was, is Instance) string {
 	return ""
 }
 
+// verdictReason says why a result has changed the state.
+func verdictReason(was, is Instance) string {
+	reason := is.Last.Reason()
+	switch {
+	case is.State == Unhealthy && is.Falls >= 2:
+		return fmt.Sprintf("%s; flapping: unhealthy %d times, it has to pass for %s before it is healthy again", reason, is.Falls, is.Wait())
+	case is.State == Healthy && was.Falls >= 2 && is.Last.At.Sub(is.StreakAt) < was.Wait():
+		return reason + "; flapping, and healthy without a wait: fewer than half of its service's instances are routable"
+	case is.State == Healthy && was.Falls >= 2:
+		return fmt.Sprintf("%s for %s; it was flapping", reason, was.Wait())
+	}
+	return reason
+}
+
 // commitResult writes what one result made of an instance.
 func (r *Registry) commitResult(ctx context.Context, was, is Instance, claim *Claim) error {
 	step := Step{Was: was, Is: is, Claim: claim}
 	if is.State != was.State {
-		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, is.Last.Reason())
+		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, verdictReason(was, is))
 	}
 	change, err := r.takeover(ctx, step, Change{})
 	if err != nil {

@@ -18,6 +18,10 @@ type Store interface {
 	// another instance or service, ErrLastBackend when a step spares the last backend of a
 	// vhost, and then nothing is written.
 	Commit(ctx context.Context, c Change) (Revision, error)
+	// CanSpare reports whether each vhost of an instance has as many routable instances
+	// as others, the instance among them; without vhosts, whether its service has.
+	// Draining instances are not counted.
+	CanSpare(ctx context.Context, i Instance) (bool, error)
 	// Renew moves the deadline of an instance that has not been written since it was
 	// read (else ErrConflict), and records the result if there is one.
 	Renew(ctx context.Context, i Instance, deadline time.Time, r *Result) error

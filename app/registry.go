@@ -182,7 +182,7 @@ func (r *Registry) registration(was, want Instance, reg Registration) (Step, err
 		is = is.Begin(now)
 		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
 	}
-	is.State, is.Streak, is.StreakAt, is.Last, is.ChangedAt = was.State, was.Streak, was.StreakAt, was.Last, was.ChangedAt
+	is.State, is.Streak, is.StreakAt, is.Falls, is.Last, is.ChangedAt = was.State, was.Streak, was.StreakAt, was.Falls, was.Last, was.ChangedAt
 	is.Due, is.Deadline = was.Due, was.Deadline
 	if sameFields(was, is) {
 		held := is.Claims
@@ -287,7 +287,10 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 		if !passed {
 			result.Code = ReportedSick
 		}
-		is := was.Observe(result, now)
+		is, err := r.observe(ctx, was, result, now)
+		if err != nil {
+			return err
+		}
 		if decided(was, is) {
 			return r.commitResult(ctx, was, is, nil)
 		}

@@ -27,7 +27,7 @@ func (s State) known() bool {
 // registered anew with another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
 	i = i.enter(Starting, now)
-	i.Last, i.StreakAt, i.Due = Result{}, time.Time{}, time.Time{}
+	i.Last, i.StreakAt, i.Due, i.Falls = Result{}, time.Time{}, time.Time{}, 0
 	if i.Check.Kind == None {
 		return i.enter(Healthy, now)
 	}
@@ -61,17 +61,20 @@ func (i Instance) Observe(r Result, now time.Time) Instance {
 		i.StreakAt = r.At
 	}
 	if i.State == Starting || i.State == Failed || i.State == Unhealthy {
-		i.Streak++
+		i.Streak = min(i.Streak+1, i.Check.Rise)
 		i.Last = r
-		if i.Streak >= i.Check.Rise {
+		if i.Streak == i.Check.Rise && r.At.Sub(i.StreakAt) >= i.Wait() {
 			return i.enter(Healthy, now)
+		}
+		if i.State != Starting { // it is not forgotten while it passes
+			i.Deadline = latest(i.Deadline, now.Add(i.Wait()+i.Check.Forget))
 		}
 		return i
 	}
 	i.Streak++
 	i.Last = r
 	if i.Streak >= i.Check.Fall {
-		return i.enter(Unhealthy, now)
+		return i.fall(now)
 	}
 	return i
 }
@@ -94,6 +97,52 @@ func (i Instance) Sick() bool {
 	return (i.State == Unhealthy || i.State == Failed) && i.Check.Probed() && i.Last.Code.Answered()
 }
 
+// The wait of a flapping instance. The figures are those of Kubernetes' back-off of a
+// container that crashes again and again.
+const (
+	FirstWait   = 10 * time.Second // after the second time that it became unhealthy; doubled with each further one
+	LongestWait = 5 * time.Minute
+	CalmAfter   = 10 * time.Minute // healthy for so long, an instance is flapping no more
+)
+
+// fall returns the instance as it stands when it has become unhealthy.
+func (i Instance) fall(now time.Time) Instance {
+	if now.Sub(i.ChangedAt) >= CalmAfter {
+		i.Falls = 0
+	}
+	i.Falls++
+	return i.enter(Unhealthy, now)
+}
+
+// Wait returns how long an unhealthy instance has to pass without a failure, besides Rise
+// passes, before it is healthy. It is 0 after the first fall.
+func (i Instance) Wait() time.Duration {
+	wait := FirstWait
+	for n := 2; n < i.Falls && wait < LongestWait; n++ {
+		wait *= 2
+	}
+	if i.Falls < 2 {
+		return 0
+	}
+	return min(wait, LongestWait)
+}
+
+// Waits reports whether the instance has passed often enough to be healthy, but not for
+// long enough.
+func (i Instance) Waits() bool {
+	return (i.State == Unhealthy || i.State == Failed) && i.Streak > 0 && i.Streak >= i.Check.Rise
+}
+
+// Flapping reports whether the instance has become unhealthy again and again, and has not
+// been healthy for CalmAfter since.
+func (i Instance) Flapping(now time.Time) bool {
+	return i.Falls >= 2 && (i.State != Healthy || now.Sub(i.ChangedAt) < CalmAfter)
+}
+
+// EndWait returns an instance that waits as it stands when it is healthy at once, because
+// its service needs it.
+func (i Instance) EndWait(now time.Time) Instance { return i.enter(Healthy, now) }
+
 // Expire returns the instance as it stands once its deadline has passed. One that this
 // version does not understand stays as it is.
 func (i Instance) Expire(now time.Time) Instance {
@@ -106,7 +155,7 @@ func (i Instance) Expire(now time.Time) Instance {
 	case Healthy:
 		if i.Check.Kind == Heartbeat {
 			i.Last = Result{At: now, Code: NoHeartbeat, Detail: "none for " + i.Check.Lease().String()}
-			return i.enter(Unhealthy, now)
+			return i.fall(now)
 		}
 		return i
 	case Unhealthy, Failed, Draining:
@@ -142,6 +191,9 @@ func (i Instance) Retime(now time.Time) Instance {
 		i.Deadline = i.ChangedAt.Add(i.Check.Grace)
 	case Unhealthy, Failed:
 		i.Deadline = i.ChangedAt.Add(i.Check.Forget)
+		if i.Streak > 0 {
+			i.Deadline = now.Add(i.Wait() + i.Check.Forget)
+		}
 	case Draining, Gone:
 	}
 	return i

@@ -34,11 +34,13 @@ func result(sign rune, at time.Time) app.Result {
 	return app.Result{At: at, Code: app.Refused}
 }
 
-// observe returns the instance after results, and its state after each.
+// observe returns the instance after results, and its state after each. It forgets each
+// fall: the wait of a flapping instance has tests of its own.
 func observe(i app.Instance, results string) (after app.Instance, trace string) {
 	for n, sign := range results {
 		at := epoch.Add(time.Duration(n+1) * time.Second)
 		i = i.Observe(result(sign, at), at)
+		i.Falls = 0
 		trace += letter(i.State)
 	}
 	return i, trace
@@ -175,6 +177,90 @@ func live(i app.Instance, steps string) app.Instance {
 	return i
 }
 
+// fallen returns an instance that has become unhealthy n times, a minute after each
+// recovery, and the time of the last fall.
+func fallen(n int) (app.Instance, time.Time) {
+	i, now := instance(app.HTTP, 2, 2, app.Healthy), epoch
+	i.ChangedAt = epoch
+	for range n {
+		now = now.Add(time.Minute)
+		i = i.EndWait(now.Add(-time.Minute)).Observe(result('-', now), now).Observe(result('-', now), now)
+	}
+	return i, now
+}
+
+// passes has an instance pass once a second until it is healthy, and returns after how
+// many seconds that was.
+func passes(i app.Instance, from time.Time) (app.Instance, time.Duration) {
+	for now := from; ; now = now.Add(time.Second) {
+		if i = i.Observe(result('+', now), now); i.State == app.Healthy || now.Sub(from) > time.Hour {
+			return i, now.Sub(from)
+		}
+	}
+}
+
+func TestAFlappingInstanceHasToPassForLongerEachTime(t *testing.T) {
+	t.Parallel()
+	for n, want := range []time.Duration{
+		1: time.Second, // no wait: two passes
+		2: 10 * time.Second, 3: 20 * time.Second, 4: 40 * time.Second, 5: 80 * time.Second, 6: 160 * time.Second,
+		7: 5 * time.Minute, 8: 5 * time.Minute, 100: 5 * time.Minute,
+	} {
+		if want == 0 {
+			continue
+		}
+		i, now := fallen(n)
+		if i.State != app.Unhealthy || i.Falls != n || i.Flapping(now) != (n > 1) {
+			t.Fatalf("fallen %d times: %s with %d falls, flapping %t", n, i.State, i.Falls, i.Flapping(now))
+		}
+		if _, took := passes(i, now); took != want {
+			t.Errorf("fallen %d times: healthy after passing for %s, want %s", n, took, want)
+		}
+	}
+}
+
+func TestAFailureBeginsTheWaitAnew(t *testing.T) {
+	t.Parallel()
+	i, now := fallen(3)
+	for range 100 {
+		for range 19 {
+			now = now.Add(time.Second)
+			i = i.Observe(result('+', now), now)
+		}
+		if i.State != app.Unhealthy || !i.Waits() {
+			t.Fatalf("%s after 19 s of passes, waits %t; want unhealthy for 20 s", i.State, i.Waits())
+		}
+		if next := i.NextDue(now, now); !next.Equal(now.Add(time.Second)) {
+			t.Fatalf("an instance that waits is probed again after %s, want 1 s", next.Sub(now))
+		}
+		if !i.Deadline.After(now.Add(time.Second)) {
+			t.Fatalf("an instance that passes is forgotten after %s", i.Deadline.Sub(now))
+		}
+		now = now.Add(time.Second)
+		i = i.Observe(result('-', now), now)
+	}
+	if _, took := passes(i, now.Add(time.Second)); took != 20*time.Second {
+		t.Errorf("healthy after passing for %s, want 20 s: it never was in between", took)
+	}
+}
+
+func TestCalmAndAStartEndFlapping(t *testing.T) {
+	t.Parallel()
+	i, now := fallen(5)
+	i, took := passes(i, now)
+	now = now.Add(took)
+	if !i.Flapping(now) || i.Flapping(now.Add(app.CalmAfter)) {
+		t.Errorf("healthy again: flapping at once %t, after %s %t; want only at once", i.Flapping(now), app.CalmAfter, i.Flapping(now.Add(app.CalmAfter)))
+	}
+	at := now.Add(app.CalmAfter)
+	if calm := i.Observe(result('-', at), at).Observe(result('-', at), at); calm.Falls != 1 {
+		t.Errorf("after a calm while a fall is number %d, want 1", calm.Falls)
+	}
+	if anew := i.Begin(now); anew.Falls != 0 {
+		t.Errorf("a new start has %d falls, want none", anew.Falls)
+	}
+}
+
 func TestDrainingNeverBecomesHealthy(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -280,6 +366,9 @@ func TestExpire(t *testing.T) {
 		want := was
 		want.State, want.Streak, want.Last, want.ChangedAt = c.want, 0, c.last, now
 		want.Due, want.Deadline = c.due, time.Time{}
+		if c.want == app.Unhealthy {
+			want.Falls = 1
+		}
 		if c.deadline > 0 {
 			want.Deadline = now.Add(c.deadline)
 		}

@@ -146,6 +146,10 @@ func inFull(i app.Instance, results []app.Result) string {
 		text = fmt.Sprintf("It gets requests when it has passed %s, and has %d of %d passes: %s.", times(c.Rise), i.Streak, c.Rise, last)
 	case app.Unhealthy:
 		text = fmt.Sprintf("It does not pass its checks any more: %s. It is back when it has passed %s.", lastReason(i), times(c.Rise))
+		if wait := i.Wait(); wait > 0 {
+			text = fmt.Sprintf("It is flapping: it has become unhealthy %d times. The last result is: %s. It is back when it has passed for %s without a failure, "+
+				"or at once when fewer than half of the instances of its vhost are routable.", i.Falls, lastReason(i), brief(wait))
+		}
 	case app.Failed:
 		text = fmt.Sprintf("It was not healthy within its grace of %s: %s. It is healthy when it has passed %s.", brief(c.Grace), lastReason(i), times(c.Rise))
 	case app.Draining, app.Gone:

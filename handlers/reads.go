@@ -176,8 +176,12 @@ func standing(i app.Instance) string {
 	case i.Override.Maintenance:
 		return "in maintenance until " + i.Override.Until.UTC().Format(time.RFC3339)
 	}
-	if i.State != app.Healthy && i.State != app.Draining && i.Last != (app.Result{}) {
-		return string(i.State) + " (" + i.Last.Reason() + ")"
+	state := string(i.State)
+	if i.State == app.Unhealthy && i.Wait() > 0 {
+		state += ", flapping: it has to pass for " + brief(i.Wait())
 	}
-	return string(i.State)
+	if i.State != app.Healthy && i.State != app.Draining && i.Last != (app.Result{}) {
+		return state + " (" + i.Last.Reason() + ")"
+	}
+	return state
 }

@@ -23,9 +23,17 @@ type instanceView struct {
 	Replaces  string            `json:"replaces,omitempty"`
 	FailOpen  bool              `json:"fail_open"`
 	Check     checkView         `json:"check"`
+	Flapping  *flappingView     `json:"flapping,omitempty"`
 	Override  *overrideView     `json:"override,omitempty"`
 	Revision  int64             `json:"instance_revision"`
 	CreatedAt *time.Time        `json:"registered_at"`
+}
+
+// flappingView is shown of an instance that has become unhealthy again and again.
+type flappingView struct {
+	Times int        `json:"times"`           // how often it became unhealthy
+	Wait  string     `json:"wait"`            // how long it has to pass before it is healthy again
+	Until *time.Time `json:"until,omitempty"` // while it is healthy: when it is flapping no more
 }
 
 // overrideView is what an operator has set for a while.
@@ -70,6 +78,12 @@ func instanceOf(i app.Instance) instanceView {
 		ID: i.ID, Service: i.Service, Address: i.Address, Hosts: append([]string{}, i.Hosts...), State: i.State,
 		Since: instant(i.ChangedAt), Weight: i.Weight, Tags: i.Tags, Meta: i.Meta, Boot: i.Boot, Replaces: i.Replaces,
 		FailOpen: i.FailOpen, Check: checkOf(i), Revision: i.Rev, CreatedAt: instant(i.RegisteredAt),
+	}
+	if i.Flapping(time.Now()) {
+		v.Flapping = &flappingView{Times: i.Falls, Wait: i.Wait().String()}
+		if i.State == app.Healthy {
+			v.Flapping.Until = instant(i.ChangedAt.Add(app.CalmAfter))
+		}
 	}
 	if o := i.Override; o != (app.Override{}) {
 		v.Override = &overrideView{Maintenance: o.Maintenance, Weight: o.Weight, Until: instant(o.Until)}

@@ -123,6 +123,8 @@ func (q *queue) worker(_ context.Context, kind app.EventKind, _ string) {
 
 func (q *queue) Renewed(context.Context, app.Instance, time.Time, *app.Result) error { return nil }
 
+func (q *queue) CanSpare(context.Context, app.Instance) (bool, error) { return true, nil }
+
 // store is the queue as an app.Store: two methods of the same name differ.
 type store struct{ *queue }
 

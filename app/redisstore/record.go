@@ -42,6 +42,7 @@ type record struct {
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
 	StreakAt   *int64            `json:"streak_at,omitempty"`
+	Falls      int               `json:"falls,omitempty"`
 	Last       *resultRecord     `json:"last,omitempty"`
 	Registered int64             `json:"registered"`
 	Changed    int64             `json:"changed,omitempty"`
@@ -199,7 +200,7 @@ func recordOf(i app.Instance, rev int64) record {
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
 		}.short(),
-		State: i.State, Streak: i.Streak,
+		State: i.State, Streak: i.Streak, Falls: i.Falls,
 		Registered: registered, Changed: i.ChangedAt.UnixMilli() - registered,
 	}
 	if !i.StreakAt.IsZero() {
@@ -242,7 +243,7 @@ func (r record) instance(id string) app.Instance {
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),
 		},
-		State: r.State, Streak: r.Streak,
+		State: r.State, Streak: r.Streak, Falls: r.Falls,
 		RegisteredAt: at(0), ChangedAt: at(r.Changed),
 	}
 	if r.StreakAt != nil {

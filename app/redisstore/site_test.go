@@ -102,7 +102,7 @@ func (s *site) check(t *testing.T, id, results string) app.Instance {
 		var back []app.Settlement
 		for _, c := range claims {
 			if c.Instance.ID == id {
-				c.Due = s.clock.Now()
+				c.Due, c.Instance.Due = s.clock.Now(), s.clock.Now()
 				outcomes = append(outcomes, app.Outcome{Claim: c, Result: result})
 			} else {
 				back = append(back, app.Settlement{Claim: c, Due: c.Due})

@@ -361,6 +361,60 @@ func keepOf(i app.Instance) int {
 	return 2
 }
 
+// CanSpare reports whether an instance can wait; see app.Store.
+func (s *Store) CanSpare(ctx context.Context, i app.Instance) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if len(i.Hosts) == 0 {
+		ids, err := s.rdb.SMembers(ctx, s.keys.service(i.Service)).Result()
+		if err != nil {
+			return false, wrap("list the instances of "+i.Service, err)
+		}
+		docs, err := s.documents(ctx, ids)
+		if err != nil {
+			return false, err
+		}
+		routable, others := 0, 0
+		for n, doc := range docs {
+			text, _ := doc.(string) // gone since it was listed
+			switch other, err := decode(ids[n], text); {
+			case err != nil || other.State == app.Draining:
+			case other.Routable():
+				routable++
+			default:
+				others++
+			}
+		}
+		return routable >= others, nil
+	}
+	vhosts := make([]*redis.StringSliceCmd, len(i.Hosts))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n, host := range i.Hosts {
+			vhosts[n] = p.HVals(ctx, s.keys.vhost(host))
+		}
+		return nil
+	})
+	if err != nil {
+		return false, wrap("read the vhosts of "+i.ID, err)
+	}
+	for _, members := range vhosts {
+		routable, others := 0, 0
+		for _, m := range members.Val() {
+			switch f := strings.SplitN(m, " ", 4); { // backends, keep, leaves, id: see vhost.lua
+			case len(f) < 4 || f[3] == "" || f[1] == "1":
+			case f[0] != "0":
+				routable++
+			default:
+				others++
+			}
+		}
+		if routable < others {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // Renew moves the deadline of an instance; see app.Store.
 func (s *Store) Renew(ctx context.Context, i app.Instance, deadline time.Time, r *app.Result) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)

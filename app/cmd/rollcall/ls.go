@@ -25,6 +25,9 @@ type instance struct {
 	Since   time.Time `json:"since"`
 	Hosts   []string  `json:"hosts"`
 
+	Flapping *struct {
+		Until *time.Time `json:"until"`
+	} `json:"flapping"`
 	Override *struct {
 		Maintenance bool `json:"maintenance"`
 	} `json:"override"`
@@ -35,10 +38,14 @@ type instance struct {
 
 // standing is the state, and whether it counts.
 func (i instance) standing() string {
-	if i.Override != nil && i.Override.Maintenance {
-		return i.State + ",maintenance"
+	state := i.State
+	if f := i.Flapping; f != nil && (f.Until == nil || time.Now().Before(*f.Until)) {
+		state += ",flapping"
 	}
-	return i.State
+	if i.Override != nil && i.Override.Maintenance {
+		state += ",maintenance"
+	}
+	return state
 }
 
 // Run prints every instance, in whatever state.
