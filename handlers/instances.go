@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -65,17 +66,23 @@ func (a *API) heartbeat(c echo.Context) error {
 }
 
 // drain takes an instance, or with a boot nonce only that start of it, out of the lists and
-// answers when it may stop.
+// answers when it may stop. With keep it does so only while that many others are healthy.
 func (a *API) drain(c echo.Context) error {
 	given := struct {
 		Hold time.Duration `field:"hold" validate:"min=0s,max=5m"`
 		Boot string        `field:"boot" validate:"text=128"`
+		Keep *int          `field:"keep"`
 	}{Hold: a.DrainHold}
 	if err := readFields(c.Request(), &given); err != nil {
 		return err
 	}
-	ctx := c.Request().Context()
-	i, rev, err := a.Registry.Drain(ctx, c.Param("id"), given.Boot, given.Hold)
+	ctx, drain := c.Request().Context(), a.Registry.Drain
+	if given.Keep != nil {
+		drain = func(ctx context.Context, id, boot string, hold time.Duration) (app.Instance, app.Revision, error) {
+			return a.Registry.DrainInTurn(ctx, id, boot, hold, *given.Keep)
+		}
+	}
+	i, rev, err := drain(ctx, c.Param("id"), given.Boot, given.Hold)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -188,6 +189,67 @@ func TestHeartbeatRefuses(t *testing.T) {
 	same(t, "what is stored", s.stored(), before)
 	if p := s.call(http.MethodPost, "/v1/instances/nobody/heartbeat", nil).problem(http.StatusNotFound); p.Want != "register it again" {
 		t.Errorf("unknown: got %+v", p)
+	}
+}
+
+// Instances that restart for the same reason all ask in the same moment.
+func TestInstancesDrainInTurn(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.api.Registry.TakeWordOf(s.api.Snapshot)
+	const all, keep = 8, 6
+	for n := range all {
+		s.register("service", "web", "port", fmt.Sprint(80+n), "id", fmt.Sprintf("w%d", n), "health", "none")
+	}
+	s.register("service", "db", "port", "99", "id", "db", "health", "none")
+	ask := func(id string) call {
+		return s.form(http.MethodPost, "/v1/instances/"+id+"/drain", "hold", "0s", "keep", fmt.Sprint(keep))
+	}
+	var answers []<-chan answer
+	for n := range all {
+		answers = append(answers, ask(fmt.Sprintf("w%d", n)).start())
+	}
+	drained := 0
+	for _, a := range answers {
+		if got := <-a; got.Code == http.StatusOK {
+			drained++
+		} else if p := got.problem(http.StatusConflict); p.Field != "keep" && p.Type != "urn:rollcall:conflict" {
+			t.Errorf("got %+v", p)
+		}
+	}
+	if drained < 1 || drained > all-keep {
+		t.Fatalf("%d of %d have drained at once, want 1 or 2", drained, all)
+	}
+	next := func() (id string, code int) {
+		for i := range s.api.Snapshot.All() {
+			if i.Service == "web" && i.Routable() {
+				return i.ID, ask(i.ID).do().Code
+			}
+		}
+		return "", 0
+	}
+	for ; drained < all-keep; drained++ {
+		if id, code := next(); code != http.StatusOK {
+			t.Fatalf("%s: got %d, want it drained", id, code)
+		}
+	}
+	id, code := next()
+	if code != http.StatusConflict {
+		t.Fatalf("%s: got %d, want a conflict", id, code)
+	}
+	s.register("service", "web", "port", "200", "id", "back", "health", "none")
+	ask(id).want(http.StatusOK)
+
+	s.register("service", "web", "port", "201", "id", "starting") // it serves no request yet
+	ask("starting").want(http.StatusOK)
+
+	for _, bad := range []string{"0", "-1", "101", "x", ""} {
+		if p := s.form(http.MethodPost, "/v1/instances/db/drain", "keep", bad).problem(http.StatusUnprocessableEntity); p.Field != "keep" {
+			t.Errorf("keep=%s: got %+v", bad, p)
+		}
+	}
+	if got := s.instance("db"); got.State != app.Healthy {
+		t.Errorf("it is %s", got.State)
 	}
 }
 

@@ -1,0 +1,78 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// MaxKeep is the most instances that DrainInTurn keeps.
+const MaxKeep = 100
+
+// DrainInTurn drains an instance like Drain, but only while at least keep other instances of its
+// service are routable: instances that restart for the same reason take turns. However many of
+// them ask at once, keep is never undercut. An instance that is not routable drains at once. It returns
+// a FieldError (ErrConflict) about keep while there are too few.
+func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, hold time.Duration, keep int) (is Instance, rev Revision, err error) {
+	if keep < 1 || keep > MaxKeep {
+		return Instance{}, "", invalid("keep", fmt.Sprintf("is %d", keep), fmt.Sprintf("give a number from 1 to %d", MaxKeep))
+	}
+	err = r.retry(ctx, func() error {
+		was, err := r.own(ctx, id)
+		if err != nil {
+			return err
+		}
+		if err := was.startedBy(boot); err != nil {
+			return err
+		}
+		now := r.now()
+		if is = was.Drain(hold, now); is.State == was.State {
+			return nil
+		}
+		var others []Instance
+		if was.Routable() {
+			if others, err = r.routableOthers(ctx, was, keep); err != nil {
+				return err
+			}
+		}
+		event := eventOf(EventDraining, was, is, now, "told to drain in its turn")
+		rev, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event}}, Seen: others})
+		is.Rev++
+		return err
+	})
+	if err != nil {
+		return Instance{}, "", fmt.Errorf("drain %s: %w", id, err)
+	}
+	return is, rev, nil
+}
+
+// routableOthers returns n other instances of a service that are routable, as the store has
+// them now, or a FieldError about keep.
+func (r *Registry) routableOthers(ctx context.Context, i Instance, n int) ([]Instance, error) {
+	if _, _, fresh := r.heard(i.ID); !fresh {
+		return nil, fmt.Errorf("the instances of %s: %w", i.Service, ErrUnavailable)
+	}
+	var others []Instance
+	if service := r.snapshot.Service(i.Service); service != nil {
+		for _, known := range service.Routable {
+			if known.ID == i.ID {
+				continue
+			}
+			other, err := r.store.Get(ctx, known.ID)
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return nil, err
+			}
+			if err != nil || !other.Routable() || other.Service != i.Service {
+				continue
+			}
+			if others = append(others, other); len(others) == n {
+				return others, nil
+			}
+		}
+	}
+	return nil, &FieldError{
+		Field: "keep", Held: true, Problem: fmt.Sprintf("is %d, and %d other instances of %s are healthy", n, len(others), i.Service),
+		Want: "ask again until another instance has restarted, or leave keep out to drain now",
+	}
+}
