@@ -29,7 +29,7 @@ func (r *Registry) idIsHeld(ctx context.Context, held *heldError, want Instance)
 			}
 			return ErrConflict
 		}
-	} else if !slices.Equal(was.Claims.Rivals, is.Claims.Rivals) {
+	} else if !is.Claims.HeldAt.Equal(was.Claims.HeldAt) || !slices.Equal(was.Claims.Rivals, is.Claims.Rivals) {
 		step := Step{Was: was, Is: is}
 		if was.Claims.HeldAt.IsZero() {
 			step.Event = eventOf(EventContested, was, is, now, fmt.Sprintf("%s at %s also claims the id; %s keeps it until it is unhealthy, gone, or silent for %s",
@@ -139,7 +139,8 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by Insta
 			continue
 		}
 		// A healthy holder has to be changed, so it gives way only to a caller that may do that.
-		if i.holdsHost(by) || i.State == Healthy && !(i.Understood() && caller.mayChange(i)) {
+		mayEnd := i.State != Healthy || i.Understood() && caller.mayChange(i)
+		if i.holdsHost(by) || !mayEnd {
 			holders = append(holders, i)
 			continue
 		}
@@ -147,11 +148,9 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by Insta
 			c.Seen = append(c.Seen, i)
 			continue
 		}
-		is, kind, reason := i, EventUpdated, ""
+		is, kind, reason := i.enter(Unhealthy, now), EventUnhealthy, i.Last.Reason()+"; "
 		if i.Check.Kind == None {
-			is = i.without(host)
-		} else {
-			is, kind, reason = i.enter(Unhealthy, now), EventUnhealthy, i.Last.Reason()+"; "
+			is, kind, reason = i.without(host), EventUpdated, ""
 		}
 		reason += "the service " + by.Service + " claims the vhost " + host
 		c.Steps = append(c.Steps, Step{Was: i, Is: is, Event: eventOf(kind, i, is, now, reason)})
@@ -168,13 +167,13 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by Insta
 			return Change{}, err
 		}
 	}
-	return Change{}, hostIsHeld(caller, host, service, holders)
+	return Change{}, hostIsHeld(caller, host, holders)
 }
 
 // maxNamed is how many holders of a vhost are named, and probed for a claim.
 const maxNamed = 5
 
-func hostIsHeld(caller Caller, host, service string, holders []Instance) error {
+func hostIsHeld(caller Caller, host string, holders []Instance) error {
 	e := &FieldError{
 		Field: "host", Held: true, Problem: host + " is served by another service",
 		Want: "a vhost belongs to one service at a time: choose another vhost",

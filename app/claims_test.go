@@ -57,7 +57,7 @@ func (r *rollcall) register(t *testing.T, reg app.Registration) app.Instance {
 }
 
 // refused registers, and returns why that is refused; the field at fault has to be field.
-func (r *rollcall) refused(t *testing.T, ctx context.Context, reg app.Registration, field string) string {
+func (r *rollcall) refused(ctx context.Context, t *testing.T, reg app.Registration, field string) string {
 	t.Helper()
 	_, err := r.Register(ctx, reg)
 	refused, ok := errors.AsType[*app.FieldError](err)
@@ -162,9 +162,6 @@ func TestAnIDStaysWithOneOfItsLiveClaimants(t *testing.T) {
 								t.Fatalf("round %d: %d claims the id that %s holds: got %v", round, c, holder, err)
 							}
 							r.clock.Pass(10 * time.Second / time.Duration(n))
-						}
-						if err := r.store.SyncClock(t.Context()); err != nil {
-							t.Fatal(err)
 						}
 					}
 					if settled > 1 {
@@ -287,10 +284,10 @@ func TestHoldersWithoutProbesGoByTheirLeaseOrGiveWay(t *testing.T) {
 	r := newRollcall(t)
 	r.register(t, container("web-1", "a", 1, kind("none")))
 	r.register(t, container("web-1", "b", 2, kind("none")))
-	r.refused(t, t.Context(), container("web-1", "a", 1, kind("none")), "id") // a former holder
+	r.refused(t.Context(), t, container("web-1", "a", 1, kind("none")), "id") // a former holder
 	r.register(t, container("web-1", "c", 3, kind("none")))                   // the newest claim
-	r.refused(t, t.Context(), container("web-1", "a", 1, kind("none")), "id")
-	r.refused(t, t.Context(), container("web-1", "b", 2, kind("none")), "id")
+	r.refused(t.Context(), t, container("web-1", "a", 1, kind("none")), "id")
+	r.refused(t.Context(), t, container("web-1", "b", 2, kind("none")), "id")
 
 	r = newRollcall(t)
 	r.register(t, container("web-1", "a", 1, kind("heartbeat")))
@@ -300,11 +297,11 @@ func TestHoldersWithoutProbesGoByTheirLeaseOrGiveWay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r.refused(t, t.Context(), container("web-1", "a", 1, kind("heartbeat")), "id")
+	r.refused(t.Context(), t, container("web-1", "a", 1, kind("heartbeat")), "id")
 	if err := r.Report(t.Context(), "web-1", false, "once"); err != nil {
 		t.Fatal(err)
 	}
-	r.refused(t, t.Context(), container("web-1", "a", 1, kind("heartbeat")), "id")
+	r.refused(t.Context(), t, container("web-1", "a", 1, kind("heartbeat")), "id")
 }
 
 func TestABatchMovesAnIDButProvesNoLife(t *testing.T) {
@@ -314,7 +311,7 @@ func TestABatchMovesAnIDButProvesNoLife(t *testing.T) {
 	r.register(t, container("web-1", "", 1, declared))
 	r.register(t, container("web-1", "b", 2))
 	r.probe(t, "web-1", "++")
-	r.refused(t, t.Context(), container("web-1", "", 1, declared), "id")
+	r.refused(t.Context(), t, container("web-1", "", 1, declared), "id")
 	if got := r.count("contested web-1"); got != 0 {
 		t.Errorf("a batch made the id contested: %v", r.events)
 	}
@@ -378,7 +375,7 @@ func TestOneStartMayRegisterSeveralInstancesAtItsAddress(t *testing.T) {
 		t.Errorf("a is %s", got)
 	}
 	// An entry of a frontend belongs to one instance.
-	why := r.refused(t, t.Context(), container("c", "boot", 1, host("a.test")), "host")
+	why := r.refused(t.Context(), t, container("c", "boot", 1, host("a.test")), "host")
 	if want := "host a.test already has the backend 10.0.0.1:80, which belongs to a; register one instance for an address and a vhost"; why != want {
 		t.Errorf("got %q", why)
 	}
@@ -399,17 +396,17 @@ func TestNobodyTakesWhatItsTokenMayNotChange(t *testing.T) {
 	r.probe(t, "web-1", "-") // it would give way to its own service
 	stranger := caller("register:shop", "host:*")
 
-	why := r.refused(t, stranger, shop("web-1", "b", 2), "id")
+	why := r.refused(stranger, t, shop("web-1", "b", 2), "id")
 	if strings.Contains(why, "web,") || strings.Contains(why, "service web") {
 		t.Errorf("a stranger learns of the id: %s", why)
 	}
-	r.refused(t, stranger, shop("shop-1", "b", 1), "address")
+	r.refused(stranger, t, shop("shop-1", "b", 1), "address")
 	taking := shop("shop-2", "b", 2)
 	taking.Hosts = []string{"web.test"}
-	if why := r.refused(t, stranger, taking, "host"); strings.Contains(why, "web-1") || strings.Contains(why, "service web") {
+	if why := r.refused(stranger, t, taking, "host"); strings.Contains(why, "web-1") || strings.Contains(why, "service web") {
 		t.Errorf("a stranger learns who serves the vhost: %s", why)
 	}
-	if why := r.refused(t, caller("register:shop", "host:*", "read"), shop("web-1", "b", 2), "id"); !strings.Contains(why, "service web") {
+	if why := r.refused(caller("register:shop", "host:*", "read"), t, shop("web-1", "b", 2), "id"); !strings.Contains(why, "service web") {
 		t.Errorf("a reader does not learn of the service that has the id: %s", why)
 	}
 	if got := r.get(t, "web-1"); got.Service != "web" || got.State != app.Healthy {
@@ -418,7 +415,7 @@ func TestNobodyTakesWhatItsTokenMayNotChange(t *testing.T) {
 
 	// Neither share: the superseded start of another service comes back to a stranger's address.
 	r.register(t, shop("shop-3", "c", 1))
-	r.refused(t, caller("register:web", "host:*"), container("web-1", "a", 1), "address")
+	r.refused(caller("register:web", "host:*"), t, container("web-1", "a", 1), "address")
 	r.register(t, container("web-1", "a", 1))
 	if got := r.get(t, "shop-3").Service; got != "shop" {
 		t.Errorf("shop-3 is of %s", got)
@@ -468,4 +465,285 @@ func TestAnInstanceReplacesOneOfItsOwnServiceOnly(t *testing.T) {
 	if got := r.get(t, "web-1").State; got != app.Draining {
 		t.Errorf("the instance that was replaced is %s", got)
 	}
+}
+
+// A service is renamed while its dead containers are still registered.
+func TestWhichInstancesKeepAVhostFromAnotherService(t *testing.T) {
+	t.Parallel()
+	health := func(kind string) func(*app.Registration) { return func(r *app.Registration) { r.Health = kind } }
+	for _, c := range []struct {
+		name  string
+		kind  string
+		was   string // what the holder's probes say after its registration
+		edit  func(*testing.T, *rollcall)
+		keeps bool
+	}{
+		{name: "healthy", kind: "tcp", was: "++", keeps: true},
+		{name: "starting", kind: "tcp", keeps: true},
+		{name: "its last probe failed", kind: "tcp", was: "++-"},
+		{name: "unhealthy", kind: "tcp", was: "++--"},
+		{name: "failed", kind: "tcp", edit: func(t *testing.T, r *rollcall) { r.expire(t, app.DefaultCheck(app.TCP).Grace) }},
+		{name: "draining", kind: "tcp", was: "++", edit: func(t *testing.T, r *rollcall) {
+			if _, _, err := r.Drain(t.Context(), "old", "", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{name: "not checked, and earlier", kind: "none"},
+		{name: "in maintenance", kind: "tcp", was: "++", keeps: true, edit: func(t *testing.T, r *rollcall) {
+			if _, _, err := r.Override(t.Context(), "old", app.Override{Maintenance: true, Until: r.clock.Now().Add(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRollcall(t)
+			serving := func(r *app.Registration) { r.Hosts = []string{"a.test"} }
+			r.register(t, container("old", "a", 1, serving, health(c.kind)))
+			r.probe(t, "old", c.was)
+			if c.edit != nil {
+				c.edit(t, r)
+			}
+			r.clock.Pass(time.Second)
+			renamed := container("new", "b", 2, serving, func(r *app.Registration) { r.Service = "shop" })
+			if c.keeps {
+				why := r.refused(t.Context(), t, renamed, "host")
+				if !strings.Contains(why, "old is ") || !strings.Contains(why, "DELETE /v1/instances/old") {
+					t.Errorf("it is refused without the holder and the call that frees it: %s", why)
+				}
+				return
+			}
+			r.register(t, renamed)
+			r.probe(t, "new", "++")
+			if got := r.backends(t, "a.test"); !slices.Contains(got, "new") {
+				t.Errorf("the vhost has %v, want the new one", got)
+			}
+			// A holder that comes back goes on without the vhost, and it is not fought over.
+			if is := r.get(t, "old"); is.State == app.Unhealthy {
+				if is = r.probe(t, "old", "++"); is.State != app.Healthy || len(is.Hosts) != 0 {
+					t.Errorf("the old one is %s and serves %v", is.State, is.Hosts)
+				}
+				r.refused(t.Context(), t, container("old", "a", 1, serving), "host")
+			}
+			if got := r.backends(t, "a.test"); slices.Contains(got, "old") && c.name != "draining" {
+				t.Errorf("the vhost has %v, want the new one only", got)
+			}
+			if repairs, err := r.store.Reconcile(t.Context()); err != nil || !repairs.None() {
+				t.Errorf("to reconcile: %+v, %v", repairs, err)
+			}
+		})
+	}
+}
+
+func TestTheLastBackendStaysUntilTheServiceThatClaimsTheVhostIsHealthy(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	serving := func(r *app.Registration) { r.Hosts = []string{"a.test"} }
+	r.register(t, container("old", "a", 1, serving))
+	r.probe(t, "old", "++--")
+	r.register(t, container("new", "b", 2, serving, func(r *app.Registration) { r.Service = "shop" }))
+	if got := r.backends(t, "a.test"); !slices.Equal(got, []string{"old"}) {
+		t.Errorf("the vhost has %v, want the old one", got)
+	}
+	// It comes back before the new one is healthy, and has its vhost again.
+	if is := r.probe(t, "old", "++"); len(is.Hosts) != 1 {
+		t.Errorf("the old one serves %v", is.Hosts)
+	}
+	if is := r.probe(t, "new", "++"); is.State != app.Healthy || len(is.Hosts) != 0 {
+		t.Errorf("the new one is %s and serves %v", is.State, is.Hosts)
+	}
+	if got := r.backends(t, "a.test"); !slices.Equal(got, []string{"old"}) {
+		t.Errorf("the vhost has %v, want the old one", got)
+	}
+}
+
+// Of two services without a check the later one has the vhost, however often both register.
+func TestInstancesWithoutACheckDoNotTakeTurnsAtAVhost(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	unchecked := func(id, service string, n int) app.Registration {
+		return container(id, id, n, func(r *app.Registration) { r.Service, r.Hosts, r.Health = service, []string{"a.test"}, "none" })
+	}
+	r.register(t, unchecked("old", "web", 1))
+	r.clock.Pass(time.Second)
+	r.register(t, unchecked("new", "shop", 2))
+	for range 3 {
+		r.clock.Pass(10 * time.Second)
+		r.refused(t.Context(), t, unchecked("old", "web", 1), "host")
+		r.register(t, unchecked("new", "shop", 2))
+	}
+}
+
+func TestAnIDPassesToAnotherServiceWhenItsHolderIsNotHealthy(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	shop := container("one", "b", 2, func(r *app.Registration) { r.Service = "shop" })
+	r.register(t, container("one", "a", 1))
+	r.probe(t, "one", "++")
+	r.refused(t.Context(), t, shop, "id")
+	r.probe(t, "one", "-")
+	r.register(t, shop)
+	if got := r.get(t, "one").Service; got != "shop" {
+		t.Errorf("it is of %s", got)
+	}
+	if repairs, err := r.store.Reconcile(t.Context()); err != nil || !repairs.None() {
+		t.Errorf("to reconcile: %+v, %v", repairs, err)
+	}
+}
+
+func TestTheOldAddressStaysRoutedUntilTheNewOneIsHealthy(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	at := func(boot string, n int) app.Registration {
+		return container("one", boot, n, func(r *app.Registration) { r.Hosts = []string{"a.test"} })
+	}
+	r.register(t, at("a", 1))
+	r.probe(t, "one", "++")
+	r.register(t, at("b", 2))
+	if got := r.routed(t, "a.test"); got != "http://10.0.0.1:80" {
+		t.Errorf("routed is %s, want the old address", got)
+	}
+	r.probe(t, "one", "++")
+	if got := r.routed(t, "a.test"); got != "http://10.0.0.2:80" {
+		t.Errorf("routed is %s, want the new address", got)
+	}
+	if repairs, err := r.store.Reconcile(t.Context()); err != nil || !repairs.None() {
+		t.Errorf("to reconcile: %+v, %v", repairs, err)
+	}
+}
+
+func TestAReplacementThatWasReportedAsFailedIsOver(t *testing.T) {
+	t.Parallel()
+	replacing := func(r *app.Registration) { r.Replaces = "old" }
+	for name, c := range map[string]struct {
+		fails    func(*testing.T, *rollcall)
+		again    func(*app.Registration)
+		replaces bool
+	}{
+		"the caller is told":          {fails: endReplacement},
+		"its grace is over":           {fails: func(t *testing.T, r *rollcall) { r.expire(t, app.DefaultCheck(app.TCP).Grace) }},
+		"its hook asserts it again":   {fails: endReplacement, again: func(*app.Registration) {}},
+		"a caller waits for it again": {fails: endReplacement, again: func(r *app.Registration) { r.Awaited = true }, replaces: true},
+		"it is started anew":          {fails: endReplacement, again: func(r *app.Registration) { r.Boot = "c" }, replaces: true},
+		"nobody was told":             {fails: func(*testing.T, *rollcall) {}, replaces: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRollcall(t)
+			r.register(t, container("old", "a", 1))
+			r.register(t, container("new", "b", 2, replacing))
+			c.fails(t, r)
+			if c.again != nil {
+				r.register(t, container("new", "b", 2, replacing, c.again))
+			}
+			r.probe(t, "new", "++")
+			if got := r.get(t, "old").State; (got == app.Draining) != c.replaces {
+				t.Errorf("the old one is %s", got)
+			}
+		})
+	}
+}
+
+// What has been replaced may come back: it is not drained by every recovery of its successor.
+func TestAReplacementIsDoneOnce(t *testing.T) {
+	t.Parallel()
+	r := newRollcall(t)
+	r.register(t, container("old", "a", 1))
+	r.register(t, container("new", "b", 2, func(r *app.Registration) { r.Replaces = "old" }))
+	r.probe(t, "new", "++")
+	r.register(t, container("old", "c", 1))
+	r.probe(t, "new", "--++")
+	if got := r.get(t, "old").State; got != app.Starting {
+		t.Errorf("the old one is %s, want it left alone", got)
+	}
+}
+
+func TestOnlyTheStartThatIsNamedIsEnded(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(context.Context, *rollcall, string) error{
+		"drain": func(ctx context.Context, r *rollcall, boot string) error {
+			_, _, err := r.Drain(ctx, "one", boot, time.Minute)
+			return err
+		},
+		"deregister": func(ctx context.Context, r *rollcall, boot string) error {
+			_, _, err := r.Deregister(ctx, "one", boot)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRollcall(t)
+			r.register(t, container("one", "a", 1))
+			r.register(t, container("one", "b", 2))
+			was := r.get(t, "one")
+			if err := end(t.Context(), r, "a"); !errors.Is(err, app.ErrConflict) {
+				t.Errorf("the old start: got %v, want a conflict", err)
+			}
+			if got := r.get(t, "one"); got.Rev != was.Rev {
+				t.Errorf("the present start was written: it is %s", got.State)
+			}
+			if err := end(t.Context(), r, "b"); err != nil {
+				t.Errorf("the present start: %v", err)
+			}
+		})
+	}
+}
+
+func endReplacement(t *testing.T, r *rollcall) {
+	t.Helper()
+	if _, _, err := r.EndReplacement(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expire lets time pass and ends the states that are over.
+func (r *rollcall) expire(t *testing.T, after time.Duration) {
+	t.Helper()
+	r.clock.Pass(after)
+	claims, err := r.store.Deadlines().Claim(t.Context(), r.clock.Now(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range claims {
+		if err := r.Expire(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (r *rollcall) slots(t *testing.T, host string) []app.Slot {
+	t.Helper()
+	frontends, err := r.store.Frontends(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range frontends {
+		if f.Host == host {
+			return f.Slots
+		}
+	}
+	return nil
+}
+
+// backends lists the instances that the backends of a vhost belong to, unless they leave.
+func (r *rollcall) backends(t *testing.T, host string) (ids []string) {
+	t.Helper()
+	for _, s := range r.slots(t, host) {
+		if s.Routed() {
+			ids = append(ids, s.Instance)
+		}
+	}
+	return ids
+}
+
+// routed is the urls that a proxy may send requests for a vhost to.
+func (r *rollcall) routed(t *testing.T, host string) string {
+	t.Helper()
+	var urls []string
+	for _, s := range r.slots(t, host) {
+		if s.Routed() {
+			urls = append(urls, s.URL)
+		}
+	}
+	return strings.Join(urls, " ")
 }

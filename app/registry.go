@@ -142,6 +142,35 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 	return out, nil
 }
 
+// Import adds an instance as an export describes it, and has it probed at once. alone says
+// that it was the last backend of a vhost which has no list now: it is listed again. It
+// returns ErrConflict when the id is known, and a TakenError for a held address or vhost.
+func (r *Registry) Import(ctx context.Context, i Instance, alone bool) error {
+	now := r.now()
+	i.Rev = 0
+	if i.Check.Probed() {
+		i.Due = now
+	}
+	if i.State != Healthy || i.Check.Kind == Heartbeat {
+		anew := i
+		anew.ChangedAt = now
+		i.Deadline = anew.Retime(now).Deadline
+	}
+	was := Instance{ID: i.ID}
+	event := eventOf(EventRegistered, was, i, now, "imported")
+	if alone { // it may only stay in a list that it is in
+		was = i
+		was.State = Healthy
+		if _, err := r.commit(ctx, Change{Steps: []Step{{Is: was}}}); err != nil {
+			return err
+		}
+		was.Rev = 1
+	}
+	i.Rev = was.Rev
+	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: i, Event: event}}})
+	return err
+}
+
 // registration decides the step from what is known of an instance (the zero value:
 // nothing) to what it says of itself now. The step has no event when they agree. It returns
 // a heldError when another claimant holds the id.

@@ -71,13 +71,6 @@ func (a *API) Handler() http.Handler {
 	e := echo.New()
 	e.HTTPErrorHandler = a.fail
 	e.IPExtractor = echo.ExtractIPDirect()
-	if len(a.TrustedProxies) > 0 {
-		trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
-		for _, n := range a.TrustedProxies {
-			trust = append(trust, echo.TrustIPRange(n))
-		}
-		e.IPExtractor = echo.ExtractIPFromXFFHeader(trust...)
-	}
 	a.registrations.perSecond = a.RegisterRate
 	e.Use(a.measured, a.survive)
 	a.routes(e)

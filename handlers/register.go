@@ -25,6 +25,12 @@ type verdict struct {
 	Problem *problem `json:"problem,omitempty"`
 }
 
+// caller is the address that a call comes from, or why that is unknown.
+type caller struct {
+	address string
+	unknown error
+}
+
 // register adds an instance, or several, each judged alone. With ?wait= it answers
 // when they are healthy, or when the wait is over.
 func (a *API) register(c echo.Context) error {
@@ -43,10 +49,11 @@ func (a *API) register(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	if err := a.registrations.take(cmp.Or(app.CallerOf(ctx).Token, c.RealIP()), len(entries)); err != nil {
+	from, unknown := a.clientOf(c.Request())
+	if err := a.registrations.take(cmp.Or(app.CallerOf(ctx).Token, from), len(entries)); err != nil {
 		return err
 	}
-	all := a.registerAll(ctx, entries, b.isArray(), c.RealIP(), query.Wait)
+	all := a.registerAll(ctx, entries, b.isArray(), caller{from, unknown}, query.Wait)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -61,12 +68,12 @@ func (a *API) register(c echo.Context) error {
 
 // registerAll registers all, then waits for all. One that finds the registry out of
 // reach speaks for those after it, which would only find out the same, slowly.
-func (a *API) registerAll(ctx context.Context, entries []body, declared bool, caller string, wait time.Duration) []registered {
+func (a *API) registerAll(ctx context.Context, entries []body, declared bool, from caller, wait time.Duration) []registered {
 	began := time.Now()
 	all := make([]registered, len(entries))
 	var last app.Revision
 	for n, entry := range entries {
-		all[n] = a.registerOne(ctx, entry, caller, declared, wait > 0)
+		all[n] = a.registerOne(ctx, entry, from, declared, wait > 0)
 		last = cmp.Or(all[n].Revision, last)
 		if errors.Is(all[n].err, app.ErrUnavailable) {
 			for later := n + 1; later < len(all); later++ {
@@ -84,8 +91,11 @@ func (a *API) registerAll(ctx context.Context, entries []body, declared bool, ca
 	return all
 }
 
-func (a *API) registerOne(ctx context.Context, entry body, caller string, declared, awaited bool) (r registered) {
-	reg, err := entry.registration(caller)
+func (a *API) registerOne(ctx context.Context, entry body, from caller, declared, awaited bool) (r registered) {
+	reg, err := entry.registration(from.address)
+	if err == nil && reg.Address == "" {
+		err = from.unknown
+	}
 	if err != nil {
 		return registered{err: err}
 	}

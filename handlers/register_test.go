@@ -201,7 +201,17 @@ func TestForwardedFor(t *testing.T) {
 		{"192.0.2.4:1", "192.0.2.5", "192.0.2.4:80"},                   // not a proxy
 		{"127.0.0.1:1", "192.0.2.6", "127.0.0.1:80"},                   // neither is this, unless it is said
 		{"[::1]:1", "192.0.2.6", "[::1]:80"},
-		{"10.0.0.9:1", "nonsense", "10.0.0.9:80"},
+		{"10.0.0.7:1", "10.77.0.9, 192.0.2.7:51008", "192.0.2.7:80"}, // some proxies send the port, too
+		{"10.0.0.7:1", "[2001:db8::1]:51008", "[2001:db8::1]:80"},
+		{"10.0.0.7:1", "[2001:db8::1]", "[2001:db8::1]:80"},
+		{"10.0.0.7:1", "\"[2001:db8::1]:4711\"", "[2001:db8::1]:80"},
+		{"10.0.0.7:1", "2001:db8::1%eth0", "[2001:db8::1]:80"},
+		{"10.0.0.7:1", "::ffff:192.0.2.8", "192.0.2.8:80"},
+		{"10.0.0.7:1", "192.0.2.9, , ", "192.0.2.9:80"},
+		{"10.0.0.7:1", "garbage, 192.0.2.10", "192.0.2.10:80"}, // further left than the client
+		{"10.0.0.7:1", "192.0.2.11, 10.0.0.8:4711", "192.0.2.11:80"},
+		{"10.0.0.7:1", "10.0.0.9, 10.0.0.8", "10.0.0.9:80"}, // a container in the proxies' network
+		{"192.0.2.4:1", "nonsense", "192.0.2.4:80"},         // not a proxy
 	} {
 		call := s.form(http.MethodPost, "/v1/register", "service", "web", "port", "80").from(c.remote)
 		if c.header != "" {
@@ -209,6 +219,49 @@ func TestForwardedFor(t *testing.T) {
 		}
 		if got := decode[receipt](call.do()); got.Address != c.want {
 			t.Errorf("%s for %q: got %s, want %s", c.remote, c.header, got.Address, c.want)
+		}
+	}
+}
+
+// A proxy's address is never taken for the client's.
+func TestAForwardedHeaderThatCannotBeUnderstoodIsRefused(t *testing.T) {
+	t.Parallel()
+	_, proxies, err := net.ParseCIDR("10.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newService(t, func(a *handlers.API) { a.TrustedProxies = []*net.IPNet{proxies} })
+	for _, c := range []struct{ name, value string }{
+		{"X-Forwarded-For", "nonsense"},
+		{"X-Forwarded-For", "unknown"},
+		{"X-Forwarded-For", "192.0.2.1, unknown, 10.0.0.8"},
+		{"X-Forwarded-For", " , ,"},
+		{"X-Forwarded-For", "192.0.2.1:http"},
+		{"X-Forwarded-For", "[2001:db8::1"},
+		{"X-Forwarded-For", "0.0.0.0"},
+		{"X-Forwarded-For", "192.0.2.1.5:80"},
+		{"Forwarded", "for=unknown"},
+		{"Forwarded", "for=_hidden"},
+		{"Forwarded", "proto=https"},
+	} {
+		p := s.form(http.MethodPost, "/v1/register", "service", "web", "port", "80").from("10.0.0.7:1").header(c.name, c.value).
+			problem(http.StatusUnprocessableEntity)
+		if p.Field != c.name {
+			t.Errorf("%s: %s: got %+v", c.name, c.value, p)
+		}
+		// Who gives an address does not need it.
+		given := s.form(http.MethodPost, "/v1/register", "service", "web", "address", "192.0.2.77:80").from("10.0.0.7:1").header(c.name, c.value)
+		if got := decode[receipt](given.do()); got.Address != "192.0.2.77:80" {
+			t.Errorf("%s: %s: got %+v", c.name, c.value, got)
+		}
+	}
+	for value, want := range map[string]string{
+		"for=192.0.2.1": "192.0.2.1:80", `For="[2001:db8::1]:4711";proto=https`: "[2001:db8::1]:80",
+		"for=6.6.6.6, proto=http; for=192.0.2.2, for=10.0.0.8": "192.0.2.2:80",
+	} {
+		call := s.form(http.MethodPost, "/v1/register", "service", "web", "port", "80").from("10.0.0.7:1").header("Forwarded", value)
+		if got := decode[receipt](call.do()); got.Address != want {
+			t.Errorf("Forwarded: %s: got %s, want %s", value, got.Address, want)
 		}
 	}
 }

@@ -379,7 +379,7 @@ func TestUnknownParameters(t *testing.T) {
 		{http.MethodGet, "/v1/instances/w1", ""},
 		{http.MethodPatch, "/v1/instances/w1", "maintenance, weight, for"},
 		{http.MethodPost, "/v1/instances/w1/heartbeat", "status, note"},
-		{http.MethodPost, "/v1/instances/w1/drain", "hold, boot"},
+		{http.MethodPost, "/v1/instances/w1/drain", "hold, boot, keep"},
 		{http.MethodDelete, "/v1/instances/w1", "boot"},
 		{http.MethodGet, "/v1/services", ""},
 		{http.MethodGet, "/v1/services/web", "state, wait"},

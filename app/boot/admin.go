@@ -73,7 +73,7 @@ func Import(ctx context.Context, environ []string, in io.Reader, out, logs io.Wr
 		if err := p.checkSchema(ctx); err != nil {
 			return fmt.Errorf("import: %w", err)
 		}
-		added, read, err := p.store.Import(ctx, in)
+		added, read, err := p.store.Import(ctx, in, p.registry.Import)
 		if _, said := fmt.Fprintf(out, "%d of %d instances added\n", added, read); err == nil {
 			err = said
 		}

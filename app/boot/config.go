@@ -35,7 +35,7 @@ type Config struct {
 	MaxInstances      int            `env:"ROLLCALL_MAX_INSTANCES" envDefault:"20000" doc:"instances of a service; 0: any number"`
 	MaxHosts          int            `env:"ROLLCALL_MAX_HOSTS" envDefault:"20" doc:"vhosts of an instance"`
 	MaxBody           int64          `env:"ROLLCALL_MAX_BODY" envDefault:"262144" doc:"bytes of a request's body"`
-	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks whose X-Forwarded-For is believed, comma-separated"`
+	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks of proxies whose X-Forwarded-For (or else Forwarded) names the client, comma-separated; a header that names no address is 422"`
 	HcheckerPing      bool           `env:"ROLLCALL_HCHECKER_PING" envDefault:"false" doc:"tell Hipache that health is checked, so that it stops marking backends itself"`
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 }

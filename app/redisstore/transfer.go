@@ -102,8 +102,8 @@ func ranked(instances map[string]app.Instance, frontends []app.Frontend) []strin
 
 // Import adds the instances of an export that are not known, as they were, and has
 // them probed at once. It returns how many it has added, and how many there were. An
-// error names the line; those before it have been added.
-func (s *Store) Import(ctx context.Context, from io.Reader) (added, read int, err error) {
+// error names the line; those before it have been added. write is Registry.Import.
+func (s *Store) Import(ctx context.Context, from io.Reader, write ImportFunc) (added, read int, err error) {
 	lines := bufio.NewReader(from)
 	for n := 1; ; n++ {
 		line, end := lines.ReadBytes('\n')
@@ -112,7 +112,7 @@ func (s *Store) Import(ctx context.Context, from io.Reader) (added, read int, er
 		}
 		if line = bytes.TrimSpace(line); len(line) > 0 {
 			read++
-			isNew, err := s.add(ctx, line)
+			isNew, err := s.add(ctx, line, write)
 			if err != nil {
 				return added, read, fmt.Errorf("line %d: %w", n, err)
 			}
@@ -126,8 +126,12 @@ func (s *Store) Import(ctx context.Context, from io.Reader) (added, read int, er
 	}
 }
 
+// An ImportFunc writes an instance; alone says that it was the last backend of a vhost that
+// has no list now.
+type ImportFunc func(ctx context.Context, i app.Instance, alone bool) error
+
 // add adds the instance of one line, unless it is known, or another one has its place.
-func (s *Store) add(ctx context.Context, line []byte) (bool, error) {
+func (s *Store) add(ctx context.Context, line []byte, write ImportFunc) (bool, error) {
 	i, err := parseExported(line)
 	if err != nil {
 		return false, err
@@ -135,38 +139,18 @@ func (s *Store) add(ctx context.Context, line []byte) (bool, error) {
 	if _, err := s.Get(ctx, i.ID); !errors.Is(err, app.ErrNotFound) {
 		return false, err
 	}
-	now := s.Now()
-	if probed(i) {
-		i.Due = now
-	}
-	if ends(i) {
-		asNew := i
-		asNew.ChangedAt = now
-		i.Deadline = asNew.Retime(now).Deadline
-	}
-	event := &app.Event{
-		Kind: app.EventRegistered, At: now, Service: i.Service, Instance: i.ID, To: i.State, Reason: "imported",
-	}
-	was := app.Instance{ID: i.ID}
-	if alone, err := s.lastOne(ctx, i); err != nil {
+	alone, err := s.lastOne(ctx, i)
+	if err != nil {
 		return false, err
-	} else if alone { // it may only stay in a list that it is in
-		was = i
-		was.State = app.Healthy
-		if _, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: was}}}); err != nil {
-			return false, known(err)
-		}
-		was.Rev = 1
 	}
-	i.Rev = was.Rev
-	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: was, Is: i, Event: event}}})
+	err = write(ctx, i, alone)
 	return err == nil, known(err)
 }
 
-// known makes no error of one that says that the instance, or another one at the same
-// address, is there already.
+// known makes no error of one that says that the instance, or another one with the
+// same address, is there already.
 func known(err error) error {
-	if taken, ok := errors.AsType[*app.TakenError](err); ok && taken.What == "address" {
+	if taken, ok := errors.AsType[*app.TakenError](err); ok && taken.What != "host" {
 		return nil
 	} else if ok {
 		return err
@@ -206,7 +190,7 @@ func parseExported(line []byte) (app.Instance, error) {
 		return app.Instance{}, errors.New("more than one object")
 	}
 	i := e.Instance.instance(e.ID)
-	i.Rev = 0
+	i.Rev, i.Claims = 0, app.Claims{} // the claims of then have nothing to do with this registry
 	switch i.State {
 	case app.Starting, app.Healthy, app.Unhealthy, app.Failed:
 	default:

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func (s *site) export(t *testing.T) string {
 func taken(t *testing.T, text string, want int) *site {
 	t.Helper()
 	s := newSite(t)
-	added, read, err := s.Import(t.Context(), strings.NewReader(text))
+	added, read, err := s.Import(t.Context(), strings.NewReader(text), s.verbs.Import)
 	if err != nil || added != want || read != want {
 		t.Fatalf("%d of %d instances added, %v; want %d", added, read, err, want)
 	}
@@ -117,7 +118,7 @@ func TestImportTwiceChangesNothing(t *testing.T) {
 		return all
 	}
 	before := dump()
-	if added, read, err := to.Import(t.Context(), strings.NewReader(text)); added != 0 || read != 9 || err != nil {
+	if added, read, err := to.Import(t.Context(), strings.NewReader(text), to.verbs.Import); added != 0 || read != 9 || err != nil {
 		t.Errorf("%d of %d instances added, %v", added, read, err)
 	}
 	if diff := cmp.Diff(before, dump()); diff != "" {
@@ -133,7 +134,7 @@ func TestImportLeavesAloneWhatIsThere(t *testing.T) {
 	to.up(t, 3, hosts("a.test"), weight(2))
 	to.register(t, saying(4, func(r *app.Registration) { r.ID = "another" })) // at the address of i4
 	before := to.get(t, "i3")
-	added, read, err := to.Import(t.Context(), strings.NewReader(text))
+	added, read, err := to.Import(t.Context(), strings.NewReader(text), to.verbs.Import)
 	if added != 7 || read != 9 || err != nil {
 		t.Errorf("%d of %d instances added, %v; want 7 of 9", added, read, err)
 	}
@@ -174,13 +175,13 @@ func TestImportOfABrokenLine(t *testing.T) {
 			t.Fatalf("%s: nothing is broken in %s", name, broken)
 		}
 		to := newSite(t)
-		added, read, err := to.Import(t.Context(), strings.NewReader(good[0]+"\n"+good[1]+broken+good[3]))
+		added, read, err := to.Import(t.Context(), strings.NewReader(good[0]+"\n"+good[1]+broken+good[3]), to.verbs.Import)
 		if err == nil || !strings.HasPrefix(err.Error(), "line 4: ") || added != 2 || read != 3 {
 			t.Errorf("%s: %d of %d, %v; want 2 and an error in line 4", name, added, read, err)
 		}
 		to.wantList(t, "a.test", "web 1 2")
 		// Once it is mended, the rest comes as well.
-		if added, _, err := to.Import(t.Context(), strings.NewReader(strings.Join(good, ""))); added != 2 || err != nil {
+		if added, _, err := to.Import(t.Context(), strings.NewReader(strings.Join(good, "")), to.verbs.Import); added != 2 || err != nil {
 			t.Errorf("%s: mended, %d more, %v", name, added, err)
 		}
 	}
@@ -206,4 +207,23 @@ func TestExportOrder(t *testing.T) {
 	s.do(t, "DEL frontend:v9.test")
 	s.do(t, "RPUSH frontend:v9.test web http://10.0.0.10:80 http://10.0.0.9:80") // by hand, against the others
 	taken(t, s.export(t), 10)
+}
+
+func TestAnImportIsToldLikeEveryOtherChange(t *testing.T) {
+	t.Parallel()
+	from := newSite(t)
+	from.up(t, 1)
+	from.register(t, saying(2))
+	to := newSite(t)
+	var told []string
+	registry := app.NewRegistry(to.Store, to.Now, hold, func(_ context.Context, s app.Step) {
+		told = append(told, fmt.Sprintf("%s %s is %s: %s", s.Event.Kind, s.Is.ID, s.Is.State, s.Event.Reason))
+	})
+	if _, _, err := to.Import(t.Context(), strings.NewReader(from.export(t)), registry.Import); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"registered i1 is healthy: imported", "registered i2 is starting: imported"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
 }

@@ -210,7 +210,8 @@ func TestANewerVersionsExportIsExportedWholeAndNotImported(t *testing.T) {
 	if !strings.Contains(text, `"tomorrow":[200]`) {
 		t.Errorf("the export lacks check.tomorrow: %s", text)
 	}
-	if _, _, err := newSite(t).Import(t.Context(), strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "tomorrow") {
+	to := newSite(t)
+	if _, _, err := to.Import(t.Context(), strings.NewReader(text), to.verbs.Import); err == nil || !strings.Contains(err.Error(), "tomorrow") {
 		t.Errorf("import: %v, want an error that names the field", err)
 	}
 }
