@@ -28,6 +28,7 @@ type API struct {
 	Tokens   *app.Tokens   // kept up to date by somebody else
 	Webhooks *app.Webhooks
 	Jobs     Jobs
+	Writable func() error // the error of the last write if Redis refused it
 	Now      func() time.Time
 	Log      *slog.Logger
 

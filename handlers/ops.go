@@ -38,9 +38,13 @@ func (a *API) runJob(c echo.Context) error {
 // livez says that the process serves.
 func (a *API) livez(c echo.Context) error { return c.String(http.StatusOK, "ok\n") }
 
-// readyz says that the registry can be read and has been heard of just now.
+// readyz answers 503 when the replica is older than 2 s, or when Redis refused this process's
+// last write, which it makes every second: a registration would be refused, too.
 func (a *API) readyz(c echo.Context) error {
 	age, err := a.age()
+	if err == nil {
+		err = a.Writable()
+	}
 	if err != nil {
 		return err
 	}

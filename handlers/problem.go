@@ -163,6 +163,7 @@ func outageOf(err error) string {
 		{"OOM ", "Redis has no memory left: see its maxmemory"},
 		{"MISCONF ", "Redis cannot write to its disk"},
 		{"READONLY ", "this Redis is a replica, and not the primary any more"},
+		{"NOREPLICAS ", "Redis reaches too few of its replicas to write: see its min-replicas-to-write"},
 		{"LOADING ", "Redis is starting, and reads its data"},
 		{"max number of clients", "Redis takes no more connections: see its maxclients"},
 		{"connection refused", "Redis refuses connections: it is not running, or elsewhere"},

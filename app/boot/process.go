@@ -389,7 +389,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Now: p.store.Now, Log: p.log,
+		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
 		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(), Serving: ctx,
 		Metrics: p.metrics.handler(), Served: p.metrics.served,
 		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: p.config.mayProbe},

@@ -91,7 +91,22 @@ func (s *Store) Tick(ctx context.Context, as Role) (outage time.Duration, err er
 	ms, err := tickScript.Run(ctx, s.rdb, []string{s.keys.clock()},
 		s.Now().UnixMilli(), patience.Milliseconds(), string(as)).Int64()
 	if err != nil {
-		return 0, wrap("tick", err)
+		err = wrap("tick", err)
+		if refused(err) {
+			s.refusal.Store(&err)
+		}
+		return 0, err
 	}
+	s.refusal.Store(nil)
 	return milliseconds(ms), nil
+}
+
+// Writable returns the error of the last Tick if Redis answered and refused to write: a primary
+// without enough replicas, a replica, a full memory or disk. It is app.ErrUnavailable.
+// Writable returns nil before the first Tick, and does not call Redis.
+func (s *Store) Writable() error {
+	if err := s.refusal.Load(); err != nil {
+		return *err
+	}
+	return nil
 }

@@ -77,13 +77,22 @@ func (s *Store) examineServer(ctx context.Context) ([]app.Finding, error) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		info[name] = value
 	}
-	if save, err := s.rdb.ConfigGet(ctx, "save").Result(); err == nil { // managed ones refuse it
-		info["save"] = save["save"]
+	for _, setting := range []string{"save", "min-replicas-to-write"} {
+		if value, err := s.rdb.ConfigGet(ctx, setting).Result(); err == nil { // managed ones refuse it
+			info[setting] = value[setting]
+		}
+	}
+	if watching, err := s.rdb.PubSubNumSub(ctx, sentinelChannel).Result(); err == nil {
+		info["sentinels"] = strconv.FormatInt(watching[sentinelChannel], 10)
 	}
 	return serverFindings(info), nil
 }
 
-// serverFindings says what is wrong with a server, from its INFO and its setting save.
+// sentinelChannel is the channel that every sentinel subscribes to on the primary that it watches.
+const sentinelChannel = "__sentinel__:hello"
+
+// serverFindings says what is wrong with a server, from its INFO, two of its settings and the
+// number of sentinels that watch it.
 func serverFindings(info map[string]string) (found []app.Finding) {
 	if v := info["redis_version"]; v != "" && older(v, oldest) {
 		found = append(found, problemf("upgrade to Redis 7 or Valkey", "Redis %s is older than %d.%d", v, oldest[0], oldest[1]))
@@ -106,8 +115,29 @@ func serverFindings(info map[string]string) (found []app.Finding) {
 	}
 	if info["role"] == "slave" {
 		found = append(found, problemf("point REDIS_URL to the primary, or to the sentinels", "this Redis is a replica: nothing can be written"))
+		return found
 	}
-	return found
+	return append(found, replicaFindings(info)...)
+}
+
+// replicaFindings says whether a failover would lose what a primary acknowledged. INFO has
+// min_slaves_good_slaves only while both min-replicas settings are positive.
+func replicaFindings(info map[string]string) []app.Finding {
+	replicas, _ := strconv.Atoi(info["connected_slaves"]) // absent in the INFO of some: as if there were none
+	sentinels, _ := strconv.Atoi(info["sentinels"])
+	text, bounded := info["min_slaves_good_slaves"]
+	good, _ := strconv.Atoi(text)
+	needed, _ := strconv.Atoi(info["min-replicas-to-write"])
+	switch {
+	case bounded && good < max(needed, 1):
+		return []app.Finding{problemf("start the replicas, or mend their link to the primary",
+			"the primary refuses to write: it reaches %d replicas in time, and min-replicas-to-write asks for %d", good, max(needed, 1))}
+	case !bounded && replicas+sentinels > 0:
+		return []app.Finding{warnf("on the primary and every replica, CONFIG SET min-replicas-to-write 1 and min-replicas-max-lag 2, and in redis.conf",
+			"the primary has %d replicas and %d sentinels, and writes even if it reaches no replica: a failover then loses all that it acknowledged meanwhile",
+			replicas, sentinels)}
+	}
+	return nil
 }
 
 func older(version string, than [2]int) bool {

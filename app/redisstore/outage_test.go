@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -272,5 +273,45 @@ func TestATickNoticesThatAClockWasSet(t *testing.T) {
 		if off := time.Until(s.Now()).Abs(); off > time.Second {
 			t.Errorf("%v ahead: after a tick %v off the server's clock", ahead, off)
 		}
+	}
+}
+
+// A Redis that answers and refuses to write is not ready; one that is away is found by reads.
+func TestWritableIsTheLastTickThatRedisRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client(t)
+	s := redisstore.New(rdb, redisstore.Options{})
+	ctx := t.Context()
+	if err := s.Writable(); err != nil {
+		t.Errorf("before the first tick: %v", err)
+	}
+	for _, c := range []struct {
+		begin, end []any
+		says       string
+	}{
+		{[]any{"config", "set", "min-replicas-to-write", 1}, []any{"config", "set", "min-replicas-to-write", 0}, "NOREPLICAS"},
+		{[]any{"config", "set", "maxmemory", 1}, []any{"config", "set", "maxmemory", 0}, "OOM"},
+		{[]any{"replicaof", "127.0.0.1", "1"}, []any{"replicaof", "no", "one"}, "READONLY"},
+	} {
+		if err := rdb.Do(ctx, c.begin...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Tick(ctx, redisstore.Web); err == nil {
+			t.Errorf("%v: the tick was written", c.begin)
+		}
+		if err := s.Writable(); !errors.Is(err, app.ErrUnavailable) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: got %v, want %s", c.begin, err, c.says)
+		}
+		if err := rdb.Do(ctx, c.end...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Tick(ctx, redisstore.Web); err != nil || s.Writable() != nil {
+			t.Errorf("after %v: got %v, %v", c.end, err, s.Writable())
+		}
+	}
+	server.Kill()
+	if _, err := s.Tick(ctx, redisstore.Web); err == nil || s.Writable() != nil {
+		t.Errorf("away: got %v, %v; want an error, and nothing refused", err, s.Writable())
 	}
 }

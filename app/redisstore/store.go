@@ -67,6 +67,7 @@ type Store struct {
 	clock   atomic.Pointer[reading] // nil before SyncClock
 	recent  recent
 	stats   Stats
+	refusal atomic.Pointer[error] // of the last tick that Redis answered; nil: it was written
 
 	pipeline pipeline // for what many callers do at the same time
 	children children
@@ -495,16 +496,20 @@ func wrap(doing string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	if answer, ok := errors.AsType[redis.Error](err); ok {
-		// Not only at the beginning: Redis 6 puts "ERR Error running script" before it.
-		for _, code := range []string{"LOADING ", "READONLY ", "MASTERDOWN ", "MISCONF ", "OOM ", "NOREPLICAS ", "BUSY ", "max number of clients"} {
-			if strings.Contains(answer.Error(), code) {
-				return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
-			}
-		}
+	if _, answered := errors.AsType[redis.Error](err); answered && !refused(err) {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
+}
+
+// refusals are in the answers of a Redis that cannot serve a call now.
+var refusals = []string{"LOADING ", "READONLY ", "MASTERDOWN ", "MISCONF ", "OOM ", "NOREPLICAS ", "BUSY ", "max number of clients"}
+
+// refused reports whether Redis answered that it cannot serve a call now.
+func refused(err error) bool {
+	answer, ok := errors.AsType[redis.Error](err)
+	// Not only at the beginning: Redis 6 puts "ERR Error running script" before it.
+	return ok && slices.ContainsFunc(refusals, func(code string) bool { return strings.Contains(answer.Error(), code) })
 }
 
 // failed is the error of a pipeline, where errors of one kind are none. What the

@@ -89,7 +89,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
-		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
+		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,
 		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
 		Tokens: app.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"rollcall/tests/redistest"
@@ -61,5 +62,33 @@ func TestServerCanBeFrozenKilledAndRestarted(t *testing.T) {
 	s.Restart(t)
 	if got, err := c.Get(t.Context(), "key").Result(); err == nil {
 		t.Errorf("restarted without: got %q, want nothing", got)
+	}
+}
+
+func TestLinkCanBeCutAndLeadElsewhere(t *testing.T) {
+	t.Parallel()
+	here, there := redistest.Start(t), redistest.Start(t)
+	link := redistest.NewLink(t, here.Addr())
+	c := redis.NewClient(&redis.Options{Addr: link.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
+	defer c.Close()
+	set := func(value string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		return c.Set(ctx, "key", value, 0).Err()
+	}
+	for end := time.Now().Add(time.Minute); set("first") != nil && time.Now().Before(end); {
+	}
+	link.Cut()
+	if err := set("second"); err == nil {
+		t.Error("cut: it was written, want an error")
+	}
+	if got := here.Client(t).Get(t.Context(), "key").Val(); got != "first" {
+		t.Errorf("the server has %q, want what was written before the cut", got)
+	}
+	link.Lead(there.Addr())
+	for end := time.Now().Add(time.Minute); set("third") != nil && time.Now().Before(end); {
+	}
+	if got := there.Client(t).Get(t.Context(), "key").Val(); got != "third" {
+		t.Errorf("the other server has %q, want what was written after it", got)
 	}
 }
