@@ -142,7 +142,6 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		edge: e, client: http.NewResponseController(w),
 		started: time.Now(), debug: e.opt.Debug && r.Header.Get("X-Debug") != "",
 	}
-	_ = p.client.SetWriteDeadline(time.Time{}) // the last answer on this connection may have left one
 	if err := p.find(r); err != nil {
 		p.fail(w, r, err)
 		return

@@ -2,12 +2,15 @@ package edge_test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"rollcall/hipache/edge"
 )
@@ -17,10 +20,10 @@ const places = 10
 
 func fewFiles(o *edge.Options) { o.Files = 3 * places }
 
-// visit asks once and keeps the connection.
-func (s *stage) visit1(host string) (net.Conn, error) {
-	c, r := s.raw("GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
-	return c, okay(r)
+// stays asks once and keeps the connection.
+func (s *stage) stays(host string) error {
+	_, r := s.raw("GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
+	return okay(r)
 }
 
 func okay(r *bufio.Reader) error {
@@ -39,7 +42,7 @@ func TestIdleClientsMakeRoomForOthers(t *testing.T) {
 	s := newStage(t, fewFiles)
 	s.frontend("a.test", named(t, "up").URL)
 	for n := range 5 * places {
-		if _, err := s.visit1("a.test"); err != nil { // and leaves an idle connection
+		if err := s.stays("a.test"); err != nil { // and leaves an idle connection
 			t.Fatalf("client %d: %v", n, err)
 		}
 	}
@@ -67,7 +70,7 @@ func TestMoreClientsThanPlacesAreServedInTurn(t *testing.T) {
 	var clients sync.WaitGroup
 	for range 3 * places {
 		clients.Go(func() {
-			if _, err := s.visit1("a.test"); err != nil {
+			if err := s.stays("a.test"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -82,18 +85,33 @@ func TestMoreClientsThanPlacesAreServedInTurn(t *testing.T) {
 
 func TestAClientThatWaitsForAPlaceDoesNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, fewFiles)
-	blocked := make(chan struct{}, places)
-	end := make(chan struct{})
-	s.frontend("a.test", handled(t, func(http.ResponseWriter, *http.Request) {
-		blocked <- struct{}{}
-		<-end
-	}).URL)
+	s := newStage(t)
+	e, err := edge.New(edge.Options{Redis: s.redis, Keys: s.keys, Grace: 50 * time.Millisecond, Files: 3 * places})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	url, hits := rude(t, hang)
+	s.frontend("a.test", url)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(ctx, l) }()
 	for range places + 1 {
 		s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	}
-	for range places {
-		<-blocked
+	eventually(t, "every place is taken", func() bool { return hits.Load() == places })
+	stop()
+	select {
+	case err := <-served:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want to hear that requests were cut", err)
+		}
+	case <-time.After(patience):
+		t.Error("the edge still serves")
 	}
-	s.Cleanup(func() { close(end) }) // before the stage ends, which waits for Serve
 }

@@ -179,6 +179,18 @@ func (s *stage) announcements(host string) <-chan string {
 	return heard
 }
 
+// silent fails the test if anything was announced for a host until now.
+func (s *stage) silent(host string, heard <-chan string) {
+	s.Helper()
+	last := host + ";the end"
+	if err := s.redis.Publish(s.Context(), hipache.DeadChannel, last).Err(); err != nil {
+		s.Fatal(err)
+	}
+	if got := <-heard; got != last {
+		s.Errorf("heard %q, want no announcement", got)
+	}
+}
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {

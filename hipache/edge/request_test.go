@@ -206,10 +206,10 @@ func secondReset(t testing.TB) (url string, seen func() int) {
 						break
 					}
 					requests <- struct{}{}
-					if n == 1 {
-						break // with the body unread
-					}
 					_, _ = io.Copy(io.Discard, req.Body)
+					if n == 1 {
+						break
+					}
 					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 				}
 				reset(c.(*net.TCPConn))
@@ -258,6 +258,21 @@ func TestAnIdempotentRequestIsSentAgainOnANewConnection(t *testing.T) {
 				t.Errorf("got %d and %d requests, want %d and %d", got.StatusCode, seen(), c.want, c.sent)
 			}
 		})
+	}
+}
+
+// The transport repeats requests by itself on a connection that the backend has closed.
+func TestABodySentOnAConnectionThatBreaksIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	url, seen := secondReset(t)
+	s.frontend("a.test", url)
+	if got := s.get("a.test"); got.StatusCode != 200 {
+		t.Fatalf("got %d", got.StatusCode)
+	}
+	body := io.MultiReader(strings.NewReader("of unknown length"))
+	if got := s.do(http.MethodPut, "a.test", "/", body); got.StatusCode != 502 || seen() != 2 {
+		t.Errorf("got %d and %d requests, want 502 and 2", got.StatusCode, seen())
 	}
 }
 

@@ -162,8 +162,8 @@ func TestATransferThatMovesMayTakeLong(t *testing.T) {
 			if got := s.do("POST", "up.test", "/", body); got.body != strings.Repeat("x", 12) {
 				t.Errorf("upload: got %d %q", got.StatusCode, got.body)
 			}
-			if got := s.get("down.test"); got.body != strings.Repeat("x", 12) { // on the same connection
-				t.Errorf("once more: got %q", got.body)
+			if got := s.do("POST", "down.test", "/", strings.NewReader("x")); got.body != strings.Repeat("x", 12) {
+				t.Errorf("download that follows an upload: got %q", got.body)
 			}
 		})
 	}
@@ -213,9 +213,10 @@ func TestATransferThatStandsStillEnds(t *testing.T) {
 				t.Errorf("%s: got %v, want the connection's end", name, err)
 			}
 		}
-		if got := s.marks("b.test"); got != "" || len(heard) > 0 {
-			t.Errorf("got the marks %q and %d announcements for the client's fault", got, len(heard))
+		if got := s.marks("b.test"); got != "" {
+			t.Errorf("got the marks %q for the client's fault", got)
 		}
+		s.silent("b.test", heard)
 	})
 	t.Run("client, in its answer", func(t *testing.T) {
 		t.Parallel()
@@ -236,21 +237,31 @@ func TestATransferThatStandsStillEnds(t *testing.T) {
 	})
 }
 
-// A limit of one answer is not one of the next on the same connection.
+// A limit of one answer is not one of the next on the same connection, whoever gives it.
 func TestALimitEndsWithItsAnswer(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, shortly)
 	s.frontend("a.test", echo(t).URL)
-	c, r := s.raw("")
-	for range 3 {
-		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi")
-		res, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(res.Body); string(got) != "hi" || err != nil {
-			t.Fatalf("got %q, %v", got, err)
-		}
-		time.Sleep(brief + brief/5)
+	s.frontend("events.test", handled(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Length", "2")
+		_, _ = io.WriteString(w, "hi")
+	}).URL)
+	for _, next := range []string{"a.test", "events.test", "__ping__", "none.example"} {
+		t.Run(next, func(t *testing.T) {
+			t.Parallel()
+			c, r := s.raw("")
+			for _, host := range []string{"a.test", next} {
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: "+host+"\r\nContent-Length: 2\r\n\r\nhi")
+				res, err := http.ReadResponse(r, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.Copy(io.Discard, res.Body); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(brief + brief/5)
+			}
+		})
 	}
 }
