@@ -22,17 +22,17 @@ import (
 	"rollcall/app"
 )
 
-// awaitChange waits until a service has changed since a revision that the caller has
-// seen, or until the wait is over.
+// awaitChange waits while a caller that has seen a revision of a service is up to date, but no
+// longer than wait. It returns an error only if the caller is gone.
 func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision, wait time.Duration) error {
-	if seen == "" || wait == 0 {
+	resets := a.Snapshot.Resets()
+	if wait == 0 || !a.upToDate(ctx, service, seen) {
 		return nil
 	}
 	serving, cancel := a.whileServing(ctx)
 	defer cancel()
 	serving, cancel = context.WithTimeout(serving, wait)
 	defer cancel()
-	resets := a.Snapshot.Resets()
 	_ = a.Snapshot.Wait(serving, func() bool { // over is over
 		if a.Snapshot.Resets() != resets {
 			return true // Redis may have been emptied or restored
@@ -80,13 +80,20 @@ func (a *API) seenRevision(r *http.Request, service string) (seen app.Revision) 
 			seen = rev
 		}
 	}
-	if seen.Compare(a.Snapshot.Revision()) > 0 { // this process is a moment behind, or Redis lost it
-		_, err := a.Store.Events(r.Context(), seen, 1)
-		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok && trimmed.Lost != "" {
-			return ""
-		}
-	}
 	return seen
+}
+
+// upToDate reports whether a caller that has seen a revision has seen the last change of a
+// service. A revision is an event's id. One that is later than the service's last change counts
+// only if the registry has its event: otherwise the event was lost, with the change that the
+// caller has seen, when Redis was restored from an older copy or failed over to a replica.
+func (a *API) upToDate(ctx context.Context, service string, seen app.Revision) bool {
+	if order := seen.Compare(a.Snapshot.ServiceRevision(service)); seen == "" || order <= 0 {
+		return seen != "" && order == 0
+	}
+	_, err := a.eventsAfter(ctx, seen, 1)
+	trimmed, ok := errors.AsType[*app.TrimmedError](err)
+	return !ok || trimmed.Lost == ""
 }
 
 // serviceOf returns a service, if it has instances.

@@ -44,7 +44,7 @@ func (a *API) events(c echo.Context) error {
 		return &app.FieldError{Field: "Last-Event-ID", Problem: "is " + quote(string(after)), Want: "give the id of an event, or 0 for all there are"}
 	}
 	read := a.Snapshot.Resets()
-	next, err := a.eventsAfter(ctx, after)
+	next, err := a.eventsAfter(ctx, after, eventBatch)
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (a *API) events(c echo.Context) error {
 			}
 			read = resets
 		}
-		if next, err = a.eventsAfter(ctx, after); err != nil {
+		if next, err = a.eventsAfter(ctx, after, eventBatch); err != nil {
 			if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
 				_ = s.gap(trimmed)
 			} else if ctx.Err() == nil {
@@ -80,14 +80,14 @@ func (a *API) events(c echo.Context) error {
 	}
 }
 
-// eventsAfter reads the events after a revision, from memory if it has them. A revision that
+// eventsAfter reads up to limit events after a revision, from memory if it has them. A revision that
 // is neither the beginning nor an event of this registry is errTooLate: the caller has seen
 // what is not in it.
-func (a *API) eventsAfter(ctx context.Context, after app.Revision) ([]app.Event, error) {
-	if events, held := a.Snapshot.EventsAfter(after, eventBatch); held {
+func (a *API) eventsAfter(ctx context.Context, after app.Revision, limit int) ([]app.Event, error) {
+	if events, held := a.Snapshot.EventsAfter(after, limit); held {
 		return events, nil
 	}
-	events, err := a.Store.Events(ctx, after, eventBatch)
+	events, err := a.Store.Events(ctx, after, limit)
 	if err == nil && after.Compare("0-0") > 0 {
 		var itself []app.Event
 		itself, err = a.Store.Events(ctx, after.Before(), 1)

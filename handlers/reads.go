@@ -52,12 +52,16 @@ func (a *API) service(c echo.Context) error {
 	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
 		return err
 	}
+	now := a.Snapshot.Revision()
 	service, err := a.serviceOf(name)
 	if err != nil {
 		return err
 	}
 	rev := service.Revision
-	if seen != "" && seen.Compare(rev) >= 0 {
+	if a.upToDate(ctx, name, seen) {
+		if seen.Compare(rev) > 0 && now.Compare(seen) > 0 { // a tag of another process: keep its event in memory
+			seen = now
+		}
 		c.Response().Header().Set("ETag", etag(seen))
 		return c.NoContent(http.StatusNotModified)
 	}

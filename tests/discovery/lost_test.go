@@ -1,0 +1,200 @@
+//go:build linux
+
+package discovery_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"rollcall/tests/redistest"
+)
+
+// loss is how Redis comes to have lost events.
+type loss struct {
+	server *redistest.Server
+	link   *redistest.Link // between Rollcall and Redis
+
+	keep  func() // what was written before it is kept
+	loses func()
+	empty bool // nothing is kept
+}
+
+var losses = map[string]func(*testing.T) *loss{
+	"FLUSHALL": func(t *testing.T) *loss {
+		l := newLoss(t)
+		l.empty, l.keep = true, func() {}
+		l.loses = func() { l.do(t, l.server, "FLUSHALL") }
+		return l
+	},
+	"a restart on an older RDB": func(t *testing.T) *loss {
+		l := newLoss(t)
+		l.keep = func() { l.do(t, l.server, "SAVE") }
+		l.loses = func() { l.server.Restart(t) }
+		return l
+	},
+	"a failover to a replica that lags": func(t *testing.T) *loss {
+		l := newLoss(t)
+		replica, between := redistest.Start(t), redistest.NewLink(t, l.server.Addr())
+		host, port, _ := net.SplitHostPort(between.Addr())
+		l.do(t, replica, "REPLICAOF", host, port)
+		l.keep = func() {
+			var at string
+			eventually(t, "the replica is in step", func() error {
+				at = l.do(t, l.server, "XREVRANGE", "rollcall:events", "+", "-", "COUNT", "1")
+				if there := l.do(t, replica, "XREVRANGE", "rollcall:events", "+", "-", "COUNT", "1"); there != at {
+					return fmt.Errorf("the last event is %s there, and %s here", there, at)
+				}
+				return nil
+			})
+			between.Cut()
+		}
+		l.loses = func() {
+			l.do(t, replica, "REPLICAOF", "NO", "ONE")
+			l.link.Lead(replica.Addr())
+		}
+		return l
+	},
+}
+
+func newLoss(t *testing.T) *loss {
+	t.Helper()
+	server := redistest.Start(t)
+	return &loss{server: server, link: redistest.NewLink(t, server.Addr())}
+}
+
+func (*loss) do(t *testing.T, server *redistest.Server, command ...any) string {
+	t.Helper()
+	answer, err := server.Client(t).Do(t.Context(), command...).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		t.Fatalf("%v: %v", command, err)
+	}
+	return fmt.Sprint(answer)
+}
+
+// Whoever has seen events that Redis has lost is told so, and goes by what there is.
+func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
+	t.Parallel()
+	for name, start := range losses {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := start(t)
+			p := boots(t, l.server, "web", "REDIS_URL=redis://"+l.link.Addr())
+			here, there, port := twoPlaces(t)
+			moves := func(address string, n int) {
+				p.register("service", "service", "id", "s1", "address", address, "health", "none", "meta.n", fmt.Sprint(n))
+			}
+			moves(here, 0)
+			command := hook(t, append(at(p.base), "DISCOVERY_TEST_PROGRAM=asks again", "PROGRAM="+os.Args[0], "KNOWN_PORT="+port, "TMPDIR="+t.TempDir()),
+				`rollcall run --env service --on-change HUP -- "$PROGRAM"`)
+			command.seesLast(t, " here")
+			watch := hook(t, at(p.base), "rollcall watch -o json")
+			n := 0
+			eventually(t, "it watches", func() error {
+				n++
+				if moves(here, n); len(watch.out.all()) == 0 {
+					return errors.New("not yet")
+				}
+				return nil
+			})
+
+			l.keep()
+			moves(there, n+1) // is lost
+			command.seesLast(t, " there")
+			var last string
+			eventually(t, "the watcher has seen it", func() error {
+				lines := watch.out.all()
+				last = decode[struct{ ID string }](t, lines[len(lines)-1]).ID
+				if a := p.get("/v1/services/service", http.StatusOK); a.header.Get("ETag") != `"`+last+`"` {
+					return fmt.Errorf("it has seen %s, the service is at %s", last, a.header.Get("ETag"))
+				}
+				return nil
+			})
+			tag := `"` + last + `"`
+			stream := p.open("", last)
+			polled := make(chan answer, 1)
+			go func() { polled <- p.poll(t.Context(), "/v1/services/service?wait=5m", tag) }()
+			eventually(t, "the call waits", func() error {
+				select {
+				case a := <-polled:
+					t.Fatalf("the call that waits for a change got %s", a)
+				case <-time.After(200 * time.Millisecond):
+				}
+				return nil
+			})
+
+			l.loses()
+			gap, err := stream.next()
+			if reason := decode[struct{ Reason string }](t, gap.data).Reason; err != nil || gap.kind != "gap" || !strings.Contains(reason, last) {
+				t.Errorf("the open stream ends with %+v, %v; want a gap that names %s", gap, err, last)
+			}
+			if e, err := stream.next(); !errors.Is(err, io.EOF) {
+				t.Errorf("after the gap it goes on with %+v, %v", e, err)
+			}
+			select {
+			case a := <-polled:
+				if l.empty && a.status != http.StatusNotFound || !l.empty && !strings.Contains(a.body, here) {
+					t.Errorf("the call that waited got %s", a)
+				}
+			case <-time.After(patience):
+				t.Error("the call that waited goes on waiting")
+			}
+			p.register("service", "other", "id", "after", "address", "10.0.0.1:80", "health", "none") // the registry is beyond what was lost
+			late := boots(t, l.server, "web", "REDIS_URL=redis://"+l.link.Addr())
+			for at, process := range map[string]*process{"the same process": p, "a new process": late} {
+				if e := process.get("/v1/events", http.StatusGone, "Last-Event-ID", last).problem(t); e.Type != "urn:rollcall:trimmed" || e.Want == "" {
+					t.Errorf("%s answers Last-Event-ID with %+v", at, e)
+				}
+				if l.empty {
+					process.get("/v1/services/service?wait=5m", http.StatusNotFound, "If-None-Match", tag)
+				} else if a := process.get("/v1/services/service?wait=5m", http.StatusOK, "If-None-Match", tag); !strings.Contains(a.body, here) {
+					t.Errorf("%s answers the tag of a lost revision with %s", at, a)
+				}
+			}
+			eventually(t, "the watcher says that events were missed, and goes on", func() error {
+				said, lines := strings.Join(watch.err.all(), "\n"), watch.out.all()
+				if !strings.Contains(said, "some events were missed") || !strings.Contains(lines[len(lines)-1], `"after"`) {
+					return fmt.Errorf("it says %s, and prints %q", said, lines)
+				}
+				return nil
+			})
+			if l.empty {
+				moves(here, 0)
+			}
+			command.seesLast(t, " here")
+			moves(there, n+2)
+			command.seesLast(t, " there")
+		})
+	}
+}
+
+// seesLast waits until the last line that a command has printed ends so.
+func (h *hooked) seesLast(t *testing.T, end string) {
+	t.Helper()
+	eventually(t, "the command sees"+end, func() error {
+		if all := h.out.all(); len(all) == 0 || !strings.HasSuffix(strings.TrimSpace(all[len(all)-1]), end) {
+			return fmt.Errorf("it prints %q, and the hook %q", all, h.err.all())
+		}
+		return nil
+	})
+}
+
+// poll repeats a call with a tag for as long as it is told to try again.
+func (w *web) poll(ctx context.Context, path, tag string) (a answer) {
+	for ctx.Err() == nil {
+		a, _ = w.try(ctx, http.MethodGet, path, nil, "If-None-Match", tag)
+		if a.status != http.StatusServiceUnavailable {
+			return a
+		}
+	}
+	return a
+}
