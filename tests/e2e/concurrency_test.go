@@ -148,7 +148,8 @@ func (c *company) clerk(end time.Time, n int) {
 		case 1:
 			m.weight++
 		case 2:
-			m.life++ // another container has its address
+			m.life++ // another container has its address, and a nonce of its own
+			m.boot++
 		}
 		f, id := m.form(), m.id()
 		m.mu.Unlock()
