@@ -17,9 +17,10 @@ func newTransport(o Options) *http.Transport {
 		DisableCompression:  true, // what the client did not ask for would be undone here
 		MaxIdleConns:        maxIdleBackends(o.Files),
 		MaxIdleConnsPerHost: 256,
-		// Common servers close an idle connection after 5 s. Closing first keeps a
-		// POST, which nobody may send twice, from meeting a connection just closed.
-		IdleConnTimeout:        4 * time.Second,
+		// An idle connection occupies a server with a single thread, so it ends well within
+		// the timeout of a probe. Common servers close one after 5 s: closing first keeps a
+		// POST, which must not be sent twice, from meeting a connection just closed.
+		IdleConnTimeout:        500 * time.Millisecond,
 		ResponseHeaderTimeout:  o.Timeout,
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 1 << 20,

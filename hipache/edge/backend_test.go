@@ -10,9 +10,18 @@ import (
 	"testing"
 	"time"
 
+	"rollcall/app"
 	"rollcall/hipache"
 	"rollcall/tests/redistest"
 )
+
+// A server with a single thread answers a probe only after the idle connection is closed.
+func TestAnIdleConnectionLeavesTimeForAProbe(t *testing.T) {
+	t.Parallel()
+	if idle, probe := newTransport(Options{}).IdleConnTimeout, app.DefaultCheck(app.HTTP).Timeout; idle > probe/2 {
+		t.Errorf("connections may be idle for %s, want at most half of a probe's timeout of %s", idle, probe)
+	}
+}
 
 // Go exempts loopback from http_proxy, so that no test with backends can see this.
 func TestBackendsAreDialedDirectly(t *testing.T) {
