@@ -17,6 +17,7 @@ const (
 	keepAlive  = 15 * time.Second // between comments on a silent stream
 	slowReader = 30 * time.Second // a reader that takes nothing for so long is let go
 	eventBatch = 200
+	replicaLag = time.Second // the replica of one process is at most this far behind that of another
 )
 
 // events streams what happens as server-sent events: from now on, or after the
@@ -84,6 +85,10 @@ func (a *API) events(c echo.Context) error {
 // is neither the beginning nor an event of this registry is errTooLate: the caller has seen
 // what is not in it.
 func (a *API) eventsAfter(ctx context.Context, after app.Revision, limit int) ([]app.Event, error) {
+	// The revision may be of another process whose replica is a moment ahead.
+	reading, cancel := context.WithTimeout(ctx, replicaLag)
+	defer cancel()
+	_ = a.Snapshot.Reached(reading, after)
 	if events, held := a.Snapshot.EventsAfter(after, limit); held {
 		return events, nil
 	}

@@ -363,6 +363,7 @@ func TestDoctorOnTheCommandLine(t *testing.T) {
 		t.Errorf("it evicts: %s", got)
 	}
 	p.do("CONFIG SET maxmemory-policy noeviction")
+	p.stop() // it would end by itself
 	p.do("SET rollcall:schema 99")
 	if got := sh(t, env, "rollcall doctor || true"); !strings.Contains(got.out, "error    version 99") || !strings.Contains(got.out, "-> deploy the newer Rollcall") {
 		t.Errorf("a schema of the future: %s", got)
