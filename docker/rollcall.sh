@@ -4,8 +4,9 @@
 #
 #   ENTRYPOINT ["rollcall.sh", "--", "my-app", "arg"]
 #
-# It needs a POSIX shell, curl or wget, and env, od, sed, sleep, tr and uname; it writes
-# no file.
+# It needs a POSIX shell, curl or wget, and env, od, sed, sleep, tr and uname; also setsid
+# to give the command a process group of its own, and for a token nc with busybox's wget,
+# or rm with GNU wget. It leaves no file behind.
 # `rollcall run -- my-app arg` does the same in images without a shell. Environment:
 #
 #   ROLLCALL_URL         Rollcall's API; without it the command is just run
@@ -26,20 +27,24 @@
 #   ROLLCALL_HEALTH_CMD  run by sh every interval; its success is reported as a heartbeat
 #   ROLLCALL_HOLD        how long the command goes on serving while it drains (5s)
 #   ROLLCALL_REASSERT    how often it is registered again, should Redis lose it (10s)
+#   ROLLCALL_STOP_SIGNAL signals that drain first, besides TERM, INT and QUIT: WINCH,USR1
 #
-# The command is started at once and finds its id in ROLLCALL_ID. TERM, INT and QUIT
-# reach it once Rollcall has taken it out of service, a second one and all other signals
-# at once. Its exit code is the script's.
+# The command is started at once and finds its id in ROLLCALL_ID, but neither
+# ROLLCALL_TOKEN nor a password in ROLLCALL_URL. TERM, INT and QUIT reach it once Rollcall
+# has taken it out of service, a second one and all other signals at once. Its exit code
+# is the script's. Calls to Rollcall use no proxy, no .curlrc and no .wgetrc.
 
 # shellcheck disable=SC2317 # functions are called by traps, and by a name in a variable
 set -f # nothing here is a file pattern, and a vhost may be *.example.com
 nl='
 '
-say() { printf 'rollcall: %s\n' "$*" >&2; }
+
+# A subshell, because the command must not get the SIGPIPE of a closed stderr.
+say() (printf 'rollcall: %s\n' "$*" >&2)
 
 # ---- the command and its signals
 
-app='' agent='' call='' code='' stopping='' hurry='' caught=''
+app='' agent='' call='' code='' stopping='' hurry='' caught='' terminal=''
 
 # started fills in what a signal may come too early for: $! is set before the
 # assignment that follows a start.
@@ -48,30 +53,46 @@ started() {
   [ "$app" = "$!" ] || : "${agent:=$!}"
 }
 
-# pass sends the command a signal. A shell starts what runs in the background with INT
-# and QUIT ignored, and a command that is a shell script can never change that: who
-# ignores them since the start is sent TERM.
+# interrupts notes that a signal has interrupted the wait for the command. If the shell
+# has collected the command's end already, the wait has its result.
+interrupts() {
+  started
+  { [ -z "$app" ] || ! kill -0 "$app" || caught=1; } 2>/dev/null
+}
+
+# pass sends the command a signal. On a terminal the signals of the terminal go to the
+# command's group. Without one, a shell starts what runs in the background with INT and
+# QUIT ignored, and a command that is a shell script can never change that: a command
+# that has ignored them since the start is sent TERM.
 pass() {
   [ -n "$app" ] || return 0
+  if [ -n "$terminal" ]; then
+    until command=$(child "$app") && [ -n "$command" ]; do kill -0 "$app" || return 0; done
+    case $1 in
+    INT | QUIT | WINCH) kill "-$1" "-$command" ;;
+    *) kill "-$1" "$command" ;;
+    esac
+    return
+  fi
   ignored=''
   case $1-$defaults in INT-no | QUIT-no) ignored=$(sed -n 's/^SigIgn:.*\(.\)$/\1/p' "/proc/$app/status") ;; esac
   case $1-$ignored in
-  INT-[2367abef] | QUIT-[4-7c-f]) kill -s TERM "$app" ;;
-  *) kill -s "$1" "$app" ;;
+  INT-[2367abef] | QUIT-[4-7c-f]) kill -TERM "$app" ;;
+  *) kill "-$1" "$app" ;;
   esac
 } 2>/dev/null
 
 forward() {
-  caught=1
-  started
+  interrupts
   pass "$1"
 }
 
 # stop drains, then passes the signal on. A second one is passed on at once.
 stop() {
-  caught=1
-  started
-  [ -n "$app" ] || exit "$2"
+  interrupts
+  if [ -z "$app" ]; then
+    case $1 in INT) exit 130 ;; QUIT) exit 131 ;; *) exit 143 ;; esac
+  fi
   if [ -n "$stopping" ]; then
     hurry=1
     pass "$1"
@@ -80,10 +101,38 @@ stop() {
   stopping=1
   say "$1: draining $id"
   finish "$agent"
-  leave "$hold" $((hold_ms / 1000 + 3)) "drained @" &
+  drain &
   call=$!
   while [ -z "$hurry" ] && kill -0 "$call" 2>/dev/null; do wait "$call"; done
   [ -n "$hurry" ] || pass "$1"
+}
+
+# parents prints every process with its parent.
+parents() {
+  set +f
+  sed -n 's/^\([0-9]*\) (.*) . \([0-9]*\) .*/\1 \2/p' /proc/[0-9]*/stat 2>/dev/null
+  set -f
+}
+
+# child prints a child of a process.
+child() { parents | sed -n "s/ $1\$//p" | sed -n 1p; }
+
+# stop_signals prints the signals of ROLLCALL_STOP_SIGNAL that are in a list, by the
+# names of the list.
+stop_signals() {
+  printf %s "$ROLLCALL_STOP_SIGNAL" | tr , "\n" | tr "[:lower:]" "[:upper:]" | tr -d ' \t' | while read -r item || [ -n "$item" ]; do
+    signal=${item#SIG}
+    case $signal in
+    '') continue ;;
+    RTMIN | RTMIN+[0-9] | RTMIN+[12][0-9] | RTMIN+30) signal=${signal#RTMIN} signal=$((34 + ${signal:-0})) ;;
+    RTMAX | RTMAX-[0-9] | RTMAX-[12][0-9] | RTMAX-30) signal=${signal#RTMAX} signal=$((64 + ${signal:-0})) ;;
+    [1-9] | [12][0-9] | 3[01]) signal=$(kill -l "$signal") signal=${signal#SIG} ;;
+    esac 2>/dev/null
+    case " $1 " in
+    *" $signal "*) printf '%s ' "$signal" ;;
+    *) say "ROLLCALL_STOP_SIGNAL: $item is not a signal that the hook can catch; ignored" ;;
+    esac
+  done
 }
 
 # finish ends a process of ours with all that it has started. Without job control
@@ -98,10 +147,8 @@ finish() {
   before=''
   while [ "$family" != "$before" ]; do
     before=$family
-    set +f
     # shellcheck disable=SC2046 # pairs of a process and its parent
-    set -- $(sed -n 's/^\([0-9]*\) (.*) . \([0-9]*\) .*/\1 \2/p' /proc/[0-9]*/stat 2>/dev/null)
-    set -f
+    set -- $(parents)
     while [ $# -gt 1 ]; do
       case $family in
       *" $1 "*) ;;
@@ -115,63 +162,122 @@ finish() {
   wait "$root" 2>/dev/null
 }
 
+# on_terminal reports whether the script has a terminal, and is in its foreground.
+on_terminal() {
+  { [ -t 0 ] && [ -t 2 ] && read -r stat <"/proc/$$/stat"; } || return
+  # shellcheck disable=SC2086 # state, parent, group, session, terminal and its foreground group
+  set -- ${stat##*) }
+  [ "$3" = "$6" ]
+}
+
+# misspelt names the variables that differ from a known one by a letter, or by two
+# neighbours that are swapped.
+misspelt() {
+  for given; do
+    case " $(printf %s "$known" | tr -s '\n' ' ') " in *" $given "*) continue ;; esac
+    for name in $known; do
+      a=$given b=$name
+      while [ "${a%"${a#?}"}" = "${b%"${b#?}"}" ] && [ -n "$a" ]; do a=${a#?} b=${b#?}; done
+      while [ "${a#"${a%?}"}" = "${b#"${b%?}"}" ] && [ -n "$a" ]; do a=${a%?} b=${b%?}; done
+      case $a,$b in
+      , | ?, | ,? | ?,?) ;;
+      ??,??) [ "${a#?}${a%?}" = "$b" ] || continue ;;
+      *) continue ;;
+      esac
+      say "there is no variable ROLLCALL_$given; did you mean ROLLCALL_$name?"
+      break
+    done
+  done
+}
+
 # ---- calls
 
 # request makes a call: request PATH SECONDS [FORM], which is posted if it is given. It
 # leaves the status of the answer in $status, 000 when there was none, and in $answer the
 # body, or why there is none.
 request() {
-  asked=$1
-  sent=${3-}
   answer=$("send_$client" "$@" 2>&1)
   status=$?
-  if [ "$client" = curl ]; then
+  case $client-$answer in
+  curl-*)
     status=${answer##*"$nl"status:}
     answer=${answer%"$nl"status:*}
     answer=${answer#"curl: ("*") "}
-  elif [ "$status" = 0 ]; then
-    status=200
-  else
-    case $answer in *HTTP/[0-9]*) status=${answer#*HTTP/[0-9]* } ;; *) status=000 ;; esac
-  fi
+    ;;
+  nc-*)
+    answer=${answer#keeper }
+    finish "${answer%%"$nl"*}"
+    answer=${answer#*"$nl"}
+    case $answer in HTTP/[0-9]*) status=${answer#* } ;; *) status=000 ;; esac
+    ;;
+  *HTTP/[0-9]*) [ "$status" = 0 ] && status=200 || status=${answer#*HTTP/[0-9]* } ;;
+  *) [ "$status" = 0 ] && status=200 || status=000 ;;
+  esac
   status=${status%%[!0-9]*}
   : "${status:=000}"
 }
 
-# The token goes in by stdin where that is possible: command lines are public.
+# Command lines are public: the token and the URL, which may contain a password, go in by
+# pipes.
 send_curl() {
-  path=$1
-  seconds=$2
-  shift 2
-  if [ -n "$token" ]; then printf 'header = "Authorization: Bearer %s"\n' "$token"; fi |
-    curl -sS -K - --connect-timeout 2 -m "$seconds" -w "${nl}status:%{http_code}" ${1+-d "$1"} "$url$path"
+  printf '%s\n%s\n' "$url$1" "$token" | sed 's/[\\"]/\\&/g; 1s/.*/url = "&"/; 2s/..*/header = "Authorization: Bearer &"/' |
+    curl -q -sS -K - --noproxy '*' --connect-timeout 2 -m "$2" -w "${nl}status:%{http_code}" ${3+-d "$3"}
 }
 
+# GNU wget takes a header from a file only: descriptor 8 is one that has no name any more.
 send_wget() {
-  $limit ${limit:+"$2"} wget -nv -S -O - --content-on-error -t 1 --max-redirect=0 --connect-timeout=2 \
-    --dns-timeout=2 --read-timeout="$2" ${token:+--header "Authorization: Bearer $token"} ${3+--post-data "$3"} "$url$1"
+  config=--no-config
+  [ -z "$token" ] || config=--config=/proc/self/fd/8
+  # shellcheck disable=SC2086 # nothing, or a command
+  printf '%s\n' "$url$1" | SYSTEM_WGETRC=/dev/null $limit ${limit:+"$2"} wget "$config" -i - --no-proxy -nv -S -O - \
+    --auth-no-challenge --content-on-error -t 1 --max-redirect=0 --connect-timeout=2 --dns-timeout=2 --read-timeout="$2" ${3+--post-data "$3"}
 }
 
-send_busybox() {
-  $limit ${limit:+"$2"} wget -q -O - ${token:+--header "Authorization: Bearer $token"} ${3+--post-data "$3"} "$url$1"
+# keep_token opens the file with the token for wget. A container whose other files cannot
+# be written has a /dev/shm.
+keep_token() {
+  for file in "${TMPDIR:-/tmp}/.rollcall-$$" "/dev/shm/.rollcall-$$"; do
+    (umask 077 && set -C && printf 'header = Authorization: Bearer %s\n' "$token" >"$file") 2>/dev/null || continue
+    exec 8<"$file"
+    rm "$file"
+    return
+  done
+  return 1
 }
 
-# explain makes the last call once more, over nc: busybox's wget keeps the body of an
-# error to itself.
-explain() {
-  case $url in https:* | *]*) return ;; esac
+# busybox's wget takes a header from its command line only, and its proxy from the
+# environment.
+# shellcheck disable=SC2086 # nothing, or a command
+send_busybox() { without_proxy $limit ${limit:+"$2"} wget -q -O - ${3+--post-data "$3"} "$url$1"; }
+
+without_proxy() (
+  unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
+  "$@"
+)
+
+# In place of busybox's wget, nc makes calls that show no token and have the body of an
+# error. The end of nc's input would be taken for a caller who hangs up: a loop keeps it
+# open, until request or the end of this script ends the loop.
+send_nc() {
   server=${url#*://}
   prefix=${server#"${server%%/*}"}
   server=${server%%/*}
-  server=${server##*@}
-  case $server in *:*) at=${server##*:} ;; *) at=80 ;; esac
-  reply=$({
-    printf 'POST %s HTTP/1.0\r\nHost: %s\r\n' "$prefix$asked" "$server"
-    [ -z "$token" ] || printf 'Authorization: Bearer %s\r\n' "$token"
-    printf 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %s\r\n\r\n%s' "${#sent}" "$sent"
-    sleep 1 # the end of its input would be taken for a caller who hangs up
-  } | $limit ${limit:+5} nc "${server%:*}" "$at" 2>/dev/null)
-  case $reply in *'"detail":'*) answer=$reply ;; esac
+  case $server in *]:* | [!\[]*:*) at=${server##*:} to=${server%:*} ;; *) at=80 to=$server ;; esac
+  to=${to#\[}
+  {
+    {
+      printf '%s %s HTTP/1.0\r\nHost: %s\r\n' "$([ $# = 3 ] && echo POST || echo GET)" "$prefix$1" "$server"
+      [ -z "$token" ] || printf 'Authorization: Bearer %s\r\n' "$token"
+      [ $# -lt 3 ] || printf 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %s\r\n' "${#3}"
+      printf '\r\n%s' "${3-}"
+      beats=$2
+      while [ "$beats" -gt 0 ] && kill -0 $$; do
+        sleep 1
+        beats=$((beats - 1))
+      done </dev/null 2>/dev/null 4>&- &
+      echo "keeper $!" >&4
+    } | $limit ${limit:+"$2"} nc "${to%]}" "$at" 4>&-
+  } 4>&1
 }
 
 # field prints a text from the answer.
@@ -179,7 +285,6 @@ field() { printf '%s\n' "$answer" | sed -n "s/\\\\\"/'/g; s/.*\"$1\":\"\([^\"]*\
 
 # why says why the last call went wrong.
 why() {
-  case $client-$status in busybox-4??) explain ;; esac
   detail=$(field detail)
   case $status-$detail in
   000-*)
@@ -201,7 +306,8 @@ patiently() {
 
 # leave takes the command out of service: leave HOLD SECONDS WHAT-TO-SAY, where @ stands
 # for the id. Rollcall answers when the hold is over. The agent may have registered the
-# command under the free id; an instance that another container has registered stays.
+# command under the free id; an instance that another container has registered stays. It
+# fails, with the reason in $status and $answer, if the command may still be in service.
 leave() {
   elsewhere=''
   for own in "$id" $free; do
@@ -221,9 +327,32 @@ leave() {
   2??-*) say "${3%%@*}$own${3#*@}" ;;
   40[49]-?*) say "$elsewhere was started anew elsewhere: left alone" ;;
   404-) ;; # it never was there, or is gone meanwhile
-  *) say "could not drain $own: $(why)" ;;
+  *) return 1 ;;
   esac
 }
+
+# drain takes the command out of service, and asks again while Rollcall does not answer:
+# the web that was asked may die, and another one takes over. It ends with the drain
+# period, also when it fails: requests under way need the time in any case.
+drain() {
+  # shellcheck disable=SC2086 # a list
+  trap '' TSTP $others
+  nap "$hold_ms" &
+  timer=$!
+  began=$(uptime)
+  left=$hold
+  until leave "$left" $((hold_ms / 1000 + 3 - ($(uptime) - began))) "drained @"; do
+    case $status in 000 | 2?? | 408 | 425 | 429 | 5??) nap 500 ;; *) wait "$timer" ;; esac
+    left=$(((hold_ms + 999) / 1000 - ($(uptime) - began)))s
+    if [ "${left%s}" -lt 0 ] || ! kill -0 "$timer" 2>/dev/null; then
+      say "could not drain $own: $(why)"
+      return
+    fi
+  done
+}
+
+# uptime prints the age of the machine in seconds.
+uptime() { sed 's/[. ].*//' /proc/uptime; }
 
 # ---- what is registered
 
@@ -279,6 +408,7 @@ fields() {
   given forget "$ROLLCALL_FORGET"
   given weight "$ROLLCALL_WEIGHT"
   given fail_open "$ROLLCALL_FAIL_OPEN"
+  # shellcheck disable=SC2153 # not misspelt
   list host ", $nl" "$ROLLCALL_HOST"
   list tag , "$ROLLCALL_TAG"
   list meta , "$ROLLCALL_META"
@@ -303,8 +433,8 @@ nomad() {
 ecs() {
   task=$(
     case $client in
-    curl) curl -sS -m 5 "$1" ;;
-    *) $limit ${limit:+5} wget -q -O - "$1" ;;
+    curl) curl -q -sS --noproxy '*' -m 5 "$1" ;;
+    *) without_proxy $limit ${limit:+5} wget -q -O - "$1" ;;
     esac 2>/dev/null | tr -d ' \n\r\t'
   )
   case $task in
@@ -361,7 +491,8 @@ spread() { printf %s $(($1 - $1 * $(od -An -N1 -tu1 /dev/urandom) / 1024)); }
 # ---- the agent, which keeps the command registered
 
 keep_registered() {
-  trap '' HUP USR1 USR2 # the command's business
+  # shellcheck disable=SC2086 # a list
+  trap '' TSTP $others # the command's business
   fields
   fixed=$form
   backoff=500
@@ -428,7 +559,6 @@ assert() {
   *)
     pause=30000
     [ "$status" != 409 ] || pause=$reassert # the holder may be gone soon
-    case $client-$status in busybox-409) explain ;; esac
     reason=$(why)
     case $status-$(field field)-$free in
     409-id-?*)
@@ -453,7 +583,7 @@ assert() {
 # report runs the health command and reports what came of it. It fails if Rollcall does
 # not know the command any more.
 report() {
-  note=$($limit ${limit:+"$patience"} sh -c "$ROLLCALL_HEALTH_CMD" 2>&1 </dev/null)
+  note=$($limit ${limit:+"$patience"} sh -c "$ROLLCALL_HEALTH_CMD" 2>&1 </dev/null 8<&-)
   ended=$?
   now=pass
   case $ended-$limit in
@@ -486,32 +616,68 @@ if [ $# = 0 ]; then
   say "usage: rollcall.sh -- COMMAND [ARGUMENT...]"
   exit 2
 fi
+known='URL TOKEN SERVICE PORT HOST ADDRESS ID BOOT TAG META WEIGHT REPLACES FAIL_OPEN HEALTH
+  HEALTH_CMD EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
+# shellcheck disable=SC2046 # a list
+misspelt $(env | sed -n 's/^ROLLCALL_\([A-Za-z0-9_]*\)=.*/\1/p')
+
+# The command gets neither the token nor a password in the URL.
+token=$(printf %s "$ROLLCALL_TOKEN" | tr -d '[:space:]')
+unset ROLLCALL_TOKEN
+url=${ROLLCALL_URL%/}
+server=${url#*://}
+login=${server%%[/?#]*}
+case $login in
+*@*)
+  shown=${url%"$server"}${login##*@}${server#"$login"}
+  export ROLLCALL_URL="$shown"
+  ;;
+*) login='' shown=$url ;;
+esac
+
 missing=''
 client=curl
-[ -n "$ROLLCALL_SERVICE" ] || missing="ROLLCALL_SERVICE is not set"
-[ -n "$ROLLCALL_URL" ] || missing="ROLLCALL_URL is not set"
 if ! command -v curl >/dev/null; then
-  case $(wget --version 2>&1) in "GNU Wget 1"*) client=wget ;; *) client=busybox ;; esac
+  case $(wget --version 2>&1)-$url in
+  "GNU Wget 1"*) client=wget ;;
+  *-https:*) client=busybox ;;
+  *) if command -v nc >/dev/null; then client=nc; else client=busybox; fi ;;
+  esac
   command -v wget >/dev/null || missing="there is neither curl nor wget"
 fi
+case $client-${token:+token}-${login:+login} in
+busybox-token-* | busybox-*-login | nc-*-login)
+  missing="busybox wget would show ROLLCALL_TOKEN or the password of ROLLCALL_URL in the process list; install curl or GNU wget"
+  ;;
+esac
+case $client-$token in
+wget-?*) keep_token || missing="there is no directory for a file with ROLLCALL_TOKEN; set TMPDIR, or install curl" ;;
+esac
+[ -n "$ROLLCALL_SERVICE" ] || missing="ROLLCALL_SERVICE is not set"
+[ -n "$ROLLCALL_URL" ] || missing="ROLLCALL_URL is not set"
 if [ -n "$missing" ]; then
   say "$missing: running without Rollcall"
-  exec "$@"
+  exec "$@" 8<&-
 fi
 
-others='HUP USR1 USR2 WINCH ALRM CONT TTIN TTOU'
+# All signals that can be caught, but for CHLD, and on a terminal for those about it.
+! on_terminal || terminal=1
+others='HUP ILL TRAP ABRT BUS FPE USR1 SEGV USR2 PIPE ALRM 16 CONT URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS'
+[ -n "$terminal" ] || others="$others TSTP TTIN TTOU"
+signal=34
+while [ "$signal" -le 64 ]; do
+  others="$others $signal"
+  signal=$((signal + 1))
+done
 for signal in $others; do
   # shellcheck disable=SC2064 # now
   trap "forward $signal" "$signal"
 done
-trap 'stop INT 130' INT
-trap 'stop QUIT 131' QUIT
-trap 'stop TERM 143' TERM
+for signal in INT QUIT TERM $(stop_signals "INT QUIT TERM $others"); do
+  # shellcheck disable=SC2064 # now
+  trap "stop $signal" "$signal"
+done
 
-url=${ROLLCALL_URL%/}
-case $url in *@*) shown=${url%%://*}://${url#*@} ;; *) shown=$url ;; esac # without a password
-token=''
-[ -z "$ROLLCALL_TOKEN" ] || token=$(printf %s "$ROLLCALL_TOKEN" | tr -d '[:space:]')
 limit=timeout
 timeout 1 true 2>/dev/null || limit=''
 hold=$(duration ROLLCALL_HOLD "${ROLLCALL_HOLD:-5s}" 5s)
@@ -524,11 +690,13 @@ patience=$(((patience + 999) / 1000))
 longest=$reassert
 [ -z "$ROLLCALL_HEALTH_CMD" ] || [ "$interval" -ge "$longest" ] || longest=$interval
 
+case $ROLLCALL_PORT in *://*) ROLLCALL_PORT='' ;; esac # a link to a service called rollcall
 port=${ROLLCALL_PORT:-$PORT}
 address=${ROLLCALL_ADDRESS:-$FLY_PRIVATE_IP}
 : "${address:=$(nomad NOMAD_HOST_ADDR_)}"
 : "${address:=$(nomad NOMAD_ADDR_)}"
 : "${address:=$POD_IP}"
+# shellcheck disable=SC2153 # not misspelt
 boot=$ROLLCALL_BOOT
 [ -n "$boot" ] || boot=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 encode "$boot"
@@ -548,38 +716,85 @@ encode "$id"
 name=$encoded
 export ROLLCALL_ID="$id"
 
-# A background command has /dev/null for its input, unless it is given another one. GNU
-# env restores INT and QUIT.
-(: <&0) 2>/dev/null || exec </dev/null
-exec 9<&0
-defaults=no
-if env --default-signal=INT,QUIT true 2>/dev/null; then
-  defaults=yes
-  set -- env --default-signal=INT,QUIT "$@"
-fi
-exec "$@" <&9 9<&- &
+# On a terminal, a shell with job control is the parent of the command. The command runs
+# in the background, so that Ctrl-C reaches this script, which drains first. If the
+# command reads the terminal, it stops, and the shell brings it to the foreground. The
+# shell needs the foreground for a moment itself to get job control, and stops when it has
+# it. Ctrl-Z has no effect: nothing could continue the container.
+# shellcheck disable=SC2016 # for the other shell
+attend='
+set -m
+for signal in INT QUIT HUP WINCH; do trap "kill -s $signal $PPID" "$signal"; done
+trap : TERM TSTP
+[ -z "${BASH_VERSION-}" ] || trap : CHLD # bash goes on waiting for a command that has stopped
+kill -s STOP $$
+"$@" &
 app=$!
-exec 9<&-
+while :; do
+  wait "$app"
+  code=$?
+  { read -r stat <"/proc/$app/stat"; } 2>/dev/null || break
+  case ${stat##*) } in
+  T*)
+    fg >/dev/null
+    code=$?
+    ;;
+  esac
+  kill -0 "$app" 2>/dev/null || break
+done
+wait "$app" 2>/dev/null
+again=$?
+[ "$again" = 127 ] || code=$again
+exit "$code"
+'
+# A background command without job control has /dev/null for its input, unless it is given
+# another one. setsid gives it a group of its own, and GNU env restores INT and QUIT.
+defaults=no
+if [ -n "$terminal" ]; then
+  set -m
+  sh -c "$attend" rollcall.sh "$@" 8<&- &
+  app=$!
+  fg >/dev/null
+  bg >/dev/null
+  set +m
+  trap '' TSTP
+else
+  (: <&0) 2>/dev/null || exec </dev/null
+  exec 9<&0
+  if command -v setsid >/dev/null; then
+    set -- setsid "$@"
+  else
+    case $1 in *=*) set -- sh -c 'exec "$@"' rollcall.sh "$@" ;; esac # env takes a=b for a variable
+  fi
+  if env --default-signal=INT,QUIT true 2>/dev/null; then
+    defaults=yes
+    set -- env --default-signal=INT,QUIT "$@"
+  fi
+  exec "$@" <&9 9<&- 8<&- &
+  app=$!
+  exec 9<&-
+fi
 if [ -z "$stopping" ]; then
   keep_registered &
   agent=$!
 fi
 
 # A signal interrupts wait, whose result is then the signal's and not the command's.
-# What is waited for again after its end may be unknown by then (127).
 while :; do
   caught=''
   wait "$app" 2>/dev/null
   ended=$?
-  { [ "$ended" = 127 ] && [ -n "$code" ]; } || code=$ended
   [ -n "$caught" ] || break
 done
 # shellcheck disable=SC2086 # a list
-trap '' $others
+trap '' INT QUIT TERM TSTP $others
+wait "$app" 2>/dev/null
+code=$?
+[ "$code" != 127 ] || code=$ended # unknown, if the shell forgets what it has told
 trap 'finish "$call"; exit "$code"' INT QUIT TERM
 finish "$agent"
 if [ -z "$stopping" ]; then
-  leave 0s 3 "@ is gone: the command ended with $code" &
+  { leave 0s 3 "@ is gone: the command ended with $code" || say "could not drain $own: $(why)"; } &
   call=$!
   wait "$call"
 fi

@@ -3,6 +3,7 @@
 package docker_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -197,6 +198,7 @@ func TestSendsTheTokenAndNeverShowsIt(t *testing.T) {
 		const token = "s3cret-t0ken"
 		var mu sync.Mutex
 		calls := map[string]string{}
+		shown := ""
 		called := func(path string) string {
 			mu.Lock()
 			defer mu.Unlock()
@@ -206,6 +208,12 @@ func TestSendsTheTokenAndNeverShowsIt(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			calls[r.URL.Path] = r.Header.Get("Authorization")
+			commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+			for _, path := range commands {
+				if line, _ := os.ReadFile(path); bytes.Contains(line, []byte(token)) {
+					shown = string(line)
+				}
+			}
 			_, _ = w.Write([]byte(`{"id":"x","address":"there","boot":"b1"}`))
 		}))
 		t.Cleanup(server.Close)
@@ -214,8 +222,16 @@ func TestSendsTheTokenAndNeverShowsIt(t *testing.T) {
 			p.eventually(path+" is called with the token", func() bool { return called(path) == "Bearer "+token })
 		}
 		p.says("up")
+		pid := p.line("pid ")
+		environ, err := os.ReadFile("/proc/" + pid + "/environ")
+		if err != nil || bytes.Contains(environ, []byte(token)) {
+			t.Errorf("%v, or the command has the token in its environment", err)
+		}
 		p.signal("TERM")
 		p.ends(0)
+		if shown != "" {
+			t.Errorf("the token is on a command line: %q", shown)
+		}
 		if got := called("/v1/instances/x/drain"); got != "Bearer "+token {
 			t.Errorf("drain is called with %q", got)
 		}
@@ -242,6 +258,7 @@ func TestRegistersTheAddressThatThePlatformIsSureOf(t *testing.T) {
 		"given":       {env{"ROLLCALL_ADDRESS": "{ip}:32768", "POD_IP": "10.1.1.1"}, "{ip}:32768"},
 		"given host":  {env{"ROLLCALL_ADDRESS": "{ip}"}, "{ip}:{port}"},
 		"port":        {env{"ROLLCALL_PORT": "4711", "POD_IP": "{ip}"}, "{ip}:4711"},
+		"link":        {env{"ROLLCALL_PORT": "tcp://10.0.0.1:8080", "POD_IP": "{ip}"}, "{ip}:{port}"}, // to a service called rollcall
 		"fly":         {env{"FLY_PRIVATE_IP": "fdaa:0:1::3"}, "[fdaa:0:1::3]:{port}"},
 		"nomad":       {env{"NOMAD_HOST_ADDR_web": "{ip}:23456", "NOMAD_ADDR_web": "172.17.0.2:80"}, "{ip}:23456"},
 		"nomad http":  {env{"NOMAD_ADDR_db": "10.2.2.2:1", "NOMAD_ADDR_http": "{ip}:23456"}, "{ip}:23456"},

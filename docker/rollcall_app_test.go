@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,8 +43,8 @@ func application(mode string) int {
 	})
 	http.HandleFunc("/orphans/left", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, orphans()) })
 
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, passedOn()...)
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("APP_PORT"))
 	if err != nil {
 		fmt.Println(err)
@@ -70,6 +71,21 @@ func application(mode string) int {
 			return 3
 		}
 	}
+}
+
+// passedOn lists the signals that a hook passes on at any time, and that a program in Go gets:
+// its runtime keeps URG, PROF and 34 to itself.
+func passedOn() (list []os.Signal) {
+	others := []syscall.Signal{
+		syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
+		32, 33, 34, // the C libraries'
+	}
+	for s := syscall.Signal(1); s <= 64; s++ {
+		if !slices.Contains(others, s) {
+			list = append(list, s)
+		}
+	}
+	return list
 }
 
 // ownState is what the registry says of the application, which knows its id.

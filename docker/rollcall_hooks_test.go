@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"rollcall/tests/redistest"
 )
 
@@ -30,13 +32,16 @@ type hook struct {
 	stdin  io.Reader
 	within []string // what starts it
 
+	terminal *os.File // stands in for its files, and is its controlling terminal
+	grouped  bool     // it is the leader of a process group
+
 	ignoresInterrupts bool // what it starts ignores INT and QUIT
 }
 
 var (
 	gnu     = []string{"env", "od", "sed", "sleep", "tr", "true", "uname", "sh=dash"}
 	busybox = func(tools ...string) []string {
-		for _, tool := range []string{"env", "nc", "od", "sed", "sh", "sleep", "timeout", "tr", "true", "uname"} {
+		for _, tool := range []string{"env", "nc", "od", "sed", "setsid", "sh", "sleep", "timeout", "tr", "true", "uname"} {
 			tools = append(tools, tool+"=busybox")
 		}
 		return tools
@@ -47,9 +52,9 @@ var (
 var hooks = []hook{
 	{name: "run", argv: []string{"{program}", "run"}, tools: []string{"sh=dash"}},
 	{name: "dash-curl", argv: []string{"dash", "{script}"}, tools: append([]string{"curl", "timeout"}, gnu...)},
-	{name: "dash-wget", argv: []string{"dash", "{script}"}, tools: append([]string{"wget"}, gnu...)},
+	{name: "dash-wget", argv: []string{"dash", "{script}"}, tools: append([]string{"wget", "rm", "setsid"}, gnu...)},
 	{name: "bash-curl", argv: []string{"bash", "--posix", "{script}"}, tools: append([]string{"curl"}, gnu...)},
-	{name: "bash-wget", argv: []string{"bash", "--posix", "{script}"}, tools: append([]string{"wget", "timeout"}, gnu...)},
+	{name: "bash-wget", argv: []string{"bash", "{script}"}, tools: append([]string{"wget", "rm", "setsid", "timeout"}, gnu...)},
 	{name: "ash-curl", argv: []string{"busybox", "sh", "{script}"}, tools: busybox("curl"), ignoresInterrupts: true},
 	{name: "ash-wget", argv: []string{"busybox", "sh", "{script}"}, tools: busybox("wget=busybox"), ignoresInterrupts: true},
 }
@@ -177,7 +182,11 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = h.stdin, p, p
 	p.cmd.WaitDelay = 5 * time.Second // for output that somebody left behind holds open
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: h.grouped}
+	if h.terminal != nil {
+		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = h.terminal, h.terminal, h.terminal
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setsid: true, Setctty: true}
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -294,10 +303,7 @@ func (p *running) up() {
 func (p *running) signal(name string) {
 	p.t.Helper()
 	p.up()
-	numbers := map[string]syscall.Signal{
-		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "WINCH": syscall.SIGWINCH,
-	}
-	_ = p.cmd.Process.Signal(numbers[name])
+	_ = p.cmd.Process.Signal(unix.SignalNum("SIG" + name))
 }
 
 // ends waits for the end of the hook.

@@ -90,7 +90,8 @@ func launchOwn(t *testing.T, port int) *registry {
 	return r
 }
 
-func launch(port int) (*registry, error) {
+// launch starts a registry with an embedded Redis, unless a variable names another one.
+func launch(port int, environ ...string) (*registry, error) {
 	path, err := program()
 	if err != nil {
 		return nil, err
@@ -104,6 +105,7 @@ func launch(port int) (*registry, error) {
 	r := &registry{url: "http://127.0.0.1:" + strconv.Itoa(port), redis: "127.0.0.1:" + redis}
 	r.cmd = exec.Command(path, "serve")
 	r.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PORT=" + strconv.Itoa(port), "ROLLCALL_EMBEDDED_REDIS_PORT=" + redis}
+	r.cmd.Env = append(r.cmd.Env, environ...)
 	r.cmd.Stderr = &r.log
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := r.cmd.Start(); err != nil {

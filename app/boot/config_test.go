@@ -168,3 +168,37 @@ func TestTheHooksVariablesAreKnown(t *testing.T) {
 		}
 	}
 }
+
+func TestTheHookScriptKnowsTheVariablesOfClients(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile("../../docker/rollcall.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := regexp.MustCompile(`(?s)\nknown='(.*?)'`).FindSubmatch(script)
+	if list == nil {
+		t.Fatal("the script has no list of variables")
+	}
+	var got []string
+	for name := range strings.FieldsSeq(string(list[1])) {
+		got = append(got, "ROLLCALL_"+name)
+	}
+	want := slices.Clone(clientVariables)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("the script knows %v, want %v", got, want)
+	}
+}
+
+// A container may have the variables of a server, which the hook must not take for its own.
+func TestNoVariableOfAServerIsATypoOfAClients(t *testing.T) {
+	t.Parallel()
+	for f := range reflect.TypeFor[Config]().Fields() {
+		for _, known := range clientVariables {
+			if name := f.Tag.Get("env"); name != known && isTypo(name, known) {
+				t.Errorf("%s would be taken for %s", name, known)
+			}
+		}
+	}
+}

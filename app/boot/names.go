@@ -28,18 +28,56 @@ func checkName(name, value string) error {
 	if !strings.HasPrefix(name, "ROLLCALL_") || linkVariable.MatchString(name) || linkVariable.MatchString(name+"="+value) {
 		return nil
 	}
-	known := slices.Clone(clientVariables)
+	if near, known := nearest(name); !known {
+		if near == "" {
+			return fmt.Errorf("config: there is no variable %s; README lists all of them", name)
+		}
+		return fmt.Errorf("config: there is no variable %s; did you mean %s?", name, near)
+	}
+	return nil
+}
+
+// MisspeltClientVariables returns a line for each variable that the entrypoint hook does not read
+// and whose name is one letter away from one that it reads, or two letters swapped.
+func MisspeltClientVariables(environ []string) (lines []string) {
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		if checkName(name, value) == nil {
+			continue
+		}
+		for _, known := range clientVariables {
+			if isTypo(name, known) {
+				lines = append(lines, fmt.Sprintf("there is no variable %s; did you mean %s?", name, known))
+				break
+			}
+		}
+	}
+	return lines
+}
+
+// isTypo reports whether two names differ in one letter, or in two neighbours that are swapped.
+func isTypo(a, b string) bool {
+	for a != "" && b != "" && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
+}
+
+// nearest returns the variable whose name is most like this one, or "" if none is alike, and
+// whether it is this one.
+func nearest(name string) (near string, known bool) {
+	all := slices.Clone(clientVariables)
 	for f := range reflect.TypeFor[Config]().Fields() {
-		known = append(known, f.Tag.Get("env"))
+		all = append(all, f.Tag.Get("env"))
 	}
-	if slices.Contains(known, name) {
-		return nil
+	near = slices.MinFunc(all, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	if distance(name, near) > len(near)/4 {
+		return "", false
 	}
-	nearest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	if distance(name, nearest) > len(nearest)/4 {
-		return fmt.Errorf("config: there is no variable %s; README lists all of them", name)
-	}
-	return fmt.Errorf("config: there is no variable %s; did you mean %s?", name, nearest)
+	return near, near == name
 }
 
 // distance is the Levenshtein distance of two names: how many bytes have to be added, removed or replaced.

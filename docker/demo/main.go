@@ -13,6 +13,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -54,7 +55,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		return errors.New("say which role: demo client or demo service (-h for the flags)")
 	}
 	role := args[0]
-	c := config{rollcall: "http://127.0.0.1:8080", token: os.Getenv("ROLLCALL_TOKEN")}
+	c := config{rollcall: "http://127.0.0.1:8080", token: cmp.Or(os.Getenv("DEMO_TOKEN"), os.Getenv("ROLLCALL_TOKEN"))} // the hook keeps ROLLCALL_TOKEN
 	if u := os.Getenv("ROLLCALL_URL"); u != "" {
 		c.rollcall = u
 	}

@@ -163,7 +163,7 @@ func (w *world) startDemo(id string, more ...string) error {
 func (w *world) registered(id, host, serve, admin string) []string {
 	service, _, _ := strings.Cut(id, "-")
 	options := []string{
-		"--env", "ROLLCALL_ID=" + id, "--env", "ROLLCALL_SERVICE=" + service, "--env", "ROLLCALL_HOLD=1s", "--env", "ROLLCALL_TOKEN=" + token,
+		"--env", "ROLLCALL_ID=" + id, "--env", "ROLLCALL_SERVICE=" + service, "--env", "ROLLCALL_HOLD=1s", "--env", "ROLLCALL_TOKEN=" + token, "--env", "DEMO_TOKEN=" + token,
 	}
 	if host == east {
 		options = append(options, "--env", "ROLLCALL_URL=http://web:8080", "--env", "ROLLCALL_PORT="+serve)

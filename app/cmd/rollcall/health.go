@@ -46,7 +46,7 @@ func alive(ctx context.Context, bind netip.Addr, port int, path, host string) er
 		return err
 	}
 	req.Host = host
-	resp, err := http.DefaultTransport.RoundTrip(req)
+	resp, err := direct.RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("not alive: %w", err)
 	}

@@ -71,7 +71,7 @@ func (r remote) send(ctx context.Context, method, path string, headers map[strin
 	if token := strings.TrimSpace(r.Token); token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := (&http.Client{Transport: direct}).Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("no answer from ROLLCALL_URL: %w", err)
 	}

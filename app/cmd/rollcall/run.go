@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"rollcall/app/boot"
 )
 
 type runCmd struct {
@@ -46,7 +48,10 @@ func (c runCmd) Run(s *session) error {
 	}
 	say := sayer(s.err)
 	set := readSettings(s.environ, say)
-	h := hook{settings: set, api: newRegistrar(set), say: say, environ: s.environ, unregistered: missingSetting(s.environ)}
+	for _, line := range boot.MisspeltClientVariables(s.environ) {
+		say("%s", line)
+	}
+	h := hook{settings: set, api: newRegistrar(set), say: say, environ: withoutSecrets(s.environ), unregistered: missingSetting(s.environ)}
 	if err := c.link(s.ctx, &h); err != nil {
 		return fmt.Errorf("run: %w", err)
 	}
@@ -92,7 +97,7 @@ func sayer(w io.Writer) func(string, ...any) {
 	return func(format string, args ...any) {
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Fprintf(w, "rollcall: "+format+"\n", args...)
+		_, _ = brokenPipes.write(fmt.Appendf(nil, "rollcall: "+format+"\n", args...), w.Write)
 	}
 }
 
@@ -147,35 +152,39 @@ func (h *hook) run(command []string) int {
 	if h.unregistered == "" {
 		app.Env = append(app.Env, "ROLLCALL_ID="+h.id)
 	}
+	app.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal to our group is for us alone
+	tty := openTerminal()
 	if err := h.kin.start(app); err != nil {
 		return notStarted(err, h.say)
 	}
-	ended := make(chan struct{})
+	defer tty.close(app.Process.Pid)
+	ended := make(chan syscall.WaitStatus, 1)
 	go func() {
-		defer close(ended)
-		_ = h.kin.wait(app) // its state says it all
+		ended <- h.kin.await(app, func(s syscall.Signal) { tty.stopped(app.Process.Pid, s) })
 	}()
 	changed, unfollow := h.follow()
 	defer unfollow()
 	l := leaving{hook: h, stopAgent: h.startAgent()}
 	tell := func(s os.Signal) {
-		if !ends(s) || !l.begin(s) {
-			_ = app.Process.Signal(s)
+		if !h.stops[s] || !l.begin(s) {
+			tty.send(app.Process, s)
 		}
 	}
 	for {
 		select {
 		case s := <-signals:
-			tell(s)
+			if s != syscall.SIGPIPE || brokenPipes.sent() {
+				tell(s)
+			}
 		case <-changed:
 			if l.first == nil { // else it is about to end
 				tell(h.onChange)
 			}
 		case <-l.over:
 			l.over = nil
-			_ = app.Process.Signal(l.first)
-		case <-ended:
-			code := exitCode(app.ProcessState)
+			tty.send(app.Process, l.first)
+		case status := <-ended:
+			code := exitCode(status)
 			l.end(code)
 			return code
 		}
@@ -203,7 +212,7 @@ func (h *hook) startAgent() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	a := newAgent(h.settings, h.api, h.say)
 	if h.healthCommand != "" {
-		a.check = (&healthCommand{command: h.healthCommand, timeout: h.patience, kin: &h.kin}).run
+		a.check = (&healthCommand{command: h.healthCommand, timeout: h.patience, environ: h.environ, kin: &h.kin}).run
 	}
 	var done sync.WaitGroup
 	done.Go(func() { a.run(ctx) })
@@ -241,8 +250,7 @@ func (l *leaving) begin(s os.Signal) bool {
 	l.done.Go(func() {
 		defer close(over)
 		l.stopAgent()
-		a := l.leave(ctx, func() answer { return l.api.drain(ctx, l.id, l.form.Get("boot"), l.hold) })
-		l.told = a.good() || a.status == http.StatusNotFound
+		a := l.drain(ctx)
 		switch {
 		case a.good():
 			l.say("drained %s", l.id)
@@ -251,6 +259,36 @@ func (l *leaving) begin(s os.Signal) bool {
 		}
 	})
 	return true
+}
+
+// drain drains the command, and asks again while Rollcall does not answer: the web that
+// was asked may die, and another one takes over. It returns when the drain period is over,
+// also when the drain failed: requests under way need the time in any case.
+func (l *leaving) drain(ctx context.Context) (a answer) {
+	end := time.Now().Add(l.hold)
+	for {
+		a = l.leave(ctx, func() answer {
+			return l.api.drain(ctx, l.id, l.form.Get("boot"), max(0, time.Until(end).Round(time.Millisecond)))
+		})
+		if l.told = a.good() || a.status == http.StatusNotFound; l.told {
+			return a
+		}
+		pause := time.Until(end)
+		if a.away() {
+			pause = min(pause, firstBackoff)
+		}
+		if pause <= 0 {
+			return a
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return a
+		}
+		if !a.away() {
+			return a
+		}
+	}
 }
 
 // end tells Rollcall, if it does not know yet, that the command has ended.

@@ -22,8 +22,7 @@ type registrar struct {
 }
 
 func newRegistrar(s settings) registrar {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // by its documentation
-	transport.DialContext = (&net.Dialer{Timeout: 2 * time.Second}).DialContext
+	transport := newDirect(2 * time.Second)
 	transport.DisableKeepAlives = true // calls are seconds apart, and no two need the same replica
 	return registrar{url: s.url, token: s.token, client: &http.Client{
 		Transport:     transport,

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +20,8 @@ type settings struct {
 	form          url.Values // the registration, without address and port
 	address, port string
 	metadata      string // where Amazon ECS says the address, if it is to be asked
+
+	stops map[os.Signal]bool // signals that drain first
 
 	hold, reassert     time.Duration
 	healthCommand      string
@@ -36,6 +39,52 @@ func missingSetting(environ []string) string {
 	return ""
 }
 
+// withoutPassword is a URL without user name and password.
+func withoutPassword(address string) string {
+	scheme, rest, found := strings.Cut(address, "://")
+	if !found {
+		scheme, rest = "", address
+	} else {
+		scheme += "://"
+	}
+	authority, path := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, path = rest[:i], rest[i:]
+	}
+	return scheme + authority[strings.LastIndexByte(authority, '@')+1:] + path
+}
+
+// withoutSecrets is the environment of the command: without the token, which lets its
+// bearer register anything, and without the password of the URL.
+func withoutSecrets(environ []string) []string {
+	var kept []string
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		switch name {
+		case "ROLLCALL_TOKEN":
+			continue
+		case "ROLLCALL_URL":
+			e = name + "=" + withoutPassword(value)
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}
+
+// stopSignals is TERM, INT and QUIT, and the signals of ROLLCALL_STOP_SIGNAL.
+func (env environmentMap) stopSignals(say func(string, ...any)) map[os.Signal]bool {
+	stops := map[os.Signal]bool{syscall.SIGTERM: true, syscall.SIGINT: true, syscall.SIGQUIT: true}
+	for _, name := range items(env["ROLLCALL_STOP_SIGNAL"], ",") {
+		s, ok := parseSignal(name)
+		if !ok {
+			say("ROLLCALL_STOP_SIGNAL: %s is not a signal that the hook can catch; ignored", name)
+			continue
+		}
+		stops[s] = true
+	}
+	return stops
+}
+
 // readSettings reads the environment. What is wrong with a field is Rollcall's to say;
 // what is wrong with our own settings is said, and the default is taken: a command is
 // started in any case.
@@ -45,17 +94,12 @@ func readSettings(environ []string, say func(string, ...any)) settings {
 		url:           withScheme(strings.TrimSuffix(env["ROLLCALL_URL"], "/")),
 		token:         strings.TrimSpace(env["ROLLCALL_TOKEN"]),
 		address:       env.address(),
-		port:          env.either("ROLLCALL_PORT", "PORT"),
+		port:          env.port(),
 		metadata:      env["ECS_CONTAINER_METADATA_URI_V4"],
 		healthCommand: env["ROLLCALL_HEALTH_CMD"],
 	}
-	s.shownURL = s.url
-	if scheme, rest, ok := strings.Cut(s.url, "://"); ok {
-		_, place, found := strings.Cut(rest, "@")
-		if found {
-			s.shownURL = scheme + "://" + place
-		}
-	}
+	s.shownURL = withoutPassword(s.url)
+	s.stops = env.stopSignals(say)
 	s.id = env["ROLLCALL_ID"]
 	if s.id == "" {
 		s.id = defaultID(env["ROLLCALL_SERVICE"], s.address, s.port)
@@ -81,13 +125,13 @@ func environment(environ []string) environmentMap {
 	return env
 }
 
-func (env environmentMap) either(names ...string) string {
-	for _, name := range names {
-		if env[name] != "" {
-			return env[name]
-		}
+// port is where the command listens. Kubernetes and Docker links set ROLLCALL_PORT to
+// tcp://10.0.0.1:8080 for a service called rollcall: it does not name the command's port.
+func (env environmentMap) port() string {
+	if port := env["ROLLCALL_PORT"]; port != "" && !strings.Contains(port, "://") {
+		return port
 	}
-	return ""
+	return env["PORT"]
 }
 
 func (env environmentMap) duration(name string, def time.Duration, say func(string, ...any)) time.Duration {

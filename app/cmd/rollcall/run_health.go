@@ -18,6 +18,7 @@ import (
 type healthCommand struct {
 	command string
 	timeout time.Duration
+	environ []string
 	kin     *kin
 }
 
@@ -35,7 +36,7 @@ func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 	}
 	var out lastBytes
 	c := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the container's own
-	c.Stdout, c.Stderr = &out, &out
+	c.Env, c.Stdout, c.Stderr = h.environ, &out, &out
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end it with all that it has started
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = time.Second // for those that have left the group and hold its output
@@ -52,7 +53,7 @@ func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 	case c.ProcessState == nil:
 		return false, plain(err.Error())
 	case note == "":
-		return false, fmt.Sprintf("exit code %d", exitCode(c.ProcessState))
+		return false, fmt.Sprintf("exit code %d", exitCode(c.ProcessState.Sys().(syscall.WaitStatus)))
 	}
 	return false, note
 }

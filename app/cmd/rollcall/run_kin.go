@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -40,6 +41,23 @@ func (k *kin) wait(c *exec.Cmd) error {
 	defer k.mu.Unlock()
 	delete(k.pids, c.Process.Pid)
 	return err
+}
+
+// await waits for the end of a child, and calls stopped each time that a signal stops it.
+func (k *kin) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscall.WaitStatus) {
+	pid := c.Process.Pid
+	for {
+		switch got, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); {
+		case errors.Is(err, syscall.EINTR):
+		case got == pid && status.Stopped():
+			stopped(status.StopSignal())
+		default:
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			delete(k.pids, pid)
+			return status
+		}
+	}
 }
 
 // reapOthers buries every child that is not ours when it has ended, until it is told

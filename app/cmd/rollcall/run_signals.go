@@ -3,37 +3,71 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
+	"strings"
 	"syscall"
-)
 
-// ending is the signals that tell a command to end.
-var ending = map[os.Signal]string{syscall.SIGTERM: "TERM", syscall.SIGINT: "INT", syscall.SIGQUIT: "QUIT"}
+	"golang.org/x/sys/unix"
+)
 
 // telling is the signals that a command can be told by that something has changed.
 var telling = map[string]os.Signal{
 	"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
 }
 
-func ends(s os.Signal) bool { return ending[s] != "" }
+// The real-time signals as Linux with glibc and Docker number them.
+const (
+	firstRealTime = 34
+	lastRealTime  = 64
+)
 
-func signalName(s os.Signal) string { return ending[s] }
-
-// passedOn is the signals that are for the command: all but those that cannot be
-// caught, that are about this process (its children, its faults, its terminal's ^Z) and
-// that the Go runtime sends itself. What was ignored from the start stays ignored, in
-// the command as well.
-func passedOn() []os.Signal {
-	own := []syscall.Signal{
-		syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGTSTP, syscall.SIGCHLD, syscall.SIGPIPE, syscall.SIGURG, syscall.SIGPROF,
-		syscall.SIGABRT, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGSEGV, syscall.SIGTRAP, syscall.SIGSYS,
+// signalName returns a signal's name without SIG, such as TERM or RTMIN+3.
+func signalName(s os.Signal) string {
+	n, _ := s.(syscall.Signal)
+	if n >= firstRealTime {
+		return fmt.Sprintf("RTMIN+%d", int(n)-firstRealTime)
 	}
+	return strings.TrimPrefix(unix.SignalName(n), "SIG")
+}
+
+// parseSignal reads the name or the number of a signal that can be passed on.
+func parseSignal(text string) (syscall.Signal, bool) {
+	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
+	n, err := strconv.Atoi(name)
+	for prefix, base := range map[string]int{"RTMIN": firstRealTime, "RTMAX": lastRealTime} {
+		if offset, found := strings.CutPrefix(name, prefix); found {
+			n, err = strconv.Atoi("0" + strings.TrimLeft(offset, "+-"))
+			if strings.HasPrefix(offset, "-") {
+				n = -n
+			}
+			n += base
+		}
+	}
+	if err != nil {
+		n = int(unix.SignalNum("SIG" + name))
+	}
+	s := syscall.Signal(n)
+	return s, canPassOn(s)
+}
+
+// canPassOn reports whether this process can catch a signal that is meant for the command.
+// CHLD is about its own children. The Go runtime keeps URG and PROF to itself.
+func canPassOn(s syscall.Signal) bool {
+	own := []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF}
+	reserved := s >= 32 && s <= 34 // by C libraries, for threads
+	return s >= 1 && s <= lastRealTime && !reserved && !slices.Contains(own, s)
+}
+
+// passedOn lists the signals to catch for the command. A signal that was ignored from the
+// start stays ignored, in the command as well.
+func passedOn() []os.Signal {
 	var list []os.Signal
-	for s := syscall.Signal(1); s <= 64; s++ {
-		reserved := s == 32 || s == 33 // by the C library, for threads
-		if !reserved && !slices.Contains(own, s) && !signal.Ignored(s) {
+	for s := syscall.Signal(1); s <= lastRealTime; s++ {
+		if canPassOn(s) && !signal.Ignored(s) {
 			list = append(list, s)
 		}
 	}
@@ -41,12 +75,9 @@ func passedOn() []os.Signal {
 }
 
 // exitCode is a process's exit code as shells have it: 128 + n when a signal ended it.
-func exitCode(p *os.ProcessState) int {
-	if p == nil {
-		return 1
-	}
-	if status, ok := p.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+func exitCode(status syscall.WaitStatus) int {
+	if status.Signaled() {
 		return 128 + int(status.Signal())
 	}
-	return p.ExitCode()
+	return status.ExitStatus()
 }

@@ -1,0 +1,78 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// terminal is the controlling terminal of the hook. The hook stays in the foreground, so
+// that Ctrl-C drains before the command gets it. A command that reads the terminal is
+// interactive: it gets the foreground then, and Ctrl-C is the command's.
+type terminal struct{ tty *os.File } // nil: there is none
+
+func openTerminal() terminal {
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return terminal{}
+	}
+	return terminal{tty}
+}
+
+func (t terminal) foreground() (group int) {
+	group, err := unix.IoctlGetInt(int(t.tty.Fd()), unix.TIOCGPGRP)
+	if err != nil {
+		return -1
+	}
+	return group
+}
+
+func (t terminal) give(group int) {
+	_ = unix.IoctlSetPointerInt(int(t.tty.Fd()), unix.TIOCSPGRP, group) // without success, the command stops again
+}
+
+// stopped has a command continue that the terminal has stopped, in the foreground. If the
+// hook is in the background itself, the command stays stopped until the hook gets a CONT.
+func (t terminal) stopped(command int, s syscall.Signal) {
+	if t.tty == nil || s != syscall.SIGTTIN && s != syscall.SIGTTOU && s != syscall.SIGTSTP {
+		return
+	}
+	switch t.foreground() {
+	case unix.Getpgrp():
+		t.give(command)
+		fallthrough
+	case command:
+		_ = syscall.Kill(-command, syscall.SIGCONT)
+	}
+}
+
+// close takes the foreground back from a command that has ended.
+func (t terminal) close(command int) {
+	if t.tty == nil {
+		return
+	}
+	if t.foreground() == command {
+		signal.Ignore(syscall.SIGTTOU) // which a process in the background would get
+		t.give(unix.Getpgrp())
+	}
+	_ = t.tty.Close()
+}
+
+// send sends the command a signal. The terminal sends its own to the whole group, and
+// Ctrl-Z, when the hook is in the foreground, to the hook alone: nothing could continue
+// the command.
+func (t terminal) send(command *os.Process, s os.Signal) {
+	switch {
+	case t.tty == nil:
+	case s == syscall.SIGTSTP || s == syscall.SIGTTIN || s == syscall.SIGTTOU:
+		return
+	case s == syscall.SIGINT || s == syscall.SIGQUIT || s == syscall.SIGWINCH:
+		_ = syscall.Kill(-command.Pid, s.(syscall.Signal)) //nolint:forcetypeassert // all of them are
+		return
+	}
+	_ = command.Signal(s)
+}
