@@ -3,6 +3,7 @@
 package discovery_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -275,6 +276,61 @@ func TestACommandThatCannotBeToldEndsWhenANeighbourMoves(t *testing.T) {
 	w.register("service", "db", "id", "d2", "address", "10.0.0.2:80", "health", "none")
 	if got := h.ends(); got.code != 128+int(syscall.SIGTERM) || !strings.Contains(got.err, "TERM: draining s1\nrollcall: drained s1") {
 		t.Errorf("it did not drain, or did not end: %s", got)
+	}
+}
+
+// All of them learn in the same moment that their neighbour has moved.
+func TestInstancesRestartInTurnWhenANeighbourMoves(t *testing.T) {
+	t.Parallel()
+	w := newWeb(t)
+	w.register("service", "db", "id", "d1", "address", "10.0.0.1:80", "health", "none")
+	const instances = 4
+	run := `rollcall run --env db --on-change TERM -- sh -c "echo up \$DB_PORT; exec sleep 60"`
+	var hooks []*hooked
+	for n := range instances {
+		env := append(at(w.base), "ROLLCALL_SERVICE=shop", fmt.Sprint("ROLLCALL_ID=s", n), fmt.Sprint("PORT=", 80+n), "ROLLCALL_HEALTH=none", "ROLLCALL_HOLD=200ms")
+		h := hook(t, env, "sh -c '"+run+"; exec "+run+"'")
+		h.prints(1)
+		hooks = append(hooks, h)
+	}
+	healthy := func() int {
+		var list struct{ Instances []struct{ ID string } }
+		if err := json.Unmarshal([]byte(w.call(http.MethodGet, "/v1/services/shop", nil).body), &list); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Instances)
+	}
+	all := func() error {
+		if n := healthy(); n != instances {
+			return fmt.Errorf("%d are healthy", n)
+		}
+		return nil
+	}
+	eventually(t, "all are registered", all)
+	fewest, watched, stop := instances, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				fewest = min(fewest, healthy())
+			}
+		}
+	}()
+	w.call(http.MethodDelete, "/v1/instances/d1", nil)
+	w.register("service", "db", "id", "d2", "address", "10.0.0.2:80", "health", "none")
+	for _, h := range hooks {
+		if got := h.prints(2); got != "up tcp://10.0.0.2:80" {
+			t.Errorf("restarted it has %q", got)
+		}
+	}
+	eventually(t, "all are registered again", all)
+	close(stop)
+	<-watched
+	if fewest < 1 {
+		t.Error("there was a time when none was healthy, want one to restart after the other")
 	}
 }
 

@@ -87,6 +87,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	w.store = redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: w.proxy, Settle: settle, Log: log})
 	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Step) {})
+	w.registry.TakeWordOf(w.snapshot)
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
 		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,

@@ -128,9 +128,10 @@ type hook struct {
 	environ []string
 	kin     kin
 
-	unregistered string    // why the command is not to be registered; empty: it is
-	links        *links    // nil: the command does not want to hear of changes
-	onChange     os.Signal // that tells it of them; nil: it looks by itself
+	asserting    chan struct{} // full while the agent registers the command, or must not
+	unregistered string        // why the command is not to be registered; empty: it is
+	links        *links        // nil: the command does not want to hear of changes
+	onChange     os.Signal     // that tells it of them; nil: it looks by itself
 }
 
 // run starts the command and the agent that keeps it registered, and returns the
@@ -165,6 +166,9 @@ func (h *hook) run(command []string) int {
 	changed, unfollow := h.follow()
 	defer unfollow()
 	l := leaving{hook: h, stopAgent: h.startAgent()}
+	var turn <-chan struct{} // closed when the command may be restarted; nil: it is not waiting
+	endTurn := func() {}
+	defer func() { endTurn() }()
 	tell := func(s os.Signal) {
 		if !h.stops[s] || !l.begin(s) {
 			tty.send(app.Process, s)
@@ -177,7 +181,16 @@ func (h *hook) run(command []string) int {
 				tell(s)
 			}
 		case <-changed:
-			if l.first == nil { // else it is about to end
+			switch {
+			case l.first != nil || turn != nil: // about to end
+			case h.stops[h.onChange] && h.unregistered == "":
+				turn, endTurn = h.takeTurns()
+			default:
+				tell(h.onChange)
+			}
+		case <-turn:
+			turn = nil
+			if l.first == nil {
 				tell(h.onChange)
 			}
 		case <-l.over:
@@ -211,6 +224,7 @@ func (h *hook) startAgent() (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a := newAgent(h.settings, h.api, h.say)
+	h.asserting = a.asserting
 	if h.healthCommand != "" {
 		a.check = (&healthCommand{command: h.healthCommand, timeout: h.patience, environ: h.environ, kin: &h.kin}).run
 	}

@@ -26,6 +26,8 @@ type registry interface {
 type agent struct {
 	settings
 
+	asserting chan struct{} // holds an element while the agent registers the command, or while a drain in turn keeps it from that
+
 	api   registry
 	say   func(string, ...any)
 	check func(context.Context) (passed bool, note string) // nil: Rollcall probes, or the command reports by itself
@@ -39,7 +41,7 @@ type agent struct {
 }
 
 func newAgent(s settings, api registry, say func(string, ...any)) *agent {
-	return &agent{settings: s, api: api, say: say, backoff: firstBackoff}
+	return &agent{settings: s, api: api, say: say, backoff: firstBackoff, asserting: make(chan struct{}, 1)}
 }
 
 // run registers, again and again, and reports in between. It ends with the context.
@@ -67,7 +69,13 @@ func (a *agent) run(ctx context.Context) {
 
 // assert registers, and returns the time to the next registration.
 func (a *agent) assert(ctx context.Context) time.Duration {
+	select {
+	case a.asserting <- struct{}{}:
+	case <-ctx.Done():
+		return time.Hour
+	}
 	r := a.api.register(ctx, a.formNow(ctx))
+	<-a.asserting
 	if ctx.Err() != nil {
 		return time.Hour
 	}
