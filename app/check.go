@@ -59,15 +59,6 @@ const (
 	MaxForget   = 30 * 24 * time.Hour
 )
 
-// undecidedInterval is the time between probes of an instance that has not been healthy
-// yet, and between the further failures of a healthy one. recheckAfter is the time from
-// a healthy instance's first failure, or from a pass of one that is not healthy, to the
-// probe that confirms or contradicts it.
-const (
-	undecidedInterval = time.Second
-	recheckAfter      = 200 * time.Millisecond
-)
-
 // DefaultCheck is the check of an instance that gives no timing of its own.
 func DefaultCheck(kind Kind) Check {
 	c := Check{

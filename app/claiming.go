@@ -201,12 +201,12 @@ func (i Instance) without(host string) Instance {
 // commitOrLeave commits what a result has made of an instance. When another service has come
 // to serve one of its vhosts meanwhile, the instance gets that vhost back from instances that
 // are not healthy, and otherwise goes on without it.
-func (r *Registry) commitOrLeave(ctx context.Context, c Change, id string) error {
+func (r *Registry) commitOrLeave(ctx context.Context, c Change, id string) (Change, error) {
 	for range MaxHosts + 1 {
 		_, err := r.commit(ctx, c)
 		taken, ok := errors.AsType[*TakenError](err)
 		if !ok || taken.What != "host" {
-			return err
+			return c, err
 		}
 		step := c.step(id)
 		claimed, err := r.claimHost(ctx, taken.Value, taken.Holder, step.Is, c)
@@ -215,12 +215,12 @@ func (r *Registry) commitOrLeave(ctx context.Context, c Change, id string) error
 			continue
 		}
 		if _, held := errors.AsType[*FieldError](err); !held {
-			return err
+			return c, err
 		}
 		step.Is = step.Is.without(taken.Value)
 		if step.Event != nil {
 			step.Event.Reason += fmt.Sprintf("; the vhost %s is served by the service %s now", taken.Value, taken.Holder)
 		}
 	}
-	return ErrConflict
+	return c, ErrConflict
 }

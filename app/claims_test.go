@@ -71,30 +71,14 @@ func (r *rollcall) refused(ctx context.Context, t *testing.T, reg app.Registrati
 func (r *rollcall) probe(t *testing.T, id, results string) app.Instance {
 	t.Helper()
 	for _, result := range results {
-		claims, err := r.store.Probes().Claim(t.Context(), r.clock.Now().Add(time.Hour), 100)
-		if err != nil {
-			t.Fatal(err)
+		o := app.Outcome{Was: r.get(t, id), Result: app.Result{At: r.clock.Now(), Passed: result == '+'}}
+		if !o.Result.Passed {
+			o.Result.Code = app.Refused
 		}
-		var outcomes []app.Outcome
-		var back []app.Settlement
-		for _, c := range claims {
-			if c.Instance.ID != id {
-				back = append(back, app.Settlement{Claim: c, Due: c.Due})
-				continue
-			}
-			o := app.Outcome{Claim: c, Result: app.Result{At: r.clock.Now(), Passed: result == '+'}}
-			if !o.Result.Passed {
-				o.Result.Code = app.Refused
-			}
-			outcomes = append(outcomes, o)
+		if !o.Changes(r.clock.Now()) {
+			continue
 		}
-		change, same := r.Decide(outcomes)
-		for _, o := range change {
-			if _, err := r.Judge(t.Context(), o); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := r.store.Probes().Settle(t.Context(), append(back, same...)); err != nil {
+		if _, err := r.Judge(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -270,9 +254,6 @@ func TestWhichClaimsMoveAnID(t *testing.T) {
 			if !c.moves && (!errors.Is(err, app.ErrConflict) || is.Address != was.Address || is.State != was.State) {
 				t.Errorf("got %v, and it is %s at %s, want it left %s at %s", err, is.State, is.Address, was.State, was.Address)
 			}
-			if !c.moves && is.Due.After(r.clock.Now()) {
-				t.Errorf("the holder is probed at %s, want now", is.Due)
-			}
 		})
 	}
 }
@@ -439,8 +420,8 @@ func TestOnlyCallersThatMayChangeAnInstanceReportForIt(t *testing.T) {
 		if err := r.Report(caller("register:shop"), "web-1", true, ""); !errors.Is(err, app.ErrForbidden) {
 			t.Errorf("a stranger's report while it is %s: got %v", state, err)
 		}
-		if got := r.get(t, "web-1").Deadline; !got.Equal(was.Deadline) {
-			t.Errorf("the lease of the %s instance moved to %s", state, got)
+		if got := r.get(t, "web-1").AssertedAt; !got.Equal(was.AssertedAt) {
+			t.Errorf("the lease of the %s instance was renewed at %s", state, got)
 		}
 		for range 2 {
 			if err := r.Report(caller("register:web"), "web-1", true, ""); err != nil {
@@ -700,12 +681,20 @@ func endReplacement(t *testing.T, r *rollcall) {
 func (r *rollcall) expire(t *testing.T, after time.Duration) {
 	t.Helper()
 	r.clock.Pass(after)
-	claims, err := r.store.Deadlines().Claim(t.Context(), r.clock.Now(), 100)
+	all, err := r.store.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range claims {
-		if err := r.Expire(t.Context(), c); err != nil {
+	for _, i := range all {
+		i = r.get(t, i.ID)
+		beat := int64(0)
+		if !i.AssertedAt.IsZero() {
+			beat = i.AssertedAt.UnixMilli()
+		}
+		if d := i.Deadline(); d.IsZero() || d.After(r.clock.Now()) {
+			continue
+		}
+		if _, err := r.Expire(t.Context(), i, app.Fence{}, beat); err != nil {
 			t.Fatal(err)
 		}
 	}

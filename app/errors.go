@@ -16,7 +16,10 @@ var (
 	ErrConflict = errors.New("conflict")
 	// ErrGone means the instance is leaving and cannot be changed any more.
 	ErrGone = errors.New("draining")
-	// ErrClaimLost means that another worker has the check by now, or that nobody
+	// ErrNotOwner means that another worker owns the instance, or that a result or a time
+	// was about something that is not so any more: it does not count.
+	ErrNotOwner = errors.New("not the owner")
+	// ErrClaimLost means that another worker has the webhook by now, or that nobody
 	// has: what the loser found out counts for nothing.
 	ErrClaimLost = errors.New("claim lost")
 	// ErrUndelivered means that a receiver did not take a message.

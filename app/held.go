@@ -6,7 +6,7 @@ import (
 )
 
 // Held is an instance in half the memory, for those who hold many: what many instances
-// have in common is there once for all of them. It has neither Due nor Deadline.
+// have in common is there once for all of them. It does not have AssertedAt.
 type Held struct {
 	common   unique.Handle[common]
 	rev      int64
@@ -22,6 +22,7 @@ type Held struct {
 	replaceOver  bool
 	streak       int32 // at most MaxStreak
 	falls        int32
+	hold         time.Duration
 	streakAt     time.Time
 	last         Result
 	registeredAt time.Time
@@ -49,17 +50,17 @@ func Hold(i Instance) *Held {
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
 		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
 		claims: claims, replaceOver: i.ReplaceOver,
-		streak: int32(i.Streak), falls: int32(i.Falls), streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt, //nolint:gosec // small counts
+		streak: int32(i.Streak), falls: int32(i.Falls), hold: i.Hold, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt, //nolint:gosec // small counts
 	}
 }
 
-// Instance returns the whole of it, but for Due and Deadline.
+// Instance returns the whole of it.
 func (h *Held) Instance() Instance {
 	c := h.common.Value()
 	i := Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
 		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
-		Streak: int(h.streak), Falls: int(h.falls), StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
+		Streak: int(h.streak), Falls: int(h.falls), Hold: h.hold, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
 		ReplaceOver: h.replaceOver,
 	}
 	if h.claims != nil {
@@ -67,3 +68,22 @@ func (h *Held) Instance() Instance {
 	}
 	return i
 }
+
+// ID is the id of the instance.
+func (h *Held) ID() string { return h.id }
+
+// Rev is its revision.
+func (h *Held) Rev() int64 { return h.rev }
+
+// State is its state.
+func (h *Held) State() State { return h.common.Value().state }
+
+// ChangedAt is when its state began.
+func (h *Held) ChangedAt() time.Time { return h.changedAt }
+
+// Interval is that of its check.
+func (h *Held) Interval() time.Duration { return h.common.Value().check.Interval }
+
+// Steady reports whether it is healthy and has passed its last probe: another pass changes
+// nothing.
+func (h *Held) Steady() bool { return h.streak == 0 && h.State() == Healthy }

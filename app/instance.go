@@ -1,7 +1,6 @@
 package app
 
 import (
-	"hash/fnv"
 	"net"
 	"net/netip"
 	"strconv"
@@ -34,20 +33,14 @@ type Instance struct {
 	Unknown     string   // fields of a newer version's document, for the store to keep; empty: none
 
 	State        State
-	Streak       int       // consecutive results that disagree with State
-	StreakAt     time.Time // when the first result of Streak, or of the one that led to State, was asked for
-	Falls        int       // how often it became unhealthy without CalmAfter of health in between; see Wait
-	Last         Result    // the result that last changed State, Streak or the reason
-	RegisteredAt time.Time // first registration under this id
-	ChangedAt    time.Time // when State last changed
-
-	// Due is when the next probe is due; zero when it is not probed. The store keeps
-	// it in the queue the workers claim from.
-	Due time.Time
-	// Deadline is when State changes by itself (grace, lease, hold or forget over);
-	// zero when it does not. The store keeps it on a clock that stands still while
-	// the registry is out of reach, so that an outage never runs a lease out.
-	Deadline time.Time
+	Streak       int           // consecutive results that disagree with State
+	StreakAt     time.Time     // when the first result of Streak, or of the one that led to State, was asked for
+	Falls        int           // how often it became unhealthy without CalmAfter of health in between; see Wait
+	Last         Result        // the result that last changed State, Streak or the reason
+	RegisteredAt time.Time     // first registration under this id
+	ChangedAt    time.Time     // when State last changed
+	Hold         time.Duration // while draining: how long it goes on answering
+	AssertedAt   time.Time     // when it last reported by itself, as far as that was read; not part of the document
 }
 
 // An Override is an operator's word over a container's. It always expires. The zero
@@ -103,27 +96,6 @@ func (i Instance) Target() string {
 	}
 	host, _ := splitAddress(i.Address)
 	return net.JoinHostPort(host, strconv.Itoa(i.Check.Port))
-}
-
-// NextDue returns when the next probe of a probed instance is due, after one that was
-// due at due and had its result at now. It is later than due and never before now,
-// even when now is before due: a probe starts up to half a slot early, and the clocks
-// of two workers differ. Decided instances are probed at a phase of their own, so that a
-// thousand that were registered in the same second are not probed in the same instant
-// for ever.
-func (i Instance) NextDue(due, now time.Time) time.Time {
-	switch {
-	case i.Streak > 0 && !i.Waits() && (i.Streak == 1 || i.State != Healthy):
-		return latest(due, now).Add(min(recheckAfter, i.Check.Interval))
-	case i.State == Starting || i.Streak > 0:
-		return latest(due.Add(min(undecidedInterval, i.Check.Interval)), now)
-	}
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(i.ID))
-	interval := i.Check.Interval.Milliseconds()
-	phase := int64(h.Sum64() % uint64(interval)) //nolint:gosec // the remainder is below interval
-	after := latest(due, now).UnixMilli()
-	return time.UnixMilli((after-phase)/interval*interval + phase + interval)
 }
 
 func latest(a, b time.Time) time.Time {

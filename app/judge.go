@@ -7,69 +7,56 @@ import (
 	"time"
 )
 
-// Outcome is what became of a claimed check.
+// Outcome is the result of one probe.
 type Outcome struct {
-	Claim  Claim
+	Was    Instance // as it was probed
 	Result Result
+	Fence  Fence // of the worker that probed it
 }
 
 // Removes reports whether the result takes a healthy instance out of service.
 func (o Outcome) Removes() bool {
-	was := o.Claim.Instance
-	return was.State == Healthy && was.Observe(o.Result, o.Result.At).State != Healthy
+	return o.Was.State == Healthy && o.Was.Observe(o.Result, o.Result.At).State != Healthy
 }
 
-// Decide splits outcomes into the instances that change, and have to be written one
-// by one with Judge, and the settlements of those that do not.
-func (r *Registry) Decide(outcomes []Outcome) (change []Outcome, same []Settlement) {
-	now := r.now()
-	for _, o := range outcomes {
-		was := o.Claim.Instance
-		is := was.Observe(o.Result, now)
-		if decided(was, is) || is.Waits() {
-			change = append(change, o)
-			continue
-		}
-		s := Settlement{Claim: o.Claim, Due: is.NextDue(o.Claim.Due, now), Result: &o.Result}
-		if o.Result.Code == Inconclusive || o.Result.Code == NotUnderstood || !was.Understood() { // the check is made again soon, and this result is not shown
-			s.Result = nil
-			if soon := latest(o.Claim.Due, now).Add(undecidedInterval); s.Due.After(soon) {
-				s.Due = soon
-			}
-		}
-		same = append(same, s)
-	}
-	return change, same
+// Changes reports whether the result, reached at now, changes anything that is worth a write,
+// or the instance has waited for another pass.
+func (o Outcome) Changes(now time.Time) bool {
+	is := o.Was.Observe(o.Result, now)
+	return decided(o.Was, is) || is.Waits()
 }
 
-// Judge applies the result of a claimed probe to its instance and returns it as it
-// stands then. An instance that becomes healthy takes over from the one it replaces
-// in the same step. It returns ErrClaimLost when the result came too late to count.
+// Judge applies a result to its instance and returns the instance as it stands then. An
+// instance that becomes healthy takes over from the one it replaces in the same step. It
+// returns ErrNotOwner when the result does not count: another worker owns the instance, or
+// the instance is not the one that was probed any more.
 func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
-	was, is := o.Claim.Instance, Instance{}
+	was, judged := o.Was, Instance{}
 	err := r.retry(ctx, func() error {
 		now := r.now()
-		var err error
-		if is, err = r.observe(ctx, was, o.Result, now); err != nil {
+		is, err := r.observe(ctx, was, o.Result, now)
+		if err != nil {
 			return err
 		}
-		if is.State != Draining {
-			is.Due = is.NextDue(o.Claim.Due, now)
+		step := Step{Was: was, Is: is, Asserts: was.Alive(o.Result)}
+		err = r.commitResult(ctx, &step, o.Fence)
+		if judged = step.Is; !errors.Is(err, ErrConflict) {
+			return err
 		}
-		err = r.commitResult(ctx, was, is, &o.Claim)
-		if errors.Is(err, ErrConflict) {
-			if was, err = r.store.Get(ctx, was.ID); errors.Is(err, ErrNotFound) {
-				return ErrClaimLost
-			} else if err == nil {
-				err = ErrConflict
-			}
+		fresh, err := r.store.Get(ctx, was.ID)
+		switch {
+		case errors.Is(err, ErrNotFound), err == nil && !fresh.SameProbe(o.Was):
+			return ErrNotOwner
+		case err != nil:
+			return err
 		}
-		return err
+		was = fresh
+		return ErrConflict
 	})
 	if err != nil {
-		return Instance{}, fmt.Errorf("judge %s: %w", o.Claim.Instance.ID, err)
+		return Instance{}, fmt.Errorf("judge %s: %w", o.Was.ID, err)
 	}
-	return is, nil
+	return judged, nil
 }
 
 // observe returns an instance as it stands after a result. A flapping one that passes
@@ -86,30 +73,24 @@ func (r *Registry) observe(ctx context.Context, was Instance, result Result, now
 	return is.EndWait(now), nil
 }
 
-// Expire ends the state of an instance whose deadline has passed, as claimed from
-// the queue of deadlines. A sick instance gets another forget period if a vhost of it has
-// no other backend.
-func (r *Registry) Expire(ctx context.Context, c Claim) error {
+// Expire ends the state of an instance whose time is over, unless the instance has asserted
+// itself since beat (then it returns ErrNotOwner). It returns the instance as it stands then;
+// ErrLastBackend when it is sick and a vhost of it has no other backend.
+func (r *Registry) Expire(ctx context.Context, was Instance, f Fence, beat int64) (Instance, error) {
 	now := r.now()
-	was := c.Instance
 	is := was.Expire(now)
-	var event *Event
-	if is.State == was.State { // nothing ends by itself: the queue is wrong, not the instance
-		is.Deadline = time.Time{}
-	} else {
-		event = eventOf(EventKind(is.State), was, is, now, expiryReason(was, is))
+	if is.State == was.State {
+		return was, nil
 	}
-	step := Step{Was: was, Is: is, Event: event, Claim: &c, Spare: was.Sick()}
-	_, err := r.commit(ctx, Change{Steps: []Step{step}})
-	if errors.Is(err, ErrLastBackend) {
-		is = was
-		is.Deadline = now.Add(was.Check.Forget)
-		_, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Claim: &c}}})
+	step := Step{Was: was, Is: is, Event: eventOf(EventKind(is.State), was, is, now, expiryReason(was, is)), Beat: &beat, Spare: was.Sick()}
+	if was.State == Starting || was.State == Draining {
+		step.Beat = nil
 	}
-	if err != nil {
-		return fmt.Errorf("expire %s: %w", was.ID, err)
+	c := Change{Steps: []Step{step}, Fence: f}
+	if _, err := r.commit(ctx, c); err != nil {
+		return Instance{}, fmt.Errorf("expire %s: %w", was.ID, err)
 	}
-	return nil
+	return c.Steps[0].Is, nil
 }
 
 func expiryReason(was, is Instance) string {
@@ -151,17 +132,20 @@ func verdictReason(was, is Instance) string {
 	return reason
 }
 
-// commitResult writes what one result made of an instance.
-func (r *Registry) commitResult(ctx context.Context, was, is Instance, claim *Claim) error {
-	step := Step{Was: was, Is: is, Claim: claim}
+// commitResult writes what one result made of an instance, and sets the revision of the step.
+func (r *Registry) commitResult(ctx context.Context, step *Step, f Fence) error {
+	was, is := step.Was, step.Is
 	if is.State != was.State {
 		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, verdictReason(was, is))
 	}
-	change, err := r.takeover(ctx, step, Change{})
+	change, err := r.takeover(ctx, *step, Change{Fence: f})
 	if err != nil {
 		return err
 	}
-	return r.commitOrLeave(ctx, change, is.ID)
+	if change, err = r.commitOrLeave(ctx, change, is.ID); err == nil {
+		*step = *change.step(is.ID)
+	}
+	return err
 }
 
 // decided reports whether a result changed anything that is worth a write of its own.

@@ -18,7 +18,6 @@ func TestWhatThisVersionDoesNotUnderstandIsNeverJudged(t *testing.T) {
 		for _, state := range []app.State{app.Starting, app.Healthy, app.Unhealthy, app.Failed, app.Draining} {
 			i := app.Instance{
 				Rev: 1, ID: "a", Service: "web", Address: "10.0.0.7:80", State: state, Check: app.DefaultCheck(app.Heartbeat),
-				Deadline: epoch.Add(time.Second),
 			}
 			edit(&i)
 			was := i.State

@@ -118,9 +118,8 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 		if change, err = r.takeover(ctx, step, change); err != nil {
 			return err
 		}
-		out.Instance = change.step(want.ID).Is
 		out.Revision, err = r.commit(ctx, change)
-		out.Instance.Rev++
+		out.Instance = change.step(want.ID).Is
 		if t, ok := errors.AsType[*TakenError](err); ok {
 			switch t.What {
 			case "address":
@@ -148,26 +147,18 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 func (r *Registry) Import(ctx context.Context, i Instance, alone bool) error {
 	now := r.now()
 	i.Rev = 0
-	if i.Check.Probed() {
-		i.Due = now
-	}
-	if i.State != Healthy || i.Check.Kind == Heartbeat {
-		anew := i
-		anew.ChangedAt = now
-		i.Deadline = anew.Retime(now).Deadline
-	}
 	was := Instance{ID: i.ID}
 	event := eventOf(EventRegistered, was, i, now, "imported")
 	if alone { // it may only stay in a list that it is in
 		was = i
 		was.State = Healthy
-		if _, err := r.commit(ctx, Change{Steps: []Step{{Is: was}}}); err != nil {
+		listed := Change{Steps: []Step{{Is: was}}}
+		if _, err := r.commit(ctx, listed); err != nil {
 			return err
 		}
-		was.Rev = 1
+		was = listed.Steps[0].Is
 	}
-	i.Rev = was.Rev
-	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: i, Event: event}}})
+	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: i, Event: event, Asserts: i.State != Healthy}}}) // its periods begin now
 	return err
 }
 
@@ -212,15 +203,12 @@ func (r *Registry) registration(was, want Instance, reg Registration) (Step, err
 		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
 	}
 	is.State, is.Streak, is.StreakAt, is.Falls, is.Last, is.ChangedAt = was.State, was.Streak, was.StreakAt, was.Falls, was.Last, was.ChangedAt
-	is.Due, is.Deadline = was.Due, was.Deadline
+	is.AssertedAt = was.AssertedAt
 	if sameFields(was, is) {
 		held := is.Claims
 		is = was
 		is.Claims = held
 		return Step{Was: was, Is: is}, nil
-	}
-	if was.Check != is.Check {
-		is = is.Retime(now)
 	}
 	return Step{Was: was, Is: is, Event: eventOf(EventUpdated, was, is, now, "registered with other fields")}, nil
 }
@@ -255,7 +243,7 @@ func (r *Registry) stillHere(ctx context.Context, i Instance) error {
 	if i.State != Unhealthy && i.State != Failed {
 		return nil
 	}
-	return r.store.Renew(ctx, i, r.now().Add(i.Check.Forget), nil)
+	return r.store.Assert(ctx, i, nil)
 }
 
 // takeover adds to a change the step of an instance and, when that makes it healthy, the
@@ -321,9 +309,9 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 			return err
 		}
 		if decided(was, is) {
-			return r.commitResult(ctx, was, is, nil)
+			return r.commitResult(ctx, &Step{Was: was, Is: is, Asserts: true}, Fence{})
 		}
-		return r.store.Renew(ctx, was, is.Deadline, &result)
+		return r.store.Assert(ctx, was, &result)
 	})
 	if err != nil {
 		return fmt.Errorf("heartbeat of %s: %w", id, err)
@@ -339,7 +327,7 @@ func (r *Registry) stillWell(ctx context.Context, was Instance, detail string) e
 	}
 	now := r.now()
 	result := Result{At: now, Passed: true, Detail: detail}
-	if err := r.store.Renew(ctx, was, was.Observe(result, now).Deadline, &result); err != nil {
+	if err := r.store.Assert(ctx, was, &result); err != nil {
 		return fmt.Errorf("heartbeat of %s: %w", was.ID, err)
 	}
 	return nil
@@ -352,11 +340,10 @@ func (r *Registry) stillThere(ctx context.Context, was Instance, passed bool) er
 	if !passed {
 		return fmt.Errorf("a newer version of Rollcall has written the instance and has to take its report: %w", ErrUnavailable)
 	}
-	ends := r.now().Add(was.Check.Lease())
-	if was.Check.Kind != Heartbeat || was.State != Healthy || ends.Before(was.Deadline) {
+	if was.Check.Kind != Heartbeat || was.State != Healthy {
 		return nil
 	}
-	return r.store.Renew(ctx, was, ends, nil)
+	return r.store.Assert(ctx, was, nil)
 }
 
 // Drain tells an instance to leave: it is out of the lists from now on and gone
@@ -422,16 +409,19 @@ func (r *Registry) Override(ctx context.Context, id string, o Override) (Instanc
 	})
 }
 
-// Restore ends an override that has expired, as claimed from the queue of overrides.
-func (r *Registry) Restore(ctx context.Context, c Claim) error {
-	was, is, now := c.Instance, c.Instance, r.now()
+// EndOverride ends an override that has expired.
+func (r *Registry) EndOverride(ctx context.Context, was Instance, f Fence) (Instance, error) {
+	is, now := was, r.now()
 	is.Override = Override{}
-	event := eventOf(EventUpdated, was, is, now, "the override has expired")
-	if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event, Claim: &c}}}); err != nil {
-		return fmt.Errorf("restore %s: %w", was.ID, err)
+	c := Change{Steps: []Step{{Was: was, Is: is, Event: eventOf(EventUpdated, was, is, now, "the override has expired")}}, Fence: f}
+	if _, err := r.commit(ctx, c); err != nil {
+		return Instance{}, fmt.Errorf("end the override of %s: %w", was.ID, err)
 	}
-	return nil
+	return c.Steps[0].Is, nil
 }
+
+// Passed removes the marks of an instance's backends after a pass.
+func (r *Registry) Passed(ctx context.Context, i Instance) error { return r.store.Passed(ctx, i) }
 
 func (o Override) reason() string {
 	until := " until " + o.Until.UTC().Format(time.RFC3339)
@@ -454,8 +444,9 @@ func (r *Registry) change(ctx context.Context, verb, id string, decide func(Inst
 		if is, event, err = decide(was, r.now()); err != nil || event == nil {
 			return err
 		}
-		rev, err = r.commit(ctx, Change{Steps: []Step{{Was: was, Is: is, Event: event}}})
-		is.Rev++
+		c := Change{Steps: []Step{{Was: was, Is: is, Event: event}}}
+		rev, err = r.commit(ctx, c)
+		is = c.Steps[0].Is
 		return err
 	})
 	if err != nil {

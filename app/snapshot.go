@@ -21,7 +21,7 @@ const freshFor = 2 * time.Second
 // answer names the revision it stands on. A snapshot that has not heard from the
 // store for two seconds says so instead of answering.
 //
-// It holds what events tell: streaks, due times and deadlines are not in it. It also
+// It holds what events tell: streaks are not in it. It also
 // holds the last events themselves, from which any number of readers are served at
 // their own pace.
 type Snapshot struct {
@@ -33,6 +33,8 @@ type Snapshot struct {
 	loaded    bool
 	resets    int
 	changed   chan struct{} // closed and replaced with every change
+
+	watchers []*watcher
 
 	recent []Event  // oldest first, little more than keptEvents; never handed out
 	before Revision // recent has everything after this
@@ -69,14 +71,43 @@ func NewSnapshot() *Snapshot {
 	return &Snapshot{changed: make(chan struct{})}
 }
 
+// watcher hears of changes.
+type watcher struct{ changed func(id string, is *Held) }
+
+// Watch has changed called with every instance that changes from now on, in order, until
+// stop is called; nil stands for one that is gone. The snapshot is locked meanwhile, and must
+// not be asked for anything.
+func (s *Snapshot) Watch(changed func(id string, is *Held)) (stop func()) {
+	w := &watcher{changed}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers = append(s.watchers, w)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.watchers = slices.DeleteFunc(s.watchers, func(o *watcher) bool { return o == w })
+	}
+}
+
 // Reset replaces everything by the instances as they stood at a revision or later, and
 // the last events until then, oldest first and without a gap.
 func (s *Snapshot) Reset(instances []Instance, at Revision, last ...Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.instances, s.services = map[string]*Held{}, map[string]*members{}
+	was := s.instances
+	s.instances, s.services = make(map[string]*Held, len(instances)), map[string]*members{}
 	for _, i := range instances {
 		s.put(i, at)
+	}
+	for _, w := range s.watchers {
+		for id := range was {
+			if s.instances[id] == nil {
+				w.changed(id, nil)
+			}
+		}
+		for id, h := range s.instances {
+			w.changed(id, h)
+		}
 	}
 	s.revision, s.loaded = at, true
 	s.resets++
@@ -101,6 +132,11 @@ func (s *Snapshot) Apply(entries []Entry) {
 		s.remove(e.Event.Instance, e.Event.Revision)
 		if e.Instance.ID != "" {
 			s.put(e.Instance, e.Event.Revision)
+		}
+		for _, w := range s.watchers {
+			if e.Event.Instance != "" {
+				w.changed(e.Event.Instance, s.instances[e.Event.Instance])
+			}
 		}
 		s.revision = e.Event.Revision
 		s.recent = append(s.recent, e.Event)
@@ -239,6 +275,19 @@ func (s *Snapshot) All() iter.Seq[Instance] {
 		defer s.mu.RUnlock()
 		for _, h := range s.instances {
 			if !yield(h.Instance()) {
+				return
+			}
+		}
+	}
+}
+
+// Held goes through the instances as the snapshot holds them. See All.
+func (s *Snapshot) Held() iter.Seq[*Held] {
+	return func(yield func(*Held) bool) {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		for _, h := range s.instances {
+			if !yield(h) {
 				return
 			}
 		}

@@ -608,7 +608,7 @@ func TestASnapshotHoldsInstancesWhole(t *testing.T) {
 		Rev: 7, ID: "a", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.example"}, Weight: 3, FailOpen: true,
 		Boot: "b", Replaces: "c", ReplaceOver: true, Claims: app.Claims{Moved: "10.0.0.6:80"}, Tags: []string{"blue"}, Meta: map[string]string{"owner": "me"}, Check: app.DefaultCheck(app.HTTP),
 		Override: app.Override{Maintenance: true, Weight: 2, Until: epoch}, Unknown: `{"zone":"a"}`, State: app.Unhealthy, Streak: 1, StreakAt: epoch, Falls: 2,
-		Last: app.Result{At: epoch, Code: app.Refused, Detail: "d"}, RegisteredAt: epoch, ChangedAt: epoch, Due: epoch, Deadline: epoch,
+		Last: app.Result{At: epoch, Code: app.Refused, Detail: "d"}, RegisteredAt: epoch, ChangedAt: epoch, Hold: time.Second, AssertedAt: epoch,
 	}
 	for f, v := range reflect.ValueOf(i).Fields() {
 		if v.IsZero() {
@@ -617,7 +617,7 @@ func TestASnapshotHoldsInstancesWhole(t *testing.T) {
 	}
 	s := app.NewSnapshot()
 	s.Reset([]app.Instance{i}, "1-0")
-	i.Due, i.Deadline = time.Time{}, time.Time{} // which no event tells
+	i.AssertedAt = time.Time{} // it is not part of the document
 	got, _ := s.Instance("a")
 	if diff := cmp.Diff(got, i); diff != "" {
 		t.Errorf("by its id it is not what was put in: %s", diff)

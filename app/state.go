@@ -27,12 +27,9 @@ func (s State) known() bool {
 // registered anew with another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
 	i = i.enter(Starting, now)
-	i.Last, i.StreakAt, i.Due, i.Falls = Result{}, time.Time{}, time.Time{}, 0
+	i.Last, i.StreakAt, i.Falls = Result{}, time.Time{}, 0
 	if i.Check.Kind == None {
 		return i.enter(Healthy, now)
-	}
-	if i.Check.Probed() {
-		i.Due = now
 	}
 	return i
 }
@@ -43,12 +40,6 @@ func (i Instance) Begin(now time.Time) Instance {
 func (i Instance) Observe(r Result, now time.Time) Instance {
 	if i.State == Draining || i.State == Gone || !r.Conclusive() || !i.Understood() {
 		return i
-	}
-	if i.alive(r) {
-		i.Deadline = now.Add(i.Check.Forget)
-	}
-	if i.State == Healthy && i.Check.Kind == Heartbeat && r.Passed {
-		i.Deadline = now.Add(i.Check.Lease())
 	}
 	if r.Passed == (i.State == Healthy) {
 		if i.Streak > 0 || (!r.Passed && r.Code != i.Last.Code) {
@@ -66,9 +57,6 @@ func (i Instance) Observe(r Result, now time.Time) Instance {
 		if i.Streak == i.Check.Rise && r.At.Sub(i.StreakAt) >= i.Wait() {
 			return i.enter(Healthy, now)
 		}
-		if i.State != Starting { // it is not forgotten while it passes
-			i.Deadline = latest(i.Deadline, now.Add(i.Wait()+i.Check.Forget))
-		}
 		return i
 	}
 	i.Streak++
@@ -79,16 +67,16 @@ func (i Instance) Observe(r Result, now time.Time) Instance {
 	return i
 }
 
-// alive reports whether a result begins the forget period anew: a report, good or bad, by
-// an instance that reports by itself, and the first unanswered probe after answered ones.
-func (i Instance) alive(r Result) bool {
+// Alive reports whether a result begins the forget period anew: a report, good or bad, by
+// an instance that reports by itself, a pass, and the first unanswered probe after answered ones.
+func (i Instance) Alive(r Result) bool {
 	switch {
-	case i.State != Unhealthy && i.State != Failed:
+	case i.State != Unhealthy && i.State != Failed, !r.Conclusive():
 		return false
 	case i.Check.Kind == Heartbeat:
 		return true
 	}
-	return i.Last.Code.Answered() && !r.Code.Answered()
+	return r.Passed || i.Last.Code.Answered() && !r.Code.Answered()
 }
 
 // Sick reports whether an instance whose forget period is over is still there: it is
@@ -172,57 +160,68 @@ func (i Instance) Drain(hold time.Duration, now time.Time) Instance {
 		return i
 	}
 	i = i.enter(Draining, now)
-	i.Deadline = now.Add(hold)
+	i.Hold = hold
 	return i
 }
 
-// Retime returns the instance with its times in line with a check whose timing has
-// changed: nothing comes later than the new timing says, and a lease begins anew.
-func (i Instance) Retime(now time.Time) Instance {
-	if next := i.NextDue(now, now); !i.Due.IsZero() && next.Before(i.Due) {
-		i.Due = next
+// Ends is how long the present state lasts before it ends by itself, and whether it does.
+// The owner of the instance measures that time; an assertion of an instance begins the time
+// of a lease, and the time until an unhealthy instance is removed, anew.
+// Of an instance that this version does not understand, no state ends.
+func (i Instance) Ends() (after time.Duration, ends bool) {
+	if !i.Understood() {
+		return 0, false
 	}
 	switch i.State {
-	case Healthy:
-		if lease := i.Check.Lease(); lease > 0 {
-			i.Deadline = now.Add(lease)
-		}
 	case Starting:
-		i.Deadline = i.ChangedAt.Add(i.Check.Grace)
+		return i.Check.Grace, true
+	case Healthy:
+		return i.Check.Lease(), i.Check.Kind == Heartbeat
 	case Unhealthy, Failed:
-		i.Deadline = i.ChangedAt.Add(i.Check.Forget)
-		if i.Streak > 0 {
-			i.Deadline = now.Add(i.Wait() + i.Check.Forget)
+		after = i.Check.Forget
+		if i.Streak > 0 { // it is not forgotten while it passes
+			after += i.Wait()
 		}
-	case Draining, Gone:
+		return after, true
+	case Draining:
+		return i.Hold, true
+	case Gone:
 	}
-	return i
+	return 0, false
+}
+
+// Deadline is when the present state ends by itself, for people: it is on the registry's
+// clock, and later when the registry was out of reach. It is zero when the state does not end.
+func (i Instance) Deadline() time.Time {
+	after, ends := i.Ends()
+	if !ends {
+		return time.Time{}
+	}
+	return latest(i.ChangedAt, i.AssertedAt).Add(after)
+}
+
+// Probed reports whether the instance is to be probed, by this version.
+func (i Instance) Probed() bool {
+	return i.Check.Probed() && i.State != Draining && i.State != Gone && i.Understood()
+}
+
+// SameProbe reports whether a result of one counts for the other: the same instance, probed
+// at the same address by the same check.
+func (i Instance) SameProbe(o Instance) bool {
+	return i.Address == o.Address && i.Check == o.Check && i.Boot == o.Boot && i.RegisteredAt.Equal(o.RegisteredAt)
 }
 
 // Leave returns the instance as it stands when it is gone.
 func (i Instance) Leave(now time.Time) Instance { return i.enter(Gone, now) }
 
-// enter moves the instance to a state and sets what ends that state by itself.
+// enter moves the instance to a state.
 func (i Instance) enter(s State, now time.Time) Instance {
-	i.State, i.Streak, i.ChangedAt = s, 0, now
+	i.State, i.Streak, i.ChangedAt, i.Hold = s, 0, now, 0
 	if s != Starting {
 		i.Claims.Moved = ""
 	}
 	if s == Failed {
 		i.ReplaceOver = i.Replaces != "" // its event says that the other one stays
-	}
-	switch s {
-	case Healthy:
-		i.Deadline = time.Time{}
-		if lease := i.Check.Lease(); lease > 0 {
-			i.Deadline = now.Add(lease)
-		}
-	case Unhealthy, Failed:
-		i.Deadline = now.Add(i.Check.Forget)
-	case Starting:
-		i.Deadline = now.Add(i.Check.Grace)
-	case Draining, Gone:
-		i.Due, i.Deadline = time.Time{}, time.Time{}
 	}
 	return i
 }

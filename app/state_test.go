@@ -230,11 +230,8 @@ func TestAFailureBeginsTheWaitAnew(t *testing.T) {
 		if i.State != app.Unhealthy || !i.Waits() {
 			t.Fatalf("%s after 19 s of passes, waits %t; want unhealthy for 20 s", i.State, i.Waits())
 		}
-		if next := i.NextDue(now, now); !next.Equal(now.Add(time.Second)) {
-			t.Fatalf("an instance that waits is probed again after %s, want 1 s", next.Sub(now))
-		}
-		if !i.Deadline.After(now.Add(time.Second)) {
-			t.Fatalf("an instance that passes is forgotten after %s", i.Deadline.Sub(now))
+		if after, ends := i.Ends(); !ends || after < i.Wait()+i.Check.Forget || !i.Alive(result('+', now)) {
+			t.Fatalf("an instance that passes is forgotten after %s", after)
 		}
 		now = now.Add(time.Second)
 		i = i.Observe(result('-', now), now)
@@ -273,8 +270,8 @@ func TestDrainingNeverBecomesHealthy(t *testing.T) {
 		if from.State == app.Gone || strings.ContainsAny(steps, "x.") {
 			want = app.Gone
 		}
-		if is.State != want || is.Routable() || !is.Due.IsZero() {
-			t.Errorf("%s instance, then %s: %s, due %s; want %s", from.State, steps, is.State, is.Due, want)
+		if is.State != want || is.Routable() || is.Probed() {
+			t.Errorf("%s instance, then %s: %s; want %s, not probed", from.State, steps, is.State, want)
 		}
 	})
 }
@@ -317,17 +314,12 @@ func TestBegin(t *testing.T) {
 		for _, from := range states {
 			was := instance(kind, 2, 2, from)
 			was.Streak, was.Last = 1, result('-', epoch)
-			was.Due, was.Deadline = epoch.Add(time.Hour), epoch.Add(time.Hour)
 			now := epoch.Add(time.Minute)
 
 			want := instance(kind, 2, 2, app.Starting)
-			want.ChangedAt, want.Deadline, want.Due = now, now.Add(want.Check.Grace), now
-			switch kind {
-			default:
-			case app.Heartbeat:
-				want.Due = time.Time{}
-			case app.None:
-				want.State, want.Due, want.Deadline = app.Healthy, time.Time{}, time.Time{}
+			want.ChangedAt = now
+			if kind == app.None {
+				want.State = app.Healthy
 			}
 			if diff := cmp.Diff(want, was.Begin(now)); diff != "" {
 				t.Errorf("%s check begins anew from %s (-want +got):\n%s", kind, from, diff)
@@ -338,42 +330,38 @@ func TestBegin(t *testing.T) {
 
 func TestExpire(t *testing.T) {
 	t.Parallel()
-	due, now := epoch, epoch.Add(time.Minute)
+	now := epoch.Add(time.Minute)
 	late := app.Result{At: now, Code: app.NoHeartbeat, Detail: "none for 11s"}
 	for _, c := range []struct {
-		from     app.State
-		kind     app.Kind
-		want     app.State
-		last     app.Result
-		due      time.Time
-		deadline time.Duration // from now; 0: none
+		from   app.State
+		kind   app.Kind
+		want   app.State
+		last   app.Result
+		probed bool
 	}{
-		{app.Starting, app.HTTP, app.Failed, result('-', epoch), due, 10 * time.Minute}, // still probed
-		{app.Starting, app.Heartbeat, app.Failed, result('-', epoch), due, 10 * time.Minute},
-		{app.Healthy, app.Heartbeat, app.Unhealthy, late, due, 10 * time.Minute},
-		{app.Unhealthy, app.HTTP, app.Gone, result('-', epoch), time.Time{}, 0},
-		{app.Unhealthy, app.Heartbeat, app.Gone, result('-', epoch), time.Time{}, 0},
-		{app.Failed, app.HTTP, app.Gone, result('-', epoch), time.Time{}, 0},
-		{app.Failed, app.Heartbeat, app.Gone, result('-', epoch), time.Time{}, 0},
-		{app.Draining, app.HTTP, app.Gone, result('-', epoch), time.Time{}, 0},
-		{app.Draining, app.None, app.Gone, result('-', epoch), time.Time{}, 0},
+		{app.Starting, app.HTTP, app.Failed, result('-', epoch), true}, // still probed
+		{app.Starting, app.Heartbeat, app.Failed, result('-', epoch), false},
+		{app.Healthy, app.Heartbeat, app.Unhealthy, late, false},
+		{app.Unhealthy, app.HTTP, app.Gone, result('-', epoch), false},
+		{app.Unhealthy, app.Heartbeat, app.Gone, result('-', epoch), false},
+		{app.Failed, app.HTTP, app.Gone, result('-', epoch), false},
+		{app.Failed, app.Heartbeat, app.Gone, result('-', epoch), false},
+		{app.Draining, app.HTTP, app.Gone, result('-', epoch), false},
+		{app.Draining, app.None, app.Gone, result('-', epoch), false},
 	} {
 		was := instance(c.kind, 2, 2, c.from)
-		was.Streak, was.Last, was.Due, was.Deadline = 1, result('-', epoch), due, now
+		was.Streak, was.Last = 1, result('-', epoch)
 		if c.kind == app.Heartbeat {
 			was.Check.Interval = 5 * time.Second // with fall 2 and 1 s to spare: 11 s
 		}
 		want := was
 		want.State, want.Streak, want.Last, want.ChangedAt = c.want, 0, c.last, now
-		want.Due, want.Deadline = c.due, time.Time{}
 		if c.want == app.Unhealthy {
 			want.Falls = 1
 		}
-		if c.deadline > 0 {
-			want.Deadline = now.Add(c.deadline)
-		}
-		if diff := cmp.Diff(want, was.Expire(now)); diff != "" {
-			t.Errorf("%s with a %s check expires (-want +got):\n%s", c.from, c.kind, diff)
+		got := was.Expire(now)
+		if diff := cmp.Diff(want, got); diff != "" || got.Probed() != c.probed {
+			t.Errorf("%s with a %s check expires, probed: %t (-want +got):\n%s", c.from, c.kind, got.Probed(), diff)
 		}
 	}
 }
@@ -399,9 +387,13 @@ func TestForgetBeginsAnewWhenAnInstanceCeasesToAnswer(t *testing.T) {
 			i.State = from
 			for n, code := range c.codes[1:] {
 				at := epoch.Add(time.Duration(n+1) * time.Minute)
-				i = i.Observe(app.Result{At: at, Passed: code == app.OK, Code: code}, at)
+				r := app.Result{At: at, Passed: code == app.OK, Code: code}
+				if i.Alive(r) {
+					i.AssertedAt = at
+				}
+				i = i.Observe(r, at)
 			}
-			if got := i.Deadline.Add(-i.Check.Forget).Sub(epoch).Minutes(); int(got) != c.want {
+			if got := i.Deadline().Add(-i.Check.Forget).Sub(epoch).Minutes(); int(got) != c.want {
 				t.Errorf("%s, %v: began after %v minutes, want %d", from, c.codes, got, c.want)
 			}
 		}
@@ -416,7 +408,7 @@ func TestExpireLeavesWhatDoesNotEndByItself(t *testing.T) {
 		instance(app.HTTP, 2, 2, app.Gone),
 		instance(app.Heartbeat, 2, 2, app.Gone),
 	} {
-		was.Streak, was.Due = 1, epoch
+		was.Streak = 1
 		if diff := cmp.Diff(was, was.Expire(epoch.Add(time.Minute))); diff != "" {
 			t.Errorf("%s with a %s check expires (-want +got):\n%s", was.State, was.Check.Kind, diff)
 		}
@@ -439,10 +431,11 @@ func TestDrain(t *testing.T) {
 		{app.Healthy, 0, app.Draining, now},
 	} {
 		was := instance(app.HTTP, 2, 2, c.from)
-		was.Streak, was.Last, was.Due, was.Deadline = 1, result('-', epoch), epoch, epoch
+		was.Streak, was.Last = 1, result('-', epoch)
 		want := was
-		want.State, want.Streak, want.ChangedAt, want.Due, want.Deadline = c.want, 0, now, time.Time{}, c.deadline
-		if diff := cmp.Diff(want, was.Drain(c.hold, now)); diff != "" {
+		want.State, want.Streak, want.ChangedAt, want.Hold = c.want, 0, now, c.hold
+		got := was.Drain(c.hold, now)
+		if diff := cmp.Diff(want, got); diff != "" || !got.Deadline().Equal(c.deadline) {
 			t.Errorf("%s drains for %s (-want +got):\n%s", c.from, c.hold, diff)
 		}
 	}
@@ -452,7 +445,7 @@ func TestDrainingTwiceHoldsNoLonger(t *testing.T) {
 	t.Parallel()
 	for _, from := range []app.State{app.Draining, app.Gone} {
 		was := instance(app.HTTP, 2, 2, from)
-		was.ChangedAt, was.Deadline = epoch, epoch.Add(time.Second)
+		was.ChangedAt, was.Hold = epoch, time.Second
 		if diff := cmp.Diff(was, was.Drain(time.Hour, epoch.Add(time.Minute))); diff != "" {
 			t.Errorf("%s drains (-want +got):\n%s", from, diff)
 		}
@@ -463,10 +456,9 @@ func TestLeave(t *testing.T) {
 	t.Parallel()
 	for _, from := range states {
 		was := instance(app.HTTP, 2, 2, from)
-		was.Streak, was.Due, was.Deadline = 1, epoch, epoch
+		was.Streak, was.Hold = 1, time.Second
 		want := was
-		want.State, want.Streak, want.ChangedAt = app.Gone, 0, epoch.Add(time.Minute)
-		want.Due, want.Deadline = time.Time{}, time.Time{}
+		want.State, want.Streak, want.ChangedAt, want.Hold = app.Gone, 0, epoch.Add(time.Minute), 0
 		if diff := cmp.Diff(want, was.Leave(epoch.Add(time.Minute))); diff != "" {
 			t.Errorf("%s leaves (-want +got):\n%s", from, diff)
 		}
@@ -502,10 +494,18 @@ func TestDeadlines(t *testing.T) {
 		{app.Heartbeat, "++---", at(5) + check.Forget},
 		{app.Heartbeat, "++--++", at(6) + lease},
 	} {
-		i, _ := observe(instance(c.kind, 2, 2, "").Begin(epoch), c.results)
+		i := instance(c.kind, 2, 2, "").Begin(epoch)
+		for n, sign := range c.results {
+			now := epoch.Add(at(n + 1))
+			r := result(sign, now)
+			if i.Alive(r) || i.Check.Kind == app.Heartbeat && i.State == app.Healthy && r.Passed { // what a report, or a result, is noted for
+				i.AssertedAt = now
+			}
+			i = i.Observe(r, now)
+		}
 		got := none
-		if !i.Deadline.IsZero() {
-			got = i.Deadline.Sub(epoch)
+		if d := i.Deadline(); !d.IsZero() {
+			got = d.Sub(epoch)
 		}
 		if got != c.want {
 			t.Errorf("%s check: %s after %q with %s left from the beginning, want %s", c.kind, i.State, c.results, got, c.want)
@@ -573,18 +573,4 @@ func TestAnInconclusiveResultNeverCounts(t *testing.T) {
 			t.Errorf("%s changed the instance (-before +after):\n%s", code, diff)
 		}
 	})
-}
-
-// A name server that fails is asked no more often than one that works; the result is shown.
-func TestAFailedLookupIsShownAndNotRepeatedEarly(t *testing.T) {
-	t.Parallel()
-	registry := app.NewRegistry(nil, func() time.Time { return epoch }, 0, nil)
-	i := instance(app.TCP, 2, 2, app.Healthy)
-	i.Check.Interval = time.Hour
-	change, same := registry.Decide([]app.Outcome{{
-		Claim: app.Claim{Instance: i, Due: epoch}, Result: app.Result{At: epoch, Code: app.NameServerFailed},
-	}})
-	if len(change) != 0 || len(same) != 1 || same[0].Result == nil || !same[0].Due.Equal(i.NextDue(epoch, epoch)) {
-		t.Errorf("changes %v, settlements %+v; want one settlement with the result and the usual due time", change, same)
-	}
 }

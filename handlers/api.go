@@ -50,8 +50,8 @@ type API struct {
 
 // Reader reads what the snapshot does not hold.
 type Reader interface {
-	// Results returns the last results of an instance, oldest first.
-	Results(ctx context.Context, id string) ([]app.Result, error)
+	// Recent returns what the owner of an instance knows of it beside its document.
+	Recent(ctx context.Context, id string) (app.Recent, error)
 	// Frontends returns every vhost as the proxy reads it, sorted by name.
 	Frontends(ctx context.Context) ([]app.Frontend, error)
 	// Explain says what the proxy makes of a Host header.

@@ -19,6 +19,7 @@ type detail struct {
 	NextDue  *time.Time   `json:"next_probe,omitempty"`
 	Deadline *time.Time   `json:"deadline,omitempty"` // when the state ends by itself
 	Results  []resultView `json:"results"`            // the last ones, oldest first
+	AsOf     *time.Time   `json:"as_of,omitempty"`    // when Results and NextDue were true
 	Links    links        `json:"links"`
 }
 
@@ -28,18 +29,18 @@ func (a *API) instance(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	results, err := a.Store.Results(ctx, i.ID)
+	recent, err := a.Store.Recent(ctx, i.ID)
 	if err != nil {
 		return err
 	}
 	d := detail{
-		instanceView: instanceOf(i), Streak: i.Streak, NextDue: instant(i.Due), Deadline: instant(i.Deadline),
-		Results: make([]resultView, len(results)), Links: linksOf(i.ID),
+		instanceView: instanceOf(i), Streak: i.Streak, NextDue: instant(recent.Due), Deadline: instant(i.Deadline()),
+		Results: make([]resultView, len(recent.Results)), AsOf: instant(recent.At), Links: linksOf(i.ID),
 	}
 	if i.Last != (app.Result{}) {
 		d.Last = new(resultOf(i.Last))
 	}
-	for n, r := range results {
+	for n, r := range recent.Results {
 		d.Results[n] = resultOf(r)
 	}
 	return c.JSON(http.StatusOK, d)
@@ -88,7 +89,7 @@ func (a *API) drain(c echo.Context) error {
 	}
 	a.wrote(ctx, rev)
 	select {
-	case <-time.After(i.Deadline.Sub(a.Now())):
+	case <-time.After(given.Hold): // by this process's clock, whether or not a worker lives
 		return c.JSON(http.StatusOK, instanceOf(i))
 	case <-ctx.Done():
 		return ctx.Err()

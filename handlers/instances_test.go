@@ -49,6 +49,7 @@ type detail struct {
 	NextProbe time.Time `json:"next_probe"`
 	Deadline  time.Time
 	Results   []result
+	AsOf      time.Time `json:"as_of"`
 	Links     map[string]string
 }
 
@@ -62,23 +63,26 @@ func TestInstance(t *testing.T) {
 		instance: instance{
 			ID: "w1", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.test"}, State: "starting", Weight: 1,
 			Tags: []string{"blue"}, Meta: map[string]string{"owner": "sales"}, Boot: "b1", Replaces: "w0", FailOpen: true,
-			Check: receipt.Check, Revision: 1,
+			Check: receipt.Check, Revision: fresh.Revision,
 		},
-		Results: []result{}, Links: receipt.Links, NextProbe: receipt.FirstProbe,
+		Results: []result{}, Links: receipt.Links,
 	}
 	times := cmpopts.IgnoreTypes(time.Time{})
 	options := cmp.Options{times, cmp.AllowUnexported(detail{})}
 	if diff := cmp.Diff(want, fresh, options); diff != "" {
 		t.Errorf("new (-want +got):\n%s", diff)
 	}
-	if fresh.Since.Before(before) || !fresh.RegisteredAt.Equal(fresh.Since) || !fresh.Deadline.Equal(fresh.Since.Add(time.Minute)) || !fresh.NextProbe.Equal(receipt.FirstProbe) {
+	if fresh.Since.Before(before) || !fresh.RegisteredAt.Equal(fresh.Since) || !fresh.Deadline.Equal(fresh.Since.Add(time.Minute)) || !receipt.FirstProbe.Equal(fresh.Since) {
 		t.Errorf("registered after %s: got %+v", before, fresh)
 	}
 
 	s.probed("w1", app.Result{Code: 503, Detail: "try later", Latency: 7 * time.Millisecond})
 	s.probed("w1", pass())
 	probed := decode[detail](s.get("/v1/instances/w1").want(http.StatusOK))
-	want.Streak, want.Revision = 1, 3
+	want.Streak, want.Revision = 1, probed.Revision
+	if probed.Revision <= fresh.Revision || probed.NextProbe.Before(probed.AsOf) || probed.AsOf.Before(before) {
+		t.Errorf("probed: revision %d after %d, next probe at %s as of %s", probed.Revision, fresh.Revision, probed.NextProbe, probed.AsOf)
+	}
 	want.Last = &result{Passed: true, Reason: "status 200 OK", LatencyMS: 3}
 	want.Results = []result{{Reason: "status 503 Service Unavailable", LatencyMS: 7}, {Passed: true, Reason: "status 200 OK", LatencyMS: 3}}
 	if diff := cmp.Diff(want, probed, options); diff != "" {
@@ -278,19 +282,20 @@ func TestDrainAnswersAfterTheHold(t *testing.T) {
 	}
 }
 
-func TestDrainingTwiceAnswersTogether(t *testing.T) {
+func TestASecondDrainWaitsItsWholePeriod(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.register("service", "web", "port", "80", "id", "w1")
 	began := time.Now()
 	first := s.form(http.MethodPost, "/v1/instances/w1/drain?hold=300ms").start()
 	s.awaitState("w1", app.Draining)
-	second := s.form(http.MethodPost, "/v1/instances/w1/drain?hold=5m").start()
-	for _, answers := range []<-chan answer{first, second} {
-		a := <-answers
-		if took := time.Since(began); a.Code != http.StatusOK || took < 300*time.Millisecond || took > patience {
-			t.Errorf("got %d %s after %s", a.Code, a.Body, took)
-		}
+	again := time.Now()
+	second := s.form(http.MethodPost, "/v1/instances/w1/drain?hold=500ms").start()
+	if a := <-first; a.Code != http.StatusOK || time.Since(began) < 300*time.Millisecond {
+		t.Errorf("got %d %s after %s", a.Code, a.Body, time.Since(began))
+	}
+	if a := <-second; a.Code != http.StatusOK || time.Since(again) < 500*time.Millisecond {
+		t.Errorf("the second call: got %d %s after %s, want its whole period", a.Code, a.Body, time.Since(again))
 	}
 }
 

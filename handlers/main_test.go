@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/handlers"
 	"rollcall/hipache"
@@ -42,6 +43,9 @@ type service struct {
 	rdb    *redis.Client
 	prefix string
 	logs   *logs
+
+	histories map[string]*app.History // of the instances that were probed
+	calls     int64                   // of their owner
 }
 
 // newService returns the API on the Redis that tests share, with its reads up to
@@ -130,28 +134,35 @@ func (s *service) instance(id string) app.Instance {
 	return i
 }
 
-// probed settles the next probe of an instance with a result, as a worker would.
+// probed judges a result of a probe of an instance, and writes it down, as its owner would.
 func (s *service) probed(id string, r app.Result) {
 	s.t.Helper()
 	ctx := s.t.Context()
-	claims, err := s.store.Probes().Claim(ctx, s.store.Now().Add(time.Hour), 100)
+	i := s.instance(id)
+	if !i.Probed() {
+		s.t.Fatalf("%s is %s and not probed", id, i.State)
+	}
+	r.At = s.store.Now()
+	if _, err := s.api.Registry.Judge(ctx, app.Outcome{Was: i, Result: r}); err != nil {
+		s.t.Fatal(err)
+	}
+	if s.histories == nil {
+		s.histories = map[string]*app.History{}
+	}
+	if s.histories[id] == nil {
+		s.histories[id] = &app.History{}
+	}
+	s.histories[id].Add(r)
+	s.calls++
+	owned, err := s.store.Own(ctx, ownership.Call{Worker: "test", Count: s.calls})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	found := false
-	for _, c := range claims {
-		if c.Instance.ID == id {
-			r.At, found = s.store.Now(), true
-			_, err = s.api.Registry.Judge(ctx, app.Outcome{Claim: c, Result: r})
-		} else {
-			err = s.store.Probes().Settle(ctx, []app.Settlement{{Claim: c, Due: c.Due}})
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	if !found {
-		s.t.Fatalf("%s is not due for a probe", id)
+	shard := ownership.ShardOf(id)
+	p := ownership.Progress{ID: id, Due: s.store.Now().Add(i.Check.Interval).UnixMilli(), History: s.histories[id].Packed()}
+	record := p.Append(ownership.AppendRecord(nil, s.store.Now().UnixMilli()))
+	if refused, err := s.store.Flush(ctx, []ownership.Flush{{Shard: shard, Term: owned.Owned[shard], Record: record}}); err != nil || len(refused) > 0 {
+		s.t.Fatalf("flushed: %v refused, %v", refused, err)
 	}
 }
 

@@ -24,7 +24,8 @@ type vhostOfInstance struct {
 func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 	id := c.Param("id")
 	events := a.latest(2*panelRows, func(e app.Event) bool { return e.Instance == id })
-	i, results, err := a.instanceAndResults(c, id)
+	i, recent, err := a.instanceAndResults(c, id)
+	results := recent.Results
 	if errors.Is(err, app.ErrNotFound) && len(events) > 0 {
 		return page{template: "gone", Title: id, Section: "instances", Body: events}, nil
 	}
@@ -49,7 +50,7 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 		Leaving                      bool
 	}{
 		Instance: i, Condition: conditionOf(i), Since: a.moment(i.ChangedAt), Registered: a.moment(i.RegisteredAt),
-		Next: a.moment(i.Due), End: a.moment(i.Deadline), Until: a.moment(i.Override.Until),
+		Next: a.moment(recent.Due), End: a.moment(i.Deadline()), Until: a.moment(i.Override.Until),
 		Check: checkOf(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: a.DrainHold,
 		Leaving: i.State == app.Draining,
 	}
@@ -72,7 +73,7 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 
 // instanceAndResults reads an instance and its last results, oldest first. When the
 // registry is out of reach it returns what the snapshot has, and the error.
-func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, []app.Result, error) {
+func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, app.Recent, error) {
 	_, err := a.age()
 	var i app.Instance
 	if err == nil {
@@ -81,15 +82,15 @@ func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, []app
 	if unread(err) {
 		known, ok := a.Snapshot.Instance(id)
 		if !ok {
-			return known, nil, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
+			return known, app.Recent{}, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
 		}
-		return known, nil, err
+		return known, app.Recent{}, err
 	}
 	if err != nil {
-		return i, nil, err
+		return i, app.Recent{}, err
 	}
-	results, err := a.Store.Results(c.Request().Context(), id)
-	return i, results, err
+	recent, err := a.Store.Recent(c.Request().Context(), id)
+	return i, recent, err
 }
 
 func (a *API) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfInstance, err error) {

@@ -70,19 +70,8 @@ func everyState(s *service, pairs ...string) {
 // expire ends an instance's state as when its deadline has passed.
 func (s *service) expire(id string) {
 	s.t.Helper()
-	claims, err := s.store.Deadlines().Claim(s.t.Context(), s.store.Now().Add(24*time.Hour), 100)
-	if err != nil {
+	if _, err := s.api.Registry.Expire(s.t.Context(), s.instance(id), app.Fence{}, 0); err != nil {
 		s.t.Fatal(err)
-	}
-	for _, c := range claims {
-		if c.Instance.ID == id {
-			err = s.api.Registry.Expire(s.t.Context(), c)
-		} else {
-			err = s.store.Deadlines().Settle(s.t.Context(), []app.Settlement{{Claim: c, Due: c.Due}})
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
 	}
 }
 

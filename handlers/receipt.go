@@ -54,8 +54,8 @@ func (a *API) receiptOf(done app.Registered) receipt {
 		Check: checkOf(i), Frontends: []frontendChange{}, Replaces: i.Replaces,
 		Next: next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: a.Tokens.KeyOf(i),
 	}
-	if i.State != app.Healthy {
-		r.FirstProbe = instant(i.Due)
+	if i.State == app.Starting && i.Probed() {
+		r.FirstProbe = instant(i.ChangedAt) // at once
 	}
 	for _, h := range i.Hosts {
 		r.Frontends = append(r.Frontends, frontendChange{Host: h, Key: a.FrontendKey(h), Backend: i.URL(), Slots: i.Weight})

@@ -308,12 +308,7 @@ func TestWaitEndsWithTheState(t *testing.T) {
 	s := newService(t)
 	for state, turn := range map[string]func(id string) error{
 		"failed": func(id string) error {
-			claims, err := s.store.Deadlines().Claim(t.Context(), s.store.Now().Add(24*time.Hour), 100)
-			for _, c := range claims {
-				if c.Instance.ID == id {
-					return s.api.Registry.Expire(t.Context(), c)
-				}
-			}
+			_, err := s.api.Registry.Expire(t.Context(), s.instance(id), app.Fence{}, 0)
 			return err
 		},
 		"draining": func(id string) error {

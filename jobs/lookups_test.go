@@ -43,7 +43,7 @@ func TestTheNameServerFailsOnceAndAnswersAgainOnce(t *testing.T) {
 					continue
 				}
 				id := c.steps[n : n+1]
-				i := instanceAt(id, now)
+				i := healthy(id)
 				if id != "1" {
 					i.Address = id + ".internal:80"
 				}
@@ -68,18 +68,18 @@ func TestAFailingNameServerChangesNoInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var instances []app.Instance
 		for n, state := range []app.State{app.Healthy, app.Healthy, app.Healthy, app.Unhealthy} {
-			i := instanceAt(fmt.Sprint("i", n), time.Now())
+			i := healthy(fmt.Sprint("i", n))
 			i.Address, i.State = fmt.Sprintf("i%d.internal:80", n), state
 			instances = append(instances, i)
 		}
-		q, fails := newQueue(instances...), atomic.Bool{}
+		q, fails := newRegistry(instances...), atomic.Bool{}
 		p := proberFunc(func(context.Context, app.Instance) app.Result {
 			if fails.Load() {
 				return app.Result{At: time.Now(), Code: app.NameServerFailed}
 			}
 			return app.Result{At: time.Now(), Passed: true}
 		})
-		stop := work(t, q, p)
+		w := q.start(t, p)
 		fails.Store(true)
 		time.Sleep(time.Minute)
 		if got, want := q.happened(), []string{"name-server-failed"}; !slices.Equal(got, want) {
@@ -87,7 +87,7 @@ func TestAFailingNameServerChangesNoInstance(t *testing.T) {
 		}
 		fails.Store(false)
 		time.Sleep(5 * time.Second)
-		stop()
+		w.stop()
 		if got, want := q.happened(), []string{"i3 healthy", "name-server-back", "name-server-failed"}; !slices.Equal(got, want) {
 			t.Errorf("once it answers again: %q, want %q", got, want)
 		}

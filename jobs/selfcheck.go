@@ -215,6 +215,9 @@ func (s *SelfCheck) Judge(i app.Instance, r app.Result, now time.Time, asked boo
 	case !asked && (v.open() || len(v.beside) > 0):
 		return AskWitnesses, append(v.ask, v.beside...)
 	}
+	if r.At.Before(s.resumed) { // it says nothing about the network since
+		return HeldBack, nil
+	}
 	s.suspended, s.reason, s.suspect = true, v.String(), suspect{i.ID, host, now}
 	return HeldBack, nil
 }
@@ -305,7 +308,7 @@ func (s *SelfCheck) poll(of suspect, since, now time.Time) (v poll) {
 	sample := append(first, more...)
 	for _, w := range sample[:min(len(sample), sampleSize)] {
 		switch {
-		case !w.votes(since):
+		case !w.votes(since), !w.passed && w.began.Before(s.resumed): // a failure from before the network was back is none
 			v.ask = append(v.ask, w.instance)
 		case w.passed:
 			v.passed++

@@ -24,7 +24,7 @@ func (d *desk) after(wait time.Duration) { d.now = d.now.Add(wait) }
 
 // at is a healthy instance on a host.
 func at(id, host string) app.Instance {
-	i := instanceAt(id, time.Time{})
+	i := healthy(id)
 	i.Address = host + ":80"
 	return i
 }

@@ -45,19 +45,14 @@ func (w *witnesses) meet(instances ...app.Instance) {
 	}
 }
 
-// weigh splits results into those to act on, as they count, and those that are put back.
-func (w *witnesses) weigh(outcomes []app.Outcome) (count, back []app.Outcome) {
+// weigh takes the result of a probe and returns it as it counts. back says that it does not
+// count at all, and that the instance has to be probed again.
+func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, o := range outcomes {
-		o.Result = w.self.Record(o.Claim.Instance, o.Result, w.now())
-		if w.self.Doubts(o.Claim.Instance, o.Result) && !o.Removes() {
-			back = append(back, o)
-		} else {
-			count = append(count, o)
-		}
-	}
-	return count, back
+	r = w.self.Record(i, r, w.now())
+	o := app.Outcome{Was: i, Result: r}
+	return r, w.self.Doubts(i, r) && !o.Removes()
 }
 
 func (w *witnesses) suspended() bool {
@@ -82,7 +77,7 @@ func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 	for rounds := 0; ; rounds++ {
 		w.mu.Lock()
 		// The first round may have been asked for another instance, and in part its host.
-		verdict, ask := w.self.Judge(o.Claim.Instance, o.Result, w.now(), rounds > 1)
+		verdict, ask := w.self.Judge(o.Was, o.Result, w.now(), rounds > 1)
 		round := w.round
 		if verdict == AskWitnesses && round == nil {
 			round = w.ask(ctx, ask)

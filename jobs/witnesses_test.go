@@ -12,34 +12,15 @@ import (
 	"rollcall/app"
 )
 
-func (q *queue) happened() []string {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return slices.Sorted(slices.Values(q.events))
-}
-
-// add registers another instance.
-func (q *queue) add(i app.Instance) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.instances[i.ID], q.due[i.ID] = i, i.Due
-}
-
-func (q *queue) state(id string) app.State {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.instances[id].State
-}
-
 // fleet is n healthy instances, i0, i1, ..., each on a host of its own.
-func fleet(n int) *queue {
+func fleet(n int) *registry {
 	var instances []app.Instance
 	for n := range n {
-		i := instanceAt(fmt.Sprintf("i%d", n), time.Now().Add(time.Duration(n)*17*time.Millisecond))
+		i := healthy(fmt.Sprintf("i%d", n))
 		i.Service, i.Address = fmt.Sprint("s", n%4), fmt.Sprintf("198.18.%d.%d:80", n/250, 1+n%250)
 		instances = append(instances, i)
 	}
-	return newQueue(instances...)
+	return newRegistry(instances...)
 }
 
 // network is how instances answer, by id; those that are not in it pass.
@@ -85,7 +66,7 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					q, n := fleet(size), &network{}
-					stop := work(t, q, n)
+					stop := q.start(t, n).stop
 					time.Sleep(10 * time.Second)
 					n.is(everybody(code))
 					time.Sleep(time.Minute)
@@ -109,7 +90,7 @@ func TestASuspendedWorkerLeavesChecksToTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q, cut, fit := fleet(40), &network{}, &network{}
-		stopCut, stopFit := work(t, q, cut), work(t, q, fit)
+		stopCut, stopFit := q.start(t, cut).stop, q.start(t, fit).stop
 		time.Sleep(10 * time.Second)
 		cut.is(everybody(app.TimedOut))
 		time.Sleep(20 * time.Second)
@@ -139,16 +120,16 @@ func TestNewInstancesBecomeHealthyAndTheDeadAreFoundOut(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				q, n := fleet(12), &network{}
-				stop := work(t, q, n)
+				stop := q.start(t, n).stop
 				defer stop()
 				time.Sleep(5 * time.Second)
 				n.is(allBut(c.code, 'n'))
 				died := time.Now()
 				time.Sleep(10*time.Second + 300*time.Millisecond)
 				for k := range 2 {
-					i := instanceAt(fmt.Sprint("n", k), time.Now())
-					i.State, i.Address = app.Starting, fmt.Sprintf("198.19.0.%d:80", k+1)
-					q.add(i)
+					i := healthy(fmt.Sprint("n", k))
+					i.Rev, i.State, i.Address = 0, app.Starting, fmt.Sprintf("198.19.0.%d:80", k+1)
+					q.change(t, i.ID, func(app.Instance) app.Instance { return i }, app.EventRegistered)
 				}
 				time.Sleep(5 * time.Second)
 				for _, id := range []string{"n0", "n1"} {
@@ -200,7 +181,7 @@ func TestDeathsAreFoundOutHoweverMany(t *testing.T) {
 						q.instances[id] = i
 					}
 				}
-				stop := work(t, q, n)
+				stop := q.start(t, n).stop
 				defer stop()
 				time.Sleep(5 * time.Second)
 				n.is(func(id string) app.Code { return map[bool]app.Code{true: c.code}[dead[id]] })
@@ -221,11 +202,11 @@ func TestAWorkerThatWasLateBlamesNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := fleet(2)
-		stop := work(t, q, proberFunc(func(_ context.Context, i app.Instance) app.Result {
+		stop := q.start(t, proberFunc(func(_ context.Context, i app.Instance) app.Result {
 			began := time.Now()
 			time.Sleep(3 * i.Check.Timeout)
 			return app.Result{At: began, Code: app.TimedOut, Latency: time.Since(began)}
-		}))
+		})).stop
 		time.Sleep(30 * time.Second)
 		stop()
 		if got := q.happened(); len(got) > 0 {

@@ -28,6 +28,7 @@ type step func(ctx context.Context, rdb redis.UniversalClient, prefix string) er
 var steps = []step{
 	first,
 	keepOldVersionsOut,
+	probeFromMemory,
 }
 
 // Latest is the version this program works with.

@@ -17,6 +17,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/jobs"
 )
 
 // metrics is what one process tells Prometheus about itself.
@@ -113,7 +114,6 @@ func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, snap
 	count := func(name, help string, read func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rollcall_" + name, Help: help}, read))
 	}
-	count("claims_total", "Entries that this process has taken from the queues.", func() float64 { return float64(stats.Claims.Load()) })
 	count("commits_total", "Changes of the registry.", func() float64 { return float64(stats.Commits.Load()) })
 	count("commit_conflicts_total", "Changes that were decided on what was no longer so, and were not made.",
 		func() float64 { return float64(stats.Refused.Load()) })
@@ -125,6 +125,20 @@ func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, snap
 	count("redis_pool_misses_total", "Calls that had to open a connection to Redis.",
 		func() float64 { return float64(rdb.PoolStats().Misses) })
 	m.registry.MustRegister(population{snapshot, rdb})
+}
+
+// owns adds what a worker says of itself.
+func (m *metrics) owns(stats func() jobs.WorkerStats) {
+	gauge := func(name, help string, read func(jobs.WorkerStats) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollcall_" + name, Help: help}, func() float64 { return read(stats()) }))
+	}
+	gauge("worker_shards", "Shards of the registry that this worker owns, of 256.", func(s jobs.WorkerStats) float64 { return float64(s.Shards) })
+	gauge("worker_instances", "Instances that this worker owns.", func(s jobs.WorkerStats) float64 { return float64(s.Instances) })
+	gauge("workers", "Workers that share the registry, as this one knows.", func(s jobs.WorkerStats) float64 { return float64(s.Workers) })
+	gauge("worker_flush_seconds", "How long the last flush of results took.", func(s jobs.WorkerStats) float64 { return s.Flush.Seconds() })
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "rollcall_shards_lost_total", Help: "Shards that this worker gave to other workers, or lost to them.",
+	}, func() float64 { return float64(stats().HandOvers) }))
 }
 
 // population is the gauges of what there is now.
@@ -213,7 +227,6 @@ func (p measuredProber) Probe(ctx context.Context, i app.Instance) app.Result {
 	}
 	p.metrics.probes.WithLabelValues(string(i.Check.Kind), outcome(r)).Inc()
 	p.metrics.probeTime.WithLabelValues(string(i.Check.Kind)).Observe(r.Latency.Seconds())
-	p.metrics.probeLate.Observe(max(0, r.At.Sub(i.Due).Seconds()))
 	return r
 }
 

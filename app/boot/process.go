@@ -46,7 +46,8 @@ type Process struct {
 	registry *app.Registry
 	tokens   *app.Tokens
 	snapshot *app.Snapshot
-	probe    *jobs.Probe
+	prober   app.Prober
+	worker   *jobs.Worker // nil without the role
 	metrics  *metrics
 	proxy    hipache.Keys
 
@@ -140,7 +141,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	p.registry.TakeWordOf(p.snapshot)
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
 	p.closers = append(p.closers, prober.Close)
-	p.probe = jobs.NewProbe(p.store.Probes(), measuredProber{prober, p.metrics}, p.registry, p.store.Now, log, p.workerChanged)
+	p.prober = measuredProber{prober, p.metrics}
 	p.metrics.reads(p.store.Stats(), p.rdb, p.snapshot)
 	return p, nil
 }
@@ -289,13 +290,12 @@ func (p *Process) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if p.roles.Web || p.roles.Cron {
+		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
+	}
 	if p.roles.Web {
 		run("web", p.serveWeb)
-		run("snapshot", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
-		every(time.Second, func(ctx context.Context) error {
-			_, err := p.store.Tick(ctx, redisstore.Web)
-			return errors.Join(err, p.tokens.Refresh(ctx))
-		})
+		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
 	}
 	every(time.Minute, p.store.SyncClock)
 	if p.roles.Web || p.roles.Cron {
@@ -317,14 +317,43 @@ func (p *Process) Run(ctx context.Context) error {
 	return nil
 }
 
-// cron starts the worker, the jobs, and what wakes the worker between ticks.
+// read has the replica follow the registry until the process is closed, and returns once it
+// has read everything.
+func (p *Process) read(ctx context.Context) error {
+	following, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { p.store.Follow(following, p.snapshot) })
+	p.closers = append(p.closers, func() { stop(); done.Wait() })
+	for until := time.Now().Add(askRedis); ; {
+		_, err := p.snapshot.Age(time.Now())
+		if err == nil || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// newWorker returns a worker on this process's replica.
+func (p *Process) newWorker() *jobs.Worker {
+	return jobs.NewWorker(jobs.WorkerOptions{
+		ID: jobs.WorkerID(), Shares: p.store, Prober: p.prober, Registry: p.registry, Replica: p.snapshot, Now: p.store.Now, Log: p.log,
+		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
+	})
+}
+
+// cron starts the worker, the jobs, and what answers other processes.
 func (p *Process) cron(run func(string, func(context.Context) error)) {
-	work := []jobs.Job{p.probe.Job()}
-	work = append(work, p.upkeep(redisstore.Worker)...)
+	p.worker = p.newWorker()
+	p.metrics.owns(p.worker.Stats)
+	work := append(p.worker.Jobs(), p.upkeep()...)
 	work = append(work, jobs.Compare(p.store.Compare().Next, p.log))
 	if p.config.HcheckerPing {
 		beacon := hipache.Beacon{Redis: p.rdb}
-		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.probe.Swept, p.store.Now, beacon.Shine))
+		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.worker.Swept, p.store.Now, beacon.Shine))
 		run("beacon", func(ctx context.Context) error {
 			<-ctx.Done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
@@ -334,8 +363,15 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	}
 	runner := jobs.NewRunner(p.log, work...)
 	run("jobs", func(ctx context.Context) error { runner.Run(ctx); return nil })
-	run("worker", func(ctx context.Context) error { p.probe.Work(ctx); return nil })
-	run("wakes", func(ctx context.Context) error { p.store.Wakes(ctx, p.probe.Poke); return nil })
+	run("worker", func(ctx context.Context) error { p.worker.Work(ctx); return nil })
+	run("questions", func(ctx context.Context) error {
+		p.store.Answer(ctx, redisstore.Asked{
+			Shares: func() { _ = p.worker.Tick(ctx) }, // the job says what is wrong
+			Flush:  p.worker.Asked,
+			Probe:  func(id string) { p.worker.ProbeNow(id, false) },
+		})
+		return nil
+	})
 	p.deliver(run)
 	run("announcements", func(ctx context.Context) error {
 		hipache.Listen(ctx, p.rdb, func() { p.findMarks(ctx) }, func(a hipache.Announcement) { p.announced(ctx, a) })
@@ -344,14 +380,8 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 }
 
 // upkeep is the jobs beside probing.
-func (p *Process) upkeep(as redisstore.Role) []jobs.Job {
-	tick := func(ctx context.Context) (time.Duration, error) { return p.store.Tick(ctx, as) }
-	endings := []jobs.Ending{
-		{Queue: p.store.Deadlines(), End: p.registry.Expire},
-		{Queue: p.store.Overrides(), End: p.registry.Restore},
-	}
+func (p *Process) upkeep() []jobs.Job {
 	return []jobs.Job{
-		jobs.Expire(endings, p.store.Now, tick, p.log),
 		jobs.Compact(p.store.Compact),
 		jobs.Reconcile(p.store.Reconcile, p.log),
 	}
@@ -359,11 +389,13 @@ func (p *Process) upkeep(as redisstore.Role) []jobs.Job {
 
 // onDemand is every job as an outside scheduler or a person runs it: once.
 func (p *Process) onDemand() *jobs.Runner {
+	probe := func(ctx context.Context) error { return p.newWorker().Once(ctx) }
 	once := []jobs.Job{
-		{Name: "probe", Timeout: time.Minute, Run: p.probe.Once},
+		{Name: "probe", Timeout: time.Minute, Run: probe},
+		{Name: "expire", Timeout: time.Minute, Run: probe}, // the same run: what ends by itself ends with it
 		{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
 	}
-	return jobs.NewRunner(p.log, append(once, p.upkeep(redisstore.Once)...)...)
+	return jobs.NewRunner(p.log, append(once, p.upkeep()...)...)
 }
 
 // findMarks looks for the marks that proxies set while this process was not listening.
@@ -374,16 +406,16 @@ func (p *Process) findMarks(ctx context.Context) {
 }
 
 func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
-	repaired, early, err := p.store.Announced(ctx, a)
+	repaired, failing, err := p.store.Announced(ctx, a)
 	switch {
 	case err != nil:
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
 		p.metrics.marksMended.Inc()
 		p.log.InfoContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
-	case early != "":
+	case failing != "" && p.worker.ProbeNow(failing, true):
 		p.metrics.earlyProbes.Inc()
-		p.log.InfoContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", early)
+		p.log.InfoContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)
 	}
 }
 

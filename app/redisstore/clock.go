@@ -2,31 +2,9 @@ package redisstore
 
 import (
 	"context"
-	_ "embed"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-)
-
-// patience is how long workers or web processes may be silent before deadlines
-// count it as an outage.
-const patience = 3 * time.Second
-
-var (
-	//go:embed lua/tick.lua
-	tickSource string
-
-	tickScript = redis.NewScript(tickSource)
-)
-
-// Role is who advances the clock that deadlines are kept on.
-type Role string
-
-// The roles. Once is a worker that an outside scheduler runs now and then.
-const (
-	Worker Role = "worker"
-	Web    Role = "web"
-	Once   Role = "once"
 )
 
 // reading is what the Redis server's clock said at a moment of ours.
@@ -73,37 +51,50 @@ func (s *Store) SyncClock(ctx context.Context) error {
 	return nil
 }
 
-// Tick says that this process is at work, and returns the outage that has ended with
-// it: deadlines have been extended by that much. Zero means there was none.
-func (s *Store) Tick(ctx context.Context, as Role) (outage time.Duration, err error) {
+// Alive says that a web process is there that takes calls: while there is none, instances
+// cannot report, and no period of an instance runs. Call it once a second.
+func (s *Store) Alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	// What is sent to a server that hangs is carried out when it wakes up, and would have
-	// it believe that somebody was at work all the while: it is only told when it answers.
-	r, took, err := s.readClock(ctx)
-	if err != nil {
-		return 0, wrap("tick", err)
+	before := s.now()
+	var clock *redis.TimeCmd
+	if _, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		clock = p.Time(ctx)
+		p.Incr(ctx, s.keys.web())
+		return nil
+	}); err != nil {
+		return s.noteRefusal(wrap("say that this process is there", err))
 	}
-	// A step of the server's clock must not find processes with different opinions of it.
-	if known := s.clock.Load(); known != nil && r.theirs.Sub(known.at(r.ours)).Abs() > took {
-		s.clock.Store(&r)
-	}
-	ms, err := tickScript.Run(ctx, s.rdb, []string{s.keys.clock()},
-		s.Now().UnixMilli(), patience.Milliseconds(), string(as)).Int64()
-	if err != nil {
-		err = wrap("tick", err)
-		if refused(err) {
-			s.refusal.Store(&err)
-		}
-		return 0, err
-	}
-	s.refusal.Store(nil)
-	return milliseconds(ms), nil
+	s.noteClock(clock.Val(), before)
+	return s.noteRefusal(nil)
 }
 
-// Writable returns the error of the last Tick if Redis answered and refused to write: a primary
-// without enough replicas, a replica, a full memory or disk. It is app.ErrUnavailable.
-// Writable returns nil before the first Tick, and does not call Redis.
+// noteRefusal remembers whether Redis answered the last call that is made once a second, and
+// refused to write. It returns err.
+func (s *Store) noteRefusal(err error) error {
+	switch {
+	case err == nil:
+		s.refusal.Store(nil)
+	case refused(err):
+		s.refusal.Store(&err)
+	}
+	return err
+}
+
+// noteClock takes the time of the Redis server, which came with the answer to a call that
+// began at before. A step of the server's clock must not find processes with different
+// opinions of it.
+func (s *Store) noteClock(theirs, before time.Time) {
+	took := s.now().Sub(before)
+	r := reading{theirs: theirs, ours: before.Add(took / 2)}
+	if known := s.clock.Load(); known != nil && r.theirs.Sub(known.at(r.ours)).Abs() > took+time.Millisecond {
+		s.clock.Store(&r)
+	}
+}
+
+// Writable returns the error of the last call of Alive or Own if Redis answered and refused
+// to write: a primary without enough replicas, a replica, a full memory or disk. It is
+// app.ErrUnavailable. Writable returns nil before the first call, and does not call Redis.
 func (s *Store) Writable() error {
 	if err := s.refusal.Load(); err != nil {
 		return *err

@@ -12,14 +12,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/hipache"
 )
 
-// Limits beyond which something is wrong.
 const (
-	maxSkew  = 500 * time.Millisecond // between this machine's clock and Redis's
-	maxQuiet = 5 * time.Second        // since a worker or a web process was last heard of
-	maxLate  = 5 * time.Second        // of the most overdue probe
+	lookAgain = 4 * time.Second        // after the first look at the workers: longer than a lease
+	maxSkew   = 500 * time.Millisecond // between this machine's clock and Redis's
 )
 
 const forEver = -1 // the time to live of a key that has none
@@ -160,34 +159,93 @@ func (s *Store) examineClock(ctx context.Context) ([]app.Finding, error) {
 	return nil, nil
 }
 
-// examineWorkers looks for signs of life, and of falling behind.
+// examineWorkers looks for signs of life: counters that grow between two looks, and shards
+// with a living owner.
 func (s *Store) examineWorkers(ctx context.Context) ([]app.Finding, error) {
-	clock, err := s.rdb.HGetAll(ctx, s.keys.clock()).Result()
+	first, err := s.owners(ctx)
 	if err != nil {
-		return nil, wrap("read the clock", err)
+		return nil, err
 	}
-	var found []app.Finding
-	now := s.Now()
-	for _, process := range []struct{ name, field string }{{"cron", "tick"}, {"web", "web"}} {
-		ms, _ := strconv.ParseInt(clock[process.field], 10, 64) // absent: never
-		if quiet := now.Sub(time.UnixMilli(ms)); ms == 0 {
-			found = append(found, warnf("start rollcall "+process.name, "no %s process has ever been here", process.name))
-		} else if quiet > maxQuiet {
-			found = append(found, problemf("start rollcall "+process.name+", and look at its log",
-				"no %s process has been heard of for %s", process.name, quiet.Round(time.Second)))
+	select {
+	case <-time.After(s.lookAgain):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	then, err := s.owners(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return ownerFindings(first, then), nil
+}
+
+// owners is what is known of the workers at one moment.
+type owners struct {
+	workers map[string]string // counters by id
+	shards  map[string]string // terms by number
+	web     string            // a counter; empty when there never was a web process
+}
+
+func (s *Store) owners(ctx context.Context) (o owners, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	var workers, shards *redis.MapStringStringCmd
+	var web *redis.StringCmd
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		workers, shards, web = p.HGetAll(ctx, s.keys.workers()), p.HGetAll(ctx, s.keys.shards()), p.Get(ctx, s.keys.web())
+		return nil
+	})
+	if err := failed(cmds, err, func(err error) bool { return noValue(err) || wrongType(err) }); err != nil {
+		return o, wrap("read who owns what", err)
+	}
+	o = owners{workers.Val(), shards.Val(), web.Val()}
+	delete(o.shards, "version")
+	return o, nil
+}
+
+// ownerFindings compares two looks at the workers, some seconds apart.
+func ownerFindings(first, then owners) (found []app.Finding) {
+	switch then.web {
+	case "":
+		found = append(found, warnf("start rollcall web", "no web process has ever been here"))
+	case first.web:
+		found = append(found, problemf("start rollcall web, and look at its log",
+			"no web process has been heard of for %s: instances cannot report, and no grace, lease or forget period runs", lookAgain))
+	}
+	alive := map[string]bool{}
+	var silent []string
+	for id, counter := range then.workers {
+		if was, known := first.workers[id]; known && was == counter {
+			silent = append(silent, id)
+		} else {
+			alive[id] = true
 		}
 	}
-	first, err := s.rdb.ZRangeWithScores(ctx, s.keys.queue(dueQueue), 0, 0).Result()
-	if err != nil {
-		return nil, wrap("read the queue", err)
+	if len(alive) == 0 {
+		return append(found, problemf("start rollcall cron, and look at its log",
+			"no cron process is at work: no instance is probed, and no unhealthy instance is removed"))
 	}
-	if len(first) > 0 {
-		if late := now.Sub(time.UnixMilli(int64(first[0].Score))); late > maxLate {
-			found = append(found, problemf("start more cron processes, or find out what holds them up (their logs)",
-				"probes are %s late: the oldest due is %v", late.Round(time.Second), first[0].Member))
+	if slices.Sort(silent); len(silent) > 0 {
+		found = append(found, problemf("look at the logs of all cron processes: another worker drops a silent one within 5s, unless its own calls fail",
+			"the workers %s have been silent for %s and are not dropped: the workers disagree about who lives", strings.Join(silent, " "), lookAgain))
+	}
+	orphans, sizes := 0, map[string]int{}
+	for n := range ownership.Shards {
+		number := strconv.Itoa(n)
+		owner := ownership.Term(then.shards[number]).Worker()
+		if sizes[owner]++; !alive[owner] && first.shards[number] == then.shards[number] {
+			orphans++
 		}
 	}
-	return found, nil
+	if orphans > 0 {
+		found = append(found, problemf("look at the logs of all cron processes", "%d of %d shards have no living owner: their instances are not probed", orphans, ownership.Shards))
+	}
+	for id := range alive {
+		if share := ownership.Share(len(alive)); sizes[id] > share && first.workers[id] != "" {
+			found = append(found, warnf("run rollcall doctor again: a worker gives back what is above its share within seconds",
+				"the worker %s owns %d shards, more than its share of %d", id, sizes[id], share))
+		}
+	}
+	return found
 }
 
 // examineFrontends compares the lists with the registry.
@@ -206,7 +264,7 @@ func (s *Store) examineFrontends(ctx context.Context) ([]app.Finding, error) {
 		return nil, err
 	}
 	for _, i := range broken {
-		found = append(found, problemf("rollcall jobs run reconcile mends it", "instance %s does not stand in its queues or vhosts as it should", i.ID))
+		found = append(found, problemf("rollcall jobs run reconcile mends it", "instance %s does not stand in its vhosts as it should", i.ID))
 	}
 	frontends, err := s.Frontends(ctx)
 	if err != nil {

@@ -8,12 +8,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/tests/redistest"
 )
@@ -24,6 +26,9 @@ type patient struct {
 	rdb   *redis.Client
 	store *redisstore.Store
 	verbs *app.Registry
+
+	member          *ownership.Member // the worker that lives while the doctor looks
+	noWorker, noWeb bool
 }
 
 func newPatient(t *testing.T) *patient {
@@ -35,7 +40,7 @@ func newPatient(t *testing.T) *patient {
 	p.verbs = app.NewRegistry(p.store, p.store.Now, hold, func(context.Context, app.Step) {})
 	p.up(1)
 	p.up(2, weight(2))
-	p.ticks(p.store)
+	p.member = ownership.NewMember("1-w")
 	return p
 }
 
@@ -48,20 +53,45 @@ func (p *patient) up(n int, edits ...func(*app.Registration)) {
 	}
 }
 
-func (p *patient) ticks(s *redisstore.Store) {
+// live has a worker and a web process live until the returned function is called.
+func (p *patient) live() (stop func()) {
 	p.t.Helper()
-	for _, role := range []redisstore.Role{redisstore.Web, redisstore.Worker} {
-		if _, err := s.Tick(p.t.Context(), role); err != nil {
-			p.t.Fatal(err)
+	tick := func() {
+		if !p.noWorker {
+			now := time.Now()
+			r, err := p.store.Own(p.t.Context(), p.member.Next(now, p.member.Surplus(false)))
+			if err != nil {
+				p.t.Error(err)
+			}
+			p.member.Answered(now, r)
+		}
+		if !p.noWeb {
+			if err := p.store.Alive(p.t.Context()); err != nil {
+				p.t.Error(err)
+			}
 		}
 	}
+	tick()
+	ended := make(chan struct{})
+	var ticking sync.WaitGroup
+	ticking.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-time.After(5 * time.Millisecond):
+				tick()
+			}
+		}
+	})
+	return func() { close(ended); ticking.Wait() }
 }
 
 func (p *patient) do(command string) {
 	p.t.Helper()
 	var args []any
 	for word := range strings.FieldsSeq(command) {
-		args = append(args, word)
+		args = append(args, strings.ReplaceAll(word, "_", " "))
 	}
 	if err := p.rdb.Do(p.t.Context(), args...).Err(); err != nil {
 		p.t.Fatalf("%s: %v", command, err)
@@ -70,7 +100,10 @@ func (p *patient) do(command string) {
 
 func (p *patient) examine(s *redisstore.Store) string {
 	p.t.Helper()
+	s.LookAgainAfter(100 * time.Millisecond)
+	stop := p.live()
 	found, err := s.Examine(p.t.Context())
+	stop()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -122,7 +155,7 @@ func TestDoctorFinds(t *testing.T) {
 		"no list":                        {func(p *patient) { p.do("DEL frontend:a.test") }, "error: i1 is healthy and not in frontend:a.test\nerror: i2 is healthy"},
 		"too few slots":                  {func(p *patient) { p.do("LREM frontend:a.test 1 http://10.0.0.2:80") }, "error: i2 has 1 slots in frontend:a.test and should have 2"},
 		"too many slots":                 {func(p *patient) { p.do("RPUSH frontend:a.test http://10.0.0.1:80") }, "error: i1 has 2 slots in frontend:a.test and should have 1"},
-		"an instance that no vhost has":  {func(p *patient) { p.do("HDEL rollcall:vhost:a.test http://10.0.0.1:80") }, "error: instance i1 does not stand in its queues or vhosts as it should\nwarning: frontend:a.test has entries that Rollcall did not write"},
+		"an instance that no vhost has":  {func(p *patient) { p.do("HDEL rollcall:vhost:a.test http://10.0.0.1:80") }, "error: instance i1 does not stand in its vhosts as it should\nwarning: frontend:a.test has entries that Rollcall did not write"},
 		"marks of no slot":               {func(p *patient) { p.do("SADD dead:a.test 7"); p.do("EXPIRE dead:a.test 30") }, "warning: dead:a.test has marks of no slot (7; the list has 3)"},
 		"marks of a vhost that is gone":  {func(p *patient) { p.do("SADD dead:gone.test 0"); p.do("EXPIRE dead:gone.test 30") }, "warning: dead:gone.test has marks of no slot (0; the list has 0)"},
 		"marks for ever":                 {func(p *patient) { p.do("SADD dead:a.test 0") }, "warning: dead:a.test has no time to live"},
@@ -132,13 +165,13 @@ func TestDoctorFinds(t *testing.T) {
 		"an entry that hurts":            {func(p *patient) { p.do("RPUSH frontend:a.test http://10.0.0.9:99999") }, `error: frontend:a.test has entries that are no http URL, on which Hipache hangs or crashes: "http://10.0.0.9:99999"`},
 		"a list that is none":            {func(p *patient) { p.do("DEL frontend:a.test"); p.do("SET frontend:a.test x") }, "error: frontend:a.test is a string, not a list"},
 		"marks that are no set":          {func(p *patient) { p.do("RPUSH dead:a.test 0") }, "error: dead:a.test is a list, not a set"},
-		"a worker that has gone":         {func(p *patient) { p.do("HSET rollcall:ticks tick 1000") }, "error: no cron process has been heard of for"},
-		"a worker that was never there":  {func(p *patient) { p.do("HDEL rollcall:ticks tick") }, "warning: no cron process has ever been here"},
-		"web processes that have gone":   {func(p *patient) { p.do("HSET rollcall:ticks web 1000") }, "error: no web process has been heard of for"},
-		"a worker that does not keep pace": {func(p *patient) {
-			p.up(3, func(r *app.Registration) { r.Health = "tcp" })
-			p.do("ZADD rollcall:due 1000 i3")
-		}, "error: probes are"},
+		"no worker":                      {func(p *patient) { p.noWorker = true }, "error: no cron process is at work"},
+		"no web process":                 {func(p *patient) { p.noWeb = true }, "warning: no web process has ever been here"},
+		"a web process that has gone":    {func(p *patient) { p.noWeb = true; p.do("SET rollcall:web 7") }, "error: no web process has been heard of for"},
+		"a worker that is not dropped": {
+			func(p *patient) { p.do("HSET rollcall:workers 1-dead 5") },
+			"error: the workers 1-dead have been silent for 4s and are not dropped: the workers disagree about who lives\nerror: 128 of 256 shards have no living owner",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -210,7 +243,6 @@ func TestDoctorFindsASentinel(t *testing.T) {
 	const want = "warning: the primary has 0 replicas and 1 sentinels, and writes even if it reaches no replica"
 	got := ""
 	for end := time.Now().Add(time.Minute); !strings.HasPrefix(got, want) && time.Now().Before(end); {
-		p.ticks(p.store)
 		got = p.examine(p.store)
 	}
 	if !strings.HasPrefix(got, want) {

@@ -1,13 +1,16 @@
 package redisstore
 
 import (
-	"maps"
+	"time"
 
 	"rollcall/app"
 )
 
 // ServerFindings is what Examine makes of a server's INFO.
 func ServerFindings(info map[string]string) []app.Finding { return serverFindings(info) }
+
+// LookAgainAfter sets how long Examine watches the workers.
+func (s *Store) LookAgainAfter(d time.Duration) { s.lookAgain = d }
 
 // Waiting is how many calls wait for a round trip to end.
 func (s *Store) Waiting() int {
@@ -17,13 +20,4 @@ func (s *Store) Waiting() int {
 		return 0
 	}
 	return len(s.pipeline.waiting.cmds)
-}
-
-// Remembered is of how many instances the documents need not be read again.
-func (s *Store) Remembered() int {
-	s.recent.mu.Lock()
-	defer s.recent.mu.Unlock()
-	all := maps.Clone(s.recent.now)
-	maps.Copy(all, s.recent.before)
-	return len(all)
 }

@@ -264,21 +264,3 @@ func (s *Store) documents(ctx context.Context, ids []string) ([]any, error) {
 	}
 	return docs, nil
 }
-
-// Wakes calls wake whenever something becomes due at once, until the context is
-// over. A call may be missing while Redis is away, and there may be one too many.
-func (s *Store) Wakes(ctx context.Context, wake func()) {
-	sub := s.rdb.Subscribe(ctx, s.keys.wake())
-	defer sub.Close()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case _, open := <-sub.Channel():
-			if !open {
-				return
-			}
-			wake()
-		}
-	}
-}

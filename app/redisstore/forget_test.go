@@ -13,12 +13,14 @@ import (
 func (s *site) fails(t *testing.T, id string, code app.Code) {
 	t.Helper()
 	was := s.get(t, id)
-	is := was
+	is, alive := was, false
 	for range is.Check.Fall {
 		s.clock.Pass(time.Millisecond)
-		is = is.Observe(app.Result{At: s.clock.Now(), Code: code}, s.clock.Now())
+		r := app.Result{At: s.clock.Now(), Code: code}
+		alive = alive || is.Alive(r)
+		is = is.Observe(r, s.clock.Now())
 	}
-	if _, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{{Was: was, Is: is}}}); err != nil {
+	if _, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{{Was: was, Is: is, Asserts: alive}}}); err != nil {
 		t.Fatal(err)
 	}
 }

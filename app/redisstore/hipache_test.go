@@ -167,7 +167,7 @@ func TestAGoodProbeClearsItsOwnMarksAndJunk(t *testing.T) {
 	beats := s.up(t, 3, func(r *app.Registration) { r.Health = "tcp" })
 	s.do(t, "SADD dead:a.test 3")
 	passed := app.Result{At: s.clock.Now(), Passed: true} // what a heartbeat does
-	if err := s.Renew(t.Context(), beats, beats.Deadline, &passed); err != nil {
+	if err := s.Assert(t.Context(), beats, &passed); err != nil {
 		t.Fatal(err)
 	}
 	s.wantList(t, "a.test", "web 1 1! 2 3")
@@ -412,7 +412,7 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 		name     string
 		said     string // payload; the list is 1 2, and 1 leaves
 		repaired bool
-		early    string
+		failing  string
 		want     string
 	}{
 		{"as Hipache says it", "a.test;http://10.0.0.2:80/;1;2", false, "i2", "web 1! 2! 3"},
@@ -421,7 +421,7 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 		{"another backend is in the slot by now", "a.test;http://10.0.0.3:80/;1;2", true, "i3", "web 1! 2 3"},
 		{"somebody unknown", "a.test;http://10.0.0.9:80/;1;2", true, "", "web 1! 2 3"},
 		{"the slot is one that leaves", "a.test;http://10.0.0.9:80/;0;2", true, "", "web 1! 2! 3"},
-		{"the backend is not checked any more", "a.test;http://10.0.0.1:80/;0;2", false, "", "web 1! 2! 3"},
+		{"the backend drains", "a.test;http://10.0.0.1:80/;0;2", false, "i1", "web 1! 2! 3"},
 		{"beyond the end", "a.test;http://10.0.0.2:80/;7;8", true, "i2", "web 1! 2! 3"},
 		{"another vhost", "b.test;http://10.0.0.2:80/;1;2", false, "", "web 1! 2! 3"},
 		{"somebody else's vhost", "foreign.test;http://10.0.0.9:80/;0;2", false, "", "web 1! 2! 3"},
@@ -443,71 +443,13 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 			if !ok {
 				t.Fatalf("%q is no announcement", c.said)
 			}
-			repaired, early, err := s.Announced(t.Context(), said)
-			if err != nil || repaired != c.repaired || early != c.early {
-				t.Errorf("got %v, %q, %v, want %v, %q", repaired, early, err, c.repaired, c.early)
+			repaired, failing, err := s.Announced(t.Context(), said)
+			if err != nil || repaired != c.repaired || failing != c.failing {
+				t.Errorf("got %v, %q, %v, want %v, %q", repaired, failing, err, c.repaired, c.failing)
 			}
 			s.wantList(t, "a.test", c.want)
 			s.wantList(t, "foreign.test", "theirs x!")
-			if drains := s.get(t, "i1"); !drains.Due.IsZero() {
-				t.Errorf("i1 drains, and is due at %v", drains.Due)
-			}
-			if early != "" && s.get(t, early).Due.After(s.clock.Now()) {
-				t.Errorf("%s is due at %v, want now", early, s.get(t, early).Due)
-			}
 		})
-	}
-}
-
-// A backend that is slow and announced again and again must get its verdict.
-func TestAnEarlyProbeIsLeftAloneUntilItMustHaveEnded(t *testing.T) {
-	t.Parallel()
-	for _, timeout := range []time.Duration{time.Second, 2 * time.Second} { // as usual, and not
-		t.Run(timeout.String(), func(t *testing.T) {
-			t.Parallel()
-			leftAlone(t, timeout)
-		})
-	}
-}
-
-func leftAlone(t *testing.T, timeout time.Duration) {
-	t.Helper()
-	s := newSite(t)
-	s.up(t, 1, func(r *app.Registration) { r.Health, r.Timeout = "/", &timeout })
-	early := func() string {
-		_, early, err := s.Announced(t.Context(), hipache.Announcement{Host: "a.test", URL: "http://10.0.0.1:80", Len: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return early
-	}
-	claimed, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(time.Hour), 1)
-	if err != nil || len(claimed) != 1 {
-		t.Fatalf("claimed %v, %v", claimed, err)
-	}
-	if got := early(); got != "i1" {
-		t.Errorf("%q is due, want i1: it was only claimed ahead", got)
-	}
-	ttl := s.rdb.PTTL(t.Context(), s.prefix+"early:i1").Val()
-	if ttl <= timeout || ttl > timeout+time.Second {
-		t.Errorf("the next one may come after %v, want the timeout and a second", ttl)
-	}
-	if _, err := s.Probes().Claim(t.Context(), s.clock.Now(), 1); err != nil {
-		t.Fatal(err)
-	}
-	if got := early(); got != "" {
-		t.Errorf("%q is due while its early probe is under way", got)
-	}
-	// The probe has ended and its pass has cleared the marks; a second mark must not stay
-	// until the regular probe.
-	s.rdb.ZAdd(t.Context(), s.prefix+"due", redis.Z{Score: float64(s.clock.Now().Add(time.Hour).UnixMilli()), Member: "i1"})
-	early()
-	if due := s.get(t, "i1").Due.Sub(s.clock.Now()); due <= 0 || due > timeout+time.Second {
-		t.Errorf("i1 is due in %v, want it once the early probe must have ended", due)
-	}
-	s.rdb.Del(t.Context(), s.prefix+"early:i1") // time passes
-	if got := early(); got != "i1" {
-		t.Errorf("%q is due after that, want i1", got)
 	}
 }
 

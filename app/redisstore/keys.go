@@ -1,6 +1,10 @@
 package redisstore
 
-import "rollcall/hipache"
+import (
+	"strconv"
+
+	"rollcall/hipache"
+)
 
 // keys builds the name of every key of ours. All begin with the prefix, by default
 // "rollcall:".
@@ -15,14 +19,12 @@ import "rollcall/hipache"
 //	vhost:<host>    hash    backend url -> "slots keep leave id"; see lua/vhost.lua
 //	marked:<host>   set     for a wildcard: requested hosts that have a dead set
 //	settling        zset    vhost -> when its next surplus slot leaves the list, ms
-//	due             zset    instance id -> when its next probe is due, ms; a claimed
-//	                        one is due when the claim runs out, see lua/claim.lua
-//	deadlines       zset    instance id -> when its state ends by itself, ms on the
-//	                        clock that stands still during outages
-//	overrides       zset    instance id -> when its override expires, ms
-//	ticks           hash    tick, web: when a worker, a web process was last heard of, ms;
-//	                        away: how long the second clock has stood still, ms
-//	early:<id>      string  for a moment after a probe was brought forward
+//	workers         hash    worker id -> the worker's own counter; see lua/own.lua
+//	shards          hash    shard -> the term of its owner; version -> the last change
+//	shard:<n>       string  what the owner of a shard knows of its instances beside their
+//	                        documents; see ownership.Progress
+//	web             string  a counter that web processes raise once a second
+//	beats           hash    instance id -> when it last reported by itself, ms
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
 //	subscriptions   zset    webhook id -> when it is due, ms; +inf: not by itself; a claimed
 //	                        one is due when the claim runs out, see lua/dispatch.lua
@@ -34,8 +36,8 @@ import "rollcall/hipache"
 //	tokens          hash    token id -> JSON, with the token's SHA-256
 //	secret          string  random; what instances' keys are made with
 //	epoch           string  random; another value means another registry
-//	wake            channel something is due now
-//	clock, vhosts, webhooks  string; no longer used, see step 2 in migrations
+//	shares, ask, flushed, probe  channels; see below
+//	clock, vhosts, webhooks, ticks  strings; no longer used, see steps 2 and 3 in migrations
 //
 // The proxy's keys are hipache.Keys, with a prefix of their own.
 type keys struct {
@@ -51,8 +53,6 @@ func (k keys) addresses() string          { return k.prefix + "addresses" }
 func (k keys) vhosts() string             { return k.prefix + "hosts" }
 func (k keys) vhost(host string) string   { return k.prefix + "vhost:" + host }
 func (k keys) settling() string           { return k.prefix + "settling" }
-func (k keys) queue(name string) string   { return k.prefix + name }
-func (k keys) clock() string              { return k.prefix + "ticks" }
 func (k keys) events() string             { return k.prefix + "events" }
 func (k keys) webhooks() string           { return k.prefix + "subscriptions" }
 func (k keys) webhook(id string) string   { return k.prefix + "webhook:" + id }
@@ -60,11 +60,17 @@ func (k keys) attempts(id string) string  { return k.prefix + "attempts:" + id }
 func (k keys) tokens() string             { return k.prefix + "tokens" }
 func (k keys) secret() string             { return k.prefix + "secret" }
 func (k keys) epoch() string              { return k.prefix + "epoch" }
-func (k keys) wake() string               { return k.prefix + "wake" }
+func (k keys) workers() string            { return k.prefix + "workers" }
+func (k keys) shards() string             { return k.prefix + "shards" }
+func (k keys) web() string                { return k.prefix + "web" }
+func (k keys) beats() string              { return k.prefix + "beats" }
+func (k keys) channel(name string) string { return k.prefix + name }
+func (k keys) record(shard int) string    { return k.prefix + "shard:" + strconv.Itoa(shard) }
 
-// The queues; the names are those of their keys.
+// The channels between workers and web processes.
 const (
-	dueQueue      = "due"
-	deadlineQueue = "deadlines"
-	overrideQueue = "overrides"
+	sharesChannel  = "shares"  // worker id: shards are to be had, or a worker has joined
+	askChannel     = "ask"     // shard: a web process wants its record
+	probeChannel   = "probe"   // instance id: it is to be probed at once
+	flushedChannel = "flushed" // shard: its record was written because somebody asked
 )

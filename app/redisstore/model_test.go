@@ -265,11 +265,16 @@ func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 			to := modelMember{id: i.ID, n: i.Slots(), keep: keepOf(i)}
 			touched[host] = append(touched[host], modelChange{url: i.URL(), to: to, good: good})
 		}
-		i.Rev = was.Rev + 1
 		r.instances[i.ID] = i
 	}
 	if _, err := r.Commit(r.ctx, change); err != nil {
 		t.Fatalf("commit %+v: %v", is, err)
+	}
+	for _, step := range change.Steps {
+		if i, there := r.instances[step.Is.ID]; there {
+			i.Rev = step.Is.Rev
+			r.instances[i.ID] = i
+		}
 	}
 	for host, changes := range touched {
 		last := map[string]modelChange{} // the last word on a url counts, not each on the way
@@ -346,7 +351,7 @@ func (r *modelRun) goodProbe(t *rapid.T) {
 	if !i.Routable() {
 		t.Skip("not routable")
 	}
-	if err := r.Renew(r.ctx, i, i.Deadline, &app.Result{At: r.clock.Now(), Passed: true}); err != nil {
+	if err := r.Passed(r.ctx, i); err != nil {
 		t.Fatal(err)
 	}
 	for _, host := range i.Hosts {
@@ -499,7 +504,7 @@ type registryState struct {
 	Lists, Dead, Members map[string][]string
 	Vhosts, Addresses    map[string]string
 	Services             []string
-	Settling, Due, Ends  map[string]int64
+	Settling             map[string]int64
 	Instances            map[string]app.Instance
 }
 
@@ -507,7 +512,7 @@ func (r *modelRun) modelled() registryState {
 	s := registryState{
 		Lists: map[string][]string{}, Dead: map[string][]string{}, Members: map[string][]string{},
 		Vhosts: map[string]string{}, Addresses: map[string]string{},
-		Settling: map[string]int64{}, Due: map[string]int64{}, Ends: map[string]int64{}, Instances: maps.Clone(r.instances),
+		Settling: map[string]int64{}, Instances: maps.Clone(r.instances),
 	}
 	for host, v := range r.vhosts {
 		var list, dead, members []string
@@ -535,14 +540,6 @@ func (r *modelRun) modelled() registryState {
 	}
 	for id, i := range s.Instances {
 		s.Addresses[i.Address], s.Services = id, []string{"web"}
-		if !i.Due.IsZero() {
-			s.Due[id] = i.Due.UnixMilli()
-		}
-		if !i.Deadline.IsZero() {
-			s.Ends[id] = i.Deadline.UnixMilli()
-		}
-		i.Due, i.Deadline = time.Time{}, time.Time{} // they are only in the queues
-		s.Instances[id] = i
 	}
 	return s
 }
@@ -555,7 +552,7 @@ func (r *modelRun) stored(t *rapid.T) registryState {
 	lists, dead := map[string]*redis.StringSliceCmd{}, map[string]*redis.StringSliceCmd{}
 	var vhosts, addresses *redis.MapStringStringCmd
 	var services *redis.StringSliceCmd
-	var settling, due, ends *redis.ZSliceCmd
+	var settling *redis.ZSliceCmd
 	_, err := r.rdb.Pipelined(r.ctx, func(p redis.Pipeliner) error {
 		for host := range r.vhosts {
 			lists[host] = p.LRange(r.ctx, r.proxy.Frontend(host), 0, -1)
@@ -565,7 +562,6 @@ func (r *modelRun) stored(t *rapid.T) registryState {
 		vhosts, addresses = p.HGetAll(r.ctx, r.prefix+"hosts"), p.HGetAll(r.ctx, r.prefix+"addresses")
 		services = p.SMembers(r.ctx, r.prefix+"services")
 		settling = p.ZRangeWithScores(r.ctx, r.prefix+"settling", 0, -1)
-		due, ends = p.ZRangeWithScores(r.ctx, r.prefix+"due", 0, -1), p.ZRangeWithScores(r.ctx, r.prefix+"deadlines", 0, -1)
 		return nil
 	})
 	if err != nil {
@@ -582,7 +578,7 @@ func (r *modelRun) stored(t *rapid.T) registryState {
 		slices.Sort(s.Members[host])
 	}
 	s.Vhosts, s.Addresses, s.Services = vhosts.Val(), addresses.Val(), services.Val()
-	s.Settling, s.Due, s.Ends = scores(settling.Val()), scores(due.Val()), scores(ends.Val())
+	s.Settling = scores(settling.Val())
 	instances, err := r.All(r.ctx)
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/hipache"
 	"rollcall/tests/redistest"
@@ -18,16 +21,19 @@ import (
 // calls are all the ways to ask Redis for something.
 func (s *site) calls(ctx context.Context) map[string]func() error {
 	i := app.Instance{ID: "i1", Service: "web", Address: "10.0.0.1:80", Check: app.DefaultCheck(app.TCP)}
-	claims := []app.Claim{{Queue: "due", Instance: i, Token: "1.5"}}
 	return map[string]func() error{
 		"get":        func() error { _, err := s.Get(ctx, "i1"); return err },
 		"results":    func() error { _, err := s.Results(ctx, "i1"); return err },
 		"commit":     func() error { _, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i}}}); return err },
-		"renew":      func() error { return s.Renew(ctx, i, s.clock.Now(), nil) },
-		"claim":      func() error { _, err := s.Probes().Claim(ctx, s.clock.Now(), 1); return err },
-		"keep":       func() error { _, err := s.Probes().Renew(ctx, claims); return err },
-		"settle":     func() error { return s.Deadlines().Settle(ctx, []app.Settlement{{Claim: claims[0]}}) },
-		"tick":       func() error { _, err := s.Tick(ctx, redisstore.Worker); return err },
+		"assert":     func() error { return s.Assert(ctx, i, nil) },
+		"passed":     func() error { return s.Passed(ctx, i) },
+		"probe now":  func() error { return s.ProbeNow(ctx, "i1") },
+		"own":        func() error { _, err := s.Own(ctx, ownership.Call{Worker: "w", Count: 1}); return err },
+		"flush":      func() error { _, err := s.Flush(ctx, []ownership.Flush{{Shard: 1, Term: "w 1"}}); return err },
+		"flushed":    func() error { _, err := s.Flushed(ctx, []int{1}); return err },
+		"recent":     func() error { _, err := s.Recent(ctx, "i1"); return err },
+		"beats":      func() error { _, _, err := s.Beats(ctx, []string{"i1"}); return err },
+		"alive":      func() error { return s.Alive(ctx) },
 		"sync clock": func() error { return s.SyncClock(ctx) },
 		"compact":    func() error { _, err := s.Compact(ctx); return err },
 		"reconcile":  func() error { _, err := s.Reconcile(ctx); return err },
@@ -84,8 +90,8 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	s.check(t, "i1", "--") // it knows none of the scripts
 	s.wantList(t, "a.test", "web 1! 2")
 	s.check(t, "i2", "+")
-	if _, err := s.Tick(t.Context(), redisstore.Worker); err != nil {
-		t.Errorf("tick: %v", err)
+	if r, err := s.Own(t.Context(), ownership.Call{Worker: "w", Count: 1}); err != nil || len(r.Owned) != ownership.Shards {
+		t.Errorf("own: %d shards, %v", len(r.Owned), err)
 	}
 }
 
@@ -136,7 +142,7 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	}
 	eventually(t, "the snapshot is empty", func() bool { return len(snapshot.Instances("")) == 0 })
 	registered := s.register(t, saying(1))
-	if !registered.New || registered.Instance.Rev != 1 {
+	if !registered.New || registered.Instance.Rev == 0 {
 		t.Errorf("registered %+v, want it new", registered)
 	}
 	if err := snapshot.Reached(t.Context(), registered.Revision); err != nil {
@@ -215,23 +221,52 @@ func TestAFollowerOfARedisThatIsAwayGrowsOld(t *testing.T) {
 	eventually(t, "the snapshot is fresh again", fresh)
 }
 
-func TestWakesTellsOfWhatIsDueAtOnce(t *testing.T) {
+func TestAWorkerAnswersOtherProcesses(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.up(t, 1)
+	i := s.up(t, 1)
+	shard := ownership.ShardOf(i.ID)
 	ctx, cancel := context.WithCancel(t.Context())
-	woken := make(chan struct{}, 100)
-	var done sync.WaitGroup
-	done.Go(func() { s.Wakes(ctx, func() { woken <- struct{}{} }) })
-	eventually(t, "somebody listens", func() bool {
-		return s.rdb.PubSubNumSub(t.Context(), s.prefix+"wake").Val()[s.prefix+"wake"] == 1
-	})
-	s.register(t, saying(2))
-	<-woken
-	if _, _, err := s.Announced(t.Context(), hipache.Announcement{Host: "a.test", URL: "http://10.0.0.1:80", Len: 2}); err != nil {
+	shares, probes := make(chan struct{}, 100), make(chan string, 100)
+	r, err := s.Own(t.Context(), ownership.Call{Worker: "w", Count: 1})
+	if err != nil {
 		t.Fatal(err)
 	}
-	<-woken
+	result := app.Result{At: time.UnixMilli(s.clock.Now().UnixMilli()), Latency: 7 * time.Millisecond, Passed: true}
+	flush := func(ctx context.Context, asked int) (bool, error) {
+		if asked != shard {
+			return false, nil
+		}
+		var h app.History
+		h.Add(result)
+		p := ownership.Progress{ID: i.ID, Due: 1_900_000_001_000, History: h.Packed()}
+		_, err := s.Flush(ctx, []ownership.Flush{{Shard: shard, Term: r.Owned[shard], Record: p.Append(ownership.AppendRecord(nil, 1_900_000_000_000))}})
+		return true, err
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		s.Answer(ctx, redisstore.Asked{
+			Shares: func() { shares <- struct{}{} }, Flush: flush, Probe: func(id string) { probes <- id },
+		})
+	})
+	eventually(t, "the worker listens", func() bool {
+		return s.rdb.PubSubNumSub(t.Context(), s.prefix+"probe").Val()[s.prefix+"probe"] == 1
+	})
+	if err := s.ProbeNow(t.Context(), "i1"); err != nil {
+		t.Fatal(err)
+	}
+	if id := <-probes; id != "i1" {
+		t.Errorf("%s is to be probed, want i1", id)
+	}
+	if _, err := s.Own(t.Context(), ownership.Call{Worker: "other", Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	<-shares
+	recent, err := s.Recent(t.Context(), "i1")
+	want := app.Recent{Results: []app.Result{result}, Due: time.UnixMilli(1_900_000_001_000), At: time.UnixMilli(1_900_000_000_000)}
+	if diff := cmp.Diff(want, recent); diff != "" || err != nil {
+		t.Errorf("asked (-want +got), %v:\n%s", err, diff)
+	}
 	cancel()
 	done.Wait()
 }
@@ -257,7 +292,7 @@ func TestTheClockIsTheServers(t *testing.T) {
 }
 
 // Either clock is set: only the difference shows.
-func TestATickNoticesThatAClockWasSet(t *testing.T) {
+func TestAProcessNoticesThatAClockWasSet(t *testing.T) {
 	t.Parallel()
 	var ahead time.Duration
 	s := redisstore.New(redistest.New(t), redisstore.Options{
@@ -267,8 +302,8 @@ func TestATickNoticesThatAClockWasSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ahead = range []time.Duration{time.Hour, -time.Hour, 0} {
-		if outage, err := s.Tick(t.Context(), redisstore.Worker); err != nil || outage > 0 {
-			t.Errorf("%v ahead: an outage of %v, %v", ahead, outage, err)
+		if err := s.Alive(t.Context()); err != nil {
+			t.Errorf("%v ahead: %v", ahead, err)
 		}
 		if off := time.Until(s.Now()).Abs(); off > time.Second {
 			t.Errorf("%v ahead: after a tick %v off the server's clock", ahead, off)
@@ -277,14 +312,14 @@ func TestATickNoticesThatAClockWasSet(t *testing.T) {
 }
 
 // A Redis that answers and refuses to write is not ready; one that is away is found by reads.
-func TestWritableIsTheLastTickThatRedisRefused(t *testing.T) {
+func TestWritableIsTheLastCallThatRedisRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	rdb := server.Client(t)
 	s := redisstore.New(rdb, redisstore.Options{})
 	ctx := t.Context()
 	if err := s.Writable(); err != nil {
-		t.Errorf("before the first tick: %v", err)
+		t.Errorf("before the first call: %v", err)
 	}
 	for _, c := range []struct {
 		begin, end []any
@@ -297,8 +332,8 @@ func TestWritableIsTheLastTickThatRedisRefused(t *testing.T) {
 		if err := rdb.Do(ctx, c.begin...).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Tick(ctx, redisstore.Web); err == nil {
-			t.Errorf("%v: the tick was written", c.begin)
+		if err := s.Alive(ctx); err == nil {
+			t.Errorf("%v: the call was written", c.begin)
 		}
 		if err := s.Writable(); !errors.Is(err, app.ErrUnavailable) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%v: got %v, want %s", c.begin, err, c.says)
@@ -306,12 +341,12 @@ func TestWritableIsTheLastTickThatRedisRefused(t *testing.T) {
 		if err := rdb.Do(ctx, c.end...).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Tick(ctx, redisstore.Web); err != nil || s.Writable() != nil {
+		if err := s.Alive(ctx); err != nil || s.Writable() != nil {
 			t.Errorf("after %v: got %v, %v", c.end, err, s.Writable())
 		}
 	}
 	server.Kill()
-	if _, err := s.Tick(ctx, redisstore.Web); err == nil || s.Writable() != nil {
+	if err := s.Alive(ctx); err == nil || s.Writable() != nil {
 		t.Errorf("away: got %v, %v; want an error, and nothing refused", err, s.Writable())
 	}
 }

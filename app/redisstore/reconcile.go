@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -97,38 +96,29 @@ func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[str
 	return members, nil
 }
 
-// incomplete picks the instances that are missing from a queue, a vhost or the index of
-// addresses, or stand there as something else, or too late.
+// incomplete picks the instances that are missing from a vhost or the index of addresses, or
+// stand there as something else.
 func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]app.Instance, error) {
+	if len(instances) == 0 {
+		return nil, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	now, queues := s.Now(), []string{dueQueue, deadlineQueue, overrideQueue}
-	holders := make([]*redis.StringCmd, len(instances))
-	scores, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, i := range instances {
-			for _, q := range queues {
-				p.ZScore(ctx, s.keys.queue(q), i.ID)
-			}
-		}
-		for n, i := range instances {
-			holders[n] = p.HGet(ctx, s.keys.addresses(), i.Address)
-		}
-		return nil
-	})
-	if err := failed(scores, err, noValue); err != nil {
-		return nil, wrap("read queues and addresses", err)
+	addresses := make([]string, len(instances))
+	for n, i := range instances {
+		addresses[n] = i.Address
+	}
+	holders, err := s.rdb.HMGet(ctx, s.keys.addresses(), addresses...).Result()
+	if err != nil {
+		return nil, wrap("read addresses", err)
 	}
 	var broken []app.Instance
 	for n, i := range instances {
 		if !i.Understood() {
 			continue // its newer version may want it elsewhere
 		}
-		ok := listed(i, vhosts) && slices.Contains(strings.Fields(holders[n].Val()), i.ID)
-		for q, want := range []bool{probed(i), ends(i), overridden(i)} {
-			ok = ok && want == (scores[n*len(queues)+q].Err() == nil)
-		}
-		ok = ok && !tooLate(i, time.UnixMilli(int64(scores[n*len(queues)].(*redis.FloatCmd).Val())), now)
-		if !ok {
+		held, _ := holders[n].(string)
+		if !listed(i, vhosts) || !slices.Contains(strings.Fields(held), i.ID) {
 			broken = append(broken, i)
 		}
 	}
@@ -149,18 +139,6 @@ func listed(i app.Instance, vhosts map[string]map[string]string) bool {
 	return true
 }
 
-func probed(i app.Instance) bool { return i.Check.Probed() && i.State != app.Draining }
-
-func ends(i app.Instance) bool { return i.State != app.Healthy || i.Check.Kind == app.Heartbeat }
-
-func overridden(i app.Instance) bool { return i.Override != (app.Override{}) }
-
-// tooLate reports whether a check is due later than any is put: the clock was ahead when
-// that was written, and has been set back.
-func tooLate(i app.Instance, due, now time.Time) bool {
-	return due.After(now.Add(i.Check.Interval + 2*app.ClaimLease))
-}
-
 // mend writes an instance once more as it is, with everything that belongs to it. It
 // reads it again first: what looked broken may just have been in the middle of a
 // change.
@@ -176,21 +154,7 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 	if broken, err := s.incomplete(ctx, []app.Instance{i}, vhosts); len(broken) == 0 {
 		return false, err
 	}
-	was, is, now := i, i, s.Now()
-	was.Override.Until = was.Override.Until.Add(1) // so that it is queued once more
-	switch {
-	case !probed(i):
-		is.Due = time.Time{}
-	case i.Due.IsZero() || tooLate(i, i.Due, now):
-		is.Due = now
-	}
-	switch {
-	case !ends(i):
-		is.Deadline = time.Time{}
-	case i.Deadline.IsZero():
-		is.Deadline = now.Add(max(i.Check.Grace, i.Check.Lease()))
-	}
-	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: was, Is: is}}})
+	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: i, Is: i}}})
 	return err == nil, ignore(err, app.ErrConflict)
 }
 
@@ -245,7 +209,9 @@ func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, err
 	case err == nil && slices.Contains(urlsOf(i), url) && (slices.Contains(i.Hosts, host) || !i.Understood()):
 		return false, nil
 	case err == nil:
-		if step, err = stepOf(app.Step{Was: i, Is: i}); err != nil {
+		is := i
+		is.Rev = app.NextRevision(i.Rev)
+		if step, err = stepOf(app.Step{Was: i, Is: is}); err != nil {
 			return false, err
 		}
 	case errors.Is(err, errUnreadable):

@@ -24,7 +24,7 @@ func (s *site) state(t *testing.T) map[string]any {
 		name := strings.TrimPrefix(key, s.prefix)
 		kind, _, _ := strings.Cut(name, ":")
 		switch kind {
-		case "due", "deadlines", "overrides", "settling":
+		case "settling":
 			state[name] = s.rdb.ZRangeWithScores(ctx, key, 0, -1).Val()
 		case "hosts", "vhost", "service":
 			state[name] = s.rdb.HGetAll(ctx, key).Val()
@@ -50,14 +50,6 @@ func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
 		{name: "a slot is missing", broken: "LREM frontend:b.test 1 http://10.0.0.2:80", repaired: app.Repairs{Lists: 1}},
 		{name: "a mark is missing", broken: "SREM dead:a.test 0"},
 		{name: "a mark too many, of nobody", broken: "SADD dead:b.test 9"},
-		{name: "a probe is not queued", broken: "ZREM ~due i2", repaired: app.Repairs{Instances: []string{"i2"}}, differs: "due"},
-		{name: "a probe is queued for when the clock was ahead", broken: "ZADD ~due 9000000000000 i2", repaired: app.Repairs{Instances: []string{"i2"}}, differs: "due"},
-		{name: "a probe is queued of one that drains", broken: "ZADD ~due 1 i3", repaired: app.Repairs{Instances: []string{"i3"}}},
-		{name: "a deadline is missing", broken: "ZREM ~deadlines i1", repaired: app.Repairs{Instances: []string{"i1"}}, differs: "deadlines"},
-		{name: "an override is not queued", broken: "DEL ~overrides", repaired: app.Repairs{Instances: []string{"i2"}}},
-		{name: "an override of one that has none", broken: "ZADD ~overrides 1 i1", repaired: app.Repairs{Instances: []string{"i1"}}},
-		{name: "a deadline of one that has none", broken: "ZADD ~deadlines 1 i2", repaired: app.Repairs{Instances: []string{"i2"}}},
-		{name: "all queues are missing", broken: "DEL ~due ~deadlines ~overrides", repaired: app.Repairs{Instances: []string{"i1", "i2", "i3", "i4"}}, differs: "due deadlines"},
 		{name: "a backend is missing", broken: "HDEL ~vhost:b.test http://10.0.0.2:80", repaired: app.Repairs{Instances: []string{"i2"}}},
 		{name: "a backend is wrong", broken: "HSET ~vhost:b.test http://10.0.0.2:80 7_1_0_i2", repaired: app.Repairs{Instances: []string{"i2"}}},
 		{name: "a backend is junk", broken: "HSET ~vhost:b.test http://10.0.0.2:80 junk", repaired: app.Repairs{Instances: []string{"i2"}}},
@@ -172,16 +164,6 @@ func TestAnInstanceThatCannotBeReadHoldsUpNobody(t *testing.T) {
 	instances, err := s.All(t.Context())
 	if err != nil || len(instances) != 2 {
 		t.Errorf("all are %v, %v, want the two that can be read", instances, err)
-	}
-	claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(time.Minute), 10)
-	understood := 0
-	for _, c := range claims {
-		if c.Instance.Understood() {
-			understood++
-		}
-	}
-	if err != nil || len(claims) != 3 || understood != 2 {
-		t.Errorf("claimed %v, %v, want the two that can be read, and i2 as not understood", claims, err)
 	}
 	s.do(t, "DEL frontend:a.test")
 	if repairs, err := s.Reconcile(t.Context()); err != nil || repairs.Lists != 1 {

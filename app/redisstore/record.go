@@ -2,11 +2,9 @@ package redisstore
 
 import (
 	"cmp"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"time"
 
@@ -39,6 +37,7 @@ type record struct {
 	Check      checkRecord       `json:"check,omitzero"`
 	Override   *overrideRecord   `json:"override,omitempty"`
 	Claims     *claimsRecord     `json:"claims,omitempty"`
+	Hold       *int64            `json:"hold,omitempty"` // of a draining instance, ms; absent: usualHold
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
 	StreakAt   *int64            `json:"streak_at,omitempty"`
@@ -209,6 +208,9 @@ func recordOf(i app.Instance, rev int64) record {
 	if i.Weight != 1 {
 		r.Weight = i.Weight
 	}
+	if i.State == app.Draining {
+		r.Hold = new(i.Hold.Milliseconds())
+	}
 	if o := i.Override; o != (app.Override{}) {
 		r.Override = &overrideRecord{Maintenance: o.Maintenance, Weight: o.Weight, Until: o.Until.UnixMilli()}
 	}
@@ -249,6 +251,12 @@ func (r record) instance(id string) app.Instance {
 	if r.StreakAt != nil {
 		i.StreakAt = at(*r.StreakAt)
 	}
+	if i.State == app.Draining {
+		i.Hold = usualHold
+		if r.Hold != nil {
+			i.Hold = milliseconds(*r.Hold)
+		}
+	}
 	if o := r.Override; o != nil {
 		i.Override = app.Override{Maintenance: o.Maintenance, Weight: o.Weight, Until: time.UnixMilli(o.Until)}
 	}
@@ -261,6 +269,9 @@ func (r record) instance(id string) app.Instance {
 	return i
 }
 
+// usualHold is the drain period of a record from before the field existed.
+const usualHold = 5 * time.Second
+
 func recordOfResult(r app.Result, since int64) *resultRecord {
 	return &resultRecord{At: r.At.UnixMilli() - since, Latency: r.Latency.Milliseconds(), Passed: r.Passed, Code: r.Code, Detail: r.Detail}
 }
@@ -271,33 +282,18 @@ func (r resultRecord) result(since int64) app.Result {
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// A stored result is a number of 9 bytes: 45 bits of the time in ms since 1970, 1 that it
-// passed, 10 of the code and 16 of the latency in ms. Short and of one length, so that a
-// script can cut off the oldest without reading them.
-const resultLength = 9
-
+// encodeResult packs a result; see app.History.
 func encodeResult(r app.Result) string {
-	latency := uint64(min(max(r.Latency.Milliseconds(), 0), math.MaxUint16))
-	n := uint64(r.At.UnixMilli())<<19 | uint64(r.Code&1023)<<8 | latency>>8
-	if r.Passed {
-		n |= 1 << 18
-	}
-	return string(append(binary.BigEndian.AppendUint64(nil, n), byte(latency&255)))
+	var h app.History
+	h.Add(r)
+	return string(h.Packed())
 }
 
 // decodeResults returns the results of an instance, oldest first.
 func decodeResults(s string) []app.Result {
-	results := make([]app.Result, 0, len(s)/resultLength)
-	for b := []byte(s); len(b) >= resultLength; b = b[resultLength:] {
-		n := binary.BigEndian.Uint64(b)
-		results = append(results, app.Result{
-			At:      time.UnixMilli(int64(n >> 19)),
-			Passed:  n>>18&1 == 1,
-			Code:    app.Code(n >> 8 & 1023),
-			Latency: time.Duration(n&255<<8|uint64(b[8])) * time.Millisecond, //nolint:gosec // 16 bits
-		})
-	}
-	return results
+	var h app.History
+	h.Unpack([]byte(s))
+	return h.Results()
 }
 
 // eventRecord is an event as it is stored; its revision is the id of its entry.

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
-	"rollcall/app/redisstore"
+	"rollcall/app/ownership"
 	"rollcall/tests/apptest"
 )
 
@@ -31,15 +31,23 @@ func (s *site) events(t *testing.T) string {
 	return strings.Join(out, ", ")
 }
 
-// expire ends the states whose deadline is over, as the job does.
+// expire ends the states whose time is over, as the owners of the instances do.
 func (s *site) expire(t *testing.T) {
 	t.Helper()
-	claims, err := s.Deadlines().Claim(t.Context(), s.clock.Now(), 100)
+	all, err := s.All(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range claims {
-		if err := s.verbs.Expire(t.Context(), c); err != nil {
+	for _, i := range all {
+		i = s.get(t, i.ID)
+		deadline, beat := i.Deadline(), int64(0)
+		if !i.AssertedAt.IsZero() {
+			beat = i.AssertedAt.UnixMilli()
+		}
+		if deadline.IsZero() || deadline.After(s.clock.Now()) {
+			continue
+		}
+		if _, err := s.verbs.Expire(t.Context(), i, app.Fence{}, beat); err != nil && !errors.Is(err, app.ErrLastBackend) {
 			t.Fatal(err)
 		}
 	}
@@ -102,7 +110,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 			want.Rev, want.RegisteredAt = is.Rev, was.RegisteredAt
 			want.ReplaceOver = want.Replaces != "" // there is no i7: nothing is left to do
 			want.State, want.Streak, want.StreakAt, want.Last, want.ChangedAt = was.State, was.Streak, was.StreakAt, was.Last, was.ChangedAt
-			want.Due, want.Deadline = was.Due, was.Deadline
+			want.AssertedAt = was.AssertedAt
 			switch c.told {
 			case app.EventRegistered:
 				if want.Boot != was.Boot {
@@ -239,18 +247,17 @@ func TestWhatBelongsToAnotherServiceIsRefused(t *testing.T) {
 			s := newSite(t)
 			s.up(t, 1)
 			before, told := s.state(t), s.events(t)
+			probed := s.hurried(t)
 			_, err := s.verbs.Register(t.Context(), saying(2, func(r *app.Registration) { r.Service, r.Hosts = "api", []string{"b.test"} }, edit))
 			refused, ok := errors.AsType[*app.FieldError](err)
 			if !ok || refused.Field != field || !refused.Held || !errors.Is(err, app.ErrConflict) {
 				t.Errorf("got %v, want the field %s held by another service", err, field)
 			}
-			if due := s.get(t, "i1").Due; !due.Equal(s.clock.Now()) {
-				t.Errorf("the holder is probed at %s, want now", due)
+			if got := probed(); !slices.Equal(got, []string{"i1"}) {
+				t.Errorf("%q are probed at once, want the holder", got)
 			}
 			s.check(t, "i1", "+")
 			after := s.state(t)
-			delete(before, "due")
-			delete(after, "due")
 			if diff := cmp.Diff(before, after); diff != "" || s.events(t) != told {
 				t.Errorf("something was written, told %q (-before +after):\n%s", s.events(t), diff)
 			}
@@ -307,8 +314,8 @@ func TestReplacesTakesOverInTheStepInWhichItBecomesHealthy(t *testing.T) {
 	before := s.rdb.XLen(t.Context(), s.prefix+"events").Val()
 	s.check(t, "i2", "+")
 	s.wantList(t, "a.test", "web 1! 2")
-	if i := s.get(t, "i1"); i.State != app.Draining || !i.Deadline.Equal(s.clock.Now().Add(hold)) {
-		t.Errorf("i1 is %s until %v, want draining for the hold", i.State, i.Deadline)
+	if i := s.get(t, "i1"); i.State != app.Draining || i.Hold != hold {
+		t.Errorf("i1 is %s for %v, want draining for the hold", i.State, i.Hold)
 	}
 	want := "registered i1, healthy i1, registered i2, healthy i2, draining i1"
 	if got := s.events(t); got != want || before != 3 {
@@ -421,15 +428,6 @@ func TestAHeartbeatsLease(t *testing.T) {
 	report(true)
 	is(app.Healthy, "web 1 2")
 
-	// Nobody could report while nobody was there to listen.
-	if _, err := s.Tick(t.Context(), redisstore.Worker); err != nil {
-		t.Fatal(err)
-	}
-	s.clock.Pass(time.Hour)
-	if outage, err := s.Tick(t.Context(), redisstore.Worker); outage != time.Hour || err != nil {
-		t.Errorf("the outage was %v, %v, want an hour", outage, err)
-	}
-	is(app.Healthy, "web 1 2")
 	s.clock.Pass(lease)
 	is(app.Unhealthy, "web 1 2!")
 	s.clock.Pass(i.Check.Forget)
@@ -442,18 +440,26 @@ func TestAHeartbeatsLease(t *testing.T) {
 func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*testing.T, *site){
-		"another worker has the check": func(t *testing.T, s *site) {
-			s.clock.Pass(app.ClaimLease + time.Second)
-			if claims, err := s.Probes().Claim(t.Context(), s.clock.Now(), 10); err != nil || len(claims) != 2 {
-				t.Fatalf("claimed %v, %v", claims, err)
-			}
+		"another worker has the shard": func(t *testing.T, s *site) {
+			s.rdb.HSet(t.Context(), s.prefix+"shards", ownership.ShardOf("i1"), "other 1")
+		},
+		"the shard table is gone": func(t *testing.T, s *site) { s.rdb.Del(t.Context(), s.prefix+"shards") },
+		"the same worker took the shard again": func(t *testing.T, s *site) {
+			s.rdb.HSet(t.Context(), s.prefix+"shards", ownership.ShardOf("i1"), "me 2")
 		},
 		"begun anew": func(t *testing.T, s *site) {
 			s.clock.Pass(time.Second)
 			s.register(t, saying(1, func(r *app.Registration) { r.Boot = "another" }))
 		},
-		"draining": func(t *testing.T, s *site) { s.drain(t, 1) },
-		"gone":     func(t *testing.T, s *site) { s.deregister(t, 1) },
+		"moved": func(t *testing.T, s *site) {
+			s.register(t, saying(1, func(r *app.Registration) { r.Address = "10.0.0.99:80" }))
+		},
+		"gone": func(t *testing.T, s *site) { s.deregister(t, 1) },
+		"gone, and registered again": func(t *testing.T, s *site) {
+			s.deregister(t, 1)
+			s.clock.Pass(time.Second)
+			s.up(t, 1)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -461,18 +467,15 @@ func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
 			s.up(t, 1)
 			s.up(t, 2)
 			s.check(t, "i1", "-")
-			claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(10*time.Second), 10)
-			if err != nil || claims[0].Instance.ID != "i1" {
-				t.Fatalf("claimed %v, %v", claims, err)
+			shard := ownership.ShardOf("i1")
+			s.rdb.HSet(t.Context(), s.prefix+"shards", shard, "me 1")
+			failed := app.Outcome{
+				Was: s.get(t, "i1"), Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}, Fence: app.Fence{Shard: shard, Term: "me 1"},
 			}
 			meanwhile(t, s)
 			before, told := s.state(t), s.events(t)
-			failed := app.Outcome{Claim: claims[0], Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}}
-			if _, err := s.verbs.Judge(t.Context(), failed); !errors.Is(err, app.ErrClaimLost) {
-				t.Errorf("judged: %v, want the claim lost", err)
-			}
-			if err := s.Probes().Settle(t.Context(), []app.Settlement{{Claim: claims[0], Due: s.clock.Now(), Result: &failed.Result}}); err != nil {
-				t.Error(err)
+			if _, err := s.verbs.Judge(t.Context(), failed); !errors.Is(err, app.ErrNotOwner) {
+				t.Errorf("judged: %v, want ErrNotOwner", err)
 			}
 			if diff := cmp.Diff(before, s.state(t)); diff != "" || s.events(t) != told {
 				t.Errorf("something was written, told %q (-before +after):\n%s", s.events(t), diff)
@@ -481,17 +484,25 @@ func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
 	}
 }
 
-// A claim survives what does not concern the check.
-func TestARepairedFieldDoesNotLoseTheClaim(t *testing.T) {
+func TestAResultOfADrainingInstanceChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.up(t, 1)
-	claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(10*time.Second), 10)
-	if err != nil || len(claims) != 1 {
-		t.Fatalf("claimed %v, %v", claims, err)
+	was := s.check(t, s.up(t, 1).ID, "-")
+	s.drain(t, 1)
+	is, err := s.verbs.Judge(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	if err != nil || is.State != app.Draining || s.get(t, "i1").State != app.Draining {
+		t.Errorf("judged: %s, %v, want it draining as before", is.State, err)
 	}
+}
+
+// A result counts although the instance was written meanwhile, if that does not concern the
+// check.
+func TestARepairedFieldDoesNotLoseTheResult(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	was := s.up(t, 1)
 	s.register(t, saying(1, weight(2)))
-	i, err := s.verbs.Judge(t.Context(), app.Outcome{Claim: claims[0], Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	i, err := s.verbs.Judge(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
 	if err != nil || i.Streak != 1 || i.Weight != 2 {
 		t.Errorf("judged: streak %d, weight %d, %v; want 1 and 2", i.Streak, i.Weight, err)
 	}
@@ -511,15 +522,8 @@ func TestAnOverrideExpires(t *testing.T) {
 	}
 	restore := func() {
 		t.Helper()
-		claims, err := s.Overrides().Claim(t.Context(), s.clock.Now(), 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range claims {
-			if diff := cmp.Diff(s.get(t, c.Instance.ID), c.Instance); diff != "" {
-				t.Errorf("claimed (-stored +claimed):\n%s", diff)
-			}
-			if err := s.verbs.Restore(t.Context(), c); err != nil {
+		if i := s.get(t, "i1"); !i.Override.Until.After(s.clock.Now()) {
+			if _, err := s.verbs.EndOverride(t.Context(), i, app.Fence{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -548,8 +552,4 @@ func TestAnOverrideExpires(t *testing.T) {
 	s.deregister(t, 2)
 	override(app.Override{Maintenance: true, Until: s.clock.Now().Add(time.Hour)})
 	s.wantList(t, "a.test", "web 1!") // somebody who knows has said so
-	s.deregister(t, 1)
-	if n := s.do(t, "EXISTS ~overrides"); n != int64(0) {
-		t.Error("an override is left of who is gone")
-	}
 }

@@ -84,44 +84,62 @@ func (s *site) register(t *testing.T, r app.Registration) app.Registered {
 	return done
 }
 
-// check claims an instance's probe, and judges or settles it as a worker does: + for
-// passed, - for failed. Each probe counts as due now. The others' probes are put back,
-// and no time passes.
+// check judges the results of probes of an instance as its owner does: + for passed, - for
+// failed. A pass that changes nothing clears the marks of proxies, as after an announcement.
+// No time passes.
 func (s *site) check(t *testing.T, id, results string) app.Instance {
 	t.Helper()
 	for _, r := range results {
-		claims, err := s.Probes().Claim(t.Context(), s.clock.Now().Add(time.Hour), 1000)
-		if err != nil {
-			t.Fatal(err)
-		}
 		result := app.Result{At: s.clock.Now(), Latency: time.Millisecond, Passed: r == '+'}
 		if !result.Passed {
 			result.Code = app.Refused
 		}
-		var outcomes []app.Outcome
-		var back []app.Settlement
-		for _, c := range claims {
-			if c.Instance.ID == id {
-				c.Due, c.Instance.Due = s.clock.Now(), s.clock.Now()
-				outcomes = append(outcomes, app.Outcome{Claim: c, Result: result})
-			} else {
-				back = append(back, app.Settlement{Claim: c, Due: c.Due})
-			}
-		}
-		if len(outcomes) != 1 {
-			t.Fatalf("%d checks of %s are due, want 1", len(outcomes), id)
-		}
-		change, same := s.verbs.Decide(outcomes)
-		for _, o := range change {
-			if _, err := s.verbs.Judge(t.Context(), o); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Probes().Settle(t.Context(), append(back, same...)); err != nil {
-			t.Fatal(err)
-		}
+		s.judge(t, id, result)
 	}
 	return s.get(t, id)
+}
+
+// judge has a result of a probe judged.
+func (s *site) judge(t *testing.T, id string, r app.Result) {
+	t.Helper()
+	i := s.get(t, id)
+	o := app.Outcome{Was: i, Result: r}
+	var err error
+	switch {
+	case !i.Probed():
+		t.Fatalf("%s is %s and not probed", id, i.State)
+	case o.Changes(s.clock.Now()):
+		_, err = s.verbs.Judge(t.Context(), o)
+	case r.Passed && i.Routable():
+		err = s.verbs.Passed(t.Context(), i)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hurried returns a function that lists the instances that are to be probed at once since.
+func (s *site) hurried(t *testing.T) (ids func() []string) {
+	t.Helper()
+	sub := s.rdb.Subscribe(t.Context(), s.prefix+"probe")
+	if _, err := sub.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return func() (ids []string) {
+		t.Helper()
+		defer sub.Close()
+		s.rdb.Publish(t.Context(), s.prefix+"probe", "that is all")
+		for {
+			m, err := sub.ReceiveMessage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Payload == "that is all" {
+				return ids
+			}
+			ids = append(ids, m.Payload)
+		}
+	}
 }
 
 // announce takes the payload of an announcement by a proxy.

@@ -9,7 +9,6 @@ import (
 type Stats struct {
 	Commits      atomic.Int64 // changes of the registry
 	Refused      atomic.Int64 // changes that were not made: decided on what was no longer so
-	Claims       atomic.Int64 // entries taken from the queues
 	ListsWritten atomic.Int64 // lists of vhosts that a change or job had to write
 	ListsKept    atomic.Int64 // and those that were as they should be
 }

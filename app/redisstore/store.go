@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,14 +27,14 @@ var (
 	vhostSource string
 	//go:embed lua/commit.lua
 	commitSource string
-	//go:embed lua/renew.lua
-	renewSource string
-	//go:embed lua/due.lua
-	dueSource string
+	//go:embed lua/assert.lua
+	assertSource string
+	//go:embed lua/passed.lua
+	passedSource string
 
 	commitScript = withVhosts(commitSource)
-	renewScript  = withVhosts(renewSource)
-	dueScript    = withVhosts(dueSource)
+	assertScript = withVhosts(assertSource)
+	passedScript = withVhosts(passedSource)
 )
 
 // withVhosts makes a script that changes who is routed.
@@ -65,9 +64,11 @@ type Store struct {
 	log     *slog.Logger
 	now     func() time.Time
 	clock   atomic.Pointer[reading] // nil before SyncClock
-	recent  recent
+	asking  asking
 	stats   Stats
 	refusal atomic.Pointer[error] // of the last tick that Redis answered; nil: it was written
+
+	lookAgain time.Duration // see examineWorkers
 
 	pipeline pipeline // for what many callers do at the same time
 	children children
@@ -84,13 +85,16 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	}
 	timeout := cmp.Or(o.Timeout, 900*time.Millisecond)
 	return &Store{
-		rdb:      rdb,
-		keys:     keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
-		settle:   cmp.Or(o.Settle, hipache.SettleTime),
-		timeout:  timeout,
-		limit:    o.Limit,
-		log:      cmp.Or(o.Log, slog.Default()),
-		now:      o.Now,
+		rdb:     rdb,
+		keys:    keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
+		settle:  cmp.Or(o.Settle, hipache.SettleTime),
+		timeout: timeout,
+		limit:   o.Limit,
+		log:     cmp.Or(o.Log, slog.Default()),
+		now:     o.Now,
+
+		lookAgain: lookAgain,
+
 		pipeline: pipeline{rdb: rdb, timeout: timeout},
 	}
 }
@@ -126,13 +130,9 @@ func (s *Store) run(ctx context.Context, script *redis.Script, args ...any) *red
 func (s *Store) Get(ctx context.Context, id string) (app.Instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var doc, away *redis.StringCmd
-	var due, deadline *redis.FloatCmd
+	var doc, beat *redis.StringCmd
 	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		doc = p.Get(ctx, s.keys.instance(id))
-		due = p.ZScore(ctx, s.keys.queue(dueQueue), id)
-		deadline = p.ZScore(ctx, s.keys.queue(deadlineQueue), id)
-		away = p.HGet(ctx, s.keys.clock(), "away")
+		doc, beat = p.Get(ctx, s.keys.instance(id)), p.HGet(ctx, s.keys.beats(), id)
 		return nil
 	})
 	if err := failed(cmds, err, noValue); err != nil {
@@ -145,12 +145,8 @@ func (s *Store) Get(ctx context.Context, id string) (app.Instance, error) {
 	if err != nil {
 		return app.Instance{}, err
 	}
-	if due.Err() == nil {
-		i.Due = time.UnixMilli(int64(due.Val()))
-	}
-	if deadline.Err() == nil {
-		stood, _ := away.Int64() // absent: it never stood still
-		i.Deadline = time.UnixMilli(int64(deadline.Val()) + stood)
+	if ms, err := beat.Int64(); err == nil {
+		i.AssertedAt = time.UnixMilli(ms)
 	}
 	return i, nil
 }
@@ -175,6 +171,8 @@ type changeArg struct {
 
 	Seen  []seenArg         `json:"seen,omitempty"`
 	Takes map[string]string `json:"takes,omitempty"`
+	Shard int               `json:"shard"`
+	Term  string            `json:"term,omitempty"`
 }
 
 // seenArg is an instance and the revision that it is expected to have.
@@ -194,16 +192,13 @@ type stepArg struct {
 
 	Peers []startRecord `json:"peers,omitempty"`
 
-	Due      *int64    `json:"due,omitempty"`
-	Deadline *int64    `json:"deadline,omitempty"`
-	Restore  *int64    `json:"restore,omitempty"`
-	Queue    string    `json:"queue,omitempty"`
-	Token    string    `json:"token,omitempty"`
-	Result   string    `json:"-"`
-	Hosts    []hostArg `json:"hosts"`
-	Passed   bool      `json:"passed,omitempty"`
-	Spare    bool      `json:"spare,omitempty"`
-	Event    string    `json:"-"`
+	Beat    *int64    `json:"beat,omitempty"`
+	Asserts bool      `json:"asserts,omitempty"`
+	Result  string    `json:"-"`
+	Hosts   []hostArg `json:"hosts"`
+	Passed  bool      `json:"passed,omitempty"`
+	Spare   bool      `json:"spare,omitempty"`
+	Event   string    `json:"-"`
 }
 
 // hostArg is what becomes of an instance's slots in one vhost.
@@ -219,11 +214,13 @@ type hostArg struct {
 
 // Commit makes a change; see app.Store.
 func (s *Store) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
-	arg := changeArg{Keep: keepEvents, Limit: s.limit, Takes: c.Takes}
+	arg := changeArg{Keep: keepEvents, Limit: s.limit, Takes: c.Takes, Shard: c.Fence.Shard, Term: c.Fence.Term}
 	for _, i := range c.Seen {
 		arg.Seen = append(arg.Seen, seenArg{i.ID, i.Rev})
 	}
-	for _, step := range c.Steps {
+	for n, step := range c.Steps {
+		step.Is.Rev = app.NextRevision(step.Was.Rev)
+		c.Steps[n].Is.Rev = step.Is.Rev
 		a, err := stepOf(step)
 		if err != nil {
 			return "", err
@@ -259,7 +256,7 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	case "conflict":
 		return "", fmt.Errorf("instance %s was written by somebody else: %w", reply[1], app.ErrConflict)
 	case "lost":
-		return "", fmt.Errorf("check of %s: %w", reply[1], app.ErrClaimLost)
+		return "", fmt.Errorf("change of %s: %w", cmp.Or(reply[1], "an instance of another worker"), app.ErrNotOwner)
 	case "last":
 		return "", fmt.Errorf("instance %s in vhost %s: %w", reply[1], reply[2], app.ErrLastBackend)
 	case "taken":
@@ -286,7 +283,7 @@ func stepOf(step app.Step) (stepArg, error) {
 	a := stepArg{
 		ID: is.ID, Rev: was.Rev, Service: is.Service, Boot: is.Boot, Address: is.Address, Peers: peersOf(is.Claims),
 		Hosts: hostsOf(was, is), Passed: is.Last.Passed && is.Last != was.Last,
-		Spare: step.Spare,
+		Spare: step.Spare, Beat: step.Beat, Asserts: step.Asserts,
 	}
 	var err error
 	if step.Event != nil {
@@ -294,37 +291,20 @@ func stepOf(step app.Step) (stepArg, error) {
 			return stepArg{}, err
 		}
 	}
-	if step.Claim != nil {
-		a.Queue, a.Token = step.Claim.Queue, step.Claim.Token
-	}
 	if is.State == app.Gone {
 		a.Address = was.Address
 		return a, nil
 	}
-	if a.Doc, err = encode(is, was.Rev+1); err != nil {
+	if a.Doc, err = encode(is, is.Rev); err != nil {
 		return stepArg{}, err
 	}
 	if was.Rev > 0 && was.Address != is.Address {
 		a.WasAddress = was.Address
 	}
-	a.Due, a.Deadline = moved(was.Due, is.Due), moved(was.Deadline, is.Deadline)
-	a.Restore = moved(was.Override.Until, is.Override.Until)
-	if is.Last != was.Last && is.Last != (app.Result{}) {
+	if is.Check.Kind == app.Heartbeat && is.Last != was.Last && is.Last != (app.Result{}) { // of others the owner keeps the results
 		a.Result = encodeResult(is.Last)
 	}
 	return a, nil
-}
-
-// moved is nil when a time stays what it is, 0 when there is none any more.
-func moved(was, is time.Time) *int64 {
-	if was.Equal(is) {
-		return nil
-	}
-	var ms int64
-	if !is.IsZero() {
-		ms = is.UnixMilli()
-	}
-	return &ms
 }
 
 // hostsOf lists what becomes of the slots of an instance in every vhost that it
@@ -416,29 +396,39 @@ func (s *Store) CanSpare(ctx context.Context, i app.Instance) (bool, error) {
 	return true, nil
 }
 
-// Renew moves the deadline of an instance; see app.Store.
-func (s *Store) Renew(ctx context.Context, i app.Instance, deadline time.Time, r *app.Result) error {
+// Assert notes that an instance has reported by itself; see app.Store.
+func (s *Store) Assert(ctx context.Context, i app.Instance, r *app.Result) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	var ms int64
-	if !deadline.IsZero() {
-		ms = deadline.UnixMilli()
-	}
-	args := []any{s.settings(), i.ID, i.Rev, ms, "", i.URL()}
+	args := []any{s.settings(), i.ID, i.Rev, "", i.URL()}
 	if r != nil {
-		args[4] = encodeResult(*r)
+		args[3] = encodeResult(*r)
 		if r.Passed && i.Routable() {
 			for _, h := range i.Hosts {
 				args = append(args, h)
 			}
 		}
 	}
-	same, err := s.run(ctx, renewScript, args...).Bool()
+	same, err := s.run(ctx, assertScript, args...).Bool()
 	if err != nil {
-		return wrap("renew "+i.ID, err)
+		return wrap("note the report of "+i.ID, err)
 	}
 	if !same {
 		return fmt.Errorf("instance %s was written by somebody else: %w", i.ID, app.ErrConflict)
+	}
+	return nil
+}
+
+// Passed removes the marks of an instance's backends; see app.Store.
+func (s *Store) Passed(ctx context.Context, i app.Instance) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	args := []any{s.settings(), i.URL()}
+	for _, h := range i.Hosts {
+		args = append(args, h)
+	}
+	if err := s.run(ctx, passedScript, args...).Err(); err != nil {
+		return wrap("clear the marks of "+i.ID, err)
 	}
 	return nil
 }
@@ -480,16 +470,6 @@ func (s *Store) Serving(ctx context.Context, host string) ([]app.Instance, error
 	return serving, nil
 }
 
-// ProbeNow makes the next probe of an instance due at once; see app.Store.
-func (s *Store) ProbeNow(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	if err := s.run(ctx, dueScript, s.settings(), id).Err(); err != nil {
-		return wrap("probe "+id+" now", err)
-	}
-	return nil
-}
-
 // wrap says what was being done, and whether Redis is at fault: an error that is not
 // Redis's answer, or an answer that it cannot serve now, is app.ErrUnavailable.
 func wrap(doing string, err error) error {
@@ -527,8 +507,3 @@ func failed(cmds []redis.Cmder, err error, none func(error) bool) error {
 }
 
 func noValue(err error) bool { return errors.Is(err, redis.Nil) }
-
-func score(s string) time.Time {
-	f, _ := strconv.ParseFloat(s, 64) // Redis wrote it
-	return time.UnixMilli(int64(f))
-}

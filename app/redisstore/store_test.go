@@ -1,7 +1,6 @@
 package redisstore_test
 
 import (
-	"context"
 	"os"
 	"testing"
 	"time"
@@ -41,7 +40,6 @@ func subject(c *redis.Client, prefix string) apptest.Subject {
 		Timeout: time.Minute, // the machine may be busy
 	})
 	return apptest.Subject{
-		Store: s, Probes: s.Probes(), Deadlines: s.Deadlines(), Overrides: s.Overrides(), Clock: clock,
-		Tick: func(ctx context.Context, as string) (time.Duration, error) { return s.Tick(ctx, redisstore.Role(as)) },
+		Store: s, Clock: clock,
 	}
 }

@@ -338,3 +338,8 @@ func (s *Store) Happens(ctx context.Context, wake func()) {
 		}
 	}
 }
+
+func score(s string) time.Time {
+	f, _ := strconv.ParseFloat(s, 64) // Redis wrote it
+	return time.UnixMilli(int64(f))
+}

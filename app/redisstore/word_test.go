@@ -35,9 +35,9 @@ func (w *witness) Commit(ctx context.Context, c app.Change) (app.Revision, error
 	return w.Store.Commit(ctx, c)
 }
 
-func (w *witness) Renew(ctx context.Context, i app.Instance, deadline time.Time, r *app.Result) error {
-	w.note("renew")
-	return w.Store.Renew(ctx, i, deadline, r)
+func (w *witness) Assert(ctx context.Context, i app.Instance, r *app.Result) error {
+	w.note("assert")
+	return w.Store.Assert(ctx, i, r)
 }
 
 func (w *witness) called() string {
@@ -91,9 +91,9 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 	}{
 		{"the same again", func() error { return s.again(t, one) }, ""},
 		{"a heartbeat of one that is probed", func() error { return report("i1", true) }, ""},
-		{"a heartbeat", func() error { return report("i2", true) }, "renew"},
+		{"a heartbeat", func() error { return report("i2", true) }, "assert"},
 		{"a bad one", func() error { return report("i2", false) }, "get commit"},
-		{"a good one after it", func() error { return report("i2", true) }, "renew get commit"},
+		{"a good one after it", func() error { return report("i2", true) }, "assert get commit"},
 		{"the same again, of the other", func() error { return s.again(t, two) }, ""},
 		{"of one that nobody knows", func() error { return report("i3", true) }, "get"},
 		{"a new one", func() error { return s.again(t, saying(4)) }, "commit"},

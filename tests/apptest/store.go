@@ -16,17 +16,19 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/hipache"
 )
 
-// Store is all that a store of the registry does beside its queues and its clock.
+// Store is all that a store of the registry does beside its clock.
 type Store interface {
 	app.Store
 	Results(ctx context.Context, id string) ([]app.Result, error)
 	Follow(ctx context.Context, snapshot *app.Snapshot)
 	Compact(ctx context.Context) (int, error)
 	Reconcile(ctx context.Context) (app.Repairs, error)
-	Announced(ctx context.Context, a hipache.Announcement) (repaired bool, early string, err error)
+	Announced(ctx context.Context, a hipache.Announcement) (repaired bool, failing string, err error)
+	Own(ctx context.Context, c ownership.Call) (ownership.Reply, error)
 	Frontends(ctx context.Context) ([]app.Frontend, error)
 }
 
@@ -34,10 +36,7 @@ type Store interface {
 // its settle time is Settle.
 type Subject struct {
 	Store
-	Probes, Deadlines, Overrides app.Queue
-
-	Tick  func(ctx context.Context, as string) (time.Duration, error) // "worker", "web" or "once"
-	Clock *Clock                                                      // what the store takes the time from
+	Clock *Clock // what the store takes the time from
 }
 
 // Settle is how long a surplus slot of a Subject's vhosts stays in its list.
@@ -70,39 +69,28 @@ func (c *Clock) Pass(d time.Duration) {
 func StoreContract(t *testing.T, open func(t *testing.T) Subject) {
 	t.Helper()
 	for name, claim := range map[string]func(*testing.T, Subject){
-		"what was committed is read":                    committedIsRead,
-		"what is not there is not found":                missingIsNotFound,
-		"a stale revision writes nothing":               staleRevisionWritesNothing,
-		"of many writers one wins":                      oneWriterWins,
-		"a change is all or nothing":                    changeIsAllOrNothing,
-		"an address has one instance of a service":      addressHasOneHolder,
-		"an address is inherited":                       addressIsInherited,
-		"a vhost has one service":                       vhostHasOneService,
-		"gone leaves nothing":                           goneLeavesNothing,
-		"what is due is claimed in order":               dueIsClaimedInOrder,
-		"a claim is exclusive while it lasts":           claimIsExclusive,
-		"claimers share the work":                       claimersShare,
-		"anybody may be looked at":                      anybodyIsLookedAt,
-		"a renewed claim lasts":                         renewedClaimLasts,
-		"a commit depends on its claim":                 commitDependsOnClaim,
-		"a settled check is due when told":              settledIsDueWhenTold,
-		"the last twenty results are kept":              resultsAreKept,
-		"draining is not probed":                        drainingIsNotProbed,
-		"a renewed deadline is later":                   renewedDeadlineIsLater,
-		"an outage moves deadlines":                     outageMovesDeadlines,
-		"a silent web process is an outage":             silentWebIsOutage,
-		"deadlines are queued like probes after outage": deadlineQueueAfterOutage,
-		"an outside scheduler's silence is no outage":   onceIsNoOutage,
-		"an override is due when it expires":            overrideIsDue,
-		"healthy instances are listed by weight":        healthyAreListed,
-		"an unhealthy one is marked and then leaves":    unhealthyLeaves,
-		"the last routable one stays":                   lastRoutableStays,
-		"a vhost without instances is none":             emptyVhostIsNone,
-		"an announced backend is due":                   announcedIsDue,
-		"nothing to reconcile":                          nothingToReconcile,
-		"a follower has everything":                     followerHasEverything,
-		"a follower keeps up with writers":              followerKeepsUp,
-		"a cancelled call says so":                      cancelledSaysSo,
+		"what was committed is read":                 committedIsRead,
+		"what is not there is not found":             missingIsNotFound,
+		"a stale revision writes nothing":            staleRevisionWritesNothing,
+		"of many writers one wins":                   oneWriterWins,
+		"a change is all or nothing":                 changeIsAllOrNothing,
+		"an address has one instance of a service":   addressHasOneHolder,
+		"an address is inherited":                    addressIsInherited,
+		"a vhost has one service":                    vhostHasOneService,
+		"gone leaves nothing":                        goneLeavesNothing,
+		"a commit depends on its fence":              commitDependsOnFence,
+		"a report comes before an ending":            reportComesBeforeEnding,
+		"the last twenty results are kept":           resultsAreKept,
+		"a revision is never the same twice":         revisionIsNew,
+		"healthy instances are listed by weight":     healthyAreListed,
+		"an unhealthy one is marked and then leaves": unhealthyLeaves,
+		"the last routable one stays":                lastRoutableStays,
+		"a vhost without instances is none":          emptyVhostIsNone,
+		"an announced backend is found":              announcedIsFound,
+		"nothing to reconcile":                       nothingToReconcile,
+		"a follower has everything":                  followerHasEverything,
+		"a follower keeps up with writers":           followerKeepsUp,
+		"a cancelled call says so":                   cancelledSaysSo,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -184,20 +172,6 @@ func (s Subject) get(t *testing.T, id string) app.Instance {
 	return i
 }
 
-// claim takes what is due until now plus ahead, and returns it with its ids.
-func (s Subject) claim(t *testing.T, q app.Queue, ahead time.Duration, limit int) ([]app.Claim, []string) {
-	t.Helper()
-	claims, err := q.Claim(t.Context(), s.Clock.Now().Add(ahead), limit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids := []string{}
-	for _, c := range claims {
-		ids = append(ids, c.Instance.ID)
-	}
-	return claims, ids
-}
-
 // slots writes down the list of a vhost, as in "10.0.0.1 10.0.0.2!" with ! for a
 // marked slot; "none" when the vhost is not known.
 func (s Subject) slots(t *testing.T, host string) string {
@@ -259,17 +233,17 @@ func committedIsRead(t *testing.T, s Subject) {
 		t.Fatal(err)
 	}
 	want := i
-	want.Rev = 1
+	want.Rev = s.get(t, i.ID).Rev
 	if diff := cmp.Diff(want, s.get(t, i.ID)); diff != "" {
 		t.Errorf("read after the first write (-want +got):\n%s", diff)
 	}
 
 	want.Hosts, want.Tags, want.Meta, want.Weight, want.Last = nil, nil, nil, 1, app.Result{}
-	want.Due, want.Deadline, want.State, want.Override = time.Time{}, time.Time{}, app.Healthy, app.Override{}
+	want.State, want.Override = app.Healthy, app.Override{}
 	if _, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{{Was: s.get(t, i.ID), Is: want}}}); err != nil {
 		t.Fatal(err)
 	}
-	want.Rev = 2
+	want.Rev = s.get(t, i.ID).Rev
 	if diff := cmp.Diff(want, s.get(t, i.ID)); diff != "" {
 		t.Errorf("read after the second write (-want +got):\n%s", diff)
 	}
@@ -282,8 +256,7 @@ func missingIsNotFound(t *testing.T, s Subject) {
 	if len(results) > 0 || err != nil {
 		t.Errorf("results: got %v, %v, want none", results, err)
 	}
-	err = s.Renew(t.Context(), app.Instance{ID: "nobody", Rev: 1}, s.Clock.Now(), nil)
-	wantErr(t, "renew", err, app.ErrConflict)
+	wantErr(t, "assert", s.Assert(t.Context(), app.Instance{ID: "nobody", Rev: 1}, nil), app.ErrConflict)
 }
 
 func staleRevisionWritesNothing(t *testing.T, s Subject) {
@@ -461,270 +434,9 @@ func goneLeavesNothing(t *testing.T, s Subject) {
 	if results, err := s.Results(t.Context(), "i1"); len(results) > 0 || err != nil {
 		t.Errorf("results: got %v, %v, want none", results, err)
 	}
-	for _, q := range []app.Queue{s.Probes, s.Deadlines, s.Overrides} {
-		_, ids := s.claim(t, q, 24*time.Hour, 10)
-		wantIDs(t, "queued", ids)
-	}
 	wantSlots(t, s, "a.test", "none")
 	s.add(t, s.instance(1)) // and it may come again
 	wantSlots(t, s, "a.test", "10.0.0.1")
-}
-
-func dueIsClaimedInOrder(t *testing.T, s Subject) {
-	start := s.Clock.Now()
-	for n, after := range []time.Duration{3 * time.Second, time.Second, 2 * time.Second, 4 * time.Second} {
-		i := s.instance(n + 1)
-		i.Due = start.Add(after)
-		s.write(t, i)
-	}
-	_, ids := s.claim(t, s.Probes, 0, 10)
-	wantIDs(t, "before anything is due", ids)
-	s.Clock.Pass(2 * time.Second)
-	claims, ids := s.claim(t, s.Probes, 1100*time.Millisecond, 2)
-	wantIDs(t, "the first two", ids, "i2", "i3")
-	want := s.get(t, "i2")
-	want.Due = start.Add(time.Second)
-	if diff := cmp.Diff(want, claims[0].Instance); diff != "" {
-		t.Errorf("claimed instance (-want +got):\n%s", diff)
-	}
-	if !claims[0].Due.Equal(want.Due) {
-		t.Errorf("due at %v, want %v", claims[0].Due, want.Due)
-	}
-	_, ids = s.claim(t, s.Probes, 1100*time.Millisecond, 2)
-	wantIDs(t, "the rest until the horizon", ids, "i1")
-	_, ids = s.claim(t, s.Probes, 0, 0)
-	wantIDs(t, "no room", ids)
-}
-
-func claimIsExclusive(t *testing.T, s Subject) {
-	const ahead = 1100 * time.Millisecond
-	s.write(t, s.instance(1), s.instance(2))
-	first, ids := s.claim(t, s.Probes, ahead, 10)
-	wantIDs(t, "first claim", ids, "i1", "i2")
-	s.Clock.Pass(app.ClaimLease)
-	late := s.instance(3) // due while the claims still hold, and behind them in the queue
-	late.Due = s.Clock.Now().Add(ahead)
-	s.write(t, late)
-	_, ids = s.claim(t, s.Probes, ahead, 1)
-	wantIDs(t, "while the claims hold", ids, "i3")
-	s.Clock.Pass(time.Millisecond)
-	second, ids := s.claim(t, s.Probes, 0, 10)
-	wantIDs(t, "after they ran out", ids, "i1", "i2")
-
-	// A claim that was made again is worth nothing any more.
-	settled := []app.Settlement{{Claim: first[0], Due: s.Clock.Now().Add(-time.Second)}}
-	if err := s.Probes.Settle(t.Context(), settled); err != nil {
-		t.Fatal(err)
-	}
-	_, ids = s.claim(t, s.Probes, 0, 10)
-	wantIDs(t, "after a stale claim was settled", ids)
-	kept, err := s.Probes.Renew(t.Context(), []app.Claim{first[1], second[0]})
-	if err != nil || len(kept) != 1 || kept[0].Instance.ID != "i1" {
-		t.Errorf("renew: got %v, %v, want only the claim on i1 that holds", kept, err)
-	}
-}
-
-func anybodyIsLookedAt(t *testing.T, s Subject) {
-	any := func(n int) (ids []string) {
-		t.Helper()
-		some, err := s.Probes.Any(t.Context(), n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, i := range some {
-			ids = append(ids, i.ID)
-		}
-		slices.Sort(ids)
-		return ids
-	}
-	if got := any(5); len(got) > 0 {
-		t.Errorf("of nobody: got %v", got)
-	}
-	for n := range 20 {
-		s.add(t, s.instance(n+1))
-		s.Clock.Pass(time.Millisecond)
-	}
-	seen := map[string]bool{}
-	for range 200 {
-		got := any(4)
-		if len(slices.Compact(slices.Clone(got))) != 4 || !slices.Contains(got, "i19") || !slices.Contains(got, "i20") {
-			t.Fatalf("got %v, want four, and among them the two that were due last", got)
-		}
-		for _, id := range got {
-			seen[id] = true
-		}
-	}
-	if len(seen) < 15 {
-		t.Errorf("only %d of 20 were ever looked at", len(seen))
-	}
-	if claims, ids := s.claim(t, s.Probes, time.Second, 100); len(claims) != 20 {
-		t.Errorf("afterwards %v can be claimed, want all", ids)
-	}
-}
-
-func claimersShare(t *testing.T, s Subject) {
-	const checks, workers = 60, 4
-	for n := range checks {
-		s.write(t, s.instance(n+1))
-	}
-	var mu sync.Mutex
-	got := map[string]int{}
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() {
-			for {
-				claims, err := s.Probes.Claim(t.Context(), s.Clock.Now(), 7)
-				if err != nil {
-					t.Error(err)
-				}
-				if len(claims) == 0 {
-					return
-				}
-				mu.Lock()
-				for _, c := range claims {
-					got[c.Instance.ID]++
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	for id, n := range got {
-		if n > 1 {
-			t.Errorf("%s was handed out %d times", id, n)
-		}
-	}
-	if len(got) != checks {
-		t.Errorf("%d checks were handed out, want %d", len(got), checks)
-	}
-}
-
-func renewedClaimLasts(t *testing.T, s Subject) {
-	s.write(t, s.instance(1))
-	claims, _ := s.claim(t, s.Probes, 0, 1)
-	for range 3 {
-		s.Clock.Pass(2 * time.Second)
-		kept, err := s.Probes.Renew(t.Context(), claims)
-		if err != nil || len(kept) != 1 {
-			t.Fatalf("renew: got %v, %v, want the claim", kept, err)
-		}
-		claims = kept
-		_, ids := s.claim(t, s.Probes, 2*time.Second, 1)
-		wantIDs(t, "while it is renewed", ids)
-	}
-	if err := s.Probes.Settle(t.Context(), []app.Settlement{{Claim: claims[0], Due: s.Clock.Now()}}); err != nil {
-		t.Fatal(err)
-	}
-	_, ids := s.claim(t, s.Probes, 0, 1)
-	wantIDs(t, "after it was settled", ids, "i1")
-	if kept, err := s.Probes.Renew(t.Context(), nil); len(kept) > 0 || err != nil {
-		t.Errorf("renew nothing: got %v, %v", kept, err)
-	}
-}
-
-func commitDependsOnClaim(t *testing.T, s Subject) {
-	s.write(t, s.instance(1))
-	claims, _ := s.claim(t, s.Probes, 0, 1)
-	s.Clock.Pass(app.ClaimLease + time.Second)
-	judged := func(c app.Claim) error {
-		step := s.step(c.Instance, s.observe(c.Instance, "+"))
-		step.Is.Due = s.Clock.Now().Add(time.Second)
-		step.Claim = &c
-		_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{step}})
-		return err
-	}
-	again, _ := s.claim(t, s.Probes, 0, 1)
-	wantErr(t, "commit on the claim that ran out", judged(claims[0]), app.ErrClaimLost)
-	if err := judged(again[0]); err != nil {
-		t.Errorf("commit on the one that holds: %v", err)
-	}
-	if got := s.get(t, "i1"); got.Streak != 1 || !got.Due.Equal(s.Clock.Now().Add(time.Second)) {
-		t.Errorf("streak %d, due %v; want 1, in a second", got.Streak, got.Due)
-	}
-
-	// A claim that ran out holds until somebody else claims.
-	s.Clock.Pass(time.Second)
-	claims, _ = s.claim(t, s.Probes, 0, 1)
-	s.Clock.Pass(time.Hour)
-	if err := judged(claims[0]); err != nil {
-		t.Errorf("commit on one that ran out and that nobody took: %v", err)
-	}
-}
-
-func settledIsDueWhenTold(t *testing.T, s Subject) {
-	s.write(t, s.instance(1), s.instance(2))
-	claims, _ := s.claim(t, s.Probes, 0, 2)
-	due := s.Clock.Now().Add(time.Second)
-	result := app.Result{At: s.Clock.Now(), Latency: time.Second, Code: app.TimedOut}
-	if err := s.Probes.Settle(t.Context(), []app.Settlement{
-		{Claim: claims[0], Due: due, Result: &result},
-		{Claim: claims[1], Due: s.Clock.Now()},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.get(t, "i1"); !got.Due.Equal(due) || got.Rev != claims[0].Instance.Rev {
-		t.Errorf("due at %v, revision %d, want %v and unchanged %d", got.Due, got.Rev, due, claims[0].Instance.Rev)
-	}
-	_, ids := s.claim(t, s.Probes, 0, 2)
-	wantIDs(t, "due at once", ids, "i2")
-	s.Clock.Pass(time.Second)
-	_, ids = s.claim(t, s.Probes, 0, 2)
-	wantIDs(t, "due a second later", ids, "i1")
-	if err := s.Probes.Settle(t.Context(), nil); err != nil {
-		t.Errorf("settle nothing: %v", err)
-	}
-	s.write(t, s.get(t, "i2").Leave(s.Clock.Now()))
-	if err := s.Probes.Settle(t.Context(), []app.Settlement{{Claim: claims[1], Due: s.Clock.Now()}}); err != nil {
-		t.Errorf("settle what is gone: %v", err)
-	}
-	_, ids = s.claim(t, s.Probes, 0, 2)
-	wantIDs(t, "after settling what is gone", ids)
-}
-
-func resultsAreKept(t *testing.T, s Subject) {
-	s.write(t, s.instance(1))
-	var want []app.Result
-	for n := range 25 {
-		s.Clock.Pass(time.Second)
-		claims, _ := s.claim(t, s.Probes, 0, 1)
-		r := app.Result{At: s.Clock.Now(), Latency: time.Duration(n*n) * time.Millisecond, Passed: n%3 == 0, Code: app.Code(n * 25)}
-		want = append(want, r)
-		if err := s.Probes.Settle(t.Context(), []app.Settlement{{Claim: claims[0], Due: s.Clock.Now(), Result: &r}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	i := s.observe(s.get(t, "i1"), "+")
-	want = append(want, i.Last)
-	i = s.write(t, i)[0]
-	report := app.Result{At: s.Clock.Now(), Latency: 2 * time.Minute, Code: app.ReportedSick, Detail: "is not kept"}
-	if err := s.Renew(t.Context(), i, i.Deadline, &report); err != nil {
-		t.Fatal(err)
-	}
-	report.Latency, report.Detail = 65535*time.Millisecond, "" // the longest that is kept
-	want = append(want, report)
-	got, err := s.Results(t.Context(), "i1")
-	if diff := cmp.Diff(want[len(want)-20:], got); diff != "" || err != nil {
-		t.Errorf("results (-want +got), %v:\n%s", err, diff)
-	}
-}
-
-func drainingIsNotProbed(t *testing.T, s Subject) {
-	i := s.add(t, s.instance(1))
-	s.write(t, i.Drain(10*time.Second, s.Clock.Now()))
-	_, ids := s.claim(t, s.Probes, time.Hour, 1)
-	wantIDs(t, "probes", ids)
-	_, ids = s.claim(t, s.Deadlines, 0, 1)
-	wantIDs(t, "deadlines before the hold is over", ids)
-	s.Clock.Pass(10 * time.Second)
-	claims, ids := s.claim(t, s.Deadlines, 0, 1)
-	wantIDs(t, "deadlines after", ids, "i1")
-	step := s.step(claims[0].Instance, claims[0].Instance.Expire(s.Clock.Now()))
-	step.Claim = &claims[0]
-	if _, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{step}}); err != nil {
-		t.Fatal(err)
-	}
-	_, err := s.Get(t.Context(), "i1")
-	wantErr(t, "get", err, app.ErrNotFound)
 }
 
 // heartbeat is an instance that reports by itself and has just become healthy.
@@ -735,171 +447,159 @@ func (s Subject) heartbeat(t *testing.T, n int) app.Instance {
 	return s.add(t, i.Begin(s.Clock.Now()))
 }
 
-func renewedDeadlineIsLater(t *testing.T, s Subject) {
-	i := s.heartbeat(t, 1)
-	lease := i.Check.Lease()
-	s.Clock.Pass(lease - time.Second)
-	deadline := s.Clock.Now().Add(lease)
-	if err := s.Renew(t.Context(), i, deadline, &app.Result{At: s.Clock.Now(), Passed: true}); err != nil {
-		t.Fatal(err)
+func commitDependsOnFence(t *testing.T, s Subject) {
+	first, last := false, false
+	for n := 1; !first || !last; n++ { // the first and the last shard, too
+		switch shard := ownership.ShardOf(fmt.Sprintf("i%d", n)); {
+		case n == 1:
+		case shard == 0 && !first:
+			first = true
+		case shard == ownership.Shards-1 && !last:
+			last = true
+		default:
+			continue
+		}
+		s.fenced(t, n)
 	}
-	if got := s.get(t, "i1"); !got.Deadline.Equal(deadline) || got.Rev != i.Rev {
-		t.Errorf("deadline %v, revision %d, want %v and unchanged %d", got.Deadline, got.Rev, deadline, i.Rev)
-	}
-	s.Clock.Pass(lease - time.Millisecond)
-	_, ids := s.claim(t, s.Deadlines, 0, 1)
-	wantIDs(t, "before the renewed lease is over", ids)
-	s.Clock.Pass(time.Millisecond)
-	claims, ids := s.claim(t, s.Deadlines, 0, 1)
-	wantIDs(t, "after", ids, "i1")
-
-	// A report that comes between the claim and the verdict wins.
-	if err := s.Renew(t.Context(), i, s.Clock.Now().Add(lease), nil); err != nil {
-		t.Fatal(err)
-	}
-	step := s.step(claims[0].Instance, claims[0].Instance.Expire(s.Clock.Now()))
-	step.Claim = &claims[0]
-	_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{step}})
-	wantErr(t, "expire after a report", err, app.ErrClaimLost)
-
-	stale := i
-	stale.Rev--
-	wantErr(t, "renew at a stale revision", s.Renew(t.Context(), stale, deadline, nil), app.ErrConflict)
 }
 
-// tick passes a second and says that the roles are at work; it returns the outage.
-func (s Subject) tick(t *testing.T, after time.Duration, roles ...string) (outage time.Duration) {
+// fenced checks the fence of instance n.
+func (s Subject) fenced(t *testing.T, n int) {
 	t.Helper()
-	s.Clock.Pass(after)
-	for _, role := range roles {
-		d, err := s.Tick(t.Context(), role)
+	i := s.instance(n)
+	i.Address, i.Hosts = fmt.Sprintf("10.0.1.%d:%d", n%250, 80+n), nil
+	i = s.write(t, i)[0]
+	shard := ownership.ShardOf(i.ID)
+	me, other := fmt.Sprintf("a%d", n), fmt.Sprintf("b%d", n)
+	own := func(worker string, count int64, stopping bool) app.Fence {
+		t.Helper()
+		r, err := s.Own(t.Context(), ownership.Call{Worker: worker, Count: count, Stopping: stopping})
 		if err != nil {
 			t.Fatal(err)
 		}
-		outage += d
+		return app.Fence{Shard: shard, Term: string(r.Owned[shard])}
 	}
-	return outage
+	judged := func(f app.Fence) error {
+		i := s.get(t, i.ID)
+		_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{s.step(i, s.observe(i, "+"))}, Fence: f})
+		return err
+	}
+	first := own(me, 1, false)
+	own(me, 2, true)
+	second := own(other, 1, false)
+	again := first
+	again.Term = other + " 2"
+	for _, f := range []app.Fence{first, again, {Shard: shard, Term: me + " 2"}, {Shard: (shard + 1) % ownership.Shards, Term: first.Term}} {
+		wantErr(t, fmt.Sprintf("commit under %v", f), judged(f), app.ErrNotOwner)
+	}
+	if got := s.get(t, i.ID); got.Rev != i.Rev {
+		t.Errorf("a refused commit has written %+v", got)
+	}
+	if err := judged(second); err != nil {
+		t.Errorf("commit under the present term: %v", err)
+	}
+	if got := s.get(t, i.ID); got.Streak != 1 {
+		t.Errorf("streak %d, want 1", got.Streak)
+	}
+	own(other, 2, true)
 }
 
-func outageMovesDeadlines(t *testing.T, s Subject) {
-	s.tick(t, 0, "web", "worker")
+// A report that comes between the look at the last one and the verdict wins.
+func reportComesBeforeEnding(t *testing.T, s Subject) {
 	i := s.heartbeat(t, 1)
-	for range 5 {
-		if got := s.tick(t, time.Second, "web", "worker"); got != 0 {
-			t.Fatalf("an outage of %v while everybody ticks", got)
-		}
+	ends := func(beat int64) error {
+		step := s.step(i, i.Expire(s.Clock.Now()))
+		step.Beat = &beat
+		_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{step}})
+		return err
 	}
-	if got := s.tick(t, time.Minute, "web", "worker"); got != time.Minute {
-		t.Errorf("the outage was %v, want a minute", got)
+	seen := s.get(t, "i1").AssertedAt
+	beat := int64(0)
+	if !seen.IsZero() {
+		beat = seen.UnixMilli()
 	}
-	want := i.Deadline.Add(time.Minute)
-	if got := s.get(t, "i1").Deadline; !got.Equal(want) {
-		t.Errorf("deadline %v, want it a minute later, %v", got, want)
-	}
-	_, ids := s.claim(t, s.Deadlines, 0, 1)
-	wantIDs(t, "deadlines after the outage", ids)
-	late := s.heartbeat(t, 2) // the same lease, all of it after the outage
-	if got := s.get(t, "i2").Deadline; !got.Equal(late.Deadline) || !got.Equal(s.Clock.Now().Add(i.Check.Lease())) {
-		t.Errorf("a new deadline is %v, want a lease from now", got)
-	}
-	if err := s.Renew(t.Context(), s.get(t, "i2"), late.Deadline.Add(time.Second), nil); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.get(t, "i2").Deadline; !got.Equal(late.Deadline.Add(time.Second)) {
-		t.Errorf("a renewed deadline is %v, want %v", got, late.Deadline.Add(time.Second))
-	}
-	for s.Clock.Now().Before(want) {
-		s.tick(t, time.Second, "web", "worker")
-	}
-	claims, ids := s.claim(t, s.Deadlines, 0, 10)
-	wantIDs(t, "when the extended lease is over", ids, "i1")
-	if !claims[0].Due.Equal(want) || !claims[0].Instance.Deadline.Equal(want) {
-		t.Errorf("claimed with due %v and deadline %v, want %v", claims[0].Due, claims[0].Instance.Deadline, want)
-	}
-}
-
-func silentWebIsOutage(t *testing.T, s Subject) {
-	s.tick(t, 0, "web", "worker")
-	i := s.heartbeat(t, 1)
-	var outage time.Duration
-	for range 60 {
-		outage += s.tick(t, time.Second, "worker")
-	}
-	if outage < 55*time.Second || outage > time.Minute {
-		t.Errorf("the outage was %v, want nearly a minute", outage)
-	}
-	if got, want := s.get(t, "i1").Deadline, i.Deadline.Add(outage); !got.Equal(want) {
-		t.Errorf("deadline %v, want %v", got, want)
-	}
-	s.tick(t, 0, "web")
-	if got := s.tick(t, time.Second, "worker"); got != 0 {
-		t.Errorf("an outage of %v after the web process came back", got)
-	}
-}
-
-func deadlineQueueAfterOutage(t *testing.T, s Subject) {
-	s.tick(t, 0, "worker")
-	s.tick(t, time.Hour, "worker")
-	i := s.instance(1)
-	i.Deadline = s.Clock.Now()
-	s.write(t, i)
-	claims, _ := s.claim(t, s.Deadlines, 0, 1)
-	s.Clock.Pass(2 * time.Second)
-	kept, err := s.Deadlines.Renew(t.Context(), claims)
-	if err != nil || len(kept) != 1 {
-		t.Fatalf("renew: got %v, %v, want the claim", kept, err)
-	}
-	s.Clock.Pass(app.ClaimLease + time.Millisecond)
-	claims, ids := s.claim(t, s.Deadlines, 0, 1)
-	wantIDs(t, "after the renewed claim ran out", ids, "i1")
-	due := s.Clock.Now().Add(time.Second)
-	if err := s.Deadlines.Settle(t.Context(), []app.Settlement{{Claim: claims[0], Due: due}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.get(t, "i1").Deadline; !got.Equal(due) {
-		t.Errorf("settled deadline is %v, want %v", got, due)
-	}
-}
-
-func onceIsNoOutage(t *testing.T, s Subject) {
 	for range 3 {
-		if got := s.tick(t, time.Minute, "once"); got != 0 {
-			t.Errorf("an outage of %v between single runs", got)
+		if err := s.Assert(t.Context(), i, &app.Result{At: s.Clock.Now(), Passed: true}); err != nil {
+			t.Fatal(err)
 		}
+		wantErr(t, "expire after a report", ends(beat), app.ErrNotOwner)
+		next := s.get(t, "i1").AssertedAt.UnixMilli()
+		if next == beat {
+			t.Fatal("two reports cannot be told apart")
+		}
+		beat = next
 	}
-	s.tick(t, 0, "worker")
-	if got := s.tick(t, time.Hour, "once"); got != time.Hour {
-		t.Errorf("the worker's silence was an outage of %v, want an hour", got)
+	if got := s.get(t, "i1"); got.Rev != i.Rev {
+		t.Errorf("revision %d, want unchanged %d", got.Rev, i.Rev)
 	}
-	if got := s.tick(t, time.Hour, "once"); got != 0 {
-		t.Errorf("an outage of %v after an outside scheduler took over", got)
+	stale := i
+	stale.Rev--
+	wantErr(t, "a report at a stale revision", s.Assert(t.Context(), stale, nil), app.ErrConflict)
+	if err := ends(beat); err != nil {
+		t.Errorf("expire without a report in between: %v", err)
 	}
 }
 
-func overrideIsDue(t *testing.T, s Subject) {
-	i := s.add(t, s.instance(1))
-	until := s.Clock.Now().Add(time.Minute)
-	i.Override = app.Override{Weight: 2, Until: until}
-	i = s.write(t, i)[0]
-	wantSlots(t, s, "a.test", "10.0.0.1 10.0.0.1")
-	s.Clock.Pass(time.Minute - time.Millisecond)
-	_, ids := s.claim(t, s.Overrides, 0, 1)
-	wantIDs(t, "before it expires", ids)
-	s.Clock.Pass(time.Millisecond)
-	claims, ids := s.claim(t, s.Overrides, 0, 1)
-	wantIDs(t, "when it expires", ids, "i1")
-	if diff := cmp.Diff(i, claims[0].Instance); diff != "" || !claims[0].Due.Equal(until) {
-		t.Errorf("claimed, due at %v, want %v (-stored +claimed):\n%s", claims[0].Due, until, diff)
+func resultsAreKept(t *testing.T, s Subject) {
+	i := s.heartbeat(t, 1)
+	var want []app.Result
+	for n := range 25 {
+		s.Clock.Pass(time.Second)
+		r := app.Result{At: s.Clock.Now(), Latency: time.Duration(n*n) * time.Millisecond, Passed: n%3 == 0, Code: app.Code(n * 25)}
+		want = append(want, r)
+		if err := s.Assert(t.Context(), i, &r); err != nil {
+			t.Fatal(err)
+		}
 	}
-	i.Override.Until = until.Add(time.Hour)
-	i = s.write(t, i)[0]
-	_, ids = s.claim(t, s.Overrides, 59*time.Minute, 1)
-	wantIDs(t, "after it was prolonged", ids)
-	i.Override = app.Override{}
-	s.write(t, i)
-	_, ids = s.claim(t, s.Overrides, 24*time.Hour, 1)
-	wantIDs(t, "after it was taken back", ids)
-	wantSlots(t, s, "a.test", "10.0.0.1 10.0.0.1!")
+	report := app.Result{At: s.Clock.Now(), Latency: 2 * time.Minute, Code: app.ReportedSick, Detail: "is not kept"}
+	if err := s.Assert(t.Context(), i, &report); err != nil {
+		t.Fatal(err)
+	}
+	report.Latency, report.Detail = 65535*time.Millisecond, "" // the longest that is kept
+	want = append(want, report)
+	got, err := s.Results(t.Context(), "i1")
+	if diff := cmp.Diff(want[len(want)-20:], got); diff != "" || err != nil {
+		t.Errorf("results (-want +got), %v:\n%s", err, diff)
+	}
+}
+
+// After a failover that lost writes, the same number of writes leads to another revision.
+func revisionIsNew(t *testing.T, s Subject) {
+	i := s.write(t, s.instance(1))[0]
+	seen := map[int64]bool{i.Rev: true}
+	for range 20 {
+		was := i
+		i.Weight++
+		i = s.write(t, i)[0]
+		if i.Rev <= was.Rev || seen[i.Rev] {
+			t.Fatalf("revision %d after %d", i.Rev, was.Rev)
+		}
+		if again := app.NextRevision(was.Rev); again == i.Rev && app.NextRevision(was.Rev) == i.Rev {
+			t.Fatalf("every write after %d leads to %d", was.Rev, i.Rev)
+		}
+	}
+}
+
+func announcedIsFound(t *testing.T, s Subject) {
+	i := s.instance(1)
+	i.Hosts = []string{"*.a.test"}
+	i = s.add(t, i.Begin(s.Clock.Now()))
+	announced := func(host, url string) string {
+		t.Helper()
+		_, failing, err := s.Announced(t.Context(), hipache.Announcement{Host: host, URL: url, Slot: 0, Len: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return failing
+	}
+	for _, other := range []hipache.Announcement{{Host: "a.test", URL: i.URL()}, {Host: "x.a.test", URL: "http://10.0.0.2:80"}, {Host: "", URL: "garbage"}} {
+		if failing := announced(other.Host, other.URL); failing != "" {
+			t.Errorf("%v is said to be %s", other, failing)
+		}
+	}
+	if failing := announced("x.a.test", "http://10.0.0.1:80/"); failing != "i1" {
+		t.Errorf("announced: got %q, want i1", failing)
+	}
 }
 
 func healthyAreListed(t *testing.T, s Subject) {
@@ -1015,38 +715,6 @@ func emptyVhostIsNone(t *testing.T, s Subject) {
 	}
 }
 
-func announcedIsDue(t *testing.T, s Subject) {
-	i := s.instance(1)
-	i.Hosts = []string{"*.a.test"}
-	i = i.Begin(s.Clock.Now())
-	i = s.add(t, i)
-	i.Due = s.Clock.Now().Add(time.Minute)
-	s.write(t, i)
-	announced := func(host, url string) string {
-		t.Helper()
-		_, early, err := s.Announced(t.Context(), hipache.Announcement{Host: host, URL: url, Slot: 0, Len: 2})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return early
-	}
-	for _, other := range []hipache.Announcement{{Host: "a.test", URL: i.URL()}, {Host: "x.a.test", URL: "http://10.0.0.2:80"}, {Host: "", URL: "garbage"}} {
-		if early := announced(other.Host, other.URL); early != "" {
-			t.Errorf("%v made %s due", other, early)
-		}
-	}
-	_, ids := s.claim(t, s.Probes, 0, 1)
-	wantIDs(t, "before it was announced", ids)
-	if early := announced("x.a.test", "http://10.0.0.1:80/"); early != "i1" {
-		t.Errorf("announced: %q is due, want i1", early)
-	}
-	_, ids = s.claim(t, s.Probes, 0, 1)
-	wantIDs(t, "after", ids, "i1")
-	if early := announced("x.a.test", "http://10.0.0.1:80/"); early != "" {
-		t.Errorf("announced again at once: %q is due, want it only once", early)
-	}
-}
-
 func nothingToReconcile(t *testing.T, s Subject) {
 	for n := range 3 {
 		s.add(t, s.instance(n+1))
@@ -1056,7 +724,6 @@ func nothingToReconcile(t *testing.T, s Subject) {
 	none.Check = app.DefaultCheck(app.None)
 	s.write(t, none.Begin(s.Clock.Now()))
 	s.write(t, s.observe(s.get(t, "i1"), "--"), s.get(t, "i2").Drain(time.Minute, s.Clock.Now()))
-	s.claim(t, s.Probes, time.Hour, 10)
 	before := s.slots(t, "a.test")
 	repairs, err := s.Reconcile(t.Context())
 	if err != nil || !repairs.None() {
@@ -1091,7 +758,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 // told is an instance as far as events tell: without what changes with no event.
 func told(i app.Instance) app.Instance {
-	i.Rev, i.Due, i.Deadline, i.Streak, i.StreakAt, i.Last = 0, time.Time{}, time.Time{}, 0, time.Time{}, app.Result{}
+	i.Rev, i.AssertedAt, i.Streak, i.StreakAt, i.Last = 0, time.Time{}, 0, time.Time{}, app.Result{}
 	return i
 }
 
@@ -1149,17 +816,16 @@ func followerKeepsUp(t *testing.T, s Subject) {
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
+			var before app.Instance
 			for n := range rounds {
-				i := s.instance(w*rounds + n + 1)
-				steps := []app.Step{s.step(app.Instance{}, i)}
+				c := app.Change{Steps: []app.Step{s.step(app.Instance{}, s.instance(w*rounds+n+1))}}
 				if n%3 == 2 { // and one goes
-					old := s.instance(w*rounds + n)
-					old.Rev = 1
-					steps = append(steps, s.step(old, old.Leave(s.Clock.Now())))
+					c.Steps = append(c.Steps, s.step(before, before.Leave(s.Clock.Now())))
 				}
-				if _, err := s.Commit(t.Context(), app.Change{Steps: steps}); err != nil {
+				if _, err := s.Commit(t.Context(), c); err != nil {
 					t.Error(err)
 				}
+				before = c.Steps[0].Is
 			}
 		})
 	}

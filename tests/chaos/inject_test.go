@@ -386,13 +386,15 @@ func clockStepped(by time.Duration) func(*world) {
 		}
 		log := slog.New(slog.DiscardHandler)
 		registry := app.NewRegistry(store, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
-		worker := jobs.NewProbe(store.Probes(), probe.New(probe.Options{Now: store.Now}), registry, store.Now, log,
-			func(context.Context, app.EventKind, string) {})
-		endings := []jobs.Ending{{Queue: store.Deadlines(), End: registry.Expire}, {Queue: store.Overrides(), End: registry.Restore}}
-		tick := func(ctx context.Context) (time.Duration, error) { return store.Tick(ctx, redisstore.Worker) }
-		runner := jobs.NewRunner(log, worker.Job(), jobs.Expire(endings, store.Now, tick, log), jobs.Compact(store.Compact))
+		replica := app.NewSnapshot()
+		worker := jobs.NewWorker(jobs.WorkerOptions{
+			ID: jobs.WorkerID(), Shares: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: replica,
+			Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
+		})
+		runner := jobs.NewRunner(log, append(worker.Jobs(), jobs.Compact(store.Compact))...)
 		ctx, cancel := context.WithCancel(w.t.Context())
 		var parts sync.WaitGroup
+		parts.Go(func() { store.Follow(ctx, replica) })
 		parts.Go(func() { runner.Run(ctx) })
 		parts.Go(func() { worker.Work(ctx) })
 		w.drain = func() {
@@ -438,9 +440,8 @@ func edgeRestarted(w *world) {
 // yet, in documents and events, and events of other kinds. All backends stay as they are:
 // this version judges none of them. An older version's binary is in older_test.go.
 func newerVersion(w *world) {
-	const newer = `redis.call('SET', KEYS[1], (string.gsub(redis.call('GET', KEYS[1]), '}$', ',"zone":{"name":"a","rank":[1]}}'))) return 1`
 	for _, m := range w.members() {
-		if err := w.Redis.Eval(w.t.Context(), newer, []string{"rollcall:instance:" + m.id}).Err(); err != nil {
+		if err := w.Redis.Eval(w.t.Context(), ofTomorrow, []string{"rollcall:instance:" + m.id, "rollcall:events"}, m.id).Err(); err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -7,7 +7,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
-	"strconv"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,80 +18,89 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/tests/redistest"
 )
 
-// entry is what the registry keeps of an instance, as far as the model goes.
+// entry is what the registry keeps of an instance and its shard, as far as the model goes.
 type entry struct {
-	rev   int64 // 0: it does not exist
-	value string
-	due   float64 // ms; of a claim, its token
+	value string // of the document, another one after every write; empty: it does not exist
+	term  string // under which the shard is owned; empty: it is free
+	flush string // what its owner has flushed
 }
 
-// call is one operation on one instance. A claim, which is about all of them, is one of
-// each.
+// call is one operation on one instance. Own, which is about all shards, is one of each.
 type call struct {
-	verb  string
-	id    string
-	rev   int64   // that it depends on
-	token float64 // that it depends on; 0: none
-	value string
-	due   float64
-	now   float64
+	verb    string
+	id      string
+	was     string // the value that it depends on
+	term    string // that it depends on; empty: none
+	value   string
+	worker  string
+	count   int64
+	release bool
 }
 
 // result is what a call returned. One whose connection broke returned nothing, and may
 // have been carried out, or may yet be.
 type result struct {
 	known bool
-	said  string // ok, conflict, lost, missing
-	entry entry  // of get and claim
+	said  string // ok, conflict, lost, missing, refused
+	seen  string // of get: the value; of own: the term
 }
 
-// lease is how long a claim lasts, and ahead how far workers look, both in ms.
-const (
-	lease = float64(app.ClaimLease / time.Millisecond)
-	ahead = 1100
-)
+// way is one way in which a call may go.
+type way struct {
+	after entry
+	said  result
+}
 
 // apply is the registry as it should be: what a call makes of an entry, and returns.
-func (c call) apply(e entry) (entry, result) {
-	ok := func(after entry, seen entry) (entry, result) { return after, result{true, "ok", seen} }
-	refuse := func(said string) (entry, result) { return e, result{true, said, entry{}} }
-	claimed := c.token > 0 && e.due != c.token || e.rev == 0 && c.token > 0
+func (c call) apply(e entry) []way {
+	one := func(after entry, said, seen string) []way { return []way{{after, result{true, said, seen}}} }
+	owner, _, _ := strings.Cut(e.term, " ")
 	switch c.verb {
 	case "get":
-		if e.rev == 0 {
-			return refuse("missing")
+		if e.value == "" {
+			return one(e, "missing", "")
 		}
-		return ok(e, entry{rev: e.rev, value: e.value})
-	case "claim":
-		held := e.due > c.now && e.due != math.Trunc(e.due)
-		if e.rev == 0 || held || e.due > c.now+ahead {
-			return refuse("missing")
+		return one(e, "ok", e.value)
+	case "own":
+		free, mine := e, e
+		free.term, mine.term = "", fmt.Sprintf("%s %d", c.worker, c.count)
+		switch {
+		case owner == c.worker && !c.release:
+			return one(e, "ok", e.term)
+		case owner == c.worker || e.term == "": // as its share allows
+			return append(one(free, "ok", ""), one(mine, "ok", mine.term)...)
 		}
-		return ok(entry{e.rev, e.value, c.now + lease + 0.5}, entry{e.rev, e.value, c.now + lease + 0.5})
-	case "renew":
-		if claimed {
-			return refuse("lost")
+		return one(e, "ok", "")
+	case "stop":
+		if owner == c.worker {
+			e.term = ""
 		}
-		return ok(entry{e.rev, e.value, c.now + lease + 0.5}, entry{due: c.now + lease + 0.5})
-	case "settle":
-		if claimed {
-			return e, result{true, "ok", entry{}}
+		return one(e, "ok", "")
+	case "flush":
+		if e.term != c.term {
+			return one(e, "refused", "")
 		}
-		return ok(entry{e.rev, e.value, c.due}, entry{})
+		e.flush = c.value
+		return one(e, "ok", "")
+	case "flushed":
+		return one(e, "ok", e.flush)
 	}
 	switch { // commit and leave
-	case e.rev != c.rev:
-		return refuse("conflict")
-	case claimed:
-		return refuse("lost")
+	case c.term != "" && e.term != c.term:
+		return one(e, "lost", "")
+	case e.value != c.was:
+		return one(e, "conflict", "")
 	case c.verb == "leave":
-		return ok(entry{}, entry{})
+		e.value = ""
+		return one(e, "ok", "")
 	}
-	return ok(entry{e.rev + 1, c.value, c.due}, entry{})
+	e.value = c.value
+	return one(e, "ok", "")
 }
 
 var registry = porcupine.NondeterministicModel{
@@ -107,22 +117,25 @@ var registry = porcupine.NondeterministicModel{
 	},
 	Init: func() []any { return []any{entry{}} },
 	Step: func(state, input, output any) []any {
-		after, want := input.(call).apply(state.(entry))
-		switch got := output.(result); {
-		case !got.known:
-			return []any{state, after}
-		case got == want:
-			return []any{after}
+		var after []any
+		got := output.(result)
+		if !got.known {
+			after = append(after, state)
 		}
-		return nil
+		for _, w := range input.(call).apply(state.(entry)) {
+			if !got.known || got == w.said {
+				after = append(after, w.after)
+			}
+		}
+		return after
 	},
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
 }
 
-// TestCommitsAndClaimsAreLinearizable has workers read, claim, write and remove the same
-// few instances, over connections that break in the middle of calls, and looks for an order
+// TestCommitsAndOwnershipAreLinearizable has workers take and give back shards, and read, write,
+// flush and remove the same few instances, over connections that break in the middle of calls, and looks for an order
 // of all the calls in which each returned what it should.
-func TestCommitsAndClaimsAreLinearizable(t *testing.T) {
+func TestCommitsAndOwnershipAreLinearizable(t *testing.T) {
 	t.Parallel()
 	const workers, instances = 6, 8
 	calls := 400 // of each worker
@@ -154,7 +167,7 @@ func TestCommitsAndClaimsAreLinearizable(t *testing.T) {
 	if h.cut < calls/20 || h.cut > len(h.calls)/2 {
 		t.Errorf("%d of %d calls were cut off: nothing was tested", h.cut, len(h.calls))
 	}
-	if n := len(h.done); n < 7 {
+	if n := len(h.done); n < 9 {
 		t.Errorf("only these were done: %v", h.done)
 	}
 }
@@ -198,11 +211,13 @@ type worker struct {
 	written int
 
 	known  map[string]app.Instance // as they were read last
-	claims map[string]app.Claim
+	member *ownership.Member
+	names  int // that it has had
 }
 
 func newWorker(h *history, n int, addr string, dice *rand.Rand) *worker {
-	w := &worker{history: h, n: n, dice: dice, known: map[string]app.Instance{}, claims: map[string]app.Claim{}}
+	w := &worker{history: h, n: n, dice: dice, known: map[string]app.Instance{}}
+	w.join()
 	var tosses atomic.Int64
 	w.rdb = redis.NewClient(&redis.Options{
 		Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, PoolSize: 1,
@@ -241,42 +256,47 @@ func (b *brittle) Write(p []byte) (int, error) {
 	return 0, net.ErrClosed
 }
 
+// join gives the worker a new name.
+func (w *worker) join() {
+	w.names++
+	w.member = ownership.NewMember(fmt.Sprintf("w%d.%d", w.n, w.names))
+}
+
 // act makes one call at random, as far as possible about one instance.
 func (w *worker) act(ctx context.Context, id string, instances int) {
 	w.now = time.UnixMilli(w.history.clock.Add(w.dice.Int64N(300)) + int64(5*w.n)) // no two clocks agree
-	ms := float64(w.now.UnixMilli())
-	due := ms + float64(w.dice.IntN(3000))
-	c := call{id: id, now: ms, due: due, value: fmt.Sprintf("%d.%d", w.n, w.written)}
-	known, claim := w.known[id], w.claims[id]
+	w.written++
+	c := call{id: id, value: fmt.Sprintf("%d.%d", w.n, w.written)}
+	shard := ownership.ShardOf(id)
+	term := string(w.member.Owned()[shard])
 	called := int64(time.Since(w.history.began))
-	switch verb := w.dice.IntN(10); {
-	case verb < 3:
-		claims, err := w.store.Probes().Claim(ctx, w.now.Add(ahead*time.Millisecond), 100)
-		w.claimed(claims, err, ms, called, instances)
-	case verb == 3 && claim.Token != "":
-		c.verb, c.token = "renew", number(claim.Token)
-		kept, err := w.store.Probes().Renew(ctx, []app.Claim{claim})
+	switch verb := w.dice.IntN(12); {
+	case verb < 4:
+		w.own(ctx, called, instances)
+	case verb < 6 && term != "":
+		c.verb, c.term = "flush", term
+		refused, err := w.store.Flush(ctx, []ownership.Flush{{Shard: shard, Term: ownership.Term(term), Record: []byte(c.value)}})
 		r := outcome(err)
-		switch {
-		case r.known && len(kept) == 0:
-			r.said = "lost"
-		case r.known:
-			r.entry.due, w.claims[id] = number(kept[0].Token), kept[0]
+		if len(refused) > 0 {
+			r.said = "refused"
 		}
 		w.history.add(w.n, c, called, r)
-	case verb == 4 && claim.Token != "":
-		c.verb, c.token = "settle", number(claim.Token)
-		err := w.store.Probes().Settle(ctx, []app.Settlement{{Claim: claim, Due: time.UnixMilli(int64(due))}})
-		w.history.add(w.n, c, called, outcome(err))
-		delete(w.claims, id)
-	case verb < 7:
-		w.write(ctx, c, known, claim, called)
+	case verb == 6:
+		c.verb = "flushed"
+		records, err := w.store.Flushed(ctx, []int{shard})
+		r := outcome(err)
+		if err == nil {
+			r.seen = string(records[0])
+		}
+		w.history.add(w.n, c, called, r)
+	case verb < 9:
+		w.write(ctx, c, w.known[id], app.Fence{Shard: shard, Term: term}, called)
 	default:
 		c.verb = "get"
 		i, err := w.store.Get(ctx, id)
 		r := outcome(err)
 		if r.said == "ok" {
-			r.entry = entry{rev: i.Rev, value: i.Meta["v"]}
+			r.seen = i.Meta["v"]
 		}
 		if r.known {
 			w.known[id] = i
@@ -286,53 +306,64 @@ func (w *worker) act(ctx context.Context, id string, instances int) {
 }
 
 // write commits what follows from what was read last: often it is out of date.
-func (w *worker) write(ctx context.Context, c call, known app.Instance, claim app.Claim, called int64) {
-	w.written++
-	c.verb, c.rev = "commit", known.Rev
+func (w *worker) write(ctx context.Context, c call, known app.Instance, f app.Fence, called int64) {
+	c.verb, c.was, c.term = "commit", known.Meta["v"], f.Term
 	was := app.Instance{Rev: known.Rev, ID: c.id, Service: "s", Address: c.id + ":1", State: app.Starting}
 	is := was
-	is.Meta, is.Due, is.Check = map[string]string{"v": c.value}, time.UnixMilli(int64(c.due)), app.DefaultCheck(app.TCP)
+	is.Meta, is.Check = map[string]string{"v": c.value}, app.DefaultCheck(app.TCP)
 	if known.Rev > 0 && w.dice.IntN(5) == 0 {
 		c.verb, is.State = "leave", app.Gone
 	}
-	step := app.Step{Was: was, Is: is}
-	if claim.Token != "" {
-		step.Claim, c.token = &claim, number(claim.Token)
-	}
-	_, err := w.store.Commit(ctx, app.Change{Steps: []app.Step{step}})
+	change := app.Change{Steps: []app.Step{{Was: was, Is: is}}, Fence: f}
+	_, err := w.store.Commit(ctx, change)
 	r := outcome(err)
 	w.history.add(w.n, c, called, r)
-	delete(w.claims, c.id)
 	delete(w.known, c.id)
 	if r.said == "ok" && c.verb == "commit" {
-		known.Rev++
-		w.known[c.id] = known
+		w.known[c.id] = change.Steps[0].Is
 	}
 }
 
-// claimed writes down a claim for every instance there is.
-func (w *worker) claimed(claims []app.Claim, err error, now float64, called int64, instances int) {
-	got := map[string]result{}
-	for _, k := range claims {
-		i := k.Instance
-		w.known[i.ID], w.claims[i.ID] = i, k
-		got[i.ID] = result{true, "ok", entry{i.Rev, i.Meta["v"], number(k.Token)}}
+// own takes shards, gives some back, or leaves and comes back under another name. It writes
+// that down for every instance there is.
+func (w *worker) own(ctx context.Context, called int64, instances int) {
+	var release []int
+	for shard := range w.member.Owned() {
+		if w.dice.IntN(3) == 0 {
+			release = append(release, shard)
+		}
 	}
+	now := time.Now()
+	o := w.member.Next(now, release)
+	o.Gone, o.Known, o.Stopping = nil, "", w.dice.IntN(8) == 0
+	reply, err := w.store.Own(ctx, o)
+	r := outcome(err)
 	for n := range instances {
 		id := fmt.Sprint("i", n)
-		r, there := got[id]
-		if !there {
-			if r = outcome(err); r.known {
-				r.said = "missing"
-			}
+		shard := ownership.ShardOf(id)
+		c := call{verb: "own", id: id, worker: o.Worker, count: o.Count, release: slices.Contains(release, shard)}
+		if o.Stopping {
+			c.verb = "stop"
 		}
-		w.history.add(w.n, call{verb: "claim", id: id, now: now}, called, r)
+		got := r
+		if r.known {
+			got.seen = string(reply.Owned[shard])
+		}
+		w.history.add(w.n, c, called, got)
+	}
+	switch {
+	case o.Stopping || reply.Reused:
+		w.join()
+	case err != nil:
+		w.member.Failed()
+	default:
+		w.member.Answered(now, reply)
 	}
 }
 
 // outcome is what an error tells of a call.
 func outcome(err error) result {
-	for said, of := range map[string]error{"conflict": app.ErrConflict, "lost": app.ErrClaimLost, "missing": app.ErrNotFound} {
+	for said, of := range map[string]error{"conflict": app.ErrConflict, "lost": app.ErrNotOwner, "missing": app.ErrNotFound} {
 		if errors.Is(err, of) {
 			return result{known: true, said: said}
 		}
@@ -342,5 +373,3 @@ func outcome(err error) result {
 	}
 	return result{known: true, said: "ok"}
 }
-
-func number(token string) float64 { f, _ := strconv.ParseFloat(token, 64); return f }

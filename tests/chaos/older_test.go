@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,7 +20,13 @@ import (
 
 // oldest is the oldest commit that the schema admits: the one that raised it. Whoever adds a
 // step to migrations that raises the schema again puts that step's commit here.
-const oldest = "b88d29f87d0ccc30db01b7f23b2e8bc7c7ff8ec6"
+const oldest = "HEAD"
+
+// The commits that raised the schema to 2, and the last one before it was raised to 3.
+const (
+	schema2     = "b88d29f87d0ccc30db01b7f23b2e8bc7c7ff8ec6"
+	lastSchema2 = "0fe6c80"
+)
 
 // buildAt builds the program as of a commit of this repository.
 func buildAt(t *testing.T, commit string) string {
@@ -57,12 +64,18 @@ func buildAt(t *testing.T, commit string) string {
 	return path
 }
 
-// ofTomorrow adds fields that neither version knows, as the next one may.
+// ofTomorrow writes fields that neither version knows, as the next one may: under another
+// revision, and with an event. KEYS[1] is the document, KEYS[2] the stream, ARGV[1] the id.
 const ofTomorrow = `
 local doc = redis.call('GET', KEYS[1])
+doc = string.gsub(doc, '^{"rev":(%d+)', function(rev) return '{"rev":' .. string.format('%.0f', rev + 1048576) end)
 local rest, n = string.gsub(doc, '"check":{', '"check":{"zone":"c",')
 if n == 0 then rest = string.gsub(doc, '}$', ',"check":{"zone":"c"}}') end
-redis.call('SET', KEYS[1], (string.gsub(rest, '}$', ',"zone":{"rank":[1]}}')))
+rest = string.gsub(rest, '}$', ',"zone":{"rank":[1]}}')
+redis.call('SET', KEYS[1], rest)
+local is = cjson.decode(rest)
+local event = {kind = 'updated', at = 1, service = is.service, instance = ARGV[1], from = is.state, to = is.state, reason = 'of tomorrow'}
+redis.call('XADD', KEYS[2], '*', 'event', cjson.encode(event), 'doc', rest)
 return 1`
 
 func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
@@ -117,7 +130,7 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 	})
 	newer := []string{"i0", "i1", "i2", "i3"}
 	for _, id := range newer {
-		if err := k.Redis.Eval(t.Context(), ofTomorrow, []string{"rollcall:instance:" + id}).Err(); err != nil {
+		if err := k.Redis.Eval(t.Context(), ofTomorrow, []string{"rollcall:instance:" + id, "rollcall:events"}, id).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,7 +177,7 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 
 // before is the last commit before the schema was raised to 2. Its processes know nothing of
 // versions side by side.
-const before = oldest + "^"
+const before = schema2 + "^"
 
 func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testing.T) {
 	t.Parallel()
@@ -199,7 +212,7 @@ func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testi
 		}
 		return nil
 	})
-	if err := k.Redis.Eval(t.Context(), ofTomorrow, []string{"rollcall:instance:i1"}).Err(); err != nil {
+	if err := k.Redis.Eval(t.Context(), ofTomorrow, []string{"rollcall:instance:i1", "rollcall:events"}, "i1").Err(); err != nil {
 		t.Fatal(err)
 	}
 	doc := k.Redis.Get(t.Context(), "rollcall:instance:i1").Val()
@@ -216,5 +229,80 @@ func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testi
 	}
 	if code := proctest.Start(t, k.Env, older, "cron").End(); code == 0 {
 		t.Error("an older cron starts on the newer schema")
+	}
+}
+
+// Processes of schema 2 claim checks from queues that are not there any more. They watch the
+// schema, and end by themselves.
+func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
+	t.Parallel()
+	older := buildAt(t, lastSchema2)
+	k := proctest.NewStack(t, redistest.Start(t))
+	for _, key := range []string{"schema", "ticks"} { // schema 2, as those processes begin
+		k.Redis.Del(t.Context(), "rollcall:"+key)
+	}
+	k.Redis.Set(t.Context(), "rollcall:schema", 2, 0)
+	web := proctest.Start(t, k.Env, older, "web")
+	cron := proctest.Start(t, k.Env, older, "cron")
+	backends := map[string]*proctest.Backend{}
+	states := func() map[string]string {
+		all, err := proctest.ReadAll(t.Context(), k.Redis)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]string{}
+		for id, d := range all.Docs {
+			found[id] = d.State
+		}
+		return found
+	}
+	awaitStates := func(because string, want map[string]string) {
+		t.Helper()
+		proctest.Eventually(t, proctest.Bound, func() error {
+			if got := states(); !maps.Equal(got, want) {
+				return fmt.Errorf("%s the states are %v, want %v", because, got, want)
+			}
+			return nil
+		})
+	}
+	want := map[string]string{}
+	for n := range 5 {
+		id := fmt.Sprint("i", n)
+		backends[id] = proctest.NewBackend(t)
+		want[id] = "healthy"
+		proctest.Eventually(t, proctest.Bound, func() error {
+			resp, err := http.PostForm("http://"+web.Addr("API")+"/v1/register", proctest.Registration(backends[id], id, "older.chaos", "service", "older", "interval", "1s"))
+			if err != nil {
+				return err
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode >= 300 {
+				return fmt.Errorf("register %s: %d", id, resp.StatusCode)
+			}
+			return nil
+		})
+	}
+	awaitStates("under schema 2", want)
+	events := k.Redis.XLen(t.Context(), "rollcall:events").Val()
+	current := k.Process("cron")
+	for _, p := range []*proctest.Process{web, cron} {
+		code := p.Wait()
+		if p.End(); code == 0 || !strings.Contains(p.Log.String(), "newer than this program") {
+			t.Errorf("the older %s ends with %d: %s", p.Name, code, p.Log.String())
+		}
+	}
+	k.Process("web")
+	sleep(t.Context(), 3*time.Second)
+	if got := states(); !maps.Equal(got, want) {
+		t.Errorf("afterwards the states are %v, want %v", got, want)
+	}
+	if n := k.Redis.XLen(t.Context(), "rollcall:events").Val(); n != events {
+		t.Errorf("%d events, want none", n-events)
+	}
+	backends["i3"].Is(proctest.Refuses)
+	want["i3"] = "unhealthy"
+	awaitStates("once i3 refuses connections", want)
+	if text := current.Log.String(); strings.Contains(text, `"level":"ERROR"`) {
+		t.Errorf("the current cron says: %s", text)
 	}
 }

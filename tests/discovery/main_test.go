@@ -236,33 +236,23 @@ func form(pairs ...string) url.Values {
 	return v
 }
 
-// probed settles an instance's next probes as a worker does: + passed, - failed.
+// probed judges results of probes of an instance as its owner does: + passed, - failed.
 func (w *web) probed(id, results string) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	for _, r := range results {
-		claims, err := w.store.Probes().Claim(ctx, w.store.Now().Add(time.Hour), 1000)
-		if err != nil {
-			w.t.Fatal(err)
-		}
 		result := app.Result{At: w.store.Now(), Passed: r == '+'}
 		if !result.Passed {
 			result.Code = app.Refused
 		}
-		found := false
-		for _, c := range claims {
-			if c.Instance.ID == id {
-				found = true
-				_, err = w.registry.Judge(ctx, app.Outcome{Claim: c, Result: result})
-			} else {
-				err = w.store.Probes().Settle(ctx, []app.Settlement{{Claim: c, Due: c.Due}})
-			}
-			if err != nil {
+		i, err := w.store.Get(ctx, id)
+		if err != nil || !i.Probed() {
+			w.t.Fatalf("%s is %s and not probed, %v", id, i.State, err)
+		}
+		if o := (app.Outcome{Was: i, Result: result}); o.Changes(w.store.Now()) {
+			if _, err := w.registry.Judge(ctx, o); err != nil {
 				w.t.Fatal(err)
 			}
-		}
-		if !found {
-			w.t.Fatalf("%s is not due for a probe", id)
 		}
 	}
 }

@@ -48,6 +48,8 @@ type instance struct {
 	AddressFrom string `json:"address_from"`
 	Streak      int
 	NextProbe   time.Time `json:"next_probe"`
+	AsOf        time.Time `json:"as_of"`
+	Since       time.Time
 	Check       struct{ Kind, Target, Interval string }
 	Frontends   []struct {
 		Host, Key, Backend string

@@ -83,9 +83,8 @@ func TestManyProcessesKeepOneTruth(t *testing.T) {
 	for _, problem := range found.problems {
 		t.Error(problem)
 	}
-	c.compareProbes(found)
-	t.Logf("%d scripts, %d events, %d writes of lists; %d calls, %d of them 503; %d claims ran out; %d times a list had nobody",
-		found.steps, found.events, found.writes, c.calls.Load(), c.unanswered.Load(), found.overruns, found.idOnly)
+	t.Logf("%d scripts, %d events, %d writes of lists; %d calls, %d of them 503; %d shards moved; %d times a list had nobody",
+		found.steps, found.events, found.writes, c.calls.Load(), c.unanswered.Load(), found.moves, found.idOnly)
 	if c.unanswered.Load() > c.calls.Load()/10 {
 		t.Errorf("%d of %d calls were answered with 503", c.unanswered.Load(), c.calls.Load())
 	}
@@ -272,24 +271,4 @@ func (c *company) compareReads(k *stack) {
 			c.t.Errorf("%s lists %s, which is not registered", a.base, id)
 		}
 	}
-}
-
-// compareProbes checks that nobody is probed without a claim, but for those who are asked
-// before another one is condemned.
-func (c *company) compareProbes(found tally) {
-	c.t.Helper()
-	const asked = 5 // before a condemnation, of which there are fewer than events
-	probes, claims := 0, 0
-	for _, m := range c.staff {
-		for _, times := range m.backend.Probes() {
-			probes += len(times)
-		}
-	}
-	for _, n := range found.claims {
-		claims += n
-	}
-	if probes > claims+asked*found.events {
-		c.t.Errorf("%d probes were answered, of %d claimed checks and %d events", probes, claims, found.events)
-	}
-	c.t.Logf("%d probes were answered, of %d claimed checks", probes, claims)
 }

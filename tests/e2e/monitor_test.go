@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -16,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/app"
 	"rollcall/tests/proctest"
 )
 
@@ -31,11 +29,10 @@ type ledger struct {
 	seen     map[string]string            // id -> state as of its last event
 	lists    map[string][]string          // by vhost
 	dead     map[string]map[string]bool   // by vhost
-	due      map[string]claim
-	lastLook float64 // when a worker last looked for what is due
+	workers  map[string]bool              // that live
+	shards   map[string]string            // terms
+	lastLook float64                      // when a worker last renewed its lease
 
-	script  string // the script that runs: its first key, or ""
-	looks   bool   // the script looks for what is due: it claims
 	at      float64
 	changed map[string]string   // id -> state before the script
 	told    map[string][]change // id -> what the script's events say
@@ -47,20 +44,14 @@ type ledger struct {
 // tally is what a ledger has found so far.
 type tally struct {
 	problems []string
-	steps    int            // scripts
-	events   int            // in the stream
-	writes   int            // of lists and dead sets
-	idOnly   int            // times that a list had nobody while instances were registered
-	claims   map[string]int // by id
-	overruns int            // claims that ran out and were made again
+	steps    int // scripts
+	events   int // in the stream
+	writes   int // of lists and dead sets
+	idOnly   int // times that a list had nobody while instances were registered
+	moves    int // of shards
 }
 
 type change struct{ kind, from, to string }
-
-type claim struct {
-	held bool
-	ends float64 // ms
-}
 
 const said = "said by the ledger: "
 
@@ -80,9 +71,9 @@ func watch(t testing.TB, addr string) *ledger {
 	}
 	l := &ledger{
 		docs: map[string]proctest.Document{}, seen: map[string]string{}, lists: map[string][]string{}, dead: map[string]map[string]bool{},
-		due: map[string]claim{}, tally: tally{claims: map[string]int{}}, said: make(chan string, 1),
+		workers: map[string]bool{}, shards: map[string]string{}, said: make(chan string, 1),
 	}
-	l.begin("")
+	l.begin()
 	go func() {
 		for {
 			line, err := in.ReadString('\n')
@@ -118,11 +109,11 @@ func (l *ledger) sync(k *stack) tally {
 	defer l.mu.Unlock()
 	l.end()
 	so := l.tally
-	so.problems, so.claims = slices.Clone(l.problems), maps.Clone(l.claims)
+	so.problems = slices.Clone(l.problems)
 	return so
 }
 
-// awaitLook waits until a worker has looked for what is due since a moment, and returns
+// awaitLook waits until a worker has renewed its lease since a moment, and returns
 // how long it took.
 func (l *ledger) awaitLook(t testing.TB, since time.Time) (took time.Duration) {
 	t.Helper()
@@ -130,7 +121,7 @@ func (l *ledger) awaitLook(t testing.TB, since time.Time) (took time.Duration) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if took = time.UnixMicro(int64(l.lastLook * 1e6)).Sub(since); took <= 0 {
-			return errors.New("no worker looks for what is due")
+			return errors.New("no worker renews its lease")
 		}
 		return nil
 	})
@@ -174,25 +165,20 @@ func (l *ledger) read(line string) {
 	l.at = at
 	switch strings.ToLower(args[0]) {
 	case "eval", "evalsha":
-		first := ""
-		if args[2] != "0" {
-			first = args[3]
-		}
-		l.begin(first)
+		l.begin()
 		l.steps++
 	case "set", "del", "rpush", "lpush", "lrem", "sadd", "srem", "zadd", "zrem", "hset", "hdel", "xadd":
-		l.begin("")
+		l.begin()
 		if strings.HasPrefix(args[1], "frontend:") || strings.HasPrefix(args[1], "dead:") || strings.HasPrefix(args[1], "rollcall:instance:") {
 			l.problem("written outside of a script: %q", args)
 		}
 		l.apply(at, args)
 	default:
-		l.begin("")
+		l.begin()
 	}
 }
 
-func (l *ledger) begin(script string) {
-	l.script, l.looks = script, false
+func (l *ledger) begin() {
 	l.changed, l.told, l.touched = map[string]string{}, map[string][]change{}, map[string]bool{}
 }
 
@@ -211,8 +197,8 @@ func (l *ledger) apply(at float64, args []string) {
 		key = args[1]
 	}
 	switch {
-	case key == "rollcall:due":
-		l.queue(at, command, args[2:])
+	case key == "rollcall:workers" || key == "rollcall:shards":
+		l.own(at, command, key, args[2:])
 	case key == "rollcall:events" && command == "XADD":
 		l.tell(args)
 	case strings.HasPrefix(key, "rollcall:instance:"):
@@ -241,7 +227,7 @@ func (l *ledger) write(command string, args []string) {
 			l.problem("%s is stored as %q: %v", id, args[1], err)
 			return
 		}
-		if is.Rev != was.Rev+1 {
+		if is.Rev <= was.Rev {
 			l.problem("%s goes from revision %d to %d", id, was.Rev, is.Rev)
 		}
 		l.docs[id] = is
@@ -297,39 +283,22 @@ func (l *ledger) tell(args []string) {
 	}
 }
 
-func (l *ledger) queue(at float64, command string, args []string) {
-	switch command {
-	case "ZRANGEBYSCORE":
-		l.looks, l.lastLook = true, at
-	case "ZREM":
-		for _, id := range args {
-			delete(l.due, id)
-		}
-	case "ZADD":
-		for pair := range slices.Chunk(args, 2) {
-			score, _ := strconv.ParseFloat(pair[0], 64)
-			l.put(pair[1], score)
-		}
-	}
-}
-
-// put notes what a script makes of an entry of the queue.
-func (l *ledger) put(id string, at float64) {
+// own notes who owns what. A shard is taken only when it is free, or when its owner is gone.
+func (l *ledger) own(at float64, command, key string, args []string) {
 	switch {
-	case l.looks:
-		// Both ends are as far after their claims, by the clocks of those who claimed.
-		if was := l.due[id]; was.held {
-			if l.overruns++; at-was.ends < float64(app.ClaimLease.Milliseconds()) {
-				l.problem("%s was claimed %.3f s before a claim on it ran out, and was not put back in between",
-					id, app.ClaimLease.Seconds()-(at-was.ends)/1000)
-			}
+	case key == "rollcall:workers" && command == "HSET":
+		l.workers[args[0]], l.lastLook = true, at
+	case key == "rollcall:workers" && command == "HDEL":
+		delete(l.workers, args[0])
+	case command == "HDEL":
+		delete(l.shards, args[0])
+	case command == "HSET" && args[0] != "version":
+		owner, _, _ := strings.Cut(l.shards[args[0]], " ")
+		if l.workers[owner] {
+			l.problem("shard %s goes from %q to %q while %s lives", args[0], l.shards[args[0]], args[1], owner)
 		}
-		l.due[id] = claim{held: true, ends: at}
-		l.claims[id]++
-	case l.script == "rollcall:due": // renewal
-		l.due[id] = claim{held: true, ends: at}
-	default:
-		l.due[id] = claim{}
+		l.shards[args[0]] = args[1]
+		l.moves++
 	}
 }
 
@@ -393,7 +362,7 @@ func (l *ledger) end() {
 	for host := range l.touched {
 		l.agree(host)
 	}
-	l.begin("")
+	l.begin()
 }
 
 // agree checks that a vhost's list routes to whom the registry says is healthy.

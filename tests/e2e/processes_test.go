@@ -72,7 +72,15 @@ func registerHourly(t *testing.T, a api, b *proctest.Backend, host string) strin
 		id := fmt.Sprintf("hourly-%s-%d", b.Port(), n)
 		a.register(proctest.Registration(b, id, host, "interval", hourly))
 		a.awaitState(id, "healthy")
-		if left := time.Until(a.instance(id).NextProbe); left > 5*time.Minute {
+		var left time.Duration
+		proctest.Eventually(t, proctest.Bound, func() error { // the worker is asked once a second
+			i := a.instance(id)
+			if left = time.Until(i.NextProbe); !i.AsOf.After(i.Since.Add(300*time.Millisecond)) || left < 0 {
+				return fmt.Errorf("the next probe is at %s as of %s", i.NextProbe, i.AsOf)
+			}
+			return nil
+		})
+		if left > 5*time.Minute {
 			return id
 		}
 		a.call(http.MethodDelete, "/v1/instances/"+id, nil)

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/tests/proctest"
 )
 
@@ -104,7 +104,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 		for n := range times[1:] {
 			allowed := max(2*interval, interval+absence)
 			if times[n].Before(killed) && times[n+1].After(killed) {
-				allowed = max(allowed, interval+app.ClaimLease) // nobody gave back what it had claimed
+				allowed = max(allowed, interval+ownership.Lease+2*ownership.Every) // its shards were not given back
 			}
 			allowed += machine.Slack()
 			if gap := times[n+1].Sub(times[n]); gap > allowed {

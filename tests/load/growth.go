@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"rollcall/app/ownership"
 )
 
 // workersStep measures how many probes a second there are when about as many are wanted as the
@@ -253,19 +255,25 @@ func (s *site) bytes(side string, n int, before float64) error {
 	}
 	s.b.results.add("bytes in Redis of an instance", "B", side, n, (used-before-float64(events))/float64(n))
 	s.b.results.add("bytes in Redis of all events", "MiB", side, n, float64(events)/(1<<20))
-	for _, key := range []string{"due", "deadlines", "addresses", "service:grown"} {
+	for _, key := range []string{"addresses", "service:grown", "beats"} {
 		bytes, err := rdb.MemoryUsage(ctx, "rollcall:"+key, 0).Result()
 		if err == nil {
 			s.b.results.add("bytes in Redis of an instance: "+key, "B", side, n, float64(bytes)/float64(n))
 		}
 	}
-	for _, key := range []string{"instance", "results"} {
-		bytes, err := rdb.MemoryUsage(ctx, "rollcall:"+key+":grown-0", 0).Result()
-		if err != nil {
-			return err
-		}
-		s.b.results.add("bytes in Redis of an instance: "+key, "B", side, n, float64(bytes))
+	bytes, err := rdb.MemoryUsage(ctx, "rollcall:instance:grown-0", 0).Result()
+	if err != nil {
+		return err
 	}
+	s.b.results.add("bytes in Redis of an instance: instance", "B", side, n, float64(bytes))
+	flushed := int64(0)
+	for shard := range ownership.Shards {
+		bytes, err := rdb.MemoryUsage(ctx, fmt.Sprint("rollcall:shard:", shard), 0).Result()
+		if err == nil { // else it has no instance
+			flushed += bytes
+		}
+	}
+	s.b.results.add("bytes in Redis of an instance: what its owner flushes", "B", side, n, float64(flushed)/float64(n))
 	return nil
 }
 
@@ -281,7 +289,6 @@ func (s *site) scheduler(n int) error {
 			return err
 		}
 		s.b.results.add("scheduler CPU of one firing", "µs", "Rollcall", n, w.CPU*1e6/float64(w.Probes))
-		s.b.results.add("scheduler CPU of claiming one", "µs", "Rollcall", n, w.Claiming*1e6)
 		s.b.results.add("scheduler lateness, p99", "ms", "Rollcall", n, w.Late)
 		return nil
 	})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -241,16 +240,8 @@ func (s *site) calls() error {
 	defer p.stop()
 	b.rest(2 * time.Second)
 	rdb := s.redis.rdb
-	// Calls of a script that take less than this are no claims of any size; what a script
-	// calls itself takes less, too, and would cost more to note than to do.
-	if err := rdb.ConfigSet(b.ctx, "slowlog-log-slower-than", "50").Err(); err != nil {
-		return err
-	}
-	if err := rdb.ConfigSet(b.ctx, "slowlog-max-len", "100000").Err(); err != nil {
-		return err
-	}
 	return b.times(func() error {
-		if err := errors.Join(rdb.Do(b.ctx, "SLOWLOG", "RESET").Err(), rdb.ConfigResetStat(b.ctx).Err()); err != nil {
+		if err := rdb.ConfigResetStat(b.ctx).Err(); err != nil {
 			return err
 		}
 		before, err := b.figures(metrics)
@@ -264,22 +255,11 @@ func (s *site) calls() error {
 		if err != nil {
 			return err
 		}
-		calls, err := rdb.SlowLogGet(b.ctx, -1).Result()
-		if err != nil {
-			return err
-		}
-		var claiming time.Duration
-		for _, c := range calls {
-			if len(c.Args) > 3 && strings.EqualFold(c.Args[0], "evalsha") && c.Args[2] == "4" && c.Args[3] == "rollcall:due" { // claim.lua
-				claiming += c.Duration
-			}
-		}
 		stats, err := s.redis.commands(b.ctx)
 		if err != nil {
 			return err
 		}
 		probes := done(after) - done(before)
-		b.results.add("claiming in Redis, of the worker's CPU", "%", us, 1000, claiming.Seconds()/cpu*100)
 		b.results.add("all scripts in Redis, of the worker's CPU", "%", us, 1000, stats.inScripts/cpu*100)
 		b.results.add("scripts per probe", "", us, 1000, stats.scripts/probes)
 		b.results.add("commands per probe, those of scripts included", "", us, 1000, stats.calls/probes)

@@ -7,44 +7,63 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/jobs"
 )
 
 // worked is what a worker did whose probes cost nothing.
 type worked struct {
-	Probes   int
-	CPU      float64 // seconds, from claiming to settling
-	Claiming float64 // seconds, of one
-	Late     float64 // ms, p99
+	Probes int
+	CPU    float64 // seconds
+	Late   float64 // ms, p99
 }
 
-// clockwork is a prober that only notes how late it is.
+// clockwork is a prober that answers at once, from no network.
 type clockwork struct {
-	now func() time.Time
-
-	mu   sync.Mutex
-	late []time.Duration
+	now    func() time.Time
+	probes atomic.Int64
 }
 
-func (c *clockwork) Probe(_ context.Context, i app.Instance) app.Result {
-	now := c.now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.late = append(c.late, now.Sub(i.Due))
-	return app.Result{At: now, Passed: true, Code: app.OK}
+func (c *clockwork) Probe(context.Context, app.Instance) app.Result {
+	c.probes.Add(1)
+	return app.Result{At: c.now(), Passed: true, Code: app.OK}
 }
 
-// runWorker is the process of a worker with such a prober, when a tenth of all is due each
-// second.
+// lateness counts how late probes began, in ms.
+type lateness struct{ counts [1000]atomic.Int64 }
+
+func (l *lateness) note(d time.Duration) {
+	l.counts[min(max(d.Milliseconds(), 0), int64(len(l.counts)-1))].Add(1)
+}
+
+// quantile is the lateness in ms that all but a part of the probes kept.
+func (l *lateness) quantile(q float64) float64 {
+	total, seen := int64(0), int64(0)
+	for n := range l.counts {
+		total += l.counts[n].Load()
+	}
+	for n := range l.counts {
+		if seen += l.counts[n].Load(); float64(seen) >= q*float64(total) {
+			return float64(n)
+		}
+	}
+	return float64(len(l.counts))
+}
+
+// measured is how long a worker is measured, once it owns everything and every instance has
+// been probed at its phase.
+const measured = 10 * time.Second
+
+// runWorker is the process of a worker with such a prober.
 func runWorker(ctx context.Context, addr string) error {
 	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
 	defer rdb.Close()
@@ -53,64 +72,36 @@ func runWorker(ctx context.Context, addr string) error {
 	if err := store.SyncClock(ctx); err != nil {
 		return err
 	}
-	prober := &clockwork{now: store.Now}
-	claiming, err := allDue(ctx, store, rdb)
-	if err != nil {
-		return err
-	}
-	registry := app.NewRegistry(store, store.Now, time.Second, func(context.Context, app.Step) {})
-	worker := jobs.NewProbe(store.Probes(), prober, registry, store.Now, log, func(context.Context, app.EventKind, string) {})
-	ctx, cancel := context.WithTimeout(ctx, 9*time.Second)
-	defer cancel()
+	prober, late, replica := &clockwork{now: store.Now}, atomic.Pointer[lateness]{}, app.NewSnapshot()
+	late.Store(&lateness{})
+	worker := jobs.NewWorker(jobs.WorkerOptions{
+		ID: jobs.WorkerID(), Shares: store, Prober: prober, Replica: replica, Now: store.Now, Log: log,
+		Registry: app.NewRegistry(store, store.Now, time.Second, func(context.Context, app.Step) {}),
+		Changed:  func(context.Context, app.EventKind, string) {},
+		Late:     func(d time.Duration) { late.Load().note(d) },
+	})
+	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
-	before := ownCPU()
+	parts.Go(func() { store.Follow(ctx, replica) })
 	parts.Go(func() { worker.Work(ctx) })
-	parts.Go(func() { jobs.NewRunner(log, worker.Job()).Run(ctx) })
-	parts.Wait()
-	used := ownCPU() - before
-	if len(prober.late) == 0 {
+	parts.Go(func() { jobs.NewRunner(log, worker.Jobs()...).Run(ctx) })
+	defer parts.Wait()
+	defer cancel()
+	for worker.Stats().Instances == 0 || worker.Stats().Shards < ownership.Shards {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	time.Sleep(5 * time.Second)
+	late.Store(&lateness{})
+	began, used := prober.probes.Load(), ownCPU()
+	time.Sleep(measured)
+	w := worked{Probes: int(prober.probes.Load() - began), CPU: ownCPU() - used, Late: late.Load().quantile(.99)}
+	if w.Probes == 0 {
 		return fmt.Errorf("nothing was due")
 	}
-	slices.Sort(prober.late)
-	return json.NewEncoder(os.Stdout).Encode(worked{Probes: len(prober.late), CPU: used, Claiming: claiming, Late: ms(prober.late[len(prober.late)*99/100])})
-}
-
-// allDue has all instances due within ten seconds from the next. It claims them twice
-// before, as a worker has done that is not new, and returns the CPU of claiming one the
-// second time.
-func allDue(ctx context.Context, store *redisstore.Store, rdb *redis.Client) (claiming float64, err error) {
-	ids, err := rdb.ZRange(ctx, "rollcall:due", 0, -1).Result()
-	if err != nil {
-		return 0, err
-	}
-	due := func(from time.Time, within time.Duration) error {
-		p := rdb.Pipeline()
-		for n, id := range ids {
-			at := from.Add(time.Duration(n) * within / time.Duration(len(ids)))
-			p.ZAddXX(ctx, "rollcall:due", redis.Z{Score: float64(at.UnixMilli()), Member: id})
-			if p.Len() == 1000 || n == len(ids)-1 {
-				if _, err := p.Exec(ctx); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	for range 2 {
-		if err := due(store.Now(), 0); err != nil {
-			return 0, err
-		}
-		before, claimed := ownCPU(), 0
-		for claimed < len(ids) {
-			claims, err := store.Probes().Claim(ctx, store.Now(), 100)
-			if err != nil {
-				return 0, err
-			}
-			claimed += len(claims)
-		}
-		claiming = (ownCPU() - before) / float64(claimed)
-	}
-	return claiming, due(store.Now().Add(time.Second), 10*time.Second)
+	return json.NewEncoder(os.Stdout).Encode(w)
 }
 
 // ownCPU is the CPU time of this process in seconds.

@@ -22,13 +22,11 @@ func Audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
 	}
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 
-	services, due, deadlines := map[string][]string{}, map[string]bool{}, map[string]bool{}
+	services := map[string][]string{}
 	members, owners, addresses := map[string][]string{}, map[string]string{}, map[string][]string{}
 	for id, d := range r.Docs {
 		services[d.Service] = append(services[d.Service], id)
 		addresses[d.Address] = append(addresses[d.Address], id)
-		due[id] = d.Probed() && d.State != "draining"
-		deadlines[id] = d.State != "healthy" || d.Check.Kind == "heartbeat"
 		for _, h := range d.Hosts {
 			members[h] = append(members[h], id)
 			if other, owned := owners[h]; owned && other != d.Service {
@@ -55,12 +53,9 @@ func Audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
 	if got, want := slices.Sorted(slices.Values(r.names)), slices.Sorted(maps.Keys(services)); !slices.Equal(got, want) {
 		say("the services are %q, want %q", got, want)
 	}
-	compareQueue(say, "due", r.due, due)
-	compareQueue(say, "deadlines", r.deadlines, deadlines)
 	if !maps.Equal(owners, r.owners) {
 		say("the vhosts are of %v, want %v", r.owners, owners)
 	}
-	compareQueue(say, "overrides", r.overrides, nil)
 	if len(r.settling) > 0 {
 		say("%q are settling", r.settling)
 	}
@@ -128,40 +123,25 @@ func (r Everything) auditVhost(host string, ids []string) (wrong []string) {
 	return wrong
 }
 
-func compareQueue(say func(string, ...any), name string, got map[string]float64, want map[string]bool) {
-	for id, in := range want {
-		if _, there := got[id]; there != in {
-			say("that %s is in the queue %s is %t, want %t", id, name, there, in)
-		}
-	}
-	for id := range got {
-		if _, known := want[id]; !known {
-			say("%s is in the queue %s and is not registered", id, name)
-		}
-	}
-}
-
 // Everything is what is in Redis.
 type Everything struct {
-	Docs           map[string]Document
-	results        map[string]bool
-	names          []string
-	Services       map[string][]string // ids by name
-	addresses      map[string][]string // ids by address
-	due, deadlines map[string]float64
-	overrides      map[string]float64
-	owners         map[string]string
-	members        map[string]map[string]string // url -> member by vhost
-	settling       []string
-	lists, marks   map[string][]string // by vhost
+	Docs         map[string]Document
+	results      map[string]bool
+	names        []string
+	Services     map[string][]string // ids by name
+	addresses    map[string][]string // ids by address
+	owners       map[string]string
+	members      map[string]map[string]string // url -> member by vhost
+	settling     []string
+	lists, marks map[string][]string // by vhost
 }
 
 // ReadAll reads it.
 func ReadAll(ctx context.Context, rdb *redis.Client) (r Everything, err error) {
 	r = Everything{
 		Docs: map[string]Document{}, results: map[string]bool{}, Services: map[string][]string{}, addresses: map[string][]string{},
-		due: map[string]float64{}, deadlines: map[string]float64{}, members: map[string]map[string]string{},
-		lists: map[string][]string{}, marks: map[string][]string{},
+		members: map[string]map[string]string{},
+		lists:   map[string][]string{}, marks: map[string][]string{},
 	}
 	keys, err := rdb.Keys(ctx, "*").Result()
 	if err != nil {
@@ -205,12 +185,6 @@ func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 		for address, ids := range held {
 			r.addresses[address] = strings.Fields(ids)
 		}
-	case "rollcall:due":
-		r.due, err = scores(ctx, rdb, key)
-	case "rollcall:deadlines":
-		r.deadlines, err = scores(ctx, rdb, key)
-	case "rollcall:overrides":
-		r.overrides, err = scores(ctx, rdb, key)
 	case "rollcall:hosts":
 		r.owners, err = rdb.HGetAll(ctx, key).Result()
 	case "rollcall:vhost":
@@ -223,15 +197,6 @@ func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 		r.marks[name], err = rdb.SMembers(ctx, key).Result()
 	}
 	return err
-}
-
-func scores(ctx context.Context, rdb *redis.Client, key string) (map[string]float64, error) {
-	members, err := rdb.ZRangeWithScores(ctx, key, 0, -1).Result()
-	m := map[string]float64{}
-	for _, z := range members {
-		m[z.Member.(string)] = z.Score
-	}
-	return m, err
 }
 
 // Routed returns the backends that Hipache would choose from for a vhost: its list

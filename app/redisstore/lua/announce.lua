@@ -1,7 +1,6 @@
 -- announce.lua takes note of a backend that a proxy has marked: a mark that hit
 -- another backend than the one that failed is taken back, and so are the marks of a
--- vhost whose every slot is marked; the instance that did fail is due for a probe at
--- once. A vhost that nobody registered is left alone.
+-- vhost whose every slot is marked. A vhost that nobody registered is left alone.
 --
 -- ARGV[1]  settings, see vhost.lua
 -- ARGV[2]  the host that was asked for
@@ -9,7 +8,7 @@
 -- ARGV[4]  the marked slot, from 0
 -- ARGV[5..] the vhosts that can answer for the host, first match first
 --
--- Returns {1 when the mark had hit another backend, id of the instance that is due now or ''}.
+-- Returns {1 when the mark had hit another backend, id of the instance that did fail or ''}.
 local requested, url, slot = ARGV[2], ARGV[3], ARGV[4]
 local dead = vhost.dead_of(requested)
 local taken, id = 0, ''
@@ -35,4 +34,4 @@ for i = 5, #ARGV do
   end
 end
 
-return {taken, probe_now(id) and id or ''}
+return {taken, id}

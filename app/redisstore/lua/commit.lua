@@ -5,15 +5,16 @@
 -- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream,
 --          limit: how many instances a service may have, absent: any number,
 --          seen: [{id, rev}] instances that must be at these revisions, absent: none,
---          takes: {vhost: the service that it is taken from}, absent: none}
+--          takes: {vhost: the service that it is taken from}, absent: none,
+--          shard, term: the term under which the writing worker owns the shard of the thing
+--          that causes the change, absent: it is no worker}
 --   step.id, rev       the instance and the revision it was read at, 0: must not exist
 --   step.service, address, was_address   was_address when it is another one
 --   step.boot          the instance's nonce; absent: none
 --   step.peers         [{id, boot}]: starts that it may share its address with
---   step.due           when the next probe is due, ms; 0 never; absent: as it is
---   step.deadline      when the state ends by itself, ms; 0 never; absent: as it is
---   step.restore       when its override expires, ms; 0 never; absent: as it is
---   step.queue, token  the claim that the step depends on; absent: none
+--   step.beat          the last report by itself that the step depends on, 0: none; absent: it
+--                      depends on none
+--   step.asserts       true when the instance reports by itself
 --   step.hosts         [{host, url, n, keep, id, was}]: what becomes of each vhost's slots;
 --                      with was, only if they belong to that id until now
 --   step.passed        true when the instance has just passed a check
@@ -24,13 +25,12 @@
 --
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
 -- how many were not, wildcards whose positions changed apart by spaces, repaired...} or,
--- with nothing written, {'conflict', id}, {'lost', id}, {'last', id, host},
+-- with nothing written, {'conflict', id}, {'lost', id or ''}, {'last', id, host},
 -- {'taken', 'address'|'backend'|'host', value, holder},
 -- {'full', service}.
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
 local services, events = prefix .. 'services', prefix .. 'events'
-local due, deadlines, overrides = prefix .. 'due', prefix .. 'deadlines', prefix .. 'overrides'
 
 local addresses = prefix .. 'addresses'
 
@@ -94,14 +94,13 @@ local function owner(s, h)
   return service
 end
 
+if change.term and redis.call('HGET', prefix .. 'shards', change.shard) ~= change.term then return {'lost', ''} end
 for _, seen in ipairs(change.seen or {}) do
   if revision(seen.id) ~= seen.rev then return {'conflict', seen.id} end
 end
 for _, s in ipairs(change.steps) do
   if revision(s.id) ~= s.rev then return {'conflict', s.id} end
-  if s.token and tonumber(redis.call('ZSCORE', prefix .. s.queue, s.id) or -1) ~= tonumber(s.token) then
-    return {'lost', s.id}
-  end
+  if s.beat and tonumber(redis.call('HGET', prefix .. 'beats', s.id) or 0) ~= s.beat then return {'lost', s.id} end
   if not s.gone then
     local id = holder(s)
     if id then return {'taken', 'address', s.address, id} end
@@ -121,17 +120,7 @@ for _, s in ipairs(change.steps) do
   end
 end
 
-local away = tonumber(redis.call('HGET', prefix .. 'ticks', 'away') or 0)
-local touched, order, wake, last = {}, {}, false, ''
-
-local function schedule(queue, id, at, shift)
-  if not at then return end
-  if at == 0 then
-    redis.call('ZREM', queue, id)
-  else
-    redis.call('ZADD', queue, at - shift, id)
-  end
-end
+local touched, order, last = {}, {}, ''
 
 -- hold writes down that an instance is at an address, or is not there any more.
 local function hold(address, id, is)
@@ -159,15 +148,10 @@ for _, s in ipairs(change.steps) do
     redis.call('SADD', prefix .. 'service:' .. s.service, s.id)
     redis.call('SADD', services, s.service)
     if s.result ~= '' then record(s.id, s.result) end
-    schedule(due, s.id, s.due, 0)
-    schedule(deadlines, s.id, s.deadline, away)
-    schedule(overrides, s.id, s.restore, 0)
-    wake = wake or (s.due and s.due > 0 and s.due <= c.now + 1000)
+    if s.asserts then beat(s.id) end
   else
     redis.call('DEL', prefix .. 'instance:' .. s.id, prefix .. 'results:' .. s.id)
-    redis.call('ZREM', due, s.id)
-    redis.call('ZREM', deadlines, s.id)
-    redis.call('ZREM', overrides, s.id)
+    redis.call('HDEL', prefix .. 'beats', s.id)
     hold(s.address, s.id, false)
     redis.call('SREM', prefix .. 'service:' .. s.service, s.id)
     if redis.call('EXISTS', prefix .. 'service:' .. s.service) == 0 then redis.call('SREM', services, s.service) end
@@ -196,6 +180,5 @@ for _, s in ipairs(change.steps) do
     last = redis.call('XADD', events, 'MAXLEN', '~', change.keep, '*', 'event', s.event, 'doc', s.doc)
   end
 end
-if wake then redis.call('PUBLISH', prefix .. 'wake', '') end
 
 return {'ok', last, tostring(wrote), tostring(#order - wrote), table.concat(vhost.rewritten, ' '), unpack(vhost.repaired)}

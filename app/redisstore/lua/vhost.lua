@@ -151,23 +151,10 @@ local function revision(id)
   return doc and tonumber(string.match(doc, '^{"rev":(%d+)')) or 0
 end
 
--- probe_now makes the next probe of an instance due at once. A claim on the check is lost
--- with it: a worker may have claimed it a second ahead. Before the last probe brought forward
--- must have ended, or a slow one would never be heard, it makes the next one due then: a
--- proxy's mark must not stay until the regular probe.
-local function probe_now(id)
-  local due = c.prefix .. 'due'
-  local at = id ~= '' and tonumber(redis.call('ZSCORE', due, id) or 0) or 0
-  if at <= c.now then return false end
-  local doc = redis.call('GET', c.prefix .. 'instance:' .. id)
-  local check = doc and cjson.decode(doc).check
-  local rest = 1000 + (check and check.timeout or 1000) -- left out where it is as usual, see record.go
-  local early = c.prefix .. 'early:' .. id
-  local brought = redis.call('SET', early, '1', 'NX', 'PX', rest)
-  local next = brought and c.now or c.now + math.max(redis.call('PTTL', early), 0)
-  if next < at then
-    redis.call('ZADD', due, next, id)
-    redis.call('PUBLISH', c.prefix .. 'wake', '')
-  end
-  return brought and true or false
+-- beat notes that an instance has reported by itself. Values differ, so that the owner can
+-- tell a later report from an earlier one.
+local function beat(id)
+  local beats, now = c.prefix .. 'beats', c.now
+  if now == tonumber(redis.call('HGET', beats, id) or 0) then now = now + 1 end
+  redis.call('HSET', beats, id, string.format('%.0f', now))
 end

@@ -1,0 +1,70 @@
+package app
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// Recent is what the owner of an instance knows of it beside its document.
+type Recent struct {
+	Results []Result  // the last ones, oldest first
+	Due     time.Time // when the next probe is due; zero when none is
+	At      time.Time // as of when that was known; zero when nothing was
+}
+
+// historyLength is how many results are kept of an instance.
+const historyLength = 20
+
+// packedLength is the length of a packed result: 45 bits of the time in ms since 1970, 1
+// that it passed, 10 of the code and 16 of the latency in ms.
+const packedLength = 9
+
+// History is the last results of an instance, packed: a worker holds one for each
+// instance that it owns. The zero value is empty. It leaves out the details of results.
+type History struct {
+	n       uint8 // bytes in use
+	results [historyLength * packedLength]byte
+}
+
+// Add appends a result, and forgets the oldest when there are too many.
+func (h *History) Add(r Result) {
+	if int(h.n) == len(h.results) {
+		copy(h.results[:], h.results[packedLength:])
+		h.n -= packedLength
+	}
+	latency := uint64(min(max(r.Latency.Milliseconds(), 0), math.MaxUint16))
+	n := uint64(r.At.UnixMilli())<<19 | uint64(r.Code&1023)<<8 | latency>>8
+	if r.Passed {
+		n |= 1 << 18
+	}
+	binary.BigEndian.PutUint64(h.results[h.n:], n)
+	h.results[h.n+packedLength-1] = byte(latency & 255)
+	h.n += packedLength
+}
+
+// Packed is the history as it is stored. It is valid until the next Add.
+func (h *History) Packed() []byte { return h.results[:h.n] }
+
+// Unpack replaces the history by one that was stored. Of one that is too long the newest
+// results count.
+func (h *History) Unpack(packed []byte) {
+	packed = packed[:len(packed)/packedLength*packedLength]
+	packed = packed[max(0, len(packed)-len(h.results)):]
+	h.n = uint8(copy(h.results[:], packed)) //nolint:gosec // at most 180
+}
+
+// Results lists the results, oldest first.
+func (h *History) Results() []Result {
+	results := make([]Result, 0, int(h.n)/packedLength)
+	for b := h.results[:h.n]; len(b) >= packedLength; b = b[packedLength:] {
+		n := binary.BigEndian.Uint64(b)
+		results = append(results, Result{
+			At:      time.UnixMilli(int64(n >> 19)),
+			Passed:  n>>18&1 == 1,
+			Code:    Code(n >> 8 & 1023),
+			Latency: time.Duration(n&255<<8|uint64(b[8])) * time.Millisecond, //nolint:gosec // 16 bits
+		})
+	}
+	return results
+}

@@ -1,0 +1,191 @@
+package ownership
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// Lease is how long a worker owns its shards after it sent its last successful call,
+	// and how long a worker has to be silent before another one drops it.
+	Lease = 3 * time.Second
+	// Every is how often a worker calls.
+	Every = time.Second
+
+	// patience is the longest gap between two successful calls of an observer in which
+	// the silence of another worker still counts. After a longer gap the observer may have
+	// been frozen, and the other worker with it.
+	patience = 2 * time.Second
+	// inFull is how many calls there are to one that has to be answered in full.
+	inFull = 3
+)
+
+// Peer is a worker with its counter.
+type Peer struct {
+	Worker string
+	Count  int64
+
+	Suspended bool // it doubts its network, and gets shards only if all workers do
+}
+
+// Call is one call of a worker to own.lua.
+type Call struct {
+	Worker    string
+	Count     int64  // the worker's own counter: higher with every call
+	Stopping  bool   // the worker leaves and gives everything back, or it only looks on
+	Suspended bool   // the worker doubts its network
+	Gone      []Peer // workers to drop, each if its counter is still this one
+	Release   []int  // shards to give back
+	Limit     int    // the largest number of shards that the worker wants; 0 means its fair share
+	Known     string // the version of the table that the worker knows: it need not be sent again
+}
+
+// Reply is the answer to a Call.
+type Reply struct {
+	Reused  bool         // another worker has called under this id: nothing was done
+	Last    string       // id of the last event of the stream; empty when there was none
+	Now     int64        // the time by Redis's clock, ms since 1970
+	Web     int64        // a counter that web processes raise once a second
+	Workers []Peer       // all workers, without one that stops
+	Version string       // of the table: another one after every change
+	Full    bool         // Owned is set; not when the caller knows this version
+	Owned   map[int]Term // of the caller
+}
+
+// Member is what one worker knows of its place among the workers. Times are monotonic
+// readings of this process's clock.
+type Member struct {
+	id    string
+	count int64
+
+	seen    map[string]sighting
+	sent    time.Time // the last successful call; zero before it
+	workers int
+	peers   []Peer
+	version string
+	owned   map[int]Term
+
+	web      int64
+	webAlive time.Time // when web was seen to change, or when a gap in our calls ended
+	webSeen  bool
+}
+
+type sighting struct {
+	count int64
+	since time.Time // the sending of the call that first answered with count
+	alive bool      // count has changed since the worker was first seen
+}
+
+// NewMember returns a worker that has not called yet. The id must be new at each start.
+func NewMember(id string) *Member {
+	return &Member{id: id, seen: map[string]sighting{}, owned: map[int]Term{}}
+}
+
+// ID is the worker's id.
+func (m *Member) ID() string { return m.id }
+
+// Next returns the next call, to be sent now. Release lists shards that the worker has
+// flushed and gives back.
+func (m *Member) Next(now time.Time, release []int) Call {
+	m.count++
+	c := Call{Worker: m.id, Count: m.count, Release: release, Known: m.version}
+	if now.Sub(m.sent) <= patience {
+		for worker, s := range m.seen {
+			if now.Sub(s.since) >= Lease {
+				c.Gone = append(c.Gone, Peer{Worker: worker, Count: s.count})
+			}
+		}
+		slices.SortFunc(c.Gone, func(a, b Peer) int { return strings.Compare(a.Worker, b.Worker) })
+	}
+	if m.count%inFull == 0 { // the table may have been edited by hand
+		c.Known = ""
+	}
+	return c
+}
+
+// Answered takes the reply to a call that was sent at a time.
+func (m *Member) Answered(sent time.Time, r Reply) {
+	gap := sent.Sub(m.sent) > patience // at the first call, too
+	m.sent, m.workers, m.peers = sent, len(r.Workers), r.Workers
+	seen := make(map[string]sighting, len(r.Workers))
+	for _, p := range r.Workers {
+		if p.Worker == m.id {
+			continue
+		}
+		s, known := m.seen[p.Worker]
+		if gap || !known || s.count != p.Count {
+			s = sighting{p.Count, sent, s.alive || known && s.count != p.Count}
+		}
+		seen[p.Worker] = s
+	}
+	m.seen = seen
+	if gap || r.Web != m.web {
+		m.webAlive = sent
+	}
+	m.web, m.webSeen = r.Web, r.Web != 0
+	if r.Full {
+		m.owned, m.version = r.Owned, r.Version
+	}
+}
+
+// Failed takes note of a call that had no answer: the silence of others during it proves
+// nothing.
+func (m *Member) Failed() {
+	m.seen = map[string]sighting{}
+	m.version = "" // it may have been carried out
+}
+
+// Doubt has the next call answered in full: a write was refused that should not have been.
+func (m *Member) Doubt() { m.version = "" }
+
+// Lost reports whether the worker's lease is over.
+func (m *Member) Lost(now time.Time) bool { return m.sent.IsZero() || now.Sub(m.sent) >= Lease }
+
+// Until is when the worker's lease ends unless it is renewed.
+func (m *Member) Until() time.Time { return m.sent.Add(Lease) }
+
+// Owned lists the shards and terms of the last reply. It is not written to.
+func (m *Member) Owned() map[int]Term { return m.owned }
+
+// Workers is the number of workers at the last reply.
+func (m *Member) Workers() int { return m.workers }
+
+// Peers lists the workers of the last reply.
+func (m *Member) Peers() []Peer { return m.peers }
+
+// OthersLive reports whether other workers are there, and each has been seen alive.
+func (m *Member) OthersLive() bool {
+	for _, s := range m.seen {
+		if !s.alive {
+			return false
+		}
+	}
+	return len(m.seen) > 0
+}
+
+// WebLives reports whether a web process was heard of within a lease, or none ever was.
+func (m *Member) WebLives() bool { return !m.webSeen || m.sent.Sub(m.webAlive) < Lease }
+
+// Surplus lists the shards above the worker's fair share, which it should flush and give
+// back. A suspended worker has no share while another one is fit.
+func (m *Member) Surplus(suspended bool) []int {
+	fit := 0
+	for _, p := range m.peers {
+		if p.Worker != m.id && !p.Suspended {
+			fit++
+		}
+	}
+	share := 0
+	switch {
+	case suspended && fit == 0:
+		share = Share(m.workers)
+	case !suspended:
+		share = Share(fit + 1)
+	}
+	if len(m.owned) <= share {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m.owned))[share:]
+}

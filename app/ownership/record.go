@@ -1,0 +1,93 @@
+package ownership
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+)
+
+// Flush is the record of one shard on its way to Redis, under the term of its owner.
+type Flush struct {
+	Shard  int
+	Term   Term
+	Record []byte // empty: the shard has no instances
+}
+
+// Progress is what the owner knows of an instance beside its document. It is lost without
+// harm: a time that is lost begins anew.
+type Progress struct {
+	ID      string
+	Changed int64  // when the state began, as in the document, ms since 1970: else it is of another state
+	Elapsed int64  // how much of the state's time has passed, ms
+	Left    int64  // until an override expires, ms; 0 without one
+	Due     int64  // when the next probe is due, ms since 1970; 0: none is
+	History []byte // packed results
+}
+
+const recordVersion = 1
+
+var errRecord = errors.New("not a record of a shard")
+
+// AppendRecord begins a record that is written at a time, in ms since 1970 by Redis's clock.
+func AppendRecord(b []byte, at int64) []byte {
+	return binary.AppendVarint(append(b, recordVersion), at)
+}
+
+// Append adds the progress of an instance to a record.
+func (p *Progress) Append(b []byte) []byte {
+	b = appendBytes(b, p.ID)
+	for _, n := range [...]int64{p.Changed, p.Elapsed, p.Left, p.Due} {
+		b = binary.AppendVarint(b, n)
+	}
+	return appendBytes(b, string(p.History))
+}
+
+func appendBytes(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// ReadRecord returns when a record was written, and what it holds. What cannot be read is
+// left out: it is as if it had never been flushed.
+func ReadRecord(b []byte) (at int64, entries iter.Seq[Progress], err error) {
+	if len(b) == 0 {
+		return 0, func(func(Progress) bool) {}, nil
+	}
+	r := reader{b: b[1:]}
+	if at = r.number(); b[0] != recordVersion || r.bad {
+		return 0, func(func(Progress) bool) {}, errRecord
+	}
+	return at, func(yield func(Progress) bool) {
+		for r := r; len(r.b) > 0; {
+			p := Progress{ID: string(r.bytes())}
+			p.Changed, p.Elapsed, p.Left, p.Due = r.number(), r.number(), r.number(), r.number()
+			p.History = r.bytes()
+			if r.bad || !yield(p) {
+				return
+			}
+		}
+	}, nil
+}
+
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) number() int64 {
+	n, size := binary.Varint(r.b)
+	if r.bad = r.bad || size <= 0; r.bad {
+		return 0
+	}
+	r.b = r.b[size:]
+	return n
+}
+
+func (r *reader) bytes() []byte {
+	n, size := binary.Uvarint(r.b)
+	if r.bad = r.bad || size <= 0 || n > uint64(len(r.b)-size); r.bad { //nolint:gosec // size is at most the length
+		return nil
+	}
+	b := r.b[size : size+int(n)] //nolint:gosec // at most the length of b
+	r.b = r.b[size+int(n):]      //nolint:gosec // as above
+	return b
+}

@@ -1,0 +1,45 @@
+package ownership
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Shards is the number of shards. It is part of the protocol: all workers of a registry
+// have to agree on it.
+const Shards = 256
+
+// Hash is FNV-1a, 64 bits, of a name. The shard and the phase of an instance come from
+// it.
+func Hash(name string) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	h := uint64(offset)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * prime
+	}
+	return h
+}
+
+// ShardOf is the shard of an instance id, a vhost or a service.
+func ShardOf(name string) int { return int(Hash(name) % Shards) }
+
+// Share is the largest number of shards that each of some workers may own.
+func Share(workers int) int {
+	if workers < 1 {
+		return Shards
+	}
+	return (Shards + workers - 1) / workers
+}
+
+// Term names one period in which a worker owns a shard: the worker's id and its counter
+// when it took the shard. The empty term owns nothing.
+type Term string
+
+// TermOf is the term of what a worker takes with its call number count.
+func TermOf(worker string, count int64) Term { return Term(fmt.Sprintf("%s %d", worker, count)) }
+
+// Worker is the id of the worker that a term belongs to.
+func (t Term) Worker() string {
+	worker, _, _ := strings.Cut(string(t), " ")
+	return worker
+}

@@ -1,0 +1,132 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rollcall/app"
+)
+
+// End makes the changes that time brings: states that end by themselves, and overrides
+// that expire. It runs once a second. The times pass on the worker's own clock.
+func (w *Worker) End(ctx context.Context) error {
+	var due []*ending
+	w.mu.Lock()
+	if !w.member.Lost(time.Now()) {
+		w.endings.Advance(w.runs(), func(e *ending) { due = append(due, e) })
+	}
+	w.mu.Unlock()
+	if len(due) == 0 {
+		return nil
+	}
+	asserted, err := w.asserted(ctx, due)
+	if err != nil {
+		w.later(due)
+		return err
+	}
+	for _, e := range due {
+		if asserted[e] {
+			continue
+		}
+		err := w.end(ctx, e)
+		if errors.Is(err, app.ErrLastBackend) { // sick, and better than nothing: it gets its time once more
+			w.mu.Lock()
+			if of := e.target; of.ends == e {
+				w.time(of, of.held.Instance(), 0)
+			}
+			w.mu.Unlock()
+			continue
+		}
+		if err != nil {
+			w.later([]*ending{e})
+			if !errors.Is(err, app.ErrNotOwner) && !errors.Is(err, app.ErrConflict) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// later tries endings again with the next tick.
+func (w *Worker) later(some []*ending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range some {
+		if (e.target.ends == e || e.target.restore == e) && !e.timer.Set() {
+			w.endAt(e, w.runs()+1)
+		}
+	}
+}
+
+// asserted looks whether instances whose time is over have asserted themselves meanwhile,
+// and gives those more time.
+func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool, error) {
+	var some []*ending
+	var ids []string
+	w.mu.Lock()
+	for _, e := range due {
+		if s := e.target.held.State(); !e.override && s != app.Starting && s != app.Draining {
+			some, ids = append(some, e), append(ids, e.target.held.ID())
+		}
+	}
+	w.mu.Unlock()
+	if len(some) == 0 {
+		return nil, nil
+	}
+	now, beats, err := w.Shares.Beats(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := map[*ending]bool{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.setClock(now)
+	for n, e := range some {
+		if beats[n] == e.beat || beats[n] == 0 {
+			continue
+		}
+		// The assertion came after the last look, and after the state began.
+		age := min(max(now-beats[n], 0), w.runs()-e.looked)
+		if w.stepped > e.looked {
+			age = 0 // the store's clock was set in between: how old it is cannot be told
+		}
+		e.beat, e.looked = beats[n], w.runs()
+		d, ends := e.target.held.Instance().Ends()
+		if e.target.ends != e || !ends || age >= d.Milliseconds() {
+			continue
+		}
+		e.began = w.runs() - age
+		w.endAt(e, e.began+d.Milliseconds())
+		out[e] = true
+	}
+	return out, nil
+}
+
+// end writes one ending.
+func (w *Worker) end(ctx context.Context, e *ending) error {
+	w.mu.Lock()
+	of := e.target
+	if of.share == nil || of.ends != e && of.restore != e || e.timer.Set() {
+		w.mu.Unlock()
+		return nil
+	}
+	was, fence := of.held.Instance(), of.share.fence()
+	w.mu.Unlock()
+	var is app.Instance
+	var err error
+	if e.override {
+		is, err = w.Registry.EndOverride(ctx, was, fence)
+	} else {
+		is, err = w.Registry.Expire(ctx, was, fence, e.beat)
+	}
+	if err != nil || is.State == app.Gone {
+		return err // the replica takes it out
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if of.share != nil && of.held.Rev() < is.Rev {
+		w.update(of, app.Hold(is))
+	}
+	return nil
+}

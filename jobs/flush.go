@@ -1,0 +1,117 @@
+package jobs
+
+import (
+	"context"
+	"time"
+
+	"rollcall/app/ownership"
+)
+
+const (
+	flushEvery = 5 * time.Second
+	flushRate  = 2000 // instances a second, when there are more than that in flushEvery
+	flushBytes = 1 << 20
+)
+
+// Flush writes what the worker knows of some of its shards, in turn: of each once in five
+// seconds, or less often when there are many instances.
+func (w *Worker) Flush(ctx context.Context) error {
+	w.mu.Lock()
+	every := max(flushEvery.Seconds(), float64(w.entries)/flushRate)
+	n := int(float64(w.owned)/every + 1)
+	var some []int
+	for k := range ownership.Shards {
+		if len(some) == n {
+			break
+		}
+		number := (w.flushed + 1 + k) % ownership.Shards
+		if sh := w.shards[number]; sh != nil && (len(sh.entries) > 0 || sh.stored) {
+			some = append(some, number)
+		}
+	}
+	if len(some) > 0 {
+		w.flushed = some[len(some)-1]
+	}
+	w.mu.Unlock()
+	return w.flush(ctx, some)
+}
+
+// flush writes the records of shards that the worker owns. It doubts its shards when one is
+// refused.
+func (w *Worker) flush(ctx context.Context, numbers []int) error {
+	began := time.Now()
+	var flushes []ownership.Flush
+	size := 0
+	write := func() error {
+		refused, err := w.Shares.Flush(ctx, flushes)
+		if len(refused) > 0 {
+			w.mu.Lock()
+			w.member.Doubt()
+			w.mu.Unlock()
+		}
+		flushes, size = nil, 0
+		return err
+	}
+	for _, n := range numbers {
+		f, owned := w.record(n)
+		if !owned {
+			continue
+		}
+		flushes, size = append(flushes, f), size+len(f.Record)
+		if size > flushBytes {
+			if err := write(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(flushes) > 0 {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	w.stats.Flush = time.Since(began)
+	w.mu.Unlock()
+	return nil
+}
+
+// record is what the worker knows of a shard.
+func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sh := w.shards[number]
+	if sh == nil || w.member.Lost(time.Now()) {
+		return f, false
+	}
+	f = ownership.Flush{Shard: number, Term: sh.term}
+	if sh.stored = len(sh.entries) > 0; !sh.stored {
+		return f, true
+	}
+	f.Record = ownership.AppendRecord(make([]byte, 0, 256*len(sh.entries)), w.Now().UnixMilli())
+	for id, e := range sh.entries {
+		p := ownership.Progress{ID: id, Changed: e.held.ChangedAt().UnixMilli(), History: e.history.Packed()}
+		if e.probe.Set() {
+			p.Due = e.probe.At()
+		}
+		if e.ends != nil {
+			p.Elapsed = w.runs() - e.ends.began
+		}
+		if e.restore != nil {
+			p.Left = max(1, e.restore.at-w.runs())
+		}
+		f.Record = p.Append(f.Record)
+	}
+	return f, true
+}
+
+// Asked flushes a shard because somebody looks at one of its instances. It reports whether
+// the worker owns the shard.
+func (w *Worker) Asked(ctx context.Context, shard int) (bool, error) {
+	w.mu.Lock()
+	owned := shard >= 0 && shard < ownership.Shards && w.shards[shard] != nil
+	w.mu.Unlock()
+	if !owned {
+		return false, nil
+	}
+	return true, w.flush(ctx, []int{shard})
+}

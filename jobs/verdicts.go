@@ -1,0 +1,143 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rollcall/app"
+)
+
+// probe queues an instance to be probed at once.
+func (w *Worker) probe(e *target) {
+	if e.queued {
+		return
+	}
+	w.wheel.Stop(&e.probe)
+	e.queued, e.due = true, w.ms()
+	w.pool.add(e)
+}
+
+// run probes an instance. It is called, and returns, with the lock held.
+func (w *Worker) run(e *target, f *flight) {
+	if e.share == nil || w.ctx.Err() != nil {
+		e.queued = false
+		return
+	}
+	now := time.Now()
+	if w.member.Lost(now) { // its next slot comes when the lease is back
+		e.queued = false
+		w.soon(e)
+		return
+	}
+	held, ctx, due := e.held, w.ctx, e.due
+	w.pool.begin(f, now)
+	w.mu.Unlock()
+	if w.Late != nil {
+		w.Late(max(0, time.Duration(w.ms()-due)*time.Millisecond))
+	}
+	i := held.Instance()
+	r := w.Prober.Probe(ctx, i)
+	steady := r.Passed && held.Steady()
+	var back bool
+	if ctx.Err() == nil {
+		r, back = w.self.weigh(i, r)
+	}
+	w.mu.Lock()
+	w.pool.end(f)
+	e.queued = false
+	if e.share == nil || ctx.Err() != nil {
+		return
+	}
+	w.lookedUp(i, r)
+	if steady && e.held == held && !e.clear && !e.again { // most of them, by far
+		e.history.Add(r)
+		w.schedule(e, i)
+		return
+	}
+	w.answered(e, i, r, back)
+}
+
+// answered judges a result. i is the instance as it was probed.
+func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
+	is := e.held.Instance()
+	if !is.SameProbe(i) || !is.Probed() {
+		e.again = true
+		w.schedule(e, is)
+		return
+	}
+	if r.Code == app.NameServerFailed { // it is shown, and the name server asked no more often than ever
+		e.history.Add(r)
+		w.schedule(e, is)
+		return
+	}
+	if back || !r.Conclusive() {
+		w.soon(e)
+		return
+	}
+	e.history.Add(r)
+	if e.clear && r.Passed && is.Routable() {
+		e.clear = false
+		w.judges.Go(func() { w.report(w.ctx, w.Registry.Passed(context.WithoutCancel(w.ctx), is)) })
+	}
+	if is.Alive(r) {
+		w.time(e, is.Observe(r, w.Now()), 0)
+	}
+	o := app.Outcome{Was: is, Result: r, Fence: e.share.fence()}
+	if !o.Changes(w.Now()) {
+		w.schedule(e, is)
+		return
+	}
+	e.deciding = true
+	w.judges.Go(func() { w.decide(context.WithoutCancel(w.ctx), e, o) })
+}
+
+// decide writes what a result has made of an instance, if it may.
+func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
+	removes := o.Removes()
+	if removes && !w.self.allow(w.ctx, o) { //nolint:contextcheck // the witnesses are asked until the worker stops, the write is not cut off
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		e.deciding = false
+		w.soon(e)
+		return
+	}
+	w.room <- struct{}{}
+	is, err := w.Registry.Judge(ctx, o)
+	<-w.room
+	if removes && err == nil {
+		w.self.forget(is.ID)
+	}
+	w.report(ctx, err)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.deciding = false
+	if e.share == nil {
+		return
+	}
+	switch {
+	case err == nil && e.held.Rev() < is.Rev:
+		w.update(e, app.Hold(is))
+	case errors.Is(err, app.ErrNotOwner):
+		w.member.Doubt()
+	}
+	if err != nil {
+		w.soon(e)
+		return
+	}
+	w.schedule(e, e.held.Instance())
+}
+
+// lookedUp keeps count of names that cannot be looked up.
+func (w *Worker) lookedUp(i app.Instance, r app.Result) {
+	reason, changed := w.lookups.Record(i, r, w.Now())
+	if !changed {
+		return
+	}
+	kind := app.EventNamesBack
+	if w.lookups.Failing() {
+		kind = app.EventNamesFail
+	}
+	ctx := context.WithoutCancel(w.ctx)
+	w.judges.Go(func() { w.Changed(ctx, kind, reason) })
+}

@@ -1,0 +1,534 @@
+package jobs
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"rollcall/app"
+	"rollcall/app/ownership"
+)
+
+// Shares is what keeps the shards of the workers, and what they flush.
+type Shares interface {
+	// Own makes one call of a worker. A call that fails may have been carried out.
+	Own(ctx context.Context, c ownership.Call) (ownership.Reply, error)
+	// Flush writes the records of shards. It returns the shards that were refused because
+	// another worker owns them.
+	Flush(ctx context.Context, flushes []ownership.Flush) (refused []int, err error)
+	// Flushed reads the records of shards, in their order; empty where there is none.
+	Flushed(ctx context.Context, shards []int) ([][]byte, error)
+	// Beats reads when instances last asserted themselves, and the time, both by the
+	// store's clock in ms; 0 where one never has.
+	Beats(ctx context.Context, ids []string) (now int64, beats []int64, err error)
+}
+
+// WorkerOptions are the parts of a worker. All but Late are required.
+type WorkerOptions struct {
+	ID       string // new at each start
+	Shares   Shares
+	Prober   app.Prober
+	Registry *app.Registry
+	Replica  *app.Snapshot // kept up to date by the caller
+	Now      func() time.Time
+	Log      *slog.Logger
+
+	Changed func(ctx context.Context, kind app.EventKind, reason string) // hears when the worker is suspended, and when not any more
+	Late    func(time.Duration)                                          // hears how long after it was due each probe began
+}
+
+// Worker owns shards of the registry, and probes their instances from memory. It asks the
+// store for its shards once a second, and writes only what changes.
+//
+// Every probe has a deadline and a goroutine of its own, so a slow target holds up no
+// other one.
+type Worker struct {
+	WorkerOptions
+	self  *witnesses
+	start time.Time // the origin of the worker's monotonic clock
+	epoch int64     // start in ms since 1970
+
+	calling sync.Mutex // held during a call of Own
+	left    bool       // it has given back everything, and does not come again; guarded by calling
+	unwatch func()
+
+	mu      sync.Mutex
+	member  *ownership.Member
+	once    bool // Once runs, not Work
+	modest  bool // it leaves what it does not understand, and all else, to a worker of a newer version
+	foreign int  // instances that it does not understand
+	shards  [ownership.Shards]*share
+	owned   int // shards that are not nil
+	entries int
+	wheel   *ownership.Wheel[target]
+	endings *ownership.Wheel[ending]
+	running int64 // ms that the worker has owned anything while web processes were there
+	ticked  time.Time
+	swept   time.Time
+	redis   time.Duration // what the store's clock was ahead of the worker's at the last call
+	stepped int64         // running when the store's clock was last seen to be set
+	ready   bool          // redis is known
+	flushed int           // the last shard that was flushed
+	pool    pool
+	ctx     context.Context //nolint:containedctx // of Work: probes begin in calls that have none
+	judges  sync.WaitGroup
+	room    chan struct{}
+	lookups Lookups
+	stats   WorkerStats
+}
+
+// WorkerStats says how a worker does.
+type WorkerStats struct {
+	Shards    int
+	Instances int
+	Workers   int // at the last call
+	HandOvers int64
+	Flush     time.Duration // what the last flush took
+}
+
+// share is a shard that the worker owns.
+type share struct {
+	number  int
+	term    ownership.Term
+	entries map[string]*target
+	stored  bool // a record of it may be in the store
+}
+
+// NewWorker returns a worker, which does nothing before Work or Once. It watches the
+// replica from now on.
+func NewWorker(o WorkerOptions) *Worker {
+	w := &Worker{
+		WorkerOptions: o, member: ownership.NewMember(o.ID), start: time.Now(), room: make(chan struct{}, judging),
+		self: &witnesses{prober: o.Prober, now: o.Now, changed: o.Changed}, ctx: context.Background(),
+	}
+	w.self.get, w.self.any = o.Registry.Get, w.sample
+	w.epoch = w.start.UnixMilli()
+	w.wheel = ownership.NewWheel[target](slot.Milliseconds(), wheelSlots, w.epoch)
+	w.endings = ownership.NewWheel[ending](time.Second.Milliseconds(), wheelSlots, 0)
+	w.pool.init(&w.mu)
+	w.pool.work = w.run
+	w.unwatch = o.Replica.Watch(w.heard)
+	return w
+}
+
+// ms is the worker's clock, in ms since 1970. It starts with the machine's clock and goes
+// on with the monotonic one: a step of any clock does not matter.
+func (w *Worker) ms() int64 { return w.epoch + time.Since(w.start).Milliseconds() }
+
+// Stats returns how the worker does now.
+func (w *Worker) Stats() WorkerStats {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.stats
+	s.Shards, s.Instances, s.Workers = w.owned, w.entries, w.member.Workers()
+	return s
+}
+
+// Owns returns the fence of a shard's owner, if the worker is that.
+func (w *Worker) Owns(name string) (app.Fence, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if sh := w.shards[ownership.ShardOf(name)]; sh != nil && !w.member.Lost(time.Now()) {
+		return sh.fence(), true
+	}
+	return app.Fence{}, false
+}
+
+func (s *share) fence() app.Fence { return app.Fence{Shard: s.number, Term: string(s.term)} }
+
+// Jobs returns what a worker does once a second.
+func (w *Worker) Jobs() []Job {
+	return []Job{
+		{Name: "own", Every: ownership.Every, Timeout: 5 * time.Second, Run: w.Tick},
+		{Name: "expire", Every: time.Second, Timeout: 10 * time.Second, Run: w.End},
+		{Name: "flush", Every: time.Second, Timeout: 5 * time.Second, Run: w.Flush},
+	}
+}
+
+// Swept is when the worker last had everything in hand that was due.
+func (w *Worker) Swept() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.swept
+}
+
+// Tick renews the worker's lease, and takes and gives back shards. It runs once a second,
+// and when another worker has something to take or to give.
+func (w *Worker) Tick(ctx context.Context) error {
+	w.calling.Lock()
+	defer w.calling.Unlock()
+	if w.left || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := w.seeing(ctx); err != nil {
+		return err // it does not renew a lease on what it cannot see
+	}
+	suspended := w.self.suspended()
+	if suspended {
+		w.self.recheck(context.WithoutCancel(ctx)) // it does not wait
+	}
+	w.mu.Lock()
+	surplus := w.member.Surplus(suspended)
+	w.mu.Unlock()
+	if len(surplus) > 0 {
+		w.handOver(ctx, surplus)
+	}
+	return w.own(ctx, surplus, false)
+}
+
+// seeing waits a moment for a replica that has not been read yet.
+func (w *Worker) seeing(ctx context.Context) error {
+	for until := time.Now().Add(ownership.Every); ; {
+		_, err := w.Replica.Age(time.Now())
+		if err == nil || w.Replica.Revision() != "" || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// own makes one call and acts on the reply.
+func (w *Worker) own(ctx context.Context, release []int, stopping bool) error {
+	suspended := w.self.suspended()
+	sent := time.Now()
+	w.mu.Lock()
+	c := w.member.Next(sent, release)
+	c.Suspended = suspended
+	w.modest = w.newerThere() && (w.modest || w.foreign > 0)
+	stopping = stopping || w.modest
+	c.Stopping = stopping
+	w.mu.Unlock()
+	r, err := w.Shares.Own(ctx, c)
+	if err != nil {
+		w.mu.Lock()
+		w.member.Failed()
+		w.mu.Unlock()
+		return err
+	}
+	if r.Reused {
+		w.Log.WarnContext(ctx, "another worker uses this worker's id: joining under a new one", "worker", c.Worker)
+		w.mu.Lock()
+		w.member = ownership.NewMember(WorkerID())
+		w.mu.Unlock()
+		return nil
+	}
+	w.mu.Lock()
+	w.advance(sent, r)
+	w.member.Answered(sent, r)
+	gained := w.adopt(stopping)
+	w.mu.Unlock()
+	if len(gained) == 0 {
+		return nil
+	}
+	return w.take(ctx, gained, app.Revision(r.Last))
+}
+
+// format numbers the documents that this version writes and understands; a version that adds
+// a field raises it. Workers' ids begin with it.
+const format = 1
+
+// WorkerID returns a new id for a worker of this version.
+func WorkerID() string { return fmt.Sprintf("%d-%s", format, rand.Text()[:12]) }
+
+// newerThere reports whether a worker of a newer version is there.
+func (w *Worker) newerThere() bool {
+	for _, p := range w.member.Peers() {
+		if version, _, _ := strings.Cut(p.Worker, "-"); len(version) < len(p.Worker) {
+			if n, err := strconv.Atoi(version); err == nil && n > format {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// advance moves the clock that states end by: it stands still while the worker had no
+// lease, and while no web process could take the assertions of instances.
+func (w *Worker) advance(sent time.Time, r ownership.Reply) {
+	if !w.ticked.IsZero() && sent.Sub(w.ticked) < ownership.Lease && w.member.WebLives() {
+		w.running += sent.Sub(w.ticked).Milliseconds()
+	}
+	w.ticked = sent
+	w.setClock(r.Now)
+}
+
+// runs returns the clock that states end by, as it is now.
+func (w *Worker) runs() int64 {
+	since := time.Since(w.ticked)
+	if w.ticked.IsZero() || since >= ownership.Lease || !w.member.WebLives() {
+		return w.running
+	}
+	return w.running + since.Milliseconds()
+}
+
+// setClock compares the store's clock with the worker's.
+func (w *Worker) setClock(now int64) {
+	ahead := time.Duration(now-w.ms()) * time.Millisecond
+	if w.ready && (ahead-w.redis).Abs() > clockStep {
+		w.stepped = w.runs() + 1
+	}
+	w.redis, w.ready = ahead, true
+}
+
+// adopt lets go of shards that the worker no longer owns, and returns those that are new.
+func (w *Worker) adopt(stopping bool) (gained map[int]ownership.Term) {
+	owned := w.member.Owned()
+	for n, sh := range w.shards {
+		term, is := owned[n]
+		if sh != nil && (!is || term != sh.term || stopping) {
+			w.drop(sh)
+		}
+		if is && w.shards[n] == nil && !stopping {
+			if gained == nil {
+				gained = map[int]ownership.Term{}
+			}
+			gained[n] = term
+		}
+	}
+	return gained
+}
+
+// drop lets go of a shard: its instances are another worker's to probe.
+func (w *Worker) drop(sh *share) {
+	for _, e := range sh.entries {
+		w.remove(e)
+	}
+	w.shards[sh.number] = nil
+	w.owned--
+	w.stats.HandOvers++
+}
+
+// handOver flushes shards and stops to work on them, before they are given back.
+func (w *Worker) handOver(ctx context.Context, shards []int) {
+	err := w.flush(ctx, shards)
+	if err != nil {
+		w.Log.WarnContext(ctx, "shards are given back without their last results", "err", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, n := range shards {
+		if sh := w.shards[n]; sh != nil {
+			w.drop(sh)
+		}
+	}
+}
+
+// take begins to work on shards, once the replica has everything from before they were
+// taken. What their last owner flushed is read first.
+func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after app.Revision) error {
+	ctx, cancel := context.WithTimeout(ctx, ownership.Lease)
+	defer cancel()
+	if after != "" {
+		if err := w.Replica.Reached(ctx, after); err != nil {
+			return err // the next call tries again
+		}
+	}
+	numbers := make([]int, 0, len(gained))
+	for n := range gained {
+		numbers = append(numbers, n)
+	}
+	records, err := w.Shares.Flushed(ctx, numbers)
+	if err != nil {
+		return err
+	}
+	known := map[string]ownership.Progress{}
+	for k, record := range records {
+		at, entries, err := ownership.ReadRecord(record)
+		if err != nil {
+			w.Log.WarnContext(ctx, "the record of a shard cannot be read and is left out", "shard", numbers[k], "err", err)
+		}
+		credit := int64(0)
+		if w.once { // the time since the last run, within reason: clocks may have been set
+			credit = min(max(w.Now().UnixMilli()-at, 0), mostCredit.Milliseconds())
+		}
+		for p := range entries {
+			p.Elapsed += credit
+			if p.Left > 0 {
+				p.Left = max(1, p.Left-credit)
+			}
+			known[p.ID] = p
+		}
+	}
+	w.mu.Lock()
+	for k, n := range numbers {
+		if w.shards[n] == nil {
+			w.shards[n] = &share{number: n, term: gained[n], entries: map[string]*target{}, stored: len(records[k]) > 0}
+			w.owned++
+		}
+	}
+	w.mu.Unlock()
+	// From here on changes come by themselves; whatever was there before is added now.
+	for h := range w.Replica.Held() {
+		if n := ownership.ShardOf(h.ID()); gained[n] != "" {
+			w.mu.Lock()
+			if sh := w.shards[n]; sh != nil && sh.term == gained[n] && sh.entries[h.ID()] == nil {
+				p, flushed := known[h.ID()]
+				w.add(sh, h, &p, flushed)
+			}
+			w.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// Work probes what falls due until the context is over. Then it flushes, and leaves.
+func (w *Worker) Work(ctx context.Context) {
+	probing, stop := context.WithCancel(ctx)
+	w.mu.Lock()
+	w.ctx = probing
+	w.mu.Unlock()
+	for ctx.Err() == nil {
+		w.sweep(time.Now())
+		select { // in the middle of the slots: none of their probes is early or late by more than half of one
+		case <-time.After(slot - (time.Duration(w.ms())*time.Millisecond+slot/2)%slot):
+		case <-ctx.Done():
+		}
+	}
+	stop()
+	w.leave(context.WithoutCancel(ctx))
+}
+
+// sweep starts what is due.
+func (w *Worker) sweep(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pool.age(now)
+	if w.member.Lost(now) {
+		return // what it owns may be another worker's by now
+	}
+	w.wheel.Advance(w.ms(), w.fire)
+	if w.pool.backlog() == 0 {
+		w.swept = w.Now()
+	}
+}
+
+// fire starts the probe of an instance that is due. One that is late by more than an
+// interval waits for its phase: otherwise all would start at once after an outage.
+func (w *Worker) fire(e *target) {
+	if late := w.ms() - e.probe.At(); late > catchUp.Milliseconds() && time.Duration(late)*time.Millisecond > e.held.Interval() {
+		w.wheel.Put(&e.probe, ownership.Due(ownership.Hash(e.held.ID()), e.held.Interval(), ownership.Steady, w.ms()))
+		return
+	}
+	w.probe(e)
+	e.due = e.probe.At()
+}
+
+// leave ends what is under way, flushes everything and gives it back.
+func (w *Worker) leave(ctx context.Context) {
+	w.pool.close()
+	w.self.asking.Wait()
+	w.judges.Wait()
+	w.calling.Lock()
+	defer w.calling.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	if err := w.flush(ctx, w.allShards()); err != nil {
+		w.Log.WarnContext(ctx, "the last results could not be flushed", "err", err)
+	}
+	w.unwatch()
+	w.left = true
+	if err := w.own(ctx, nil, true); err != nil {
+		w.Log.WarnContext(ctx, "the shards could not be given back: another worker takes them in some seconds", "err", err)
+	}
+}
+
+func (w *Worker) allShards() (all []int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for n, sh := range w.shards {
+		if sh != nil {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// Once probes what has fallen due since it was last flushed, flushes and leaves. Beside
+// another worker there is nothing for it to do. It takes the place of one that is silent.
+func (w *Worker) Once(ctx context.Context) error {
+	w.mu.Lock()
+	w.ctx, w.once = ctx, true
+	w.mu.Unlock()
+	defer w.unwatch()
+	for {
+		if err := w.lookOn(ctx); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		others, live := w.member.Workers(), w.member.OthersLive()
+		w.mu.Unlock()
+		if others == 0 {
+			break
+		}
+		if live {
+			return nil
+		}
+		select {
+		case <-time.After(ownership.Every):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer w.leave(context.WithoutCancel(ctx))
+	if err := w.Tick(ctx); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.wheel.Advance(w.ms(), w.fire)
+	w.mu.Unlock()
+	if err := w.pool.idle(ctx); err != nil {
+		return err
+	}
+	w.judges.Wait()
+	return w.End(ctx)
+}
+
+// lookOn makes a call as a process that is no worker.
+func (w *Worker) lookOn(ctx context.Context) error {
+	w.calling.Lock()
+	defer w.calling.Unlock()
+	return w.own(ctx, nil, true)
+}
+
+// pace is how soon an instance is probed again, after the result that made it what it is. A
+// first failure, and a pass of an instance that is not healthy, are confirmed at once.
+func pace(i app.Instance) ownership.Pace {
+	switch {
+	case i.Waits():
+		return ownership.Soon
+	case i.State == app.Healthy && i.Streak == 1, i.State != app.Healthy && i.Streak > 0:
+		return ownership.Now
+	case i.State == app.Starting || i.Streak > 0:
+		return ownership.Soon
+	}
+	return ownership.Steady
+}
+
+// sample returns up to n instances of the replica.
+func (w *Worker) sample(_ context.Context, n int) ([]app.Instance, error) {
+	var some []app.Instance
+	for h := range w.Replica.Held() {
+		if some = append(some, h.Instance()); len(some) == n {
+			break
+		}
+	}
+	return some, nil
+}
+
+// report logs what went wrong with a write. A write that is refused because another worker
+// owns the instance, or because the instance is gone or changed, is not wrong.
+func (w *Worker) report(ctx context.Context, err error) {
+	if err != nil && !errors.Is(err, app.ErrNotOwner) && !errors.Is(err, app.ErrConflict) {
+		w.Log.WarnContext(ctx, "a result could not be written; the check is done again", "err", err)
+	}
+}
