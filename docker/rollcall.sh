@@ -205,9 +205,6 @@ request() {
     answer=${answer#"curl: ("*") "}
     ;;
   nc-*)
-    answer=${answer#keeper }
-    finish "${answer%%"$nl"*}"
-    answer=${answer#*"$nl"}
     case $answer in HTTP/[0-9]*) status=${answer#* } ;; *) status=000 ;; esac
     ;;
   *HTTP/[0-9]*) [ "$status" = 0 ] && status=200 || status=${answer#*HTTP/[0-9]* } ;;
@@ -256,8 +253,8 @@ without_proxy() (
 )
 
 # In place of busybox's wget, nc makes calls that show no token and have the body of an
-# error. The end of nc's input would be taken for a caller who hangs up: a loop keeps it
-# open, until request or the end of this script ends the loop.
+# error. The end of nc's input would be taken for a caller who hangs up: a sleep keeps it
+# open until nc has ended.
 send_nc() {
   server=${url#*://}
   prefix=${server#"${server%%/*}"}
@@ -265,19 +262,22 @@ send_nc() {
   case $server in *]:* | [!\[]*:*) at=${server##*:} to=${server%:*} ;; *) at=80 to=$server ;; esac
   to=${to#\[}
   {
-    {
-      printf '%s %s HTTP/1.0\r\nHost: %s\r\n' "$([ $# = 3 ] && echo POST || echo GET)" "$prefix$1" "$server"
-      [ -z "$token" ] || printf 'Authorization: Bearer %s\r\n' "$token"
-      [ $# -lt 3 ] || printf 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %s\r\n' "${#3}"
-      printf '\r\n%s' "${3-}"
-      beats=$2
-      while [ "$beats" -gt 0 ] && kill -0 $$; do
-        sleep 1
-        beats=$((beats - 1))
-      done </dev/null 2>/dev/null 4>&- &
-      echo "keeper $!" >&4
-    } | $limit ${limit:+"$2"} nc "${to%]}" "$at" 4>&-
-  } 4>&1
+    printf '%s %s HTTP/1.0\r\nHost: %s\r\n' "$([ $# = 3 ] && echo POST || echo GET)" "$prefix$1" "$server"
+    [ -z "$token" ] || printf 'Authorization: Bearer %s\r\n' "$token"
+    [ $# -lt 3 ] || printf 'Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %s\r\n' "${#3}"
+    printf '\r\n%s' "${3-}"
+    exec sleep "$2"
+  } | {
+    # shellcheck disable=SC2086 # nothing, or a command
+    $limit ${limit:+"$2"} nc "${to%]}" "$at"
+    read -r stat <"/proc/self/stat"
+    own=${stat%% *}
+    # shellcheck disable=SC2086 # state, parent
+    set -- ${stat##*) }
+    for sibling in $(parents | sed -n "s/ $2\$//p"); do
+      [ "$sibling" = "$own" ] || kill "$sibling"
+    done
+  }
 }
 
 # field prints a text from the answer.
