@@ -20,12 +20,12 @@ import (
 
 // oldest is the oldest commit that the schema admits: the one that raised it. Whoever adds a
 // step to migrations that raises the schema again puts that step's commit here.
-const oldest = "HEAD"
+const oldest = "7a97e15b9ec9c346d08c09dee25360f9ad0fae9a"
 
 // The commits that raised the schema to 2, and the last one before it was raised to 3.
 const (
 	schema2     = "b88d29f87d0ccc30db01b7f23b2e8bc7c7ff8ec6"
-	lastSchema2 = "0fe6c80"
+	lastSchema2 = "0fe6c802d3cf93114ba37dc3a077a76e9d0bc700"
 )
 
 // buildAt builds the program as of a commit of this repository.
