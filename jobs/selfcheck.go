@@ -3,12 +3,12 @@ package jobs
 import (
 	"cmp"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 )
 
 const (
@@ -111,6 +111,13 @@ func (s *SelfCheck) Meet(i app.Instance, now time.Time) {
 		return
 	}
 	s.meet(i, now)
+}
+
+// Keeps reports whether a healthy instance is a witness, or would become one: there are not
+// enough yet, or its hash is lower than another's.
+func (s *SelfCheck) Keeps(id string) bool {
+	n := len(s.witnesses)
+	return n < maxWitnesses || s.witnesses[n-1].hash >= hashOf(id)
 }
 
 // meet returns the witness, or nil when it is not kept.
@@ -328,8 +335,4 @@ func (s *SelfCheck) isOwn(host string) bool {
 	return a.Unmap().IsLoopback() || s.own[a.Unmap()]
 }
 
-func hashOf(id string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(id))
-	return h.Sum64()
-}
+func hashOf(id string) uint64 { return ownership.Hash(id) }

@@ -50,6 +50,9 @@ func (w *witnesses) meet(instances ...app.Instance) {
 func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if r.Passed && i.State == app.Healthy && !w.self.Keeps(i.ID) {
+		return r, false // most of them: nothing depends on it
+	}
 	r = w.self.Record(i, r, w.now())
 	o := app.Outcome{Was: i, Result: r}
 	return r, w.self.Doubts(i, r) && !o.Removes()
