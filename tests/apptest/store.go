@@ -202,13 +202,6 @@ func wantSlots(t *testing.T, s Subject, host, want string) {
 	}
 }
 
-func wantIDs(t *testing.T, what string, got []string, want ...string) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s: got %q, want %q", what, got, want)
-	}
-}
-
 func wantErr(t *testing.T, what string, got, want error) {
 	t.Helper()
 	if !errors.Is(got, want) {
