@@ -66,6 +66,9 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		w.schedule(e, is)
 		return
 	}
+	if !r.Conclusive() { // no period runs out on an instance that this worker could not check
+		w.time(e, is, 0)
+	}
 	if r.Code == app.NameServerFailed { // it is shown, and the name server asked no more often than ever
 		e.history.Add(r)
 		w.schedule(e, is)

@@ -694,6 +694,37 @@ func TestStatesEndOnTheWorkersClock(t *testing.T) {
 	}
 }
 
+func TestNoPeriodRunsOutWhileTheCheckCannotBeMade(t *testing.T) {
+	t.Parallel()
+	for state, to := range map[app.State]app.State{app.Starting: app.Failed, app.Unhealthy: app.Gone, app.Failed: app.Gone} {
+		for _, code := range []app.Code{app.NameServerFailed, app.Inconclusive} {
+			t.Run(fmt.Sprintf("%s, %s", state, code), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					i := healthy("i")
+					i.State, i.ChangedAt = state, time.Now()
+					g := newRegistry(i)
+					var now atomic.Uint32
+					now.Store(uint32(code))
+					w := g.start(t, proberFunc(func(context.Context, app.Instance) app.Result {
+						return app.Result{At: time.Now(), Code: app.Code(now.Load())} //nolint:gosec // it was one
+					}))
+					time.Sleep(time.Hour)
+					if s := g.state("i"); s != state {
+						t.Errorf("after an hour it is %s, want %s", s, state)
+					}
+					now.Store(uint32(app.Refused))
+					time.Sleep(i.Check.Forget + 5*time.Second)
+					if s := g.state("i"); s != to && s != app.Gone {
+						t.Errorf("when the check can be made it is %s, want %s", s, to)
+					}
+					w.stop()
+				})
+			})
+		}
+	}
+}
+
 func TestALeaseThatIsRenewedDoesNotEnd(t *testing.T) {
 	t.Parallel()
 	for _, step := range []time.Duration{0, -time.Hour, time.Hour, 3 * time.Second} {
