@@ -707,7 +707,7 @@ func TestNoPeriodRunsOutWhileTheCheckCannotBeMade(t *testing.T) {
 					var now atomic.Uint32
 					now.Store(uint32(code))
 					w := g.start(t, proberFunc(func(context.Context, app.Instance) app.Result {
-						return app.Result{At: time.Now(), Code: app.Code(now.Load())} //nolint:gosec // it was one
+						return app.Result{At: time.Now(), Code: app.Code(now.Load())}
 					}))
 					time.Sleep(time.Hour)
 					if s := g.state("i"); s != state {
