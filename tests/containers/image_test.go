@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestImageIsSmallAndNeedsNoRights(t *testing.T) {
+func TestImageNeedsNoRights(t *testing.T) {
 	t.Parallel()
 	e := docker(t)
 	var images []struct {
@@ -25,9 +25,6 @@ func TestImageIsSmallAndNeedsNoRights(t *testing.T) {
 	}
 	image := images[0]
 	t.Logf("%.1f MB", float64(image.Size)/1e6)
-	if image.Size >= 25e6 {
-		t.Errorf("it has %d bytes, want less than 25 MB", image.Size)
-	}
 	user, _, _ := strings.Cut(image.Config.User, ":")
 	if id, err := strconv.Atoi(user); err != nil || id == 0 {
 		t.Errorf("it runs as %q, want a number other than 0, which an orchestrator can check", image.Config.User)
