@@ -42,7 +42,7 @@ func FuzzAnswer(f *testing.F) {
 // accepts has the same status and the same body for a probe.
 func FuzzHTTPAnswer(f *testing.F) {
 	for _, answer := range []string{
-		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 404\r\n\r\nbody", "HTTP/1.0  200 OK\nTransfer-Encoding: chunked\n\nx",
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 404\r\n\r\nbody", "HTTP/0.1 200 \nTransfer-Encoding: 0\n\nx", "HTTP/1.0  200 OK\nTransfer-Encoding: chunked\n\nx",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nA: b\r\n\r\n", "HTTP/1.1 204 x\r\nContent-Length: 9\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length:\r\n 2\r\n\r\nok",
 	} {

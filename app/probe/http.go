@@ -178,7 +178,8 @@ func (a *answer) readStatusLine(line string) error {
 	case status < 100 || status > 599: // an app.Code means something else there
 		return fmt.Errorf("has the status %03d", status)
 	}
-	a.status, a.old = int(status), version == "HTTP/1.0" || version == "HTTP/0.9"
+	major, minor, ok := http.ParseHTTPVersion(version)
+	a.status, a.old = int(status), ok && (major < 1 || major == 1 && minor < 1)
 	return nil
 }
 
