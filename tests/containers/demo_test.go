@@ -87,8 +87,7 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // what it measures wants th
 	clients := []string{fmt.Sprint("client-east-", replacements), fmt.Sprint("client-west-", replacements)}
 
 	w.scenario(t, "a restart of Redis costs nobody anything, and the registry is as it was", func(t *testing.T) {
-		before, err := w.registry()
-		w.must(err)
+		before := w.settledRegistry()
 		w.lossless(t, func() {
 			began := time.Now()
 			w.run(t, "restart", "redis")
@@ -104,8 +103,7 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // what it measures wants th
 	})
 
 	w.scenario(t, "a restart of Rollcall costs nobody anything", func(t *testing.T) {
-		before, err := w.registry()
-		w.must(err)
+		before := w.settledRegistry()
 		w.lossless(t, func() {
 			w.run(t, "restart", "web")
 			w.run(t, "restart", "cron")
@@ -252,6 +250,23 @@ func (w *world) registry() (map[string]string, error) {
 		seen[id] += " routed"
 	}
 	return seen, err
+}
+
+// settledRegistry is the registry once no instance is draining.
+func (w *world) settledRegistry() (seen map[string]string) {
+	w.t.Helper()
+	w.await("no instance is draining", 30*time.Second, func() (err error) {
+		if seen, err = w.registry(); err != nil {
+			return err
+		}
+		for id, state := range seen {
+			if strings.Contains(state, " draining ") {
+				return fmt.Errorf("%s is draining", id)
+			}
+		}
+		return nil
+	})
+	return seen
 }
 
 // address is where an instance is registered to be.
