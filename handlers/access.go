@@ -28,8 +28,8 @@ var (
 	errBadToken = errors.New("the token does not count, or does not any more")
 )
 
-// admit lets those through who may call, and says in the context who it is. It comes
-// before anything is read, so that nobody else finds out what there is.
+// admit refuses callers without the access that a route asks for, and puts the caller into
+// the request's context. It runs before the body is read and before the registry is looked at.
 func (a *API) admit(who access) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		if who == everybody {

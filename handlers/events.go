@@ -163,8 +163,7 @@ func (s *eventStream) send(events []app.Event, after app.Revision) error {
 }
 
 // reached keeps the connection alive and tells the reader, with an id that has no event,
-// where to go on if it breaks: one that has seen nothing, because nothing has happened
-// or passed its filter, has missed nothing either.
+// where to go on if it breaks. A reader whose filter no event has passed can go on there, too.
 func (s *eventStream) reached(after app.Revision) error {
 	return s.write(fmt.Appendf(nil, ": keep-alive\nid: %s\n\n", after))
 }

@@ -99,11 +99,11 @@ type migrateCmd struct{}
 func (migrateCmd) Run(s *session) error { return boot.Migrate(s.ctx, s.environ, s.out, s.err) }
 
 type jobsCmd struct {
-	Run jobsRunCmd `cmd:"" help:"Run one job once: probe, deliver, expire, compact or reconcile."`
+	Run jobsRunCmd `cmd:"" help:"Run one job once: probe, deliver, expire, compact, compare or reconcile."`
 }
 
 type jobsRunCmd struct {
-	Name string `arg:"" help:"probe, deliver, expire, compact or reconcile."`
+	Name string `arg:"" help:"probe, deliver, expire, compact, compare or reconcile."`
 }
 
 func (c jobsRunCmd) Run(s *session) error { return boot.RunJob(s.ctx, c.Name, s.environ, s.err) }
