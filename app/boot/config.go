@@ -13,7 +13,7 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Config is all that can be configured, from the environment only. README's table is
+// Config is all that can be configured, from the environment only. The table in docs/configuration.md is
 // made of these fields.
 type Config struct {
 	Port              int            `env:"PORT" envDefault:"8080" doc:"port of the API; 0: any free one"`

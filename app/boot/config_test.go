@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-func TestTheReadmeListsEveryVariable(t *testing.T) {
+func TestTheDocumentationListsEveryVariable(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/configuration.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,8 +24,8 @@ func TestTheReadmeListsEveryVariable(t *testing.T) {
 			def = "`" + def + "` "
 		}
 		row := fmt.Sprintf("| `%s` | %s| %s |\n", f.Tag.Get("env"), def, f.Tag.Get("doc"))
-		if !strings.Contains(string(readme), row) {
-			t.Errorf("README lacks the row\n%s", row)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("docs/configuration.md lacks the row\n%s", row)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func TestAMisspeltVariableIsAnError(t *testing.T) {
 		"ROLLCALL_ADMIN_TOKN": "did you mean ROLLCALL_ADMIN_TOKEN?", "ROLLCALL_ADMINTOKEN": "did you mean ROLLCALL_ADMIN_TOKEN?",
 		"ROLLCALL_TRUSTED_PROXY": "did you mean ROLLCALL_TRUSTED_PROXIES?", "ROLLCALL_DRAIN_HOLDS": "did you mean ROLLCALL_DRAIN_HOLD?",
 		"ROLLCALL_EGDE_PORT": "did you mean ROLLCALL_EDGE_PORT?", "ROLLCALL_admin_token": "there is no variable ROLLCALL_admin_token",
-		"ROLLCALL_XYZZY_PLUGH": "README lists all of them", "ROLLCALL_": "there is no variable ROLLCALL_;",
+		"ROLLCALL_XYZZY_PLUGH": "docs/configuration.md lists all of them", "ROLLCALL_": "there is no variable ROLLCALL_;",
 	} {
 		if _, err := Load([]string{name + "=10.0.0.0/8"}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", name, err, want)

@@ -30,7 +30,7 @@ func checkName(name, value string) error {
 	}
 	if near, known := nearest(name); !known {
 		if near == "" {
-			return fmt.Errorf("config: there is no variable %s; README lists all of them", name)
+			return fmt.Errorf("config: there is no variable %s; docs/configuration.md lists all of them", name)
 		}
 		return fmt.Errorf("config: there is no variable %s; did you mean %s?", name, near)
 	}

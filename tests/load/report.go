@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// report makes the table, the charts and README's figures from what was measured, and
-// prints the table.
+// report writes the table and the charts of docs/benchmarks.md, and docs/scaling.md, from the results,
+// and prints the table.
 func report(dir string) error {
 	all, err := readResults(filepath.Join(dir, "results"))
 	if err != nil {
@@ -35,11 +35,11 @@ func report(dir string) error {
 	if err := drawAll(filepath.Join(dir, "results"), f); err != nil {
 		return err
 	}
-	readme := filepath.Join(dir, "../../README.md")
-	if err := fillReadme(readme, "figures", origin(all)+"\n\n"+table); err != nil {
+	docs := filepath.Join(dir, "../../docs")
+	if err := fill(filepath.Join(docs, "benchmarks.md"), "figures", origin(all)+"\n\n"+table); err != nil {
 		return err
 	}
-	return fillReadme(readme, "scaling", scaling(f))
+	return fill(filepath.Join(docs, "scaling.md"), "scaling", scaling(f))
 }
 
 // origin says where and when figures were taken.
@@ -111,8 +111,8 @@ One core of Redis is the limit: probe a million instances every %s s or less oft
 		figure(million/10_000*inRedis/.5))
 }
 
-// fillReadme replaces what stands between two markers, if they are there.
-func fillReadme(path, name, text string) error {
+// fill replaces the text between the two markers of a document. It returns an error if a marker is missing.
+func fill(path, name, text string) error {
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err

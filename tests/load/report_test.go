@@ -26,9 +26,9 @@ func TestQuantileIsReadFromWhatAHistogramGrewBy(t *testing.T) {
 	}
 }
 
-func TestFillReadmeLeavesTheRestAlone(t *testing.T) {
+func TestFillReplacesOnlyTheTextBetweenTheMarkers(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "README.md")
+	path := filepath.Join(t.TempDir(), "benchmarks.md")
 	text := func(figures string) string {
 		return "before\n<!-- figures: go run ./tests/load report -->\n" + figures + "<!-- end of figures -->\nafter\n"
 	}
@@ -36,15 +36,15 @@ func TestFillReadmeLeavesTheRestAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := fillReadme(path, "figures", "| new |\n\n"); err != nil {
+		if err := fill(path, "figures", "| new |\n\n"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, _ := os.ReadFile(path); string(got) != text("| new |\n") {
 		t.Errorf("it is %q", got)
 	}
-	if err := fillReadme(path, "scaling", "x"); err == nil {
-		t.Error("markers that are not there are not missed")
+	if err := fill(path, "scaling", "x"); err == nil {
+		t.Error("a document without markers was accepted")
 	}
 }
 
