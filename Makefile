@@ -30,7 +30,8 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## start everything in one process; needs nothing but Go
-	go run ./app/cmd/rollcall dev
+	@echo 'Compiling Rollcall; the first time this takes about a minute ...'
+	@go run ./app/cmd/rollcall dev
 
 demo: ## start the demo: two clients and two services that find each other; Ctrl-C ends it
 	docker/demo/run.sh
