@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
 	"rollcall/tests/redistest"
@@ -407,11 +408,11 @@ func TestOnlyCallersThatMayChangeAnInstanceReportForIt(t *testing.T) {
 	t.Parallel()
 	r := newRollcall(t)
 	r.register(t, container("web-1", "a", 1, func(r *app.Registration) { r.Health = "heartbeat" }))
-	snapshot := app.NewSnapshot()
-	r.TakeWordOf(snapshot)
+	rep := replica.New()
+	r.TakeWordOf(rep)
 	for _, state := range []app.State{app.Starting, app.Healthy} { // by the store, and by what the process knows
-		snapshot.Reset([]app.Instance{r.get(t, "web-1")}, "1-0")
-		snapshot.Heard(time.Now())
+		rep.Reset([]app.Instance{r.get(t, "web-1")}, "1-0")
+		rep.SetCurrent(time.Now())
 		was := r.get(t, "web-1")
 		if was.State != state {
 			t.Fatalf("it is %s, want %s", was.State, state)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // A Store keeps the registry. Every method returns ErrUnavailable, within a second
@@ -32,6 +33,19 @@ type Store interface {
 	// ProbeNow has the owner of an instance probe it at once, unless that was done a moment
 	// ago.
 	ProbeNow(ctx context.Context, id string) error
+}
+
+// A Replica is a process's in-memory copy of the registry. Its instances are as of the last
+// event, without the fields that change without one, such as Streak.
+type Replica interface {
+	// Age returns how long ago the replica was up to date. It returns ErrUnavailable if that
+	// is too long ago to answer from the replica.
+	Age(now time.Time) (time.Duration, error)
+	// Instance returns an instance, and whether there is one with that id.
+	Instance(id string) (Instance, bool)
+	// Routable returns the routable instances of a service, sorted by id. The caller must not
+	// write to the slice.
+	Routable(service string) []Instance
 }
 
 // A Prober checks an instance once. It returns before ctx is over, and within the

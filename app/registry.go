@@ -22,7 +22,7 @@ type Registry struct {
 	hold  time.Duration
 	told  func(context.Context, Step)
 
-	snapshot *Snapshot // nil: everything is compared with the store
+	replica Replica // nil: Registry reads everything from the store
 }
 
 // NewRegistry returns the verbs on a store. now is the store's idea of the time;
@@ -32,22 +32,22 @@ func NewRegistry(store Store, now func() time.Time, hold time.Duration, told fun
 	return &Registry{store: store, now: now, hold: hold, told: told}
 }
 
-// TakeWordOf has the registry believe a snapshot that an instance is healthy and as it
+// TakeWordOf has the registry believe a replica that an instance is healthy and as it
 // says again that it is: most of what containers say, again and again, changes nothing,
 // and need not be compared with the store every time. That an id is not known is believed
 // until the store refuses the write.
-func (r *Registry) TakeWordOf(s *Snapshot) { r.snapshot = s }
+func (r *Registry) TakeWordOf(replica Replica) { r.replica = replica }
 
-// heard returns an instance as far as a fresh snapshot knows; fresh is false when there
+// heard returns an instance as far as a fresh replica knows; fresh is false when there
 // is none.
 func (r *Registry) heard(id string) (i Instance, known, fresh bool) {
-	if r.snapshot == nil {
+	if r.replica == nil {
 		return Instance{}, false, false
 	}
-	if _, err := r.snapshot.Age(time.Now()); err != nil {
+	if _, err := r.replica.Age(time.Now()); err != nil {
 		return Instance{}, false, false
 	}
-	i, known = r.snapshot.Instance(id)
+	i, known = r.replica.Instance(id)
 	return i, known, true
 }
 

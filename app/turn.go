@@ -54,21 +54,19 @@ func (r *Registry) routableOthers(ctx context.Context, i Instance, n int) ([]Ins
 		return nil, fmt.Errorf("the instances of %s: %w", i.Service, ErrUnavailable)
 	}
 	var others []Instance
-	if service := r.snapshot.Service(i.Service); service != nil {
-		for _, known := range service.Routable {
-			if known.ID == i.ID {
-				continue
-			}
-			other, err := r.store.Get(ctx, known.ID)
-			if err != nil && !errors.Is(err, ErrNotFound) {
-				return nil, err
-			}
-			if err != nil || !other.Routable() || other.Service != i.Service {
-				continue
-			}
-			if others = append(others, other); len(others) == n {
-				return others, nil
-			}
+	for _, known := range r.replica.Routable(i.Service) {
+		if known.ID == i.ID {
+			continue
+		}
+		other, err := r.store.Get(ctx, known.ID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		if err != nil || !other.Routable() || other.Service != i.Service {
+			continue
+		}
+		if others = append(others, other); len(others) == n {
+			return others, nil
 		}
 	}
 	return nil, &FieldError{

@@ -263,7 +263,7 @@ func TestAKeyIsOfOneInstanceForAsLongAsItIsThere(t *testing.T) {
 	beat := func(key string) call { return s.form(http.MethodPost, "/v1/instances/w1/heartbeat").as(key) }
 	beat(key).want(http.StatusNoContent)
 	s.call(http.MethodDelete, "/v1/instances/w1", nil).as(key).want(http.StatusNoContent)
-	s.await(func() bool { _, known := s.api.Snapshot.Instance("w1"); return !known })
+	s.await(func() bool { _, known := s.api.Replica.Instance("w1"); return !known })
 	s.await(func() bool { return s.put("w1", "web", "10.0.0.1:80").Key != key }) // in another millisecond
 	beat(key).problem(http.StatusForbidden)
 	if got := newService(t).register("service", "web", "port", "80").Key; got != "" {

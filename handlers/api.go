@@ -17,15 +17,16 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
 
 // API is what the handlers need. All fields but TrustedProxies, Serving, Served, Rules
 // and RegisterRate are required.
 type API struct {
 	Registry *app.Registry
-	Snapshot *app.Snapshot // for reads, kept up to date by somebody else
-	Store    Reader        // for reads that are not in the snapshot
-	Tokens   *app.Tokens   // kept up to date by somebody else
+	Replica  *replica.Replica // for reads, kept up to date by somebody else
+	Store    Reader           // for reads that are not in the replica
+	Tokens   *app.Tokens      // kept up to date by somebody else
 	Webhooks *app.Webhooks
 	Jobs     Jobs
 	Writable func() error // the error of the last write if Redis refused it
@@ -48,7 +49,7 @@ type API struct {
 	turns         sync.Map // by service, a *atomic.Uint64: how many picks took turns
 }
 
-// Reader reads what the snapshot does not hold.
+// Reader reads what the replica does not hold.
 type Reader interface {
 	// Recent returns what the owner of an instance knows of it beside its document.
 	Recent(ctx context.Context, id string) (app.Recent, error)
@@ -171,8 +172,8 @@ func plain(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// age is how long ago the snapshot was up to date, or why it cannot be read from.
-func (a *API) age() (time.Duration, error) { return a.Snapshot.Age(time.Now()) }
+// age is how long ago the replica was up to date, or why it cannot be read from.
+func (a *API) age() (time.Duration, error) { return a.Replica.Age(time.Now()) }
 
 // wrote waits until this process's reads have what it has just written. When that
 // takes long the write still holds, so the answer does not wait for ever.
@@ -182,7 +183,7 @@ func (a *API) wrote(ctx context.Context, r app.Revision) {
 	}
 	reading, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if err := a.Snapshot.Reached(reading, r); err != nil && ctx.Err() == nil {
-		a.Log.WarnContext(ctx, "a write is not in the snapshot yet", "revision", r)
+	if err := a.Replica.WaitRevision(reading, r); err != nil && ctx.Err() == nil {
+		a.Log.WarnContext(ctx, "a write is not in the replica yet", "revision", r)
 	}
 }

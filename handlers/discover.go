@@ -20,12 +20,13 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
 
 // awaitChange waits while a caller that has seen a revision of a service is up to date, but no
 // longer than wait. It returns an error only if the caller is gone.
 func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision, wait time.Duration) error {
-	resets := a.Snapshot.Resets()
+	resets := a.Replica.Resets()
 	if wait == 0 || !a.upToDate(ctx, service, seen) {
 		return nil
 	}
@@ -33,12 +34,12 @@ func (a *API) awaitChange(ctx context.Context, service string, seen app.Revision
 	defer cancel()
 	serving, cancel = context.WithTimeout(serving, wait)
 	defer cancel()
-	_ = a.Snapshot.Wait(serving, func() bool { // over is over
-		if a.Snapshot.Resets() != resets {
+	_ = a.Replica.Wait(serving, func() bool { // over is over
+		if a.Replica.Resets() != resets {
 			return true // Redis may have been emptied or restored
 		}
-		newer := a.Snapshot.ServiceRevision(service).Compare(seen)
-		return newer > 0 || newer == 0 && a.Snapshot.Service(service) == nil // nobody has seen one that is not there
+		newer := a.Replica.ServiceRevision(service).Compare(seen)
+		return newer > 0 || newer == 0 && a.Replica.Service(service) == nil // nobody has seen one that is not there
 	})
 	return ctx.Err()
 }
@@ -69,8 +70,8 @@ func (a *API) seenRevision(r *http.Request, service string) (seen app.Revision) 
 	for tag := range strings.SplitSeq(strings.Join(r.Header.Values("If-None-Match"), ","), ",") {
 		var rev app.Revision
 		switch tag = strings.Trim(tag, " \t"); {
-		case tag == "*" && a.Snapshot.Service(service) != nil:
-			rev = a.Snapshot.ServiceRevision(service)
+		case tag == "*" && a.Replica.Service(service) != nil:
+			rev = a.Replica.ServiceRevision(service)
 		default:
 			if m := entityTag.FindStringSubmatch(tag); m != nil {
 				rev = app.Revision(m[1])
@@ -88,7 +89,7 @@ func (a *API) seenRevision(r *http.Request, service string) (seen app.Revision) 
 // only if the registry has its event: otherwise the event was lost, with the change that the
 // caller has seen, when Redis was restored from an older copy or failed over to a replica.
 func (a *API) upToDate(ctx context.Context, service string, seen app.Revision) bool {
-	if order := seen.Compare(a.Snapshot.ServiceRevision(service)); seen == "" || order <= 0 {
+	if order := seen.Compare(a.Replica.ServiceRevision(service)); seen == "" || order <= 0 {
 		return seen != "" && order == 0
 	}
 	_, err := a.eventsAfter(ctx, seen, 1)
@@ -97,11 +98,11 @@ func (a *API) upToDate(ctx context.Context, service string, seen app.Revision) b
 }
 
 // serviceOf returns a service, if it has instances.
-func (a *API) serviceOf(name string) (*app.Service, error) {
+func (a *API) serviceOf(name string) (*replica.Service, error) {
 	if _, err := a.age(); err != nil {
 		return nil, err
 	}
-	service := a.Snapshot.Service(name)
+	service := a.Replica.Service(name)
 	if service == nil {
 		return nil, fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound)
 	}
@@ -212,7 +213,7 @@ func (a *API) prometheus(c echo.Context) error {
 		Labels  map[string]string `json:"labels"`
 	}
 	groups := []group{}
-	for _, i := range a.Snapshot.Instances(query.Service) {
+	for _, i := range a.Replica.Instances(query.Service) {
 		if !selected(i, query.State) {
 			continue
 		}
@@ -264,7 +265,7 @@ func (a *API) tlsAsk(c echo.Context) error {
 	if err != nil || net.ParseIP(domain) != nil || strings.HasPrefix(domain, "*") {
 		return &app.FieldError{Field: "domain", Problem: "is " + quote(given), Want: "give a name such as shop.example.com"}
 	}
-	for i := range a.Snapshot.All() {
+	for i := range a.Replica.All() {
 		if i.Routable() && slices.ContainsFunc(i.Hosts, func(h string) bool { return covers(h, domain) }) {
 			return c.String(http.StatusOK, "ok\n")
 		}

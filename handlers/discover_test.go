@@ -196,7 +196,7 @@ func TestEvents(t *testing.T) {
 	if err := s.rdb.XTrimMaxLen(ctx, s.prefix+"events", 1).Err(); err != nil {
 		t.Fatal(err)
 	}
-	s.api.Snapshot.Reset(nil, s.api.Snapshot.Revision()) // as a process that starts now
+	s.api.Replica.Reset(nil, s.api.Replica.Revision()) // as a process that starts now
 	p = s.get("/v1/events").header("Last-Event-ID", first.Revision).problem(http.StatusGone)
 	if p.Type != "urn:rollcall:trimmed" || p.Want == "" {
 		t.Errorf("long ago: got %+v", p)

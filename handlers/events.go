@@ -23,7 +23,7 @@ const (
 // events streams what happens as server-sent events: from now on, or after the
 // Last-Event-ID, without a gap and without doubles. ?service= and ?kind= filter.
 //
-// Every reader goes through the snapshot's events at its own pace, so a slow one costs
+// Every reader goes through the replica's events at its own pace, so a slow one costs
 // nobody anything; one that is far behind reads from the store until it has caught up.
 func (a *API) events(c echo.Context) error {
 	var query struct {
@@ -40,11 +40,11 @@ func (a *API) events(c echo.Context) error {
 	defer cancel()
 	after := app.Revision(c.Request().Header.Get("Last-Event-ID"))
 	if after == "" {
-		after = a.Snapshot.Revision()
+		after = a.Replica.Revision()
 	} else if !after.Valid() {
 		return &app.FieldError{Field: "Last-Event-ID", Problem: "is " + quote(string(after)), Want: "give the id of an event, or 0 for all there are"}
 	}
-	read := a.Snapshot.Resets()
+	read := a.Replica.Resets()
 	next, err := a.eventsAfter(ctx, after, eventBatch)
 	if err != nil {
 		return err
@@ -88,8 +88,8 @@ func (a *API) eventsAfter(ctx context.Context, after app.Revision, limit int) ([
 	// The revision may be of another process whose replica is a moment ahead.
 	reading, cancel := context.WithTimeout(ctx, replicaLag)
 	defer cancel()
-	_ = a.Snapshot.Reached(reading, after)
-	if events, held := a.Snapshot.EventsAfter(after, limit); held {
+	_ = a.Replica.WaitRevision(reading, after)
+	if events, held := a.Replica.EventsAfter(after, limit); held {
 		return events, nil
 	}
 	events, err := a.Store.Events(ctx, after, limit)
@@ -110,15 +110,15 @@ func (a *API) eventsAfter(ctx context.Context, after app.Revision, limit int) ([
 
 func tooLate(err error) error { return fmt.Errorf("%w: %w", errTooLate, err) }
 
-// awaitEvent waits for an event, or until the snapshot was read anew since resets, but no
+// awaitEvent waits for an event, or until the replica was read anew since resets, but no
 // longer than until a stream has been silent for long enough.
 func (a *API) awaitEvent(ctx context.Context, after app.Revision, resets int, silent time.Duration) (int, error) {
 	waiting, cancel := context.WithTimeout(ctx, keepAlive-silent)
 	defer cancel()
-	_ = a.Snapshot.Wait(waiting, func() bool { // over is over
-		return a.Snapshot.Revision().Compare(after) > 0 || a.Snapshot.Resets() != resets
+	_ = a.Replica.Wait(waiting, func() bool { // over is over
+		return a.Replica.Revision().Compare(after) > 0 || a.Replica.Resets() != resets
 	})
-	return a.Snapshot.Resets(), ctx.Err()
+	return a.Replica.Resets(), ctx.Err()
 }
 
 // eventStream writes server-sent events:

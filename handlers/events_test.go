@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 	"rollcall/handlers"
 )
 
@@ -39,34 +40,34 @@ func (a *audience) text() string {
 }
 
 // listening opens a stream in a bubble of time.
-func listening(t *testing.T, query string) (*app.Snapshot, *audience) {
+func listening(t *testing.T, query string) (*replica.Replica, *audience) {
 	t.Helper()
 	return listeningWith(t, query, nil)
 }
 
-func listeningWith(t *testing.T, query string, store handlers.Reader) (*app.Snapshot, *audience) {
+func listeningWith(t *testing.T, query string, store handlers.Reader) (*replica.Replica, *audience) {
 	t.Helper()
-	snapshot := app.NewSnapshot()
-	snapshot.Reset(nil, "5-0")
-	snapshot.Heard(time.Now())
+	rep := replica.New()
+	rep.Reset(nil, "5-0")
+	rep.SetCurrent(time.Now())
 	ctx, leave := context.WithCancel(t.Context())
 	hears := &audience{ResponseRecorder: httptest.NewRecorder()}
 	var streaming sync.WaitGroup
 	streaming.Go(func() {
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events"+query, nil)
 		r.Host = "localhost"
-		(&handlers.API{Snapshot: snapshot, Store: store, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler().ServeHTTP(hears, r)
+		(&handlers.API{Replica: rep, Store: store, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler().ServeHTTP(hears, r)
 	})
 	t.Cleanup(func() {
 		leave()
 		streaming.Wait()
 	})
-	return snapshot, hears
+	return rep, hears
 }
 
-func happens(snapshot *app.Snapshot, n int, service string) {
+func happens(rep *replica.Replica, n int, service string) {
 	e := app.Event{Revision: app.Revision(fmt.Sprintf("%d-0", n)), Kind: app.EventUpdated, At: time.Now(), Service: service, Instance: "i", To: app.Healthy}
-	snapshot.Apply([]app.Entry{{Event: e}})
+	rep.Apply([]app.Entry{{Event: e}})
 }
 
 func TestSilentStreamsAreKeptAlive(t *testing.T) {
@@ -83,16 +84,16 @@ func TestSilentStreamsAreKeptAlive(t *testing.T) {
 func TestFilteredStreamsAreKeptAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		snapshot, hears := listening(t, "?service=db")
+		rep, hears := listening(t, "?service=db")
 		time.Sleep(time.Second / 2) // so that no event comes in the instant of a comment
 		for n := range 46 {
 			time.Sleep(time.Second)
-			happens(snapshot, n+6, "web")
+			happens(rep, n+6, "web")
 		}
 		synctest.Wait()
 		same(t, "only others change", hears.text(),
 			": keep-alive\nid: 5-0\n\n"+": keep-alive\nid: 19-0\n\n"+": keep-alive\nid: 34-0\n\n"+": keep-alive\nid: 49-0\n\n")
-		happens(snapshot, 60, "db")
+		happens(rep, 60, "db")
 		synctest.Wait()
 		if got := hears.text(); strings.Count(got, "data: ") != 1 || !strings.HasSuffix(got, "\n\n") || !strings.Contains(got, "id: 60-0\nevent: updated\ndata: {") {
 			t.Errorf("got %s", got)
@@ -111,11 +112,11 @@ func (cut) Events(context.Context, app.Revision, int) ([]app.Event, error) {
 func TestStreamsThatWereCutSaySo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		snapshot, hears := listeningWith(t, "", cut{})
+		rep, hears := listeningWith(t, "", cut{})
 		synctest.Wait()
-		snapshot.Reset(nil, "9-0") // as after Redis was away
+		rep.Reset(nil, "9-0") // as after Redis was away
 		synctest.Wait()
-		happens(snapshot, 10, "web")
+		happens(rep, 10, "web")
 		time.Sleep(time.Minute)
 		same(t, "it was cut", hears.text(), ": keep-alive\nid: 5-0\n\n"+"event: gap\ndata: {\"first\":\"8-0\",\"reason\":\"events before 8-0 are no longer kept: begin there, or read everything anew\"}\n\n")
 	})
@@ -124,10 +125,10 @@ func TestStreamsThatWereCutSaySo(t *testing.T) {
 func TestBusyStreamsNeedNoKeepingAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		snapshot, hears := listening(t, "")
+		rep, hears := listening(t, "")
 		for n := range 60 {
 			time.Sleep(time.Second)
-			happens(snapshot, n+6, "web")
+			happens(rep, n+6, "web")
 		}
 		synctest.Wait()
 		if got := hears.text(); strings.Count(got, "keep-alive") != 1 || strings.Count(got, "data: ") != 60 {

@@ -66,7 +66,7 @@ func (a *API) explanation(ctx context.Context, header string) (app.Explanation, 
 		return e, nil
 	}
 	sick := func(s app.Slot) bool {
-		i, known := a.Snapshot.Instance(s.Instance)
+		i, known := a.Replica.Instance(s.Instance)
 		return !s.Routed() || known && !i.Routable()
 	}
 	if e.Status == 0 && !slices.ContainsFunc(e.Frontend.Slots, func(s app.Slot) bool { return !sick(s) }) {
@@ -79,7 +79,7 @@ func (a *API) explanation(ctx context.Context, header string) (app.Explanation, 
 func (a *API) registeredFor(ctx context.Context, names []app.LookedUp) string {
 	const enough = 5
 	var said []string
-	for _, i := range a.Snapshot.Instances("") {
+	for _, i := range a.Replica.Instances("") {
 		serves := func(n app.LookedUp) bool { return slices.Contains(i.Hosts, n.Host) }
 		if !slices.ContainsFunc(names, serves) {
 			continue
@@ -88,7 +88,7 @@ func (a *API) registeredFor(ctx context.Context, names []app.LookedUp) string {
 			said = append(said, "and others")
 			break
 		}
-		if now, err := a.Registry.Get(ctx, i.ID); err == nil { // the snapshot has not heard of every result
+		if now, err := a.Registry.Get(ctx, i.ID); err == nil { // the replica has not heard of every result
 			i = now
 		}
 		said = append(said, fmt.Sprintf("%s is %s", i.ID, standing(i)))

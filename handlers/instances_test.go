@@ -200,7 +200,7 @@ func TestHeartbeatRefuses(t *testing.T) {
 func TestInstancesDrainInTurn(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.Registry.TakeWordOf(s.api.Snapshot)
+	s.api.Registry.TakeWordOf(s.api.Replica)
 	const all, keep = 8, 6
 	for n := range all {
 		s.register("service", "web", "port", fmt.Sprint(80+n), "id", fmt.Sprintf("w%d", n), "health", "none")
@@ -225,7 +225,7 @@ func TestInstancesDrainInTurn(t *testing.T) {
 		t.Fatalf("%d of %d have drained at once, want 1 or 2", drained, all)
 	}
 	next := func() (id string, code int) {
-		for i := range s.api.Snapshot.All() {
+		for i := range s.api.Replica.All() {
 			if i.Service == "web" && i.Routable() {
 				return i.ID, ask(i.ID).do().Code
 			}
@@ -276,7 +276,7 @@ func TestDrainAnswersAfterTheHold(t *testing.T) {
 		if took := time.Since(began); got.State != "draining" || took < c.hold || took > c.hold+patience {
 			t.Errorf("%s: %s after %s, want it after %s", id, got.State, took, c.hold)
 		}
-		if i, _ := s.api.Snapshot.Instance(id); i.State != app.Draining {
+		if i, _ := s.api.Replica.Instance(id); i.State != app.Draining {
 			t.Errorf("%s: reads still see it %s", id, i.State)
 		}
 	}
@@ -331,7 +331,7 @@ func TestDeregister(t *testing.T) {
 		if a := s.call(http.MethodDelete, "/v1/instances/w1", nil).want(http.StatusNoContent); a.Body.Len() > 0 {
 			t.Errorf("answered %s", a.Body)
 		}
-		if _, known := s.api.Snapshot.Instance("w1"); known {
+		if _, known := s.api.Replica.Instance("w1"); known {
 			t.Error("reads still see it")
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
 	"rollcall/tests/openapitest"
@@ -54,8 +55,8 @@ func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	t.Helper()
 	s := newServiceOn(t, redistest.New(t), change...)
 	s.follow(redistest.New)
-	s.await(func() bool { return s.api.Snapshot.Revision() != "" })
-	s.api.Snapshot.Heard(time.Now()) // the follower says so only after it has waited for news
+	s.await(func() bool { return s.api.Replica.Revision() != "" })
+	s.api.Replica.SetCurrent(time.Now()) // the follower says so only after it has waited for news
 	return s
 }
 
@@ -69,7 +70,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
 		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
-		Snapshot: app.NewSnapshot(), Store: s.store, Jobs: jobs{}, Writable: s.store.Writable, Now: s.store.Now, Log: log,
+		Replica:  replica.New(), Store: s.store, Jobs: jobs{}, Writable: s.store.Writable, Now: s.store.Now, Log: log,
 		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
 		Tokens: app.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
 	}
@@ -85,7 +86,7 @@ func (s *service) follow(client func(testing.TB) *redis.Client) {
 	var following sync.WaitGroup
 	s.t.Cleanup(following.Wait)
 	store := s.storeOn(client(s.t)) // whose end, before that, ends a read that waits for news
-	following.Go(func() { store.Follow(s.t.Context(), s.api.Snapshot) })
+	following.Go(func() { store.Follow(s.t.Context(), s.api.Replica) })
 }
 
 func (s *service) storeOn(rdb *redis.Client) *redisstore.Store {
@@ -94,7 +95,7 @@ func (s *service) storeOn(rdb *redis.Client) *redisstore.Store {
 	})
 }
 
-// await waits until the snapshot is as it should be.
+// await waits until the replica is as it should be.
 func (s *service) await(done func() bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)

@@ -48,5 +48,5 @@ func (a *API) readyz(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, map[string]any{"revision": a.Snapshot.Revision(), "age_ms": age.Milliseconds()})
+	return c.JSON(http.StatusOK, map[string]any{"revision": a.Replica.Revision(), "age_ms": age.Milliseconds()})
 }

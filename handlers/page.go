@@ -74,9 +74,9 @@ type shown struct {
 func (a *API) page(v view) echo.HandlerFunc { return shown{a, v}.serve }
 
 func (a shown) serve(c echo.Context) error {
-	all := a.Snapshot.Instances("")
+	all := a.Replica.Instances("")
 	p, err := page{template: "unread", status: http.StatusServiceUnavailable, Title: "Out of reach"}, error(nil)
-	if a.Snapshot.Revision() != "" {
+	if a.Replica.Revision() != "" {
 		p, err = a.view(c, all)
 	}
 	if err != nil && c.Request().Context().Err() != nil {
@@ -88,7 +88,7 @@ func (a shown) serve(c echo.Context) error {
 	}
 	age, stale := a.age()
 	p.Stale = stale != nil
-	if a.Snapshot.Revision() != "" {
+	if a.Replica.Revision() != "" {
 		p.AsOf = a.moment(a.Now().Add(-age))
 	}
 	p.Down = tallyOf(all).Down()

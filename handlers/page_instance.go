@@ -72,7 +72,7 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 }
 
 // instanceAndResults reads an instance and its last results, oldest first. When the
-// registry is out of reach it returns what the snapshot has, and the error.
+// registry is out of reach it returns what the replica has, and the error.
 func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, app.Recent, error) {
 	_, err := a.age()
 	var i app.Instance
@@ -80,7 +80,7 @@ func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, app.R
 		i, err = a.Registry.Get(c.Request().Context(), id)
 	}
 	if unread(err) {
-		known, ok := a.Snapshot.Instance(id)
+		known, ok := a.Replica.Instance(id)
 		if !ok {
 			return known, app.Recent{}, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
 		}
@@ -120,7 +120,7 @@ func inShort(i app.Instance) string {
 		return "leaving"
 	case i.Override.Maintenance:
 		return "until " + i.Override.Until.UTC().Format("15:04 UTC") + "; else " + string(i.State)
-	case i.State == app.Starting: // a snapshot knows no more
+	case i.State == app.Starting: // a replica knows no more
 		return "has not passed its checks yet"
 	}
 	return lastReason(i)

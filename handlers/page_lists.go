@@ -151,7 +151,7 @@ func (a *API) eventsOf(events []app.Event) []eventRow {
 }
 
 func (a *API) latest(limit int, wanted func(app.Event) bool) []eventRow {
-	return a.eventsOf(a.Snapshot.Latest("", limit, wanted))
+	return a.eventsOf(a.Replica.Latest("", limit, wanted))
 }
 
 func anyEvent(app.Event) bool { return true }
@@ -232,7 +232,7 @@ func (a *API) servicePage(c echo.Context, _ []app.Instance) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	all := a.Snapshot.Instances(name)
+	all := a.Replica.Instances(name)
 	events := a.latest(panelRows, func(e app.Event) bool { return e.Service == name })
 	if len(all) == 0 && len(events) == 0 || name == "" {
 		return page{}, &hintError{fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound), "look for it among the services"}
@@ -261,7 +261,7 @@ func (a *API) eventsPage(c echo.Context, _ []app.Instance) (page, error) {
 		return page{}, &app.FieldError{Field: "before", Problem: "is " + quote(query.Before), Want: "give the id of an event"}
 	}
 	q := strings.ToLower(strings.TrimSpace(query.Q))
-	events := a.Snapshot.Latest(before, pageEvents+1, func(e app.Event) bool {
+	events := a.Replica.Latest(before, pageEvents+1, func(e app.Event) bool {
 		return strings.Contains(strings.ToLower(strings.Join([]string{string(e.Kind), e.Service, e.Instance, e.Subject, e.Reason}, "\n")), q)
 	})
 	v := struct {

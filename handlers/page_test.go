@@ -232,7 +232,7 @@ func TestPagesTakeWordsForWords(t *testing.T) {
 	s.register("service", "web", "id", "w1", "port", "80", "health", "heartbeat", "fall", "1", "boot", hostile, "tag", hostile, "meta.owner", hostile, "meta."+hostile, "v")
 	s.call(http.MethodPost, "/v1/instances/w1/heartbeat", nil).want(http.StatusNoContent)
 	s.form(http.MethodPost, "/v1/instances/w1/heartbeat", "status", "fail", "note", hostile).want(http.StatusNoContent)
-	s.await(func() bool { i, _ := s.api.Snapshot.Instance("w1"); return i.State == app.Unhealthy })
+	s.await(func() bool { i, _ := s.api.Replica.Instance("w1"); return i.State == app.Unhealthy })
 	s.says("/instances/w1", hostile, "reported sick: "+hostile)
 	q := url.QueryEscape(hostile)
 	for _, path := range []string{
@@ -309,14 +309,14 @@ func TestPagesWhileTheRegistryIsAway(t *testing.T) {
 	s.register("service", "web", "id", "w1", "port", "80", "host", "a.test")
 	s.probed("w1", refuse())
 	i := s.instance("w1")
-	s.api.Snapshot.Reset([]app.Instance{i}, "1-0", app.Event{Revision: "1-0", Kind: app.EventRegistered, At: time.Now(), Service: "web", Instance: "w1", To: app.Starting, Reason: "first registration"})
-	s.api.Snapshot.Heard(time.Now())
+	s.api.Replica.Reset([]app.Instance{i}, "1-0", app.Event{Revision: "1-0", Kind: app.EventRegistered, At: time.Now(), Service: "web", Instance: "w1", To: app.Starting, Reason: "first registration"})
+	s.api.Replica.SetCurrent(time.Now())
 	if got, _ := s.page("/instances/w1", http.StatusOK); strings.Contains(got, "out of reach") || !strings.Contains(got, "connection refused") {
 		t.Errorf("with a registry: %s", got)
 	}
 	server.Kill()
 	s.says("/frontends", "They cannot be read right now.") // nobody knows it yet
-	s.api.Snapshot.Heard(time.Now().Add(-time.Minute))
+	s.api.Replica.SetCurrent(time.Now().Add(-time.Minute))
 	const away = "The registry is out of reach. This is how things stood at"
 	s.says("/", away, "0 of 1 instance healthy, none down.", "They cannot be read right now.", "registered w1 first registration")
 	s.says("/instances", away, "w1")

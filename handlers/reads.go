@@ -23,9 +23,9 @@ func (a *API) services(c echo.Context) error {
 		Healthy   int    `json:"healthy"`
 		Instances int    `json:"instances"`
 	}
-	rev := a.Snapshot.Revision()
+	rev := a.Replica.Revision()
 	counts := map[string]service{}
-	for i := range a.Snapshot.All() {
+	for i := range a.Replica.All() {
 		s := counts[i.Service]
 		s.Name = i.Service
 		if s.Instances++; i.Routable() {
@@ -52,7 +52,7 @@ func (a *API) service(c echo.Context) error {
 	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
 		return err
 	}
-	now := a.Snapshot.Revision()
+	now := a.Replica.Revision()
 	service, err := a.serviceOf(name)
 	if err != nil {
 		return err
@@ -128,13 +128,13 @@ func (a *API) frontendOf(f app.Frontend) frontendView {
 		Slots: []slotView{}, Unlisted: []slotView{},
 	}
 	for _, s := range f.Slots {
-		i, _ := a.Snapshot.Instance(s.Instance)
+		i, _ := a.Replica.Instance(s.Instance)
 		v.Slots = append(v.Slots, slotView{
 			URL: s.URL, Instance: s.Instance, Routed: s.Routed(), Why: why(s, i), Leaves: instant(s.Leaves),
 		})
 	}
 	for _, id := range f.Unlisted {
-		if i, known := a.Snapshot.Instance(id); known { // it may have gone since
+		if i, known := a.Replica.Instance(id); known { // it may have gone since
 			v.Unlisted = append(v.Unlisted, slotView{URL: i.URL(), Instance: id, Why: whyNot(i)})
 		}
 	}

@@ -91,7 +91,7 @@ func TestService(t *testing.T) {
 	} {
 		got := decode[listed](s.get("/v1/services/web" + query).want(http.StatusOK))
 		same(t, query, got.ids(), want)
-		if got.Service != "web" || got.Revision != string(s.api.Snapshot.ServiceRevision("web")) {
+		if got.Service != "web" || got.Revision != string(s.api.Replica.ServiceRevision("web")) {
 			t.Errorf("%s: got %+v", query, got)
 		}
 	}
@@ -311,7 +311,7 @@ func TestExplainSaysWhoIsRegistered(t *testing.T) {
 	}
 	s.probed("w1", pass())
 	s.probed("w1", refuse())
-	s.await(func() bool { i, _ := s.api.Snapshot.Instance("w1"); return i.State == app.Unhealthy })
+	s.await(func() bool { i, _ := s.api.Replica.Instance("w1"); return i.State == app.Unhealthy })
 	if got := said("a.test"); !strings.Contains(got, "nothing in it is healthy") {
 		t.Errorf("the last one, sick: %s", got)
 	}

@@ -111,11 +111,11 @@ func (a *API) healthy(ctx context.Context, done app.Registered, began time.Time,
 	was := done.Instance
 	waiting, cancel := context.WithDeadline(ctx, began.Add(wait))
 	defer cancel()
-	_ = a.Snapshot.Wait(waiting, func() bool {
-		if a.Snapshot.Revision().Compare(done.Revision) < 0 {
+	_ = a.Replica.Wait(waiting, func() bool {
+		if a.Replica.Revision().Compare(done.Revision) < 0 {
 			return false
 		}
-		i, known := a.Snapshot.Instance(was.ID)
+		i, known := a.Replica.Instance(was.ID)
 		return !known || i.State == app.Healthy || i.State != was.State
 	})
 	is, err := a.Registry.Get(ctx, was.ID)

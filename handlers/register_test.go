@@ -31,8 +31,8 @@ func TestReceipt(t *testing.T) {
 	if got.FirstProbe.Before(before) || got.FirstProbe.After(s.store.Now()) {
 		t.Errorf("the first probe is due at %s, registered at %s", got.FirstProbe, before)
 	}
-	if got.Revision == "" || got.Revision != string(s.api.Snapshot.Revision()) {
-		t.Errorf("revision %q, and reads stand on %q", got.Revision, s.api.Snapshot.Revision())
+	if got.Revision == "" || got.Revision != string(s.api.Replica.Revision()) {
+		t.Errorf("revision %q, and reads stand on %q", got.Revision, s.api.Replica.Revision())
 	}
 	want := receipt{
 		ID: "web-1", Service: "web", State: "starting", New: true, Address: "10.0.0.8:8080", AddressFrom: "given",
@@ -407,7 +407,7 @@ func TestArrayIsJudgedOneByOne(t *testing.T) {
 		"409 host: host a.test is served by the service web (known is starting); a vhost belongs to one service at a time: deregister its instances first (DELETE /v1/instances/known), or choose another vhost",
 		"201 db starting",
 	})
-	same(t, "services", s.api.Snapshot.Services(), []string{"db", "web"})
+	same(t, "services", s.api.Replica.Services(), []string{"db", "web"})
 }
 
 func TestArrayOfAHundred(t *testing.T) {
@@ -418,8 +418,8 @@ func TestArrayOfAHundred(t *testing.T) {
 		entries = append(entries, fmt.Sprintf(`{"service":"web","port":%d}`, 8000+n))
 	}
 	verdicts := decode[[]verdict](s.json(http.MethodPost, "/v1/register", "["+strings.Join(entries, ",")+"]").want(http.StatusMultiStatus))
-	if len(verdicts) != 100 || len(s.api.Snapshot.Instances("web")) != 100 {
-		t.Errorf("%d verdicts, %d instances", len(verdicts), len(s.api.Snapshot.Instances("web")))
+	if len(verdicts) != 100 || len(s.api.Replica.Instances("web")) != 100 {
+		t.Errorf("%d verdicts, %d instances", len(verdicts), len(s.api.Replica.Instances("web")))
 	}
 }
 
@@ -492,5 +492,5 @@ func (s *service) corrupt(id string) {
 // awaitState waits until reads see an instance in a state.
 func (s *service) awaitState(id string, state app.State) {
 	s.t.Helper()
-	s.await(func() bool { i, _ := s.api.Snapshot.Instance(id); return i.State == state })
+	s.await(func() bool { i, _ := s.api.Replica.Instance(id); return i.State == state })
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
 
 // End makes the changes that time brings: states that end by themselves, and overrides
@@ -126,7 +127,7 @@ func (w *Worker) end(ctx context.Context, e *ending) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if of.share != nil && of.held.Rev() < is.Rev {
-		w.update(of, app.Hold(is))
+		w.update(of, replica.NewCompact(is))
 	}
 	return nil
 }

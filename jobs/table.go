@@ -5,6 +5,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/replica"
 )
 
 const (
@@ -19,8 +20,8 @@ const (
 
 // target is an instance that the worker owns.
 type target struct {
-	held     *app.Held // as it was last written; not by this worker only
-	share    *share    // nil once the worker has let go of it
+	held     *replica.Compact // as it was last written; not by this worker only
+	share    *share           // nil once the worker has let go of it
 	probe    ownership.Timer[target]
 	ends     *ending // nil: the state does not end by itself
 	restore  *ending // nil: there is no override
@@ -47,7 +48,7 @@ type ending struct {
 }
 
 // heard takes a change of the replica. It is called with the replica locked.
-func (w *Worker) heard(id string, is *app.Held) {
+func (w *Worker) heard(id string, is *replica.Compact) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sh := w.shards[ownership.ShardOf(id)]
@@ -68,7 +69,7 @@ func (w *Worker) heard(id string, is *app.Held) {
 }
 
 // add begins to work on an instance. p is what its last owner flushed, if anything.
-func (w *Worker) add(sh *share, h *app.Held, p *ownership.Progress, flushed bool) {
+func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flushed bool) {
 	e := &target{held: h, share: sh}
 	e.probe.Value = e
 	sh.entries[h.ID()] = e
@@ -98,7 +99,7 @@ func (w *Worker) add(sh *share, h *app.Held, p *ownership.Progress, flushed bool
 }
 
 // update takes another document of an instance.
-func (w *Worker) update(e *target, h *app.Held) {
+func (w *Worker) update(e *target, h *replica.Compact) {
 	if h.Rev() == e.held.Rev() {
 		return // what this worker has written itself
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
 
 // probe queues an instance to be probed at once.
@@ -120,7 +121,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
 	}
 	switch {
 	case err == nil && e.held.Rev() < is.Rev:
-		w.update(e, app.Hold(is))
+		w.update(e, replica.NewCompact(is))
 	case errors.Is(err, app.ErrNotOwner):
 		w.member.Doubt()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/replica"
 )
 
 // Shares is what keeps the shards of the workers, and what they flush.
@@ -35,7 +36,7 @@ type WorkerOptions struct {
 	Shares   Shares
 	Prober   app.Prober
 	Registry *app.Registry
-	Replica  *app.Snapshot // kept up to date by the caller
+	Replica  *replica.Replica // kept up to date by the caller
 	Now      func() time.Time
 	Log      *slog.Logger
 
@@ -329,7 +330,7 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 	ctx, cancel := context.WithTimeout(ctx, ownership.Lease)
 	defer cancel()
 	if after != "" {
-		if err := w.Replica.Reached(ctx, after); err != nil {
+		if err := w.Replica.WaitRevision(ctx, after); err != nil {
 			return err // the next call tries again
 		}
 	}
@@ -368,7 +369,7 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 	}
 	w.mu.Unlock()
 	// From here on changes come by themselves; whatever was there before is added now.
-	for h := range w.Replica.Held() {
+	for h := range w.Replica.Compacts() {
 		if n := ownership.ShardOf(h.ID()); gained[n] != "" {
 			w.mu.Lock()
 			if sh := w.shards[n]; sh != nil && sh.term == gained[n] && sh.entries[h.ID()] == nil {
@@ -517,7 +518,7 @@ func pace(i app.Instance) ownership.Pace {
 // sample returns up to n instances of the replica.
 func (w *Worker) sample(_ context.Context, n int) ([]app.Instance, error) {
 	var some []app.Instance
-	for h := range w.Replica.Held() {
+	for h := range w.Replica.Compacts() {
 		if some = append(some, h.Instance()); len(some) == n {
 			break
 		}

@@ -16,6 +16,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/replica"
 	"rollcall/jobs"
 	"rollcall/tests/ownershiptest"
 )
@@ -28,7 +29,7 @@ type registry struct {
 	instances map[string]app.Instance
 	records   map[int][]byte
 	beats     map[string]int64
-	replicas  []*app.Snapshot
+	replicas  []*replica.Replica
 	events    []string
 	revision  int
 	refused   int           // commits under another term than the present one
@@ -225,14 +226,14 @@ var workers atomic.Int64 // for new ids
 // start runs a worker until stop or kill.
 func (g *registry) start(t testing.TB, p app.Prober) *worker {
 	t.Helper()
-	replica := app.NewSnapshot()
-	replica.Reset(slices.Collect(maps.Values(g.instances)), g.last())
+	rep := replica.New()
+	rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
 	g.mu.Lock()
-	g.replicas = append(g.replicas, replica)
+	g.replicas = append(g.replicas, rep)
 	g.mu.Unlock()
 	log := slog.New(slog.DiscardHandler)
 	w := &worker{Worker: jobs.NewWorker(jobs.WorkerOptions{
-		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Prober: p, Replica: replica, Now: g.now, Log: log, Changed: g.changed,
+		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: log, Changed: g.changed,
 		Registry: app.NewRegistry(g, g.now, time.Second, func(context.Context, app.Step) {}),
 	})}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -242,7 +243,7 @@ func (g *registry) start(t testing.TB, p app.Prober) *worker {
 		for ctx.Err() == nil {
 			g.mu.Lock()
 			if !g.away && !g.hangs {
-				replica.Heard(time.Now())
+				rep.SetCurrent(time.Now())
 			}
 			g.mu.Unlock()
 			_ = w.Tick(ctx)
@@ -817,11 +818,11 @@ func TestOneRunProbesWhatIsDueAndLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, p := newRegistry(many(20)...), passing()
 		run := func() {
-			replica := app.NewSnapshot()
-			replica.Reset(slices.Collect(maps.Values(g.instances)), g.last())
-			replica.Heard(time.Now())
+			rep := replica.New()
+			rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
+			rep.SetCurrent(time.Now())
 			w := jobs.NewWorker(jobs.WorkerOptions{
-				ID: fmt.Sprint("once", workers.Add(1)), Shares: g, Prober: p, Replica: replica, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
+				ID: fmt.Sprint("once", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
 				Registry: app.NewRegistry(g, g.now, time.Second, func(context.Context, app.Step) {}),
 			})
 			if err := w.Once(t.Context()); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/jobs"
 )
 
@@ -110,7 +111,7 @@ func (m *metrics) handler() http.Handler {
 }
 
 // reads adds what is counted elsewhere.
-func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, snapshot *app.Snapshot) {
+func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, rep *replica.Replica) {
 	count := func(name, help string, read func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rollcall_" + name, Help: help}, read))
 	}
@@ -124,7 +125,7 @@ func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, snap
 		func() float64 { return float64(rdb.PoolStats().Timeouts) })
 	count("redis_pool_misses_total", "Calls that had to open a connection to Redis.",
 		func() float64 { return float64(rdb.PoolStats().Misses) })
-	m.registry.MustRegister(population{snapshot, rdb})
+	m.registry.MustRegister(population{rep, rdb})
 }
 
 // owns adds what a worker says of itself.
@@ -143,8 +144,8 @@ func (m *metrics) owns(stats func() jobs.WorkerStats) {
 
 // population is the gauges of what there is now.
 type population struct {
-	snapshot *app.Snapshot
-	rdb      redis.UniversalClient
+	replica *replica.Replica
+	rdb     redis.UniversalClient
 }
 
 var (
@@ -166,11 +167,11 @@ func (p population) Collect(to chan<- prometheus.Metric) {
 	pool := p.rdb.PoolStats()
 	gauge(connectionsDesc, int(pool.IdleConns), "idle")
 	gauge(connectionsDesc, int(pool.TotalConns-pool.IdleConns), "busy")
-	if _, err := p.snapshot.Age(time.Now()); err != nil {
+	if _, err := p.replica.Age(time.Now()); err != nil {
 		return // no number is better than an old one
 	}
 	count := map[app.State]int{app.Starting: 0, app.Healthy: 0, app.Unhealthy: 0, app.Failed: 0, app.Draining: 0}
-	for i := range p.snapshot.All() {
+	for i := range p.replica.All() {
 		count[i.State]++
 	}
 	for state, n := range count {

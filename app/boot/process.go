@@ -18,6 +18,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
 	"rollcall/hipache/edge"
@@ -45,7 +46,7 @@ type Process struct {
 	store    *redisstore.Store
 	registry *app.Registry
 	tokens   *app.Tokens
-	snapshot *app.Snapshot
+	replica  *replica.Replica
 	prober   app.Prober
 	worker   *jobs.Worker // nil without the role
 	metrics  *metrics
@@ -137,12 +138,12 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	}
 	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.told)
 	p.tokens = app.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
-	p.snapshot = app.NewSnapshot()
-	p.registry.TakeWordOf(p.snapshot)
+	p.replica = replica.New()
+	p.registry.TakeWordOf(p.replica)
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
 	p.closers = append(p.closers, prober.Close)
 	p.prober = measuredProber{prober, p.metrics}
-	p.metrics.reads(p.store.Stats(), p.rdb, p.snapshot)
+	p.metrics.reads(p.store.Stats(), p.rdb, p.replica)
 	return p, nil
 }
 
@@ -291,7 +292,7 @@ func (p *Process) Run(ctx context.Context) error {
 		})
 	}
 	if p.roles.Web || p.roles.Cron {
-		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.snapshot); return nil })
+		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.replica); return nil })
 	}
 	if p.roles.Web {
 		run("web", p.serveWeb)
@@ -322,10 +323,10 @@ func (p *Process) Run(ctx context.Context) error {
 func (p *Process) read(ctx context.Context) error {
 	following, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	done.Go(func() { p.store.Follow(following, p.snapshot) })
+	done.Go(func() { p.store.Follow(following, p.replica) })
 	p.closers = append(p.closers, func() { stop(); done.Wait() })
 	for until := time.Now().Add(askRedis); ; {
-		_, err := p.snapshot.Age(time.Now())
+		_, err := p.replica.Age(time.Now())
 		if err == nil || time.Now().After(until) {
 			return err
 		}
@@ -340,7 +341,7 @@ func (p *Process) read(ctx context.Context) error {
 // newWorker returns a worker on this process's replica.
 func (p *Process) newWorker() *jobs.Worker {
 	return jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: p.store, Prober: p.prober, Registry: p.registry, Replica: p.snapshot, Now: p.store.Now, Log: p.log,
+		ID: jobs.WorkerID(), Shares: p.store, Prober: p.prober, Registry: p.registry, Replica: p.replica, Now: p.store.Now, Log: p.log,
 		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
 	})
 }
@@ -421,7 +422,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Snapshot: p.snapshot, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
+		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
 		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(), Serving: ctx,
 		Metrics: p.metrics.handler(), Served: p.metrics.served,
 		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: p.config.mayProbe},

@@ -45,9 +45,9 @@ func (p *Process) happens(ctx context.Context, wake func()) {
 		p.store.Happens(ctx, wake)
 		return
 	}
-	var seen app.Revision // where there is a snapshot, it hears of everything
-	for p.snapshot.Wait(ctx, func() bool { return p.snapshot.Revision() != seen }) == nil {
-		seen = p.snapshot.Revision()
+	var seen app.Revision // where there is a replica, it hears of everything
+	for p.replica.Wait(ctx, func() bool { return p.replica.Revision() != seen }) == nil {
+		seen = p.replica.Revision()
 		wake()
 	}
 }

@@ -89,10 +89,10 @@ func TestAFollowerKnowsWhatHappenedBeforeIt(t *testing.T) {
 	for n := range 5 {
 		want = append([]app.Revision{s.register(t, saying(n+1)).Revision}, want...)
 	}
-	snapshot := s.follow(t)
-	eventually(t, "it has read the registry", func() bool { return snapshot.Revision() == want[0] })
+	rep := s.follow(t)
+	eventually(t, "it has read the registry", func() bool { return rep.Revision() == want[0] })
 	var got []app.Revision
-	for _, e := range snapshot.Latest("", 10, func(app.Event) bool { return true }) {
+	for _, e := range rep.Latest("", 10, func(app.Event) bool { return true }) {
 		got = append(got, e.Revision)
 	}
 	if !slices.Equal(got, want) {

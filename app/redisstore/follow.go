@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
 
 // beginning is the revision before the first event.
@@ -26,16 +27,16 @@ var (
 	// errOther means that this is another registry than the one that was loaded:
 	// emptied, or restored from a copy.
 	errOther = errors.New("the registry was replaced")
-	// errMissed means that the event that the snapshot stands on is not there any more:
+	// errMissed means that the event that the replica stands on is not there any more:
 	// the stream was cut while we were away, or lost its end in a failover.
 	errMissed = errors.New("events are missing")
 )
 
-// Follow keeps a snapshot up to date until the context is over. It reads everything
+// Follow keeps a replica up to date until the context is over. It reads everything
 // once, then the events; it reads everything again whenever it may have missed one.
-func (s *Store) Follow(ctx context.Context, snapshot *app.Snapshot) {
+func (s *Store) Follow(ctx context.Context, rep *replica.Replica) {
 	for first := true; ctx.Err() == nil; first = false {
-		loaded, err := s.follow(ctx, snapshot)
+		loaded, err := s.follow(ctx, rep)
 		if ctx.Err() != nil {
 			return
 		}
@@ -49,7 +50,7 @@ func (s *Store) Follow(ctx context.Context, snapshot *app.Snapshot) {
 	}
 }
 
-func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool, err error) {
+func (s *Store) follow(ctx context.Context, rep *replica.Replica) (loaded bool, err error) {
 	epoch, last, err := s.present(ctx)
 	if err != nil {
 		return false, err
@@ -64,7 +65,7 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 	}
 	// What was written while we read is in the stream after last: it is applied
 	// before the first Heard.
-	snapshot.Reset(instances, last, events...)
+	rep.Reset(instances, last, events...)
 	for wait := time.Duration(-1); ; wait = pollFor { // the first read does not wait: reads are answered after it
 		asked := time.Now()
 		entries, err := s.read(ctx, epoch, last, wait)
@@ -72,11 +73,11 @@ func (s *Store) follow(ctx context.Context, snapshot *app.Snapshot) (loaded bool
 			return true, err
 		}
 		if n := len(entries); n > 0 {
-			snapshot.Apply(entries)
+			rep.Apply(entries)
 			last = entries[n-1].Event.Revision
 		}
 		if len(entries) < batch {
-			snapshot.Heard(asked)
+			rep.SetCurrent(asked)
 		}
 	}
 }

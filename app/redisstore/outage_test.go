@@ -14,6 +14,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/hipache"
 	"rollcall/tests/redistest"
 )
@@ -134,46 +135,46 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	s.up(t, 1)
 	s.up(t, 2)
 	s.do(t, "DEL ~events") // no event tells that another registry begins
-	snapshot := s.follow(t)
-	eventually(t, "the snapshot has both", func() bool { return len(snapshot.Instances("")) == 2 })
+	rep := s.follow(t)
+	eventually(t, "the replica has both", func() bool { return len(rep.Instances("")) == 2 })
 
 	if err := s.rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the snapshot is empty", func() bool { return len(snapshot.Instances("")) == 0 })
+	eventually(t, "the replica is empty", func() bool { return len(rep.Instances("")) == 0 })
 	registered := s.register(t, saying(1))
 	if !registered.New || registered.Instance.Rev == 0 {
 		t.Errorf("registered %+v, want it new", registered)
 	}
-	if err := snapshot.Reached(t.Context(), registered.Revision); err != nil {
+	if err := rep.WaitRevision(t.Context(), registered.Revision); err != nil {
 		t.Fatal(err)
 	}
 	s.check(t, "i1", "++")
 	s.wantList(t, "a.test", "web 1")
 
 	server.Restart(t) // nothing is kept
-	eventually(t, "the snapshot is empty again", func() bool { return len(snapshot.Instances("")) == 0 })
+	eventually(t, "the replica is empty again", func() bool { return len(rep.Instances("")) == 0 })
 	s.up(t, 2)
 	s.wantList(t, "a.test", "web 2")
-	eventually(t, "the snapshot has the one there is", func() bool {
-		i, ok := snapshot.Instance("i2")
-		_, err := snapshot.Age(time.Now())
+	eventually(t, "the replica has the one there is", func() bool {
+		i, ok := rep.Instance("i2")
+		_, err := rep.Age(time.Now())
 		return ok && i.State == app.Healthy && err == nil
 	})
 }
 
-// follow keeps a snapshot fresh until the test ends.
-func (s *site) follow(t *testing.T) *app.Snapshot {
+// follow keeps a replica fresh until the test ends.
+func (s *site) follow(t *testing.T) *replica.Replica {
 	t.Helper()
-	snapshot := app.NewSnapshot()
+	rep := replica.New()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var done sync.WaitGroup
-	done.Go(func() { s.Follow(ctx, snapshot) })
+	done.Go(func() { s.Follow(ctx, rep) })
 	t.Cleanup(func() {
 		cancel()
 		done.Wait()
 	})
-	return snapshot
+	return rep
 }
 
 // A failover to a replica that had not heard the last events, or a stream that was
@@ -182,24 +183,24 @@ func TestAFollowerThatMissedEventsReadsEverythingAnew(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.up(t, 1)
-	snapshot := s.follow(t)
+	rep := s.follow(t)
 	two := s.register(t, saying(2))
-	if err := snapshot.Reached(t.Context(), two.Revision); err != nil {
+	if err := rep.WaitRevision(t.Context(), two.Revision); err != nil {
 		t.Fatal(err)
 	}
 	// The second registration never reached the replica.
 	s.rdb.XDel(t.Context(), s.prefix+"events", string(two.Revision))
 	s.rdb.Del(t.Context(), s.prefix+"instance:i2")
 	s.rdb.HDel(t.Context(), s.prefix+"service:web", two.Instance.Address)
-	eventually(t, "the follower has noticed", func() bool { _, known := snapshot.Instance("i2"); return !known })
-	if _, known := snapshot.Instance("i1"); !known {
+	eventually(t, "the follower has noticed", func() bool { _, known := rep.Instance("i2"); return !known })
+	if _, known := rep.Instance("i1"); !known {
 		t.Error("i1 is not known any more")
 	}
 
 	s.rdb.XTrimMaxLen(t.Context(), s.prefix+"events", 0)
 	three := s.register(t, saying(3))
-	eventually(t, "the follower goes on", func() bool { _, known := snapshot.Instance("i3"); return known })
-	if err := snapshot.Reached(t.Context(), three.Revision); err != nil {
+	eventually(t, "the follower goes on", func() bool { _, known := rep.Instance("i3"); return known })
+	if err := rep.WaitRevision(t.Context(), three.Revision); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -209,16 +210,16 @@ func TestAFollowerOfARedisThatIsAwayGrowsOld(t *testing.T) {
 	server := redistest.Start(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
-	snapshot := s.follow(t)
-	fresh := func() bool { _, err := snapshot.Age(time.Now()); return err == nil }
-	eventually(t, "the snapshot is fresh", fresh)
+	rep := s.follow(t)
+	fresh := func() bool { _, err := rep.Age(time.Now()); return err == nil }
+	eventually(t, "the replica is fresh", fresh)
 	server.Freeze()
-	eventually(t, "the snapshot is old", func() bool { return !fresh() })
-	if _, known := snapshot.Instance("i1"); !known {
+	eventually(t, "the replica is old", func() bool { return !fresh() })
+	if _, known := rep.Instance("i1"); !known {
 		t.Error("what is known is forgotten")
 	}
 	server.Thaw()
-	eventually(t, "the snapshot is fresh again", fresh)
+	eventually(t, "the replica is fresh again", fresh)
 }
 
 func TestAWorkerAnswersOtherProcesses(t *testing.T) {

@@ -170,6 +170,6 @@ func TestAnInstanceThatCannotBeReadHoldsUpNobody(t *testing.T) {
 		t.Errorf("repaired %+v, %v, want the list", repairs, err)
 	}
 	s.wantList(t, "a.test", "web 1 2 3")
-	snapshot := s.follow(t)
-	eventually(t, "the snapshot has the two", func() bool { return len(snapshot.Instances("")) == 2 })
+	rep := s.follow(t)
+	eventually(t, "the replica has the two", func() bool { return len(rep.Instances("")) == 2 })
 }

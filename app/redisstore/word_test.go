@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
 
 // witness is a store that notes how it is called.
@@ -49,16 +50,16 @@ func (w *witness) called() string {
 
 // What a container says again and again costs the store nothing as long as it changes
 // nothing; everything else is decided on what the store has.
-func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
+func TestTheReplicasWordIsTakenForWhatChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	store := &witness{Store: s.Store}
 	s.verbs = app.NewRegistry(store, s.Now, hold, func(context.Context, app.Step) {})
-	snapshot := app.NewSnapshot()
-	s.verbs.TakeWordOf(snapshot)
+	rep := replica.New()
+	s.verbs.TakeWordOf(rep)
 	ctx, stop := context.WithCancel(t.Context())
 	var following sync.WaitGroup
-	following.Go(func() { s.Follow(ctx, snapshot) })
+	following.Go(func() { s.Follow(ctx, rep) })
 	defer following.Wait()
 	defer stop()
 	heartbeat := func(r *app.Registration) { r.Health = "heartbeat" }
@@ -75,8 +76,8 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 	knows := func(id string, state app.State) {
 		t.Helper()
 		eventually(t, id+" is "+string(state), func() bool {
-			i, _ := snapshot.Instance(id)
-			_, err := snapshot.Age(time.Now())
+			i, _ := rep.Instance(id)
+			_, err := rep.Age(time.Now())
 			return i.State == state && err == nil
 		})
 		store.called()
@@ -118,10 +119,10 @@ func TestTheSnapshotsWordIsTakenForWhatChangesNothing(t *testing.T) {
 	}
 	stop()
 	following.Wait()
-	eventually(t, "the snapshot is old", func() bool { _, err := snapshot.Age(time.Now()); return err != nil })
+	eventually(t, "the replica is old", func() bool { _, err := rep.Age(time.Now()); return err != nil })
 	store.called()
 	if err := s.again(t, two); err != nil || !slices.Equal(strings.Fields(store.called()), []string{"get"}) {
-		t.Errorf("a snapshot that has heard nothing for long is believed: %v", err)
+		t.Errorf("a replica that has heard nothing for long is believed: %v", err)
 	}
 }
 

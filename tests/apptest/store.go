@@ -17,6 +17,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/replica"
 	"rollcall/hipache"
 )
 
@@ -24,7 +25,7 @@ import (
 type Store interface {
 	app.Store
 	Results(ctx context.Context, id string) ([]app.Result, error)
-	Follow(ctx context.Context, snapshot *app.Snapshot)
+	Follow(ctx context.Context, rep *replica.Replica)
 	Compact(ctx context.Context) (int, error)
 	Reconcile(ctx context.Context) (app.Repairs, error)
 	Announced(ctx context.Context, a hipache.Announcement) (repaired bool, failing string, err error)
@@ -725,18 +726,18 @@ func nothingToReconcile(t *testing.T, s Subject) {
 	wantSlots(t, s, "a.test", before)
 }
 
-// follow keeps a snapshot fresh until the test ends.
-func (s Subject) follow(t *testing.T) *app.Snapshot {
+// follow keeps a replica fresh until the test ends.
+func (s Subject) follow(t *testing.T) *replica.Replica {
 	t.Helper()
-	snapshot := app.NewSnapshot()
+	rep := replica.New()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var done sync.WaitGroup
-	done.Go(func() { s.Follow(ctx, snapshot) })
+	done.Go(func() { s.Follow(ctx, rep) })
 	t.Cleanup(func() {
 		cancel()
 		done.Wait()
 	})
-	return snapshot
+	return rep
 }
 
 // eventually waits for a condition that is about to become true.
@@ -755,37 +756,37 @@ func told(i app.Instance) app.Instance {
 	return i
 }
 
-func wantSnapshot(t *testing.T, s Subject, snapshot *app.Snapshot, ids ...string) {
+func wantReplica(t *testing.T, s Subject, rep *replica.Replica, ids ...string) {
 	t.Helper()
 	var want, got []app.Instance
 	for _, id := range ids {
 		want = append(want, told(s.get(t, id)))
 	}
-	for _, i := range snapshot.Instances("") {
+	for _, i := range rep.Instances("") {
 		got = append(got, told(i))
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("the snapshot (-want +got):\n%s", diff)
+		t.Errorf("the replica (-want +got):\n%s", diff)
 	}
 }
 
 func followerHasEverything(t *testing.T, s Subject) {
 	s.add(t, s.instance(1))
 	s.add(t, s.instance(2))
-	snapshot := s.follow(t)
-	eventually(t, "the snapshot is fresh", func() bool { _, err := snapshot.Age(time.Now()); return err == nil })
-	wantSnapshot(t, s, snapshot, "i1", "i2")
+	rep := s.follow(t)
+	eventually(t, "the replica is fresh", func() bool { _, err := rep.Age(time.Now()); return err == nil })
+	wantReplica(t, s, rep, "i1", "i2")
 
-	before := snapshot.Revision()
+	before := rep.Revision()
 	three := s.instance(3)
 	revision, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{s.step(app.Instance{}, three)}})
 	if err != nil || revision.Compare(before) <= 0 {
 		t.Fatalf("commit: revision %q after %q, %v", revision, before, err)
 	}
-	if err := snapshot.Reached(t.Context(), revision); err != nil {
+	if err := rep.WaitRevision(t.Context(), revision); err != nil {
 		t.Fatal(err)
 	}
-	wantSnapshot(t, s, snapshot, "i1", "i2", "i3")
+	wantReplica(t, s, rep, "i1", "i2", "i3")
 	quiet, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{{Was: s.get(t, "i3"), Is: s.observe(three, "+")}}})
 	if err != nil || quiet != "" {
 		t.Errorf("a commit without an event: revision %q, %v; want none", quiet, err)
@@ -797,10 +798,10 @@ func followerHasEverything(t *testing.T, s Subject) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := snapshot.Reached(t.Context(), last); err != nil {
+	if err := rep.WaitRevision(t.Context(), last); err != nil {
 		t.Fatal(err)
 	}
-	wantSnapshot(t, s, snapshot, "i2", "i3")
+	wantReplica(t, s, rep, "i2", "i3")
 }
 
 // A follower that begins to read in the middle of many writes misses none.
@@ -822,7 +823,7 @@ func followerKeepsUp(t *testing.T, s Subject) {
 			}
 		})
 	}
-	snapshots := []*app.Snapshot{s.follow(t), s.follow(t)}
+	replicas := []*replica.Replica{s.follow(t), s.follow(t)}
 	all.Wait()
 	marker, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{s.step(app.Instance{}, s.instance(200))}})
 	if err != nil {
@@ -835,11 +836,11 @@ func followerKeepsUp(t *testing.T, s Subject) {
 		}
 	}
 	slices.Sort(want)
-	for _, snapshot := range snapshots {
-		if err := snapshot.Reached(t.Context(), marker); err != nil {
+	for _, rep := range replicas {
+		if err := rep.WaitRevision(t.Context(), marker); err != nil {
 			t.Fatal(err)
 		}
-		wantSnapshot(t, s, snapshot, want...)
+		wantReplica(t, s, rep, want...)
 	}
 }
 

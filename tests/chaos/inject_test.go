@@ -22,6 +22,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/jobs"
 	"rollcall/tests/proctest"
 	"rollcall/tests/redistest"
@@ -386,15 +387,15 @@ func clockStepped(by time.Duration) func(*world) {
 		}
 		log := slog.New(slog.DiscardHandler)
 		registry := app.NewRegistry(store, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
-		replica := app.NewSnapshot()
+		rep := replica.New()
 		worker := jobs.NewWorker(jobs.WorkerOptions{
-			ID: jobs.WorkerID(), Shares: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: replica,
+			ID: jobs.WorkerID(), Shares: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: rep,
 			Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
 		})
 		runner := jobs.NewRunner(log, append(worker.Jobs(), jobs.Compact(store.Compact))...)
 		ctx, cancel := context.WithCancel(w.t.Context())
 		var parts sync.WaitGroup
-		parts.Go(func() { store.Follow(ctx, replica) })
+		parts.Go(func() { store.Follow(ctx, rep) })
 		parts.Go(func() { runner.Run(ctx) })
 		parts.Go(func() { worker.Work(ctx) })
 		w.drain = func() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/tests/redistest"
 )
@@ -206,19 +207,19 @@ func (b *blocked) SetWriteDeadline(time.Time) error { return nil }
 // TestReadersShareOneRing has readers who take nothing, and much more happen than a
 // process keeps. What is kept for each of them is one batch.
 func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
-	snapshot := app.NewSnapshot()
-	snapshot.Reset(nil, "0-0")
-	snapshot.Heard(time.Now().Add(time.Hour))
+	rep := replica.New()
+	rep.Reset(nil, "0-0")
+	rep.SetCurrent(time.Now().Add(time.Hour))
 	apply := func(from, to int) {
 		for n := from; n < to; n++ {
 			e := app.Event{
 				Revision: app.Revision(fmt.Sprintf("%d-0", n+1)), Kind: app.EventUpdated, At: time.Now(), Service: "web",
 				Instance: "w1", To: app.Healthy, Reason: strings.Repeat(fmt.Sprintf("%d ", n), 100),
 			}
-			snapshot.Apply([]app.Entry{{Event: e}})
+			rep.Apply([]app.Entry{{Event: e}})
 		}
 	}
-	handler := (&handlers.API{Snapshot: snapshot, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler()
+	handler := (&handlers.API{Replica: rep, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler()
 	ctx, leave := context.WithCancel(t.Context())
 	const readers = 200
 	writes, done := make(chan struct{}, readers), make(chan struct{}, readers)

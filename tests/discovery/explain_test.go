@@ -309,8 +309,8 @@ func (s *scene) reads(t *testing.T) {
 		return // nothing was registered
 	}
 	eventually(t, "it reads its own writes", func() error {
-		if s.snapshot.Revision().Compare(app.Revision(newest[0].ID)) < 0 {
-			return fmt.Errorf("it stands on %s", s.snapshot.Revision())
+		if s.replica.Revision().Compare(app.Revision(newest[0].ID)) < 0 {
+			return fmt.Errorf("it stands on %s", s.replica.Revision())
 		}
 		return nil
 	})

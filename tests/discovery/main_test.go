@@ -26,6 +26,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
 	"rollcall/tests/openapitest"
@@ -62,7 +63,7 @@ type web struct {
 	proxy    hipache.Keys
 	store    *redisstore.Store
 	registry *app.Registry
-	snapshot *app.Snapshot
+	replica  *replica.Replica
 	client   *http.Client // compares every answer with the description
 	handler  http.Handler
 
@@ -83,14 +84,14 @@ func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content
 // webOn serves the registry under a prefix, which others may serve as well.
 func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	t.Helper()
-	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, snapshot: app.NewSnapshot()}
+	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, replica: replica.New()}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	w.store = redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: w.proxy, Settle: settle, Log: log})
 	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Step) {})
-	w.registry.TakeWordOf(w.snapshot)
+	w.registry.TakeWordOf(w.replica)
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
-		Registry: w.registry, Snapshot: w.snapshot, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,
+		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,
 		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
 		Tokens: app.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
 	}
@@ -108,7 +109,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	transport := &http.Transport{MaxIdleConnsPerHost: 300}
 	w.client = &http.Client{Transport: openapitest.Transport(t, transport)}
 	var parts sync.WaitGroup
-	parts.Go(func() { w.store.Follow(ctx, w.snapshot) })
+	parts.Go(func() { w.store.Follow(ctx, w.replica) })
 	parts.Go(func() { _ = server.Serve(tinyBuffers{l}) })
 	t.Cleanup(func() {
 		stop()
@@ -117,12 +118,12 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 		parts.Wait()
 	})
 	eventually(t, "the process has read the registry", func() error {
-		if w.snapshot.Revision() == "" {
+		if w.replica.Revision() == "" {
 			return errors.New("not yet")
 		}
 		return nil
 	})
-	w.snapshot.Heard(time.Now()) // which the follower says when it has waited for news
+	w.replica.SetCurrent(time.Now()) // which the follower says when it has waited for news
 	return w
 }
 

@@ -13,7 +13,7 @@ import (
 // pick asks for an address without a network between.
 func (w *web) pick(query string) string {
 	w.t.Helper()
-	w.snapshot.Heard(time.Now()) // also on a machine that is too busy to listen
+	w.replica.SetCurrent(time.Now()) // also on a machine that is too busy to listen
 	r := httptest.NewRequestWithContext(w.t.Context(), http.MethodGet, "/v1/services/web/pick"+query, nil)
 	r.Host = "localhost"
 	got := httptest.NewRecorder()

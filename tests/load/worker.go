@@ -17,6 +17,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/app/replica"
 	"rollcall/jobs"
 )
 
@@ -72,17 +73,17 @@ func runWorker(ctx context.Context, addr string) error {
 	if err := store.SyncClock(ctx); err != nil {
 		return err
 	}
-	prober, late, replica := &clockwork{now: store.Now}, atomic.Pointer[lateness]{}, app.NewSnapshot()
+	prober, late, rep := &clockwork{now: store.Now}, atomic.Pointer[lateness]{}, replica.New()
 	late.Store(&lateness{})
 	worker := jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: store, Prober: prober, Replica: replica, Now: store.Now, Log: log,
+		ID: jobs.WorkerID(), Shares: store, Prober: prober, Replica: rep, Now: store.Now, Log: log,
 		Registry: app.NewRegistry(store, store.Now, time.Second, func(context.Context, app.Step) {}),
 		Changed:  func(context.Context, app.EventKind, string) {},
 		Late:     func(d time.Duration) { late.Load().note(d) },
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
-	parts.Go(func() { store.Follow(ctx, replica) })
+	parts.Go(func() { store.Follow(ctx, rep) })
 	parts.Go(func() { worker.Work(ctx) })
 	parts.Go(func() { jobs.NewRunner(log, worker.Jobs()...).Run(ctx) })
 	defer parts.Wait()

@@ -1,13 +1,15 @@
-package app
+package replica
 
 import (
 	"time"
 	"unique"
+
+	"rollcall/app"
 )
 
-// Held is an instance in half the memory, for those who hold many: what many instances
+// Compact is an instance in half the memory, for those who hold many: what many instances
 // have in common is there once for all of them. It does not have AssertedAt.
-type Held struct {
+type Compact struct {
 	common   unique.Handle[common]
 	rev      int64
 	id       string
@@ -18,13 +20,13 @@ type Held struct {
 	tags     []string
 	meta     map[string]string
 
-	claims       *Claims // nil: none
+	claims       *app.Claims // nil: none
 	replaceOver  bool
 	streak       int32 // at most MaxStreak
 	falls        int32
 	hold         time.Duration
 	streakAt     time.Time
-	last         Result
+	last         app.Result
 	registeredAt time.Time
 	changedAt    time.Time
 }
@@ -34,19 +36,19 @@ type common struct {
 	service  string
 	weight   int
 	failOpen bool
-	check    Check
-	override Override
-	state    State
+	check    app.Check
+	override app.Override
+	state    app.State
 	unknown  string
 }
 
-// Hold returns what holds i, whose slices and map are not written to any more.
-func Hold(i Instance) *Held {
-	var claims *Claims
+// NewCompact returns the compact form of i, whose slices and map are not written to any more.
+func NewCompact(i app.Instance) *Compact {
+	var claims *app.Claims
 	if !i.Claims.IsZero() {
 		claims = &i.Claims
 	}
-	return &Held{
+	return &Compact{
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
 		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
 		claims: claims, replaceOver: i.ReplaceOver,
@@ -55,9 +57,9 @@ func Hold(i Instance) *Held {
 }
 
 // Instance returns the whole of it.
-func (h *Held) Instance() Instance {
+func (h *Compact) Instance() app.Instance {
 	c := h.common.Value()
-	i := Instance{
+	i := app.Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
 		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
 		Streak: int(h.streak), Falls: int(h.falls), Hold: h.hold, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
@@ -70,20 +72,20 @@ func (h *Held) Instance() Instance {
 }
 
 // ID is the id of the instance.
-func (h *Held) ID() string { return h.id }
+func (h *Compact) ID() string { return h.id }
 
 // Rev is its revision.
-func (h *Held) Rev() int64 { return h.rev }
+func (h *Compact) Rev() int64 { return h.rev }
 
 // State is its state.
-func (h *Held) State() State { return h.common.Value().state }
+func (h *Compact) State() app.State { return h.common.Value().state }
 
 // ChangedAt is when its state began.
-func (h *Held) ChangedAt() time.Time { return h.changedAt }
+func (h *Compact) ChangedAt() time.Time { return h.changedAt }
 
 // Interval is that of its check.
-func (h *Held) Interval() time.Duration { return h.common.Value().check.Interval }
+func (h *Compact) Interval() time.Duration { return h.common.Value().check.Interval }
 
 // Steady reports whether it is healthy and has passed its last probe: another pass changes
 // nothing.
-func (h *Held) Steady() bool { return h.streak == 0 && h.State() == Healthy }
+func (h *Compact) Steady() bool { return h.streak == 0 && h.State() == app.Healthy }

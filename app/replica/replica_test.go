@@ -1,4 +1,4 @@
-package app_test
+package replica_test
 
 import (
 	"context"
@@ -18,7 +18,10 @@ import (
 	"pgregory.net/rapid"
 
 	"rollcall/app"
+	"rollcall/app/replica"
 )
+
+var epoch = time.UnixMilli(1_700_000_000_000)
 
 // known returns instances written as service/id:state.
 func known(words ...string) []app.Instance {
@@ -49,9 +52,9 @@ func written(instances []app.Instance) string {
 	return strings.Join(words, " ")
 }
 
-func TestANewSnapshotKnowsNothing(t *testing.T) {
+func TestANewReplicaIsEmpty(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	if s.Revision() != "" || len(s.Services()) != 0 || len(s.Instances("")) != 0 || len(s.Instances("web")) != 0 {
 		t.Errorf("revision %q, services %q, instances %q", s.Revision(), s.Services(), written(s.Instances("")))
 	}
@@ -60,7 +63,7 @@ func TestANewSnapshotKnowsNothing(t *testing.T) {
 	}
 }
 
-func TestSnapshot(t *testing.T) {
+func TestReplica(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		reset, events string // applied as 1-0, 2-0, 3-0
@@ -83,7 +86,7 @@ func TestSnapshot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := app.NewSnapshot()
+			s := replica.New()
 			s.Reset(known(strings.Fields(c.reset)...), "1-0")
 			var entries []app.Entry
 			for n, word := range strings.Fields(c.events) {
@@ -106,7 +109,7 @@ func TestSnapshot(t *testing.T) {
 }
 
 // consistent compares the ways to ask for an instance.
-func consistent(t *testing.T, s *app.Snapshot) {
+func consistent(t *testing.T, s *replica.Replica) {
 	t.Helper()
 	var count int
 	for _, name := range s.Services() {
@@ -127,7 +130,7 @@ func consistent(t *testing.T, s *app.Snapshot) {
 
 func TestResetForgetsWhatWasKnown(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(known("web/a:healthy", "db/b:healthy"), "9-0")
 	s.Reset(known("web/c:healthy"), "1-0") // another registry may be younger
 	if got := written(s.Instances("")); got != "web/c:healthy" || s.Revision() != "1-0" || !slices.Equal(s.Services(), []string{"web"}) {
@@ -138,11 +141,11 @@ func TestResetForgetsWhatWasKnown(t *testing.T) {
 	}
 }
 
-// TestSnapshotFollowsAnyHistory compares with a plain map.
-func TestSnapshotFollowsAnyHistory(t *testing.T) {
+// TestReplicaFollowsAnyHistory compares with a plain map.
+func TestReplicaFollowsAnyHistory(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s, want := app.NewSnapshot(), map[string]string{}
+		s, want := replica.New(), map[string]string{}
 		s.Reset(nil, "1-0")
 		for n, word := range rapid.SliceOfN(rapid.StringMatching(`(web|db)/[a-d]:(healthy|failed)|-[a-d]`), 1, 30).Draw(t, "history") {
 			e := entry(app.Revision(fmt.Sprintf("2-%d", n)), word)
@@ -170,7 +173,7 @@ func TestSnapshotFollowsAnyHistory(t *testing.T) {
 
 func TestAServiceIsSharedUntilItChanges(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(known("web/a:healthy", "web/b:unhealthy", "web/c:healthy", "db/d:healthy"), "1-0")
 	was := s.Service("web")
 	if got := written(was.Routable); was.Revision != "1-0" || got != "web/a:healthy web/c:healthy" {
@@ -219,11 +222,11 @@ func TestAge(t *testing.T) {
 		{true, epoch, 2*time.Second + 1, 2*time.Second + 1, "no word from the registry for 2s: unavailable"},
 		{true, epoch, 61260 * time.Millisecond, 61260 * time.Millisecond, "no word from the registry for 1m1.3s: unavailable"},
 	} {
-		s := app.NewSnapshot()
+		s := replica.New()
 		if c.loaded {
 			s.Reset(nil, "1-0")
 		}
-		s.Heard(c.heard)
+		s.SetCurrent(c.heard)
 		got, err := s.Age(epoch.Add(c.now))
 		if got != c.want {
 			t.Errorf("loaded %t, heard %s, %s later: %s old, want %s", c.loaded, c.heard, c.now, got, c.want)
@@ -236,10 +239,10 @@ func TestAge(t *testing.T) {
 
 func TestAgeCountsFromTheLastWord(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(nil, "1-0")
-	s.Heard(epoch)
-	s.Heard(epoch.Add(3 * time.Second))
+	s.SetCurrent(epoch)
+	s.SetCurrent(epoch.Add(3 * time.Second))
 	s.Apply([]app.Entry{entry("2-0", "web/a:healthy")}) // one event is not all there is
 	if age, err := s.Age(epoch.Add(4 * time.Second)); age != time.Second || err != nil {
 		t.Errorf("%s old, %v; want 1s", age, err)
@@ -262,7 +265,7 @@ func TestServiceRevision(t *testing.T) {
 		{"-z", "1-0 1-0 2-1"},
 		{"db/a:starting", "2-1 2-1 2-1"}, // both lost and won
 	} {
-		s := app.NewSnapshot()
+		s := replica.New()
 		s.Reset(known("web/a:healthy", "web/b:healthy", "db/y:healthy"), "1-0")
 		for n, word := range strings.Fields(c.events) {
 			s.Apply([]app.Entry{entry(at(n+1), word)})
@@ -286,7 +289,7 @@ func revisions(events []app.Event) string {
 
 func TestEventsAfter(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(known("web/a:healthy"), "1-5")
 	s.Apply([]app.Entry{entry("2-1", "web/a:failed"), entry("2-2", "-a"), entry("2-10", "web/a:starting")})
 	s.Apply([]app.Entry{entry("3-0", "web/a:healthy")})
@@ -318,7 +321,7 @@ func TestEventsAfter(t *testing.T) {
 
 func TestEventsAfterAReset(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(nil, "1-0")
 	s.Apply([]app.Entry{entry("2-0", "web/a:healthy")})
 	s.Reset(known("web/a:healthy"), "2-0")
@@ -332,7 +335,7 @@ func TestEventsAfterAReset(t *testing.T) {
 
 func TestAResetBringsTheEventsUntilThen(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(nil, "2-0", app.Event{Revision: "1-0"}, app.Event{Revision: "1-1"}, app.Event{Revision: "2-0"})
 	s.Apply([]app.Entry{entry("3-0", "web/a:healthy")})
 	for _, c := range []struct {
@@ -349,7 +352,7 @@ func TestAResetBringsTheEventsUntilThen(t *testing.T) {
 
 func TestLatest(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(nil, "1-0", app.Event{Revision: "1-0", Instance: "b"})
 	s.Apply([]app.Entry{entry("2-0", "web/a:healthy"), entry("2-1", "web/b:healthy"), entry("3-0", "web/a:failed")})
 	every := func(app.Event) bool { return true }
@@ -375,13 +378,13 @@ func TestLatest(t *testing.T) {
 	}
 }
 
-// TestASnapshotHoldsTheLastEvents applies far more than are held, in pieces of
+// TestAReplicaKeepsTheLastEvents applies far more than are held, in pieces of
 // several sizes.
-func TestASnapshotHoldsTheLastEvents(t *testing.T) {
+func TestAReplicaKeepsTheLastEvents(t *testing.T) {
 	t.Parallel()
 	const total, kept = 10_000, 4096
 	for _, piece := range []int{1, 1000, 7000, total} {
-		s := app.NewSnapshot()
+		s := replica.New()
 		s.Reset(nil, "1-0")
 		var entries []app.Entry
 		for n := 1; n <= total; n++ {
@@ -408,7 +411,7 @@ func TestASnapshotHoldsTheLastEvents(t *testing.T) {
 
 func TestEventsAreTheCallers(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(nil, "1-0")
 	s.Apply([]app.Entry{entry("2-1", "web/a:healthy"), entry("2-2", "web/a:failed")})
 	events, _ := s.EventsAfter("1-0", 1)
@@ -418,7 +421,7 @@ func TestEventsAreTheCallers(t *testing.T) {
 	}
 }
 
-// waiting runs a wait of a snapshot in a bubble and reports how it ended, if it has.
+// waiting runs a wait of a replica in a bubble and reports how it ended, if it has.
 func waiting(wait func() error) (ended func() (bool, error)) {
 	var done bool
 	var err error
@@ -435,7 +438,7 @@ func waiting(wait func() error) (ended func() (bool, error)) {
 func TestWaitIsAskedAfterEveryChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, asked := app.NewSnapshot(), 0
+		s, asked := replica.New(), 0
 		ended := waiting(func() error {
 			return s.Wait(t.Context(), func() bool {
 				asked++
@@ -453,7 +456,7 @@ func TestWaitIsAskedAfterEveryChange(t *testing.T) {
 		s.Reset(known("web/a:healthy"), "1-0")
 		expect("after a reset", 2, false)
 		s.Apply(nil)
-		s.Heard(epoch)
+		s.SetCurrent(epoch)
 		expect("after nothing", 2, false)
 		s.Apply([]app.Entry{entry("2-0", "db/c:healthy")})
 		expect("after another change", 3, false)
@@ -468,7 +471,7 @@ func TestWaitForWhatIsAlreadySo(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := app.NewSnapshot().Wait(ctx, func() bool { return true }); err != nil {
+	if err := replica.New().Wait(ctx, func() bool { return true }); err != nil {
 		t.Error(err)
 	}
 }
@@ -478,7 +481,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stopped := errors.New("stopped")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		s := app.NewSnapshot()
+		s := replica.New()
 		ended := waiting(func() error { return s.Wait(ctx, func() bool { return false }) })
 		s.Reset(nil, "1-0")
 		if done, err := ended(); done {
@@ -493,7 +496,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 
 func TestWaitDoesNotMissAChangeMeanwhile(t *testing.T) {
 	t.Parallel()
-	s := app.NewSnapshot()
+	s := replica.New()
 	err := s.Wait(t.Context(), func() bool {
 		if _, ok := s.Instance("a"); ok {
 			return true
@@ -523,9 +526,9 @@ func TestReached(t *testing.T) {
 		{"9-0", "10-0", false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			s := app.NewSnapshot()
+			s := replica.New()
 			s.Reset(nil, c.stands)
-			ended := waiting(func() error { return s.Reached(t.Context(), c.wanted) })
+			ended := waiting(func() error { return s.WaitRevision(t.Context(), c.wanted) })
 			if done, err := ended(); done != c.want || err != nil {
 				t.Errorf("%q has reached %q: %t, %v; want %t", c.stands, c.wanted, done, err, c.want)
 			}
@@ -542,23 +545,23 @@ func TestReachedEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := app.NewSnapshot().Reached(ctx, "1-0"); !errors.Is(err, context.DeadlineExceeded) {
+		if err := replica.New().WaitRevision(ctx, "1-0"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v, want that the deadline is over", err)
 		}
 	})
 }
 
-// TestSnapshotIsForMany has readers look while a writer works: every answer is of
+// TestReplicaHasConcurrentReaders has readers look while a writer works: every answer is of
 // one moment, and every reader gets to the end.
-func TestSnapshotIsForMany(t *testing.T) {
+func TestReplicaHasConcurrentReaders(t *testing.T) {
 	t.Parallel()
 	const last = 600
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset(known("web/a:healthy", "web/b:healthy"), "1-0")
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if err := s.Reached(t.Context(), at(last)); err != nil {
+			if err := s.WaitRevision(t.Context(), at(last)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -593,7 +596,7 @@ func TestSnapshotIsForMany(t *testing.T) {
 		state := []string{"healthy", "failed"}[n/2%2]
 		revision := at(n)
 		s.Apply([]app.Entry{entry(at(n-1), "web/a:"+state), entry(revision, "web/b:"+state)})
-		s.Heard(epoch)
+		s.SetCurrent(epoch)
 		if n == last/2 {
 			s.Reset(s.Instances(""), revision)
 		}
@@ -601,8 +604,8 @@ func TestSnapshotIsForMany(t *testing.T) {
 	wg.Wait()
 }
 
-// TestASnapshotHoldsInstancesWhole fails for a field that is new and not held.
-func TestASnapshotHoldsInstancesWhole(t *testing.T) {
+// TestAReplicaKeepsEveryField fails for a field that is new and not held.
+func TestAReplicaKeepsEveryField(t *testing.T) {
 	t.Parallel()
 	i := app.Instance{
 		Rev: 7, ID: "a", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.example"}, Weight: 3, FailOpen: true,
@@ -615,7 +618,7 @@ func TestASnapshotHoldsInstancesWhole(t *testing.T) {
 			t.Errorf("%s is not set here", f.Name)
 		}
 	}
-	s := app.NewSnapshot()
+	s := replica.New()
 	s.Reset([]app.Instance{i}, "1-0")
 	i.AssertedAt = time.Time{} // it is not part of the document
 	got, _ := s.Instance("a")
