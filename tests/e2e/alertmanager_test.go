@@ -19,7 +19,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// alertmanager is a real Alertmanager that wants a password, and that forgets its alerts when it is restarted.
+// alertmanager is a real Alertmanager with a password. It loses its alerts when it restarts.
 type alertmanager struct {
 	t   testing.TB
 	dir string
@@ -106,7 +106,7 @@ func (m *alertmanager) firing() ([]string, error) {
 	return ids, nil
 }
 
-// awaits waits until just these instances have an alert.
+// awaits waits until exactly these instances have an alert.
 func (m *alertmanager) awaits(within time.Duration, want ...string) {
 	m.t.Helper()
 	proctest.Eventually(m.t, within, func() error {
@@ -118,8 +118,8 @@ func (m *alertmanager) awaits(within time.Duration, want ...string) {
 	})
 }
 
-// TestAnAlertIsAState has an Alertmanager added while an instance is down, restarted without its memory, and
-// the instance put in maintenance.
+// TestAnAlertIsAState adds an Alertmanager while an instance is down, restarts it without its memory, and
+// puts the instance in maintenance.
 func TestAnAlertIsAState(t *testing.T) {
 	t.Parallel()
 	m := startAlertmanager(t)

@@ -13,7 +13,7 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// api is a caller of one web process.
+// api is a client of one web process.
 type api struct {
 	t     testing.TB
 	base  string // http://host:port
@@ -23,7 +23,7 @@ type api struct {
 // with returns the caller for a subtest.
 func (a api) with(t testing.TB) api { return api{t: t, base: a.base, token: a.token} }
 
-// answer is what a call came back with.
+// answer is the outcome of a call.
 type answer struct {
 	status int
 	header http.Header
@@ -33,13 +33,13 @@ type answer struct {
 
 func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
 
-// problem is the error answer that a.body holds, as far as it matters here.
+// problem holds the fields of the error answer a.body that the tests read.
 func (a answer) problem() (p struct{ Type, Field, Detail string }) {
 	_ = json.Unmarshal(a.body, &p)
 	return p
 }
 
-// instance is an instance as the API shows it, and a registration's receipt.
+// instance is an instance as the API shows it, or the receipt of a registration.
 type instance struct {
 	ID          string
 	State       string
@@ -64,7 +64,7 @@ type instance struct {
 
 var caller = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 
-// try makes a call that may fail. With a form it sends what curl -d does.
+// try makes a call that may fail. With a form it sends the request of curl -d.
 func (a api) try(method, path string, form url.Values) (answer, error) {
 	var body io.Reader
 	if form != nil {
@@ -90,7 +90,7 @@ func (a api) try(method, path string, form url.Values) (answer, error) {
 	return answer{status: resp.StatusCode, header: resp.Header, body: text, took: time.Since(began)}, err
 }
 
-// once makes a call that must be answered.
+// once makes a call and fails the test without an answer.
 func (a api) once(method, path string, form url.Values) answer {
 	a.t.Helper()
 	got, err := a.try(method, path, form)
@@ -100,7 +100,7 @@ func (a api) once(method, path string, form url.Values) answer {
 	return got
 }
 
-// call makes a call as every caller has to: again, when Redis was too slow for it.
+// call makes a call and retries it as every client must, while Redis is too slow.
 func (a api) call(method, path string, form url.Values) (got answer) {
 	a.t.Helper()
 	began := time.Now()
@@ -114,7 +114,7 @@ func (a api) call(method, path string, form url.Values) (got answer) {
 	return got
 }
 
-// form is name, value, name, value, ...; a name may come again.
+// form is name, value, name, value, ...; a name may be repeated.
 func form(pairs ...string) url.Values {
 	v := url.Values{}
 	for n := 0; n < len(pairs); n += 2 {
@@ -123,7 +123,7 @@ func form(pairs ...string) url.Values {
 	return v
 }
 
-// register registers an instance, which must be accepted, and returns the receipt.
+// register registers an instance, fails the test if that is refused, and returns the receipt.
 func (a api) register(f url.Values) instance {
 	a.t.Helper()
 	got := a.call(http.MethodPost, "/v1/register", f)
@@ -133,8 +133,8 @@ func (a api) register(f url.Values) instance {
 	return got.instance(a.t)
 }
 
-// registerAndWait registers an instance as the README does, and returns the answer that
-// it is healthy; first is false when that took more than one call, on a busy machine.
+// registerAndWait registers an instance with ?wait, as the README does, and returns the healthy
+// instance. first is false if that took more than one call, on a busy machine.
 func (a api) registerAndWait(f url.Values) (got answer, first bool) {
 	a.t.Helper()
 	first = true
@@ -166,7 +166,7 @@ func (a answer) instance(t testing.TB) (i instance) {
 	return i
 }
 
-// instance reads an instance that is there.
+// instance reads a registered instance.
 func (a api) instance(id string) instance {
 	a.t.Helper()
 	got := a.call(http.MethodGet, "/v1/instances/"+id, nil)
@@ -176,7 +176,7 @@ func (a api) instance(id string) instance {
 	return got.instance(a.t)
 }
 
-// awaitState waits until an instance is in a state.
+// awaitState waits until an instance has a state.
 func (a api) awaitState(id, state string) {
 	a.t.Helper()
 	proctest.Eventually(a.t, proctest.Bound, func() error {
@@ -188,7 +188,7 @@ func (a api) awaitState(id, state string) {
 	})
 }
 
-// awaitGone waits until an instance is not registered any more.
+// awaitGone waits until an instance is no longer registered.
 func (a api) awaitGone(id string) {
 	a.t.Helper()
 	proctest.Eventually(a.t, proctest.Bound, func() error {

@@ -106,7 +106,7 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 		t.Errorf("version ends with %d and prints %q and %q", code, out, log)
 	}
 
-	k := newStack(t) // which has migrated already
+	k := newStack(t) // already migrated
 	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema %d -> %[1]d\n", migrations.Latest) || log != "" {
 		t.Errorf("migrate, once more, ends with %d and prints %q and %q", code, out, log)
 	}
@@ -174,7 +174,7 @@ func TestServersEndOnSIGTERMWhileTheyWaitForRedis(t *testing.T) {
 		return nil
 	})
 	began := time.Now()
-	p.End() // whatever the code is: it was not at work yet
+	p.End() // the exit code may vary: the process has not started to work
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %s to end", took)
 	}

@@ -19,14 +19,13 @@ import (
 
 const (
 	crowd    = 200 // instances
-	services = 10  // they are of so many services, with two vhosts each and one wildcard
-	clerks   = 4   // callers that register, drain and deregister all the time
+	services = 10  // number of services; each has two vhosts, and one has a wildcard
+	clerks   = 4   // callers that constantly register, drain and deregister
 )
 
-// TestManyProcessesKeepOneTruth has two cron and two web processes share a registry of
-// instances that flap and come and go. After every single script that any of them runs
-// the registry, its events and the proxy's lists must agree (see ledger); no check may be
-// claimed twice; and what is left in the end must follow from the instances alone.
+// TestManyProcessesKeepOneTruth runs two cron and two web processes on a registry of instances that
+// flap, join and leave. After every script the registry, its events and the proxy's lists must agree
+// (see ledger). No shard may have two owners. The final state must follow from the instances alone.
 func TestManyProcessesKeepOneTruth(t *testing.T) {
 	t.Parallel()
 	run := time.Minute
@@ -73,7 +72,7 @@ func TestManyProcessesKeepOneTruth(t *testing.T) {
 	for _, p := range append(crons, web1, web2) {
 		p.Stop()
 		for line := range strings.Lines(p.Log.String()) {
-			slow := strings.Contains(line, "unavailable") // Redis, on a busy machine
+			slow := strings.Contains(line, "unavailable") // Redis on a busy machine
 			if strings.Contains(line, "were mended") || strings.Contains(line, `"level":"ERROR"`) && !slow {
 				t.Errorf("%s says: %s", p.Name, line)
 			}
@@ -105,7 +104,7 @@ type company struct {
 	calls, unanswered atomic.Int64
 }
 
-// member is an instance. Its id changes when it is replaced by one on the same address.
+// member is an instance. It gets a new id when another container takes its address.
 type member struct {
 	n       int
 	backend *proctest.Backend
@@ -120,7 +119,7 @@ func (m *member) service() string { return fmt.Sprintf("svc%d", m.n%services) }
 
 func (m *member) id() string { return fmt.Sprintf("m%d-%d", m.n, m.life) }
 
-// form is how the member registers now.
+// form is the member's current registration.
 func (m *member) form() url.Values {
 	service := m.service()
 	f := proctest.Registration(m.backend, m.id(), service+".test", "service", service, "interval", "1s", "timeout", "500ms",
@@ -135,7 +134,7 @@ func (m *member) form() url.Values {
 	return f
 }
 
-// clerk makes calls about members at random, to a process at random.
+// clerk makes calls about random members, to random processes.
 func (c *company) clerk(end time.Time, n int) {
 	dice := rand.New(rand.NewPCG(1, uint64(n)))
 	for time.Now().Before(end) {
@@ -143,11 +142,11 @@ func (c *company) clerk(end time.Time, n int) {
 		m.mu.Lock()
 		switch dice.IntN(12) {
 		case 0:
-			m.boot++ // the container was started anew
+			m.boot++ // the container restarted
 		case 1:
 			m.weight++
 		case 2:
-			m.life++ // another container has its address, and a nonce of its own
+			m.life++ // another container has its address and its own nonce
 			m.boot++
 		}
 		f, id := m.form(), m.id()
@@ -184,7 +183,7 @@ func (c *company) expect(a api, method, path string, f url.Values, statuses ...i
 	}
 }
 
-// weather has backends fail and recover at random.
+// weather makes backends fail and recover at random.
 func (c *company) weather(end time.Time) {
 	dice := rand.New(rand.NewPCG(2, 0))
 	modes := []proctest.Mode{proctest.Answers, proctest.Answers, proctest.Answers, proctest.Refuses, proctest.Errors5, proctest.Resets, proctest.Hangs}
@@ -194,8 +193,8 @@ func (c *company) weather(end time.Time) {
 	}
 }
 
-// inspector has the registry compared with the lists all the time. It must never find
-// anything: nobody but Rollcall writes here.
+// inspector compares the registry with the lists all the time. It must never find a difference:
+// only Rollcall writes here.
 func (c *company) inspector(end time.Time) {
 	for n := 0; time.Now().Before(end); n++ {
 		c.expect(c.apis[n%len(c.apis)], http.MethodPost, "/v1/jobs/reconcile/run", nil, 200)
@@ -203,7 +202,7 @@ func (c *company) inspector(end time.Time) {
 	}
 }
 
-// calmDown leaves every tenth backend down and the others up, and registers everybody.
+// calmDown leaves every tenth backend down and the others up, and registers all members.
 func (c *company) calmDown() {
 	for n, m := range c.staff {
 		m.backend.Is(proctest.Answers)
@@ -214,8 +213,8 @@ func (c *company) calmDown() {
 	}
 }
 
-// settled reports who is not as its backend is: those that are up are healthy, and those
-// that are down are gone, for they do not register any more.
+// settled reports members whose state differs from their backend's: a backend that is up must be
+// healthy, and one that is down must be gone, because it no longer registers.
 func (c *company) settled(k *stack) error {
 	for n, m := range c.staff {
 		doc, err := k.Redis.Get(c.t.Context(), "rollcall:instance:"+m.id()).Result()
@@ -229,7 +228,7 @@ func (c *company) settled(k *stack) error {
 			}
 			continue
 		}
-		if d.State == "" { // it was draining when it was told to register
+		if d.State == "" { // it was draining when it registered
 			c.expect(c.apis[0], http.MethodPost, "/v1/register", m.form(), 200, 201, 410)
 		}
 		if err != nil || d.State != "healthy" {
@@ -242,7 +241,7 @@ func (c *company) settled(k *stack) error {
 	return nil
 }
 
-// compareReads checks that every web process answers what is in Redis.
+// compareReads checks that every web process answers the content of Redis.
 func (c *company) compareReads(k *stack) {
 	c.t.Helper()
 	r, err := proctest.ReadAll(c.t.Context(), k.Redis)

@@ -13,8 +13,8 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// startDev runs what the README begins with, on free ports, and returns the API, the
-// edge's address and a client of the embedded Redis.
+// startDev runs the first command of the README on free ports. It returns the API, the edge's
+// address and a client of the embedded Redis.
 func startDev(t *testing.T) (api, string, *redis.Client) {
 	t.Helper()
 	p := proctest.Start(t, []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0"}, "rollcall", "dev")
@@ -105,7 +105,7 @@ func TestDevDrainsBeforeItAnswers(t *testing.T) {
 	if got.status != http.StatusOK || got.took < hold-100*time.Millisecond {
 		t.Errorf("drain answers %s after %s, want 200 when the hold of %s is over", got, got.took, hold)
 	}
-	one.Is(proctest.Refuses) // as promised: it may stop now
+	one.Is(proctest.Refuses) // the drain period is over: it may stop now
 	through := newVisitor(edge, proctest.Bound)
 	for range 50 {
 		if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK || body != two.Addr {

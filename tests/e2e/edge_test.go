@@ -15,8 +15,8 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// The edge has 200 files, and 300 visitors keep their connections open. Each of them is
-// served, and so are 300 requests that take a while and come at the same time.
+// The edge has 200 files, and 300 visitors keep their connections open. The edge serves each of
+// them, and also 300 slow requests at the same time.
 func TestAnEdgeWithFewFilesGivesUpIdleConnections(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
@@ -71,6 +71,6 @@ func TestAnEdgeWithFewFilesGivesUpIdleConnections(t *testing.T) {
 			}
 		})
 	}
-	time.AfterFunc(500*time.Millisecond, func() { close(slow) }) // most of them are there by then
+	time.AfterFunc(500*time.Millisecond, func() { close(slow) }) // most requests have arrived by then
 	visitors.Wait()
 }

@@ -17,9 +17,9 @@ import (
 
 const (
 	halfPeriod = 3 * time.Second
-	visitors   = 3 // at once, on each vhost
-	// noticed is more than it takes until a backend that answers again is routed again: a
-	// late mark by a request under way, two probes, and a machine that is busy.
+	visitors   = 3 // in parallel, on each vhost
+	// noticed exceeds the time until a recovered backend is routed again: a late mark by a request in
+	// progress, two probes, and a busy machine.
 	noticed = 2500 * time.Millisecond
 )
 
@@ -31,22 +31,22 @@ type flapper struct {
 
 	mu       sync.Mutex
 	requests int
-	own      []string // failed where the flapping backend's own answer is what failed
-	astray   []string // failed for any other reason
+	own      []string // requests that failed with the flapping backend's own answer
+	astray   []string // requests that failed for any other reason
 }
 
-// TestFlappingBackendCostsOnlyTheRequestsItFailedItself puts steady load on vhosts whose
-// first backend flaps. What a visitor got is compared with what the backends themselves
-// did to that very request, and what is marked dead with how the backends really are.
+// TestFlappingBackendCostsOnlyTheRequestsItFailedItself puts steady load on vhosts whose first backend
+// flaps. It compares each visitor's answer with the backends' own record of that request, and the dead
+// marks with the true state of the backends.
 func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	t.Parallel()
-	const allowed = 0.005 // of the requests may fail with the flapping backend's own answer
+	const allowed = 0.005 // share of requests that may fail with the flapping backend's own answer
 	run := 15 * time.Second
 	if testing.Short() {
 		run = 2 * halfPeriod
 	}
-	// A settle time below the half-period has lists shrink and grow while the load goes
-	// on; it has to be above the lateness of the slow answers.
+	// With a settle time below the half-period, lists shrink and grow during the load. It must exceed
+	// the lateness of the slow answers.
 	k := newStack(t, "ROLLCALL_SETTLE=1700ms")
 	k.Process("cron")
 	_, a := k.web()
@@ -85,8 +85,8 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 		if len(f.astray) > 0 {
 			t.Errorf("%s: %d requests failed that the flapping backend did not fail, such as %s", f.bad, len(f.astray), f.astray[0])
 		}
-		// On a machine that is so busy that few requests are made, those weigh more by which
-		// every visitor finds out, once each time that the backend begins to fail, or twice.
+		// On a busy machine there are fewer requests, so the one or two failures by which each visitor
+		// notices each flap weigh more.
 		phases := int((run + 2*halfPeriod - 1) / (2 * halfPeriod))
 		if share > allowed && len(f.own) > 2*phases*visitors {
 			t.Errorf("%s: %.2f %% of the requests failed with the backend's own answer, want at most %.2f %%", f.bad, 100*share, 100*allowed)
@@ -100,7 +100,7 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	}
 }
 
-// flap has the backend fail and answer in turns, beginning and ending with failing.
+// flap lets the backend fail and answer in turns; it begins and ends with a failure.
 func (f *flapper) flap(ctx context.Context) {
 	for n := 0; ; n++ {
 		m := f.bad
@@ -116,11 +116,11 @@ func (f *flapper) flap(ctx context.Context) {
 	}
 }
 
-// visit makes one request after the other and notes how they went.
+// visit makes one request after the other and records the outcomes.
 func (f *flapper) visit(ctx context.Context, v visitor, visitor int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		id := fmt.Sprintf("%d-%d", visitor, n)
-		// A visitor is not interrupted: what he then got would not be an answer.
+		// Do not interrupt a visitor: its last answer would be an error of the test.
 		status, body, err := v.visit(context.WithoutCancel(ctx), f.host, id)
 		f.mu.Lock()
 		f.requests++
@@ -144,8 +144,8 @@ for i, host in ipairs(ARGV) do
 end
 return out`)
 
-// sampleDead looks every 10 ms whether a backend that is up is marked dead. It also
-// counts how often a list got shorter.
+// sampleDead checks every 10 ms whether a backend that is up is marked dead. It also counts how
+// often a list became shorter.
 func sampleDead(ctx context.Context, t *testing.T, rdb *redis.Client, vhosts []*flapper) (samples int, wrong []string, shrunk map[string]int) {
 	hosts := make([]any, len(vhosts))
 	for n, f := range vhosts {

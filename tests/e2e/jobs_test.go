@@ -10,8 +10,8 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// TestJobsRunByAnOutsideSchedulerAreEnough has no cron process: jobs are run one at a
-// time, by the command and by the API.
+// TestJobsRunByAnOutsideSchedulerAreEnough runs without a cron process: an outside scheduler runs one
+// job at a time, by the command and by the API.
 func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 	t.Parallel()
 	for name, runs := range map[string]func(*testing.T, *stack, api, string){
@@ -75,8 +75,8 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 	}
 }
 
-// TestJobsRunNowAndThenAfterACronProcessIsGone changes from a cron process to an outside
-// scheduler that runs its jobs further apart than a cron process's silence may last.
+// TestJobsRunNowAndThenAfterACronProcessIsGone replaces a cron process by an outside scheduler whose
+// runs are further apart than a lease.
 func TestJobsRunNowAndThenAfterACronProcessIsGone(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)

@@ -13,10 +13,10 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// TestMeasure says how long it takes from the first pass of a check until the instance
-// is routed, and from a crash until it is marked, at the default settings. It asserts
-// nothing. ROLLCALL_MEASURE is the number of samples.
-func TestMeasure(t *testing.T) { //nolint:paralleltest // it would measure the other tests
+// TestMeasure measures the time from the first pass of a check until the instance is routed, and from a
+// crash until it is marked, with the default settings. It asserts no figure. ROLLCALL_MEASURE is the
+// number of samples.
+func TestMeasure(t *testing.T) { //nolint:paralleltest //nolint:paralleltest // it would measure the other tests
 	n, err := strconv.Atoi(cmp.Or(os.Getenv("ROLLCALL_MEASURE"), "0"))
 	if err != nil || n < 1 {
 		t.Skip("ROLLCALL_MEASURE is not set to a number of samples")
@@ -72,7 +72,7 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest // it would measure the o
 			}()
 			defer func() { <-end }()
 			until(what+": crash -> not routed", crashed, func(pick []string) bool { return !has(pick) })
-			// The proxy's mark is there at once; ours is when the registry knows.
+			// The proxy's mark comes first; Rollcall's follows when the registry changes.
 			for a.instance(id).State != "unhealthy" {
 				time.Sleep(2 * time.Millisecond)
 			}

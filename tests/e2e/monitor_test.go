@@ -18,36 +18,36 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// ledger follows everything that a redis-server is told, from MONITOR, and keeps a model
-// of the registry and the proxy's keys from it. After every script, which is one atomic
-// step, it checks that registry, events and lists agree.
+// ledger follows every command of a redis-server through MONITOR, and models the registry and the
+// proxy's keys. After every script, which is one atomic step, it checks that registry, events and
+// lists agree.
 type ledger struct {
 	mu sync.Mutex
 	tally
 
 	docs     map[string]proctest.Document // by id
-	seen     map[string]string            // id -> state as of its last event
+	seen     map[string]string            // id -> state in its last event
 	lists    map[string][]string          // by vhost
 	dead     map[string]map[string]bool   // by vhost
-	workers  map[string]bool              // that live
+	workers  map[string]bool              // live workers
 	shards   map[string]string            // terms
 	lastLook float64                      // when a worker last renewed its lease
 
 	at      float64
 	changed map[string]string   // id -> state before the script
-	told    map[string][]change // id -> what the script's events say
+	told    map[string][]change // id -> changes in the script's events
 	touched map[string]bool     // vhosts
 
-	said chan string // what sync had the server say
+	said chan string // the marker that sync sent
 }
 
-// tally is what a ledger has found so far.
+// tally is the result of a ledger so far.
 type tally struct {
 	problems []string
 	steps    int // scripts
 	events   int // in the stream
 	writes   int // of lists and dead sets
-	idOnly   int // times that a list had nobody while instances were registered
+	idOnly   int // times that a list had no backend while instances were registered
 	moves    int // of shards
 }
 
@@ -55,7 +55,7 @@ type change struct{ kind, from, to string }
 
 const said = "said by the ledger: "
 
-// watch begins a ledger on a server that has nothing of the registry yet.
+// watch begins a ledger on a server without a registry.
 func watch(t testing.TB, addr string) *ledger {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
@@ -91,8 +91,7 @@ func watch(t testing.TB, addr string) *ledger {
 	return l
 }
 
-// sync waits until everything has been read that the server was told before, and
-// returns what was found.
+// sync waits until the ledger has read every command sent so far, and returns the tally.
 func (l *ledger) sync(k *stack) tally {
 	k.t.Helper()
 	word := rand.Text()
@@ -113,8 +112,8 @@ func (l *ledger) sync(k *stack) tally {
 	return so
 }
 
-// awaitLook waits until a worker has renewed its lease since a moment, and returns
-// how long it took.
+// awaitLook waits until a worker has renewed its lease after a moment, and returns the time that it
+// took.
 func (l *ledger) awaitLook(t testing.TB, since time.Time) (took time.Duration) {
 	t.Helper()
 	proctest.Eventually(t, proctest.Bound, func() error {
@@ -189,7 +188,7 @@ func (l *ledger) problem(format string, args ...any) {
 	}
 }
 
-// apply notes one command.
+// apply records one command.
 func (l *ledger) apply(at float64, args []string) {
 	l.at = at
 	command, key := strings.ToUpper(args[0]), ""
@@ -283,7 +282,7 @@ func (l *ledger) tell(args []string) {
 	}
 }
 
-// own notes who owns what. A shard is taken only when it is free, or when its owner is gone.
+// own records the owners. A shard is taken only when it is free, or when its owner is gone.
 func (l *ledger) own(at float64, command, key string, args []string) {
 	switch {
 	case key == "rollcall:workers" && command == "HSET":
@@ -340,7 +339,7 @@ func (l *ledger) mark(command, host string, args []string) {
 	l.writes++
 }
 
-// end checks what a script has left behind.
+// end checks the state after a script.
 func (l *ledger) end() {
 	for id, was := range l.changed {
 		is, told := l.docs[id].State, l.told[id]
@@ -365,7 +364,7 @@ func (l *ledger) end() {
 	l.begin()
 }
 
-// agree checks that a vhost's list routes to whom the registry says is healthy.
+// agree checks that a vhost's list routes to the healthy instances of the registry.
 func (l *ledger) agree(host string) {
 	routable, list := map[string]int{}, l.lists[host]
 	for position := range max(len(list)-1, 0) {

@@ -16,8 +16,8 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// container asserts itself until the test ends: it reports well twice a second, and
-// registers again when it is not known any more.
+// container re-registers until the test ends: it sends a heartbeat twice a second, and registers
+// again when its id is unknown.
 type container struct {
 	reports, refused, again atomic.Int64
 }
@@ -60,7 +60,7 @@ func (c *container) assert(a api, id string, f url.Values) {
 
 func TestRedisAwayChangesNothing(t *testing.T) {
 	t.Parallel()
-	const away = 10 * time.Second // time for each call to wait for Redis, one after the other
+	const away = 10 * time.Second // enough for each call to wait for Redis, one after the other
 	for name, outage := range map[string]func(*testing.T, *redistest.Server){
 		"frozen": func(_ *testing.T, s *redistest.Server) {
 			s.Freeze()
@@ -128,7 +128,7 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 				}
 				return nil
 			})
-			// Leases would have run out by now.
+			// Without an extension the leases would be over by now.
 			throughout(t, 5*time.Second, func() error {
 				for _, id := range []string{"one", "two", "beats"} {
 					if got := a.once(http.MethodGet, "/v1/instances/"+id, nil); got.status == http.StatusOK && got.instance(t).State != "healthy" {
@@ -149,16 +149,15 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 				t.Errorf("%d of %d visits failed", failed.Load(), visits.Load())
 			}
 
-			two.Is(proctest.Refuses) // and it is at work again
+			two.Is(proctest.Refuses) // and it works again
 			awaitPick(t, k.Redis, host, one.URL())
 		})
 	}
 }
 
-// callsAreRefused checks that, while Redis is away, calls get a quick 503 that says when
-// to try again: those that ask the registry at once, those that are answered from what the
-// process remembers when that is too old. known is a registration that changes nothing,
-// whenever it is heard.
+// callsAreRefused checks that calls get a quick 503 with Retry-After while Redis is away: calls that
+// read Redis do so at once, and calls answered from the replica once the replica is stale. known is a
+// registration that changes no field.
 func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}) {
 	t.Helper()
 	const quick = 3 * time.Second

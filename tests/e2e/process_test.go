@@ -13,8 +13,7 @@ type stack struct {
 	t testing.TB
 }
 
-// newStack starts a redis-server and migrates it, with an environment for all
-// processes to come.
+// newStack starts and migrates a redis-server, and sets the environment of all later processes.
 func newStack(t testing.TB, env ...string) *stack {
 	t.Helper()
 	return stackOn(t, redistest.Start(t), env...)
@@ -25,7 +24,7 @@ func stackOn(t testing.TB, s *redistest.Server, env ...string) *stack {
 	return &stack{proctest.NewStack(t, s, env...), t}
 }
 
-// web starts a web process and returns it with its API, which is ready.
+// web starts a web process and returns it with its API, once it is ready.
 func (k *stack) web() (*proctest.Process, api) {
 	k.t.Helper()
 	p := k.Process("web")

@@ -41,7 +41,7 @@ func TestProcfileProcessesShareARegistry(t *testing.T) {
 		t.Errorf("the list is %q, want the one that came back at the end", list)
 	}
 
-	one.Is(proctest.Refuses) // and the last one of a vhost stays, whatever its state
+	one.Is(proctest.Refuses) // the last backend of a vhost stays in any state
 	two.Is(proctest.Refuses)
 	a.awaitState(first, "unhealthy")
 	a.awaitState("second", "unhealthy")
@@ -61,11 +61,11 @@ func TestProcfileProcessesShareARegistry(t *testing.T) {
 	})
 }
 
-// An interval of an hour rules out every other cause than the announcement.
+// An interval of an hour excludes every cause but the announcement.
 const hourly = "1h"
 
-// registerHourly registers an instance whose next regular probe is minutes away, and
-// returns its id. When that is due depends on the id.
+// registerHourly registers an instance whose next scheduled probe is minutes away, and returns its
+// id. The due time depends on the id.
 func registerHourly(t *testing.T, a api, b *proctest.Backend, host string) string {
 	t.Helper()
 	for n := range 100 {
@@ -73,7 +73,7 @@ func registerHourly(t *testing.T, a api, b *proctest.Backend, host string) strin
 		a.register(proctest.Registration(b, id, host, "interval", hourly))
 		a.awaitState(id, "healthy")
 		var left time.Duration
-		proctest.Eventually(t, proctest.Bound, func() error { // the worker is asked once a second
+		proctest.Eventually(t, proctest.Bound, func() error { // the test asks the worker once a second
 			i := a.instance(id)
 			if left = time.Until(i.NextProbe); !i.AsOf.After(i.Since.Add(300*time.Millisecond)) || left < 0 {
 				return fmt.Errorf("the next probe is at %s as of %s", i.NextProbe, i.AsOf)
@@ -162,7 +162,7 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 		k.Redis.SAdd(t.Context(), "dead:"+host, position)
 		k.Redis.Expire(t.Context(), "dead:"+host, 10*time.Minute)
 		k.Redis.Publish(t.Context(), "dead", fmt.Sprintf("%s;%s/;%d;2", host, one.URL(), position))
-		awaitPick(t, k.Redis, host, one.URL(), two.URL()) // the mark is cleared by the good probe
+		awaitPick(t, k.Redis, host, one.URL(), two.URL()) // the passing probe clears the mark
 		if now := len(one.Probed(id)); now == probes {
 			t.Errorf("the mark was cleared without a probe")
 		}
@@ -183,7 +183,7 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 		if err != nil || len(list) != 2 {
 			t.Fatalf("list %q, %v", list, err)
 		}
-		for range 3 { // without a pause: the second mark comes while the first probe is hardly over
+		for range 3 { // without a pause: the second mark comes just after the first probe
 			for position, url := range list {
 				k.Redis.SAdd(t.Context(), "dead:"+host, position)
 				k.Redis.Expire(t.Context(), "dead:"+host, 10*time.Minute)
@@ -203,7 +203,7 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 		awaitPick(t, k.Redis, host, one.URL(), two.URL())
 		k.Redis.SAdd(t.Context(), "dead:"+host, 0)
 		k.Redis.Expire(t.Context(), "dead:"+host, 10*time.Minute)
-		k.Redis.Publish(t.Context(), "dead", host+";http://127.0.0.1:1/;0;2") // who stood there before
+		k.Redis.Publish(t.Context(), "dead", host+";http://127.0.0.1:1/;0;2") // a former backend at that position
 		awaitPick(t, k.Redis, host, one.URL(), two.URL())
 	})
 }

@@ -13,9 +13,9 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// TestRollingReplacementsFailNobodysRequest replaces the two instances of a vhost over and
-// over, in the three ways there are, while visitors come through the edge. What is
-// replaced stops as soon as it has been told that it may.
+// TestRollingReplacementsFailNobodysRequest replaces the two instances of a vhost repeatedly, in three
+// ways, while visitors send requests through the edge. The old instance stops as soon as Rollcall
+// permits it.
 func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 	t.Parallel()
 	rounds := 9
@@ -85,9 +85,8 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 	}
 }
 
-// TestWildcardsBackendLeavesAtOnce has a backend of a wildcard fail: its marks are under
-// names that only the proxy knows, so it leaves the list without waiting, and its marks go
-// with it.
+// TestWildcardsBackendLeavesAtOnce lets a backend of a wildcard fail. Its marks are under names that
+// only the proxy knows, so the backend leaves the list at once, with its marks.
 func TestWildcardsBackendLeavesAtOnce(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
@@ -103,7 +102,7 @@ func TestWildcardsBackendLeavesAtOnce(t *testing.T) {
 	through.awaitVisit(t, child, one)
 	through.awaitVisit(t, child, two)
 	one.Is(proctest.Refuses)
-	proctest.Eventually(t, proctest.Bound, func() error { // until one request has picked the dead one
+	proctest.Eventually(t, proctest.Bound, func() error { // until one request has selected the dead backend
 		if status, body, err := through.visit(t.Context(), child, ""); err != nil || status != http.StatusOK {
 			t.Fatalf("a visitor gets %d %.200s, %v", status, body, err)
 		}
@@ -140,7 +139,7 @@ func TestSlowProbesGetTheirVerdict(t *testing.T) {
 	for n := range 5 {
 		id := fmt.Sprint("slow", n)
 		a.awaitState(id, "unhealthy")
-		proctest.Eventually(t, proctest.Bound, func() error { // the worker is asked once a second
+		proctest.Eventually(t, proctest.Bound, func() error { // the test asks the worker once a second
 			failures := 0
 			for _, r := range a.instance(id).Results {
 				if !r.Passed {
@@ -185,7 +184,7 @@ func TestCallersReadTheirOwnWrites(t *testing.T) {
 	callers.Wait()
 }
 
-// lists reports whether a service's healthy instances have one with that id.
+// lists reports whether a service's healthy instances include an id.
 func (a api) lists(service, id string) bool {
 	got, err := a.try(http.MethodGet, "/v1/services/"+service, nil)
 	var list struct{ Instances []instance }

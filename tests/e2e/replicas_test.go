@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	maxLag = 2 * time.Second // min-replicas-max-lag, as docs/operations.md has it
-	// lossBound is for how long after the cut a primary with maxLag acknowledges: Redis counts the
-	// lag in whole seconds, and looks once a second.
+	maxLag = 2 * time.Second // min-replicas-max-lag of docs/operations.md
+	// lossBound is the time after the cut during which a primary with maxLag acknowledges: Redis counts
+	// the lag in whole seconds, and checks it once a second.
 	lossBound = maxLag + 2*time.Second
 )
 
@@ -44,12 +44,12 @@ func newPair(t *testing.T, options ...string) pair {
 	return p
 }
 
-// registrations are made one after the other by some callers, until they are stopped.
+// registrations come from some callers, one after the other, until the test stops them.
 type registrations struct {
 	mu      sync.Mutex
 	acked   map[string]time.Time // by id
 	refused int
-	last    answer // of those that were refused
+	last    answer // the last refusal
 
 	stop func()
 }
@@ -103,8 +103,8 @@ func (r *registrations) counts() (acked, refused int, last answer) {
 	return len(r.acked), r.refused, r.last
 }
 
-// TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag cuts a primary off from its replica,
-// while Rollcall still reaches it, and promotes the replica.
+// TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag cuts a primary off from its replica, while
+// Rollcall still reaches the primary, and promotes the replica.
 func TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag(t *testing.T) {
 	t.Parallel()
 	machine := proctest.WatchStalls(t)
@@ -165,7 +165,7 @@ func TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag(t *testing.T) {
 	a.register(form("id", "afterwards", "service", "s", "address", "10.0.0.9:1", "health", "none"))
 }
 
-// The same without the setting, as Redis comes: the primary acknowledges for as long as it runs.
+// The same with Redis's defaults: the primary acknowledges for as long as it runs.
 func TestDoctorReportsAPrimaryThatWritesWithoutItsReplicas(t *testing.T) {
 	t.Parallel()
 	p := newPair(t)
@@ -202,7 +202,7 @@ func (r *registrations) atLeast(n int) error {
 	return nil
 }
 
-// lostOn promotes a replica, and returns when the registrations that it lacks were acknowledged.
+// lostOn promotes a replica, and returns the times of the acknowledged registrations that it lacks.
 func (r *registrations) lostOn(t *testing.T, replica *redistest.Server) map[string]time.Time {
 	t.Helper()
 	rdb := replica.Client(t)
@@ -231,7 +231,7 @@ func latest(times map[string]time.Time) (last time.Time) {
 	return last
 }
 
-// doctorSays checks that rollcall doctor prints a text, and does not print another one.
+// doctorSays checks that rollcall doctor prints one text and does not print another.
 func doctorSays(t *testing.T, k *stack, want, not string) {
 	t.Helper()
 	_, out, log := proctest.Run(t, k.Env, "doctor")

@@ -11,9 +11,9 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// TestRestartsGoUnnoticed restarts cron and web, in order and by kill -9, while streaks
-// are under way: nothing is written to the lists, nothing is told, no streak is lost, and
-// nobody goes unprobed for longer than two intervals.
+// TestRestartsGoUnnoticed restarts cron and web, by SIGTERM and by kill -9, while streaks run. No list
+// changes, no event is written, no streak is lost, and each instance is probed at least every two
+// intervals.
 func TestRestartsGoUnnoticed(t *testing.T) {
 	t.Parallel()
 	const interval = 2 * time.Second
@@ -31,7 +31,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	a.awaitState("well", "healthy")
 	a.awaitState("sick", "healthy")
 	awaitPick(t, k.Redis, host, well.URL(), sick.URL())
-	sick.Is(proctest.Errors5) // which no proxy marks
+	sick.Is(proctest.Errors5) // a status that no proxy marks
 	streak := func(id string, above int) {
 		t.Helper()
 		proctest.Eventually(t, proctest.Bound, func() error {
@@ -48,7 +48,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	look := func() (dump []string) {
 		t.Helper()
 		for _, key := range keys {
-			d, _ := k.Redis.Dump(t.Context(), key).Result() // nothing for one that is not there
+			d, _ := k.Redis.Dump(t.Context(), key).Result() // empty for a missing key
 			dump = append(dump, d)
 		}
 		return dump
@@ -56,7 +56,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	before := look()
 	start := l.sync(k)
 	var killed time.Time
-	var absence time.Duration // how long nobody was there to claim anything
+	var absence time.Duration // how long no worker ran
 	again := func(end func()) {
 		t.Helper()
 		began := time.Now()
@@ -80,7 +80,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 				t.Errorf("after restart %d %s is %s", n, id, i.State)
 			}
 		}
-		streak("sick", first+1) // it goes on from where it was
+		streak("sick", first+1) // the streak continues
 		streak("waiting", other+1)
 		if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK && status != http.StatusInternalServerError {
 			t.Errorf("after restart %d a visitor gets %d %.100s, %v; want an answer of one of the backends", n, status, body, err)
@@ -104,7 +104,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 		for n := range times[1:] {
 			allowed := max(2*interval, interval+absence)
 			if times[n].Before(killed) && times[n+1].After(killed) {
-				allowed = max(allowed, interval+ownership.Lease+2*ownership.Every) // its shards were not given back
+				allowed = max(allowed, interval+ownership.Lease+2*ownership.Every) // it did not give its shards back
 			}
 			allowed += machine.Slack()
 			if gap := times[n+1].Sub(times[n]); gap > allowed {
@@ -122,7 +122,7 @@ func longest(times []time.Time) (gap time.Duration) {
 	return gap.Round(time.Millisecond)
 }
 
-// TestStopLetsCallsEnd tells a web process to end while a drain waits for its hold.
+// TestStopLetsCallsEnd stops a web process during a drain period.
 func TestStopLetsCallsEnd(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)

@@ -15,7 +15,7 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// awaitPick waits until Hipache would choose from exactly these backends.
+// awaitPick waits until Hipache would select from exactly these backends.
 func awaitPick(t testing.TB, rdb *redis.Client, host string, want ...string) {
 	t.Helper()
 	proctest.Eventually(t, proctest.Bound, func() error {
@@ -39,7 +39,7 @@ func awaitList(t testing.TB, rdb *redis.Client, host string, want ...string) {
 	})
 }
 
-// visitor makes requests as end users do, through an edge.
+// visitor sends requests through an edge as end users do.
 type visitor struct {
 	edge   string // host:port
 	client *http.Client
@@ -49,8 +49,8 @@ func newVisitor(edge string, patience time.Duration) visitor {
 	return visitor{edge: edge, client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 }
 
-// visit asks for a vhost's front page. id names the request to backends that keep such
-// things; it may be empty.
+// visit requests a vhost's front page. id names the request to backends that record requests; it
+// may be empty.
 func (v visitor) visit(ctx context.Context, host, id string) (status int, body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+v.edge+"/", nil)
 	if err != nil {
@@ -69,7 +69,7 @@ func (v visitor) visit(ctx context.Context, host, id string) (status int, body s
 	return resp.StatusCode, strings.TrimSpace(string(text)), err
 }
 
-// awaitVisit waits until a vhost is served by a backend.
+// awaitVisit waits until a backend answers for a vhost.
 func (v visitor) awaitVisit(t testing.TB, host string, by ...*proctest.Backend) {
 	t.Helper()
 	proctest.Eventually(t, proctest.Bound, func() error {

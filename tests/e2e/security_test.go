@@ -28,16 +28,16 @@ import (
 
 const adminToken = "of-the-operator-alone"
 
-// as is the caller with a token.
+// as returns the client with a token.
 func (a api) as(token string) api {
 	a.token = token
 	return a
 }
 
-// remote is the environment of commands that talk to a running Rollcall.
+// remote is the environment of commands that call a running Rollcall.
 func remote(a api) []string { return []string{"ROLLCALL_URL=" + a.base, "ROLLCALL_TOKEN=" + a.token} }
 
-// create has the command line create a token.
+// create creates a token with the command line.
 func (a api) create(scopes ...string) string {
 	a.t.Helper()
 	args := []string{"token", "create", "--name", "ci"}
@@ -51,7 +51,7 @@ func (a api) create(scopes ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// awaitStatus reads until the answer is a status.
+// awaitStatus repeats a read until the answer has a status.
 func (a api) awaitStatus(path string, status int) {
 	a.t.Helper()
 	proctest.Eventually(a.t, proctest.Bound, func() error {
@@ -72,7 +72,7 @@ func TestNobodyListensToOthersWithoutAToken(t *testing.T) {
 			t.Errorf("%s: %d\n%s", program, code, log)
 		}
 	}
-	_, a := k.web() // on loopback anybody may make the first one
+	_, a := k.web() // on loopback every caller may create the first one
 	token := a.create("admin")
 	p := proctest.Start(t, everywhere, "rollcall", "web")
 	_, port, err := net.SplitHostPort(p.Addr("API"))
@@ -136,8 +136,7 @@ func TestKnownTokensCountWhileRedisIsAway(t *testing.T) {
 	}
 }
 
-// TestSecretsAreNotTold does what callers do, and looks for what nobody is to see in
-// whatever anybody sees.
+// TestSecretsAreNotTold makes the calls of ordinary callers, and searches every output for secrets.
 func TestSecretsAreNotTold(t *testing.T) {
 	t.Parallel()
 	k := newStack(t, "ROLLCALL_ADMIN_TOKEN="+adminToken, "ROLLCALL_LOG_LEVEL=debug")
@@ -185,7 +184,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	}
 }
 
-// forbidden is a place on this machine that must not be called.
+// forbidden is a server on this machine that Rollcall must not call.
 func forbidden(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -217,8 +216,8 @@ func TestWhomRollcallCallsIsConfigured(t *testing.T) {
 	}
 }
 
-// TestNoProxyOfTheEnvironmentIsAsked calls this machine at its own address: Go's clients
-// ask no proxy for loopback.
+// TestNoProxyOfTheEnvironmentIsAsked calls this machine at its own address: Go's clients never use a
+// proxy for loopback.
 func TestNoProxyOfTheEnvironmentIsAsked(t *testing.T) {
 	t.Parallel()
 	own := ownAddress(t)
@@ -298,7 +297,7 @@ func TestRedisOverTLS(t *testing.T) {
 
 // authority issues certificates.
 type authority struct {
-	path        string // of its own
+	path        string // of the authority's certificate
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }

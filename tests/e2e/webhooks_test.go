@@ -19,7 +19,7 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// receiver is somebody who is told by a webhook.
+// receiver is the server behind a webhook.
 type receiver struct {
 	t      testing.TB
 	server *httptest.Server
@@ -43,7 +43,7 @@ type post struct {
 	}
 }
 
-// newReceiver has a receiver told of what happens from now on, and then answer by handle.
+// newReceiver creates a webhook for all events from now on; handle answers its messages.
 func newReceiver(a api, handle func(n int, w http.ResponseWriter, r *http.Request), fields ...string) *receiver {
 	a.t.Helper()
 	r := &receiver{t: a.t}
@@ -107,14 +107,14 @@ func (w *statusWriter) WriteHeader(status int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// got is what the receiver has got so far.
+// got returns the posts so far.
 func (r *receiver) got() []post {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.posts)
 }
 
-// taken lists the ids of what the receiver has taken.
+// taken lists the ids of the messages that the receiver accepted.
 func (r *receiver) taken() []string {
 	var ids []string
 	for _, p := range r.got() {
@@ -125,7 +125,7 @@ func (r *receiver) taken() []string {
 	return ids
 }
 
-// messages lists the ids of the messages for all events there are.
+// messages lists the message ids of all events.
 func (k *stack) messages() []string {
 	k.t.Helper()
 	entries, err := k.Redis.XRange(k.t.Context(), "rollcall:events", "-", "+").Result()
@@ -139,7 +139,7 @@ func (k *stack) messages() []string {
 	return ids
 }
 
-// stir has n things happen.
+// stir causes n events.
 func stir(a api, n int) {
 	a.t.Helper()
 	for i := range n {
@@ -147,7 +147,7 @@ func stir(a api, n int) {
 	}
 }
 
-// awaitAll waits until a receiver has taken every message there is, in order.
+// awaitAll waits until a receiver has accepted every message, in order.
 func (k *stack) awaitAll(r *receiver, within time.Duration) {
 	k.t.Helper()
 	proctest.Eventually(k.t, within, func() error {
@@ -158,8 +158,8 @@ func (k *stack) awaitAll(r *receiver, within time.Duration) {
 	})
 }
 
-// TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder has a receiver refuse every other
-// message, and then not listen for a while.
+// TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder lets a receiver refuse every other message, and
+// then stop listening for a while.
 func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
@@ -208,8 +208,8 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	}
 }
 
-// TestTheAttemptOfAKilledWorkerIsMadeAgain kills a worker while a receiver has its message
-// and has not answered yet. Another one is there all the time.
+// TestTheAttemptOfAKilledWorkerIsMadeAgain kills a worker while a receiver has its message and has not
+// answered. A second worker runs all the time.
 func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
@@ -234,7 +234,7 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	k.Process("cron")
 	other := newReceiver(a, nil, "rate", "1000")
 	stir(a, 2)
-	proctest.Eventually(t, proctest.Bound, func() error { // by either worker, while the first one has the other message
+	proctest.Eventually(t, proctest.Bound, func() error { // by either worker, while the first one sends the other message
 		if n := len(other.taken()); n < 2 {
 			return fmt.Errorf("the other receiver has taken %d", n)
 		}
@@ -244,7 +244,7 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	release()
 
 	want := k.messages()
-	want = slices.Insert(want, 4, want[3]) // the one that was under way
+	want = slices.Insert(want, 4, want[3]) // the interrupted one
 	proctest.Eventually(t, 2*proctest.Bound, func() error {
 		var got []string
 		for _, p := range r.got() {
@@ -257,7 +257,7 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	})
 }
 
-// TestTheJobDeliversWithoutAWorker has no cron process.
+// TestTheJobDeliversWithoutAWorker runs without a cron process.
 func TestTheJobDeliversWithoutAWorker(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
@@ -279,7 +279,7 @@ func TestTheJobDeliversWithoutAWorker(t *testing.T) {
 	})
 }
 
-// TestAThousandDeathsAreOneDigest has a thousand instances die at once.
+// TestAThousandDeathsAreOneDigest stops a thousand instances at once.
 func TestAThousandDeathsAreOneDigest(t *testing.T) {
 	t.Parallel()
 	const deaths, lot = 1000, 100
@@ -373,7 +373,7 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 	})
 }
 
-// registerAll registers an array, all of which has to be accepted.
+// registerAll registers an array; each element must be accepted.
 func (a api) registerAll(entries []map[string]any) {
 	a.t.Helper()
 	text, err := json.Marshal(entries)
@@ -394,10 +394,9 @@ func (a api) registerAll(entries []map[string]any) {
 	})
 }
 
-// TestHostileReceiversDelayNobody has receivers that do all they can to hold a worker up.
-// Nobody else is to notice: were attempts to wait for each other, a message would take
-// minutes.
-func TestHostileReceiversDelayNobody(t *testing.T) {
+// TestHostileReceiversDelayNoOtherReceiver runs receivers that block a worker as long as they can. The
+// other receivers must get their messages at once: with attempts in turn a message would take minutes.
+func TestHostileReceiversDelayNoOtherReceiver(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
 	k.Process("cron")
