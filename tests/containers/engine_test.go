@@ -47,12 +47,11 @@ wait $!`
 var shared struct {
 	sync.Once
 	engine  *engine
-	without string // why there can be none
+	without string // the reason why the engine cannot start
 	err     error
 }
 
-// docker returns the engine that all tests share, started by the first one, with its
-// images made.
+// docker returns the engine that all tests share. The first call starts it and builds its images.
 func docker(t *testing.T) *engine {
 	t.Helper()
 	if testing.Short() {
@@ -126,8 +125,8 @@ func startEngine() (*engine, error) {
 
 func (e *engine) cgroup() string { return "/rollcall-" + filepath.Base(e.dir) }
 
-// stop kills the engine with everything in it, and removes its files and the control
-// groups of its containers.
+// stop kills the engine with all its processes, and removes its files and the control groups of its
+// containers.
 func (e *engine) stop() error {
 	err := errors.Join(e.cmd.Process.Kill())
 	_ = e.cmd.Wait()
@@ -155,7 +154,7 @@ func (e *engine) removeCgroups() error {
 	return errors.Join(failed...)
 }
 
-// init returns the process id of the engine's first process, as seen from here.
+// init returns the process id of the engine's first process, in the namespace of the test.
 func (e *engine) init() (string, error) {
 	pid := strconv.Itoa(e.cmd.Process.Pid)
 	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
@@ -166,8 +165,7 @@ func (e *engine) init() (string, error) {
 	return first, err
 }
 
-// route lets the networks reach each other, which Docker keeps apart: it is the router
-// between two hosts.
+// route connects the networks, which Docker isolates: it is the router between two hosts.
 func (e *engine) route() error {
 	pid, err := e.init()
 	if err != nil {
@@ -180,7 +178,7 @@ func (e *engine) route() error {
 	return nil
 }
 
-// try runs the docker command and returns what it printed, without the end of the line.
+// try runs the docker command and returns its output without the last newline.
 func (e *engine) try(args ...string) (string, error) { return e.tryWith(nil, args...) }
 
 func (e *engine) tryWith(in io.Reader, args ...string) (string, error) {
@@ -201,13 +199,13 @@ func (e *engine) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// log is what a container has said.
+// log returns the output of a container.
 func (e *engine) log(name string) string {
 	out, _ := e.command(context.Background(), "logs", "--tail", "60", name).CombinedOutput()
 	return string(out)
 }
 
-// run is try for what has to work.
+// run runs the docker command like try, and fails the test on an error.
 func (e *engine) run(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := e.try(args...)
@@ -230,8 +228,8 @@ type dialed struct {
 	err  error
 }
 
-// Dial connects as a process in the engine's network would: 127.0.0.1 is its own. All
-// that a test sends goes there.
+// Dial connects as a process in the engine's network would: 127.0.0.1 is the engine's. All traffic of
+// the tests goes there.
 func (e *engine) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	d := dial{ctx, network, addr, make(chan dialed, 1)}
 	select {
@@ -243,8 +241,8 @@ func (e *engine) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return got.conn, got.err
 }
 
-// dialer makes the connections one after the other, on a thread that has moved into the
-// engine's network for good: a socket belongs to the network of the thread that made it.
+// dialer makes the connections one after the other, on a thread that has moved into the engine's
+// network for good: a socket belongs to the network of the thread that created it.
 func (e *engine) dialer(ready chan<- error) {
 	runtime.LockOSThread()
 	ready <- func() error {

@@ -13,8 +13,7 @@ var hooks = map[string][]string{
 	"rollcall run": {"/rollcall", "run", "--"},
 }
 
-// hooked is a container of a hook's, whose registry is away: that keeps nothing from
-// starting, and from ending in time.
+// hooked is a container under a hook whose registry is away. It must start and end in time all the same.
 type hooked struct {
 	*engine
 	t  *testing.T

@@ -11,19 +11,19 @@ import (
 	"strings"
 )
 
-// The images of the tests. Nothing is pulled: base is made of this machine's programs,
-// the others by the Dockerfile, with a compiler that has compiled already.
+// The images of the tests. No image is pulled: base consists of this machine's programs, and the
+// Dockerfile builds the others with a compiler stand-in.
 const (
 	baseImage     = "base"
 	rollcallImage = "rollcall"
 	demoImage     = "rollcall-demo"
 )
 
-// repository is where this package stands in it.
+// repository is the root of the repository, relative to this package.
 const repository = "../.."
 
-// compiler stands in for the golang image's go: the modules are there and the programs
-// are built. What is left of the Dockerfile is as it is shipped.
+// compiler replaces the golang image's go: the modules and the built programs are already there. The
+// rest of the Dockerfile runs as shipped.
 const compiler = `#!/bin/sh
 case "$1" in
 mod) ;;
@@ -60,7 +60,7 @@ func (e *engine) makeImages() error {
 	return nil
 }
 
-// base is a file system with the servers, the hooks, and something for them to start.
+// base is a file system with the servers, the hooks, and a program for them to start.
 func (e *engine) base() *image {
 	i := newImage()
 	for _, program := range []string{"redis-server", "redis-cli", "memcached", "curl"} {
@@ -72,7 +72,7 @@ func (e *engine) base() *image {
 	return i
 }
 
-// image is a file system that is put together. The first error stays.
+// image is a file system under construction. It keeps its first error.
 type image struct {
 	files map[string]content
 	err   error
@@ -81,18 +81,18 @@ type image struct {
 type content struct {
 	mode int64
 	text string
-	path string // of the file here that it is a copy of, if there is one
-	link string // what it is a symbolic link to, if it is one
+	path string // source file on this machine, or empty
+	link string // target of a symbolic link, or empty
 }
 
-// newImage returns a file system with a shell and the users that programs look for.
+// newImage returns a file system with a shell and the users that programs look up.
 func newImage() *image {
 	i := &image{files: map[string]content{}}
 	i.program("busybox")
 	out, err := exec.Command("busybox", "--list").Output()
 	i.fail(err)
 	for applet := range strings.FieldsSeq(string(out)) {
-		// Debian's static busybox cannot look up a name, and dies trying.
+		// Debian's static busybox cannot look up a name, and crashes when it tries.
 		if applet != "busybox" && applet != "wget" && applet != "nslookup" && applet != "ping" {
 			i.files["/bin/"+applet] = content{link: "busybox"}
 		}
@@ -125,7 +125,7 @@ func (i *image) program(name string) {
 	}
 }
 
-// load gives the image to the engine, changed by instructions of a Dockerfile.
+// load loads the image into the engine, changed by instructions of a Dockerfile.
 func (e *engine) load(i *image, name string, changes ...string) error {
 	if i.err != nil {
 		return i.err

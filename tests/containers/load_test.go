@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// load is end users: a steady rate of requests through the edge, whatever becomes of
-// those before, bounded in number and in time.
+// load simulates users: a steady rate of requests through the edge, independent of earlier answers,
+// bounded in number and in time.
 const (
 	loadEvery = 15 * time.Millisecond // 67 a second
 	loadFor   = 4 * time.Minute       // at most
-	loadOpen  = 256                   // requests under way at most
+	loadOpen  = 256                   // requests in progress at most
 )
 
 type load struct {
@@ -29,7 +29,7 @@ type load struct {
 	answers []answer
 }
 
-// answer is what became of a request.
+// answer is the outcome of a request.
 type answer struct {
 	at   time.Time
 	took time.Duration
@@ -71,7 +71,7 @@ func (w *world) load() *load {
 // entry is a line of the demo's list.
 type entry struct{ Client, Service string }
 
-// ask is one user's request for the last entries of the list, all of them if last is 0.
+// ask sends one user's request for the last entries of the list; last = 0 requests all.
 func (w *world) ask(last int) ([]entry, error) { return w.askWith(w.t.Context(), last) }
 
 func (w *world) askWith(ctx context.Context, last int) ([]entry, error) {
@@ -100,8 +100,8 @@ func (w *world) askWith(ctx context.Context, last int) ([]entry, error) {
 	return entries, json.Unmarshal(body, &entries)
 }
 
-// during runs what happens to the world under load, and reports the requests that got
-// no good answer. The load goes on for a while after it, for what comes late.
+// during runs a change under load, and returns the requests that failed. The load continues for a
+// while after the change, to catch late effects.
 func (w *world) during(t *testing.T, happens func()) (lost []answer) {
 	t.Helper()
 	l := w.load()
@@ -133,7 +133,7 @@ func (w *world) during(t *testing.T, happens func()) (lost []answer) {
 	return lost
 }
 
-// lossless is during where nothing may be lost.
+// lossless runs a change under load, and fails the test if a request fails.
 func (w *world) lossless(t *testing.T, happens func()) {
 	t.Helper()
 	if lost := w.during(t, happens); len(lost) > 0 {

@@ -1,9 +1,8 @@
-// Package containers shows on real containers what Rollcall promises: registered by
-// the hook, found by each other, routed by the edge, killed, stopped, frozen and
-// replaced under load. It starts a Docker engine of its own in namespaces of its own
-// (see engine_test.go), makes its images of what is on this machine, and leaves nothing
-// behind. It needs root and Debian's docker.io; without, its tests are skipped, and
-// fail when CI is set.
+// Package containers tests Rollcall with real containers: the hook registers them, they find each
+// other, the edge routes to them, and they are killed, stopped, frozen and replaced under load. The
+// tests start a private Docker engine in private namespaces (see engine_test.go), build its images from
+// this machine's programs, and remove everything at the end. They need root and Debian's docker.io.
+// Without these the tests are skipped; with CI set they fail.
 package containers
 
 import (

@@ -14,17 +14,16 @@ import (
 	"time"
 )
 
-// The world of the tests: two Docker networks as two hosts. The registry is on the
-// first, memcached on the second, of everything else there is one on both:
+// The world of the tests: two Docker networks as two hosts. The registry is on the first host, memcached
+// on the second, and every other program runs once on each:
 //
 //	          east 10.61.0.0/24                    west 10.62.0.0/24
 //	redis  web :8080  cron  edge :8000       memcached
 //	client-east  service-east                client-west  service-west
 //
-// Containers in the east are reached at their own addresses, which Rollcall finds out
-// by itself; when one is killed its address answers no more, until somebody inherits
-// it. Containers in the west are reached at published ports of their host, which they
-// are told; when one is killed its port refuses.
+// Containers in the east have their own addresses, which Rollcall detects. After a kill the address
+// does not answer until another container gets it. Containers in the west have published ports of their
+// host, given to them by a variable. After a kill the port refuses connections.
 const (
 	east, west = "10.61.0.1", "10.62.0.1"
 
@@ -43,7 +42,7 @@ type world struct {
 	http *http.Client
 }
 
-// hardened is how everything of ours is run.
+// hardened are the options of every container of ours.
 var hardened = []string{"--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"}
 
 // newWorld starts the world, which ends with the test.
@@ -73,7 +72,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// scenario is a subtest that w fails while it runs.
+// scenario is a subtest; failures of w go to it while it runs.
 func (w *world) scenario(t *testing.T, name string, test func(t *testing.T)) {
 	t.Run(name, func(t *testing.T) {
 		defer func(was *testing.T) { w.t = was }(w.t)
@@ -89,7 +88,7 @@ func (w *world) must(err error) {
 	}
 }
 
-// end shows what happened if the test has failed, and removes everything.
+// end prints the logs if the test has failed, and removes everything.
 func (w *world) end() {
 	names, _ := w.try("ps", "--all", "--format", "{{.Names}}")
 	if w.t.Failed() {
@@ -131,19 +130,19 @@ func (w *world) startParts() error {
 	return err
 }
 
-var lastPort atomic.Int32 // published ones are never used twice: what was there before is not asked
+var lastPort atomic.Int32 // a published port is never used twice: a test does not meet the former server
 
 func port() string { return strconv.Itoa(20000 + int(lastPort.Add(1))) }
 
-// startMemcached starts memcached under the script, as somebody else's image would be.
+// startMemcached starts memcached under the script, as a third-party image would.
 func (w *world) startMemcached() error {
 	options := w.registered("memcached", west, "11211", "")
 	return w.start("memcached", west, baseImage, append(options, "--env", "ROLLCALL_HEALTH=memcached", "--entrypoint", "/rollcall.sh"),
 		"--", "memcached", "-u", "nobody")
 }
 
-// startDemo starts a container of the demo under rollcall run. Its id begins with its
-// role and says on which host it is: client-east, service-west-7.
+// startDemo starts a container of the demo under rollcall run. Its id begins with its role and names
+// its host: client-east, service-west-7.
 func (w *world) startDemo(id string, more ...string) error {
 	role, where, _ := strings.Cut(id, "-")
 	host := east
@@ -158,8 +157,8 @@ func (w *world) startDemo(id string, more ...string) error {
 	return w.start(id, host, demoImage, append(options, more...), role)
 }
 
-// registered is the options of a container that serves at a port, and its health at
-// another if there is one.
+// registered returns the options of a container that serves on a port, and answers health checks on
+// another port if health is not 0.
 func (w *world) registered(id, host, serve, admin string) []string {
 	service, _, _ := strings.Cut(id, "-")
 	options := []string{
@@ -214,7 +213,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-// state is how the registry sees an instance; "gone" if it does not.
+// state is the state of an instance in the registry, or "gone".
 func (w *world) state(id string) (string, error) {
 	var instance struct{ State string }
 	err := w.get("/v1/instances/"+id, &instance)
@@ -224,7 +223,7 @@ func (w *world) state(id string) (string, error) {
 	return instance.State, err
 }
 
-// reach waits until an instance is in a state.
+// reach waits until an instance has a state.
 func (w *world) reach(id, want string) error {
 	return within(30*time.Second, id+" is "+want, func() error {
 		got, err := w.state(id)
@@ -265,7 +264,7 @@ func (w *world) await(what string, d time.Duration, is func() error) {
 	w.must(within(d, what, is))
 }
 
-// within asks again and again until there is no error.
+// within repeats a check until it returns no error.
 func within(d time.Duration, what string, is func() error) error {
 	for deadline := time.Now().Add(d); ; time.Sleep(50 * time.Millisecond) {
 		err := is()

@@ -1,4 +1,4 @@
-// Package ownershiptest has own.lua in Go, for the tests of what runs on it.
+// Package ownershiptest implements own.lua in Go, for tests of the ownership protocol.
 package ownershiptest
 
 import (
@@ -8,32 +8,32 @@ import (
 	"rollcall/app/ownership"
 )
 
-// Table is own.lua in Go: the hashes of workers and shards. The property tests of the
-// protocol run on it, and a test of redisstore compares it with the script, call by call.
+// Table implements own.lua in Go: the hashes of workers and shards. The property tests of the protocol
+// run on it, and a test of redisstore compares it with the script, call by call.
 type Table struct {
 	Workers map[string]int64
-	Doubts  map[string]bool // the suspended ones
+	Doubts  map[string]bool // suspended workers
 	Shards  map[int]ownership.Term
 	Version string
 	Last    string
 	Web     int64
 
-	Mutant string // the name of a rule that is broken on purpose
+	Mutant string // name of a rule that is broken on purpose
 }
 
-// NewTable returns the table of a registry that has had no worker.
+// NewTable returns the table of a registry that has never had a worker.
 func NewTable() *Table {
 	return &Table{Workers: map[string]int64{}, Doubts: map[string]bool{}, Shards: map[int]ownership.Term{}}
 }
 
-// Clone is a copy, as a replica of Redis has it.
+// Clone returns a copy, like a replica of Redis.
 func (t *Table) Clone() *Table {
 	c := *t
 	c.Workers, c.Doubts, c.Shards = maps.Clone(t.Workers), maps.Clone(t.Doubts), maps.Clone(t.Shards)
 	return &c
 }
 
-// Call makes one call, and reports whether shards have become free or a worker has joined.
+// Call makes one call, and reports whether shards became free or a worker joined.
 func (t *Table) Call(c ownership.Call) (r ownership.Reply, notify bool) {
 	stored, member := t.Workers[c.Worker]
 	if member && stored >= c.Count && t.Mutant != "reused" {
@@ -79,8 +79,7 @@ func (t *Table) Call(c ownership.Call) (r ownership.Reply, notify bool) {
 	return r, notify
 }
 
-// take gives the caller free shards up to its share, and frees those of workers that are
-// not there.
+// take gives the caller free shards up to its share. Shards of missing workers are free.
 func (t *Table) take(c ownership.Call) (changed bool) {
 	fit := 0
 	for worker := range t.Workers {

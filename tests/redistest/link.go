@@ -17,7 +17,7 @@ type Link struct {
 	conns []net.Conn
 }
 
-// NewLink returns a link to an address, such as Server.Addr. It is gone when the test ends.
+// NewLink returns a link to an address, such as Server.Addr. It is closed when the test ends.
 func NewLink(t testing.TB, to string) *Link {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -43,11 +43,11 @@ func NewLink(t testing.TB, to string) *Link {
 	return k
 }
 
-// Addr is where the link listens: host:port.
+// Addr is the address of the link: host:port.
 func (k *Link) Addr() string { return k.l.Addr().String() }
 
-// Cut has the link swallow all bytes in both directions. Connections stay open, and when Cut
-// returns, no byte passes any more.
+// Cut makes the link drop all bytes in both directions. Connections stay open. When Cut returns, no
+// further byte passes.
 func (k *Link) Cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -82,7 +82,8 @@ func (k *Link) relay(from net.Conn) {
 	both.Wait()
 }
 
-// pump passes on what from says. The end of one side reaches the other one unless the link is cut.
+// pump copies bytes from one side to the other. The end of one side reaches the other unless the link
+// is cut.
 func (k *Link) pump(to, from net.Conn) {
 	piece := make([]byte, 32<<10)
 	for {

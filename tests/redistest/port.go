@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Ports below those that the system takes by itself, for connections and for port 0.
+// Ports below the range that the system assigns, for connections and for port 0.
 const (
 	firstPort = 12_000
 	ports     = 20_000
@@ -16,8 +16,8 @@ const (
 
 var nextPort atomic.Int64
 
-// FreePort is a port on loopback that nobody listens on, for a program that cannot be given
-// port 0. A test process is given none twice, and the system gives it to nobody by itself.
+// FreePort returns an unused port on loopback, for a program that cannot listen on port 0. It returns
+// no port twice in a test process, and the system does not assign the port.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range ports {

@@ -2,8 +2,7 @@ package redistest
 
 import "syscall"
 
-// dieWithParent has the kernel kill the server when the test binary is gone,
-// however it went.
+// dieWithParent makes the kernel kill the server when the test binary ends, for any reason.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

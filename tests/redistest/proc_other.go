@@ -4,6 +4,5 @@ package redistest
 
 import "syscall"
 
-// dieWithParent can do nothing here: Main stops the shared server, and a test
-// stops its own.
+// dieWithParent has no effect here: Main stops the shared server, and a test stops its own.
 func dieWithParent() *syscall.SysProcAttr { return nil }

@@ -1,7 +1,6 @@
-// Package redistest gives tests a real redis-server: one that all tests of a
-// binary share, told apart by a key prefix, or one of their own to stop, kill,
-// freeze and restart. Nothing is flushed, so tests run in parallel. Without a
-// redis-server on PATH a test is skipped, and fails when CI is set.
+// Package redistest gives tests a real redis-server: one that all tests of a binary share, each with a
+// key prefix, or a private one to stop, kill, freeze and restart. Tests never flush the shared server, so
+// they run in parallel. Without a redis-server on PATH a test is skipped; with CI set it fails.
 package redistest
 
 import (
@@ -16,15 +15,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// shared is the server of New. It is stopped by Main and dies with the test
-// binary, so a forgotten Main or a panic leaves no process behind.
+// shared is the server of New. Main stops it, and it dies with the test binary, so a missing Main or a
+// panic leaves no process.
 var shared struct {
 	sync.Mutex
 	server *Server
 }
 
-// New returns a client of the server all tests of this binary share. The server
-// is started by the first call; the client is closed when the test ends.
+// New returns a client of the server that all tests of this binary share. The first call starts the
+// server. The client is closed when the test ends.
 func New(t testing.TB) *redis.Client {
 	t.Helper()
 	return sharedServer(t).Client(t)
@@ -47,8 +46,7 @@ func sharedServer(t testing.TB) *Server {
 
 var prefixes atomic.Int64
 
-// Prefix returns a key prefix nobody else uses, not even the same test run again
-// with -count.
+// Prefix returns a unique key prefix, also for repeated runs with -count.
 func Prefix(t testing.TB) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
@@ -60,11 +58,11 @@ func Prefix(t testing.TB) string {
 	return fmt.Sprintf("%s/%d:", name, prefixes.Add(1))
 }
 
-// Main wraps m so that the shared server stops when the tests have run. Use it as
+// Main wraps m so that the shared server stops after the tests. Use it as
 //
 //	func TestMain(m *testing.M) { os.Exit(redistest.Main(m).Run()) }
 //
-// or hand it to goleak.VerifyTestMain.
+// or pass it to goleak.VerifyTestMain.
 func Main(m *testing.M) interface{ Run() int } { return runner{m} }
 
 type runner struct{ m *testing.M }

@@ -24,14 +24,14 @@ const (
 type Server struct {
 	network, addr string
 	dir           string
-	args          []string // what every launch has in common
+	args          []string // common arguments of every launch
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd is gone
 }
 
-// Start starts a server of the test's own, on a free port of the loopback
-// interface, without persistence. It is gone when the test ends.
+// Start starts a private server on a free port of the loopback interface, without persistence. It
+// stops when the test ends.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	requireRedis(t)
@@ -60,8 +60,8 @@ func launchUnix() (*Server, error) {
 	return s, s.launch()
 }
 
-// reservePort keeps a port for a server that comes and goes: it is bound, so that
-// nobody else gets it, but not listened on, so that a server may bind it too.
+// reservePort reserves a port for a server that restarts: the port is bound, so that no other process
+// gets it, but not listened on, so that a server can bind it too.
 func reservePort(t testing.TB) (string, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -82,11 +82,11 @@ func reservePort(t testing.TB) (string, error) {
 	return strconv.Itoa(name.(*syscall.SockaddrInet4).Port), nil
 }
 
-// launch starts the process and waits until it answers. A server that does not
-// leaves nothing behind.
+// launch starts the process and waits until it answers. If it does not answer, launch ends it and
+// removes its files.
 func (s *Server) launch(extra ...string) error {
 	args := append([]string{"--dir", s.dir, "--save", "", "--appendonly", "no"}, s.args...)
-	args = append(args, "--appendfsync", "no") // with the default a write may wait for a slow disk, and Kill loses it
+	args = append(args, "--appendfsync", "no") // by default a write may wait for a slow disk, and Kill loses it
 	s.cmd = exec.Command(binary, append(args, extra...)...)
 	s.cmd.SysProcAttr = dieWithParent()
 	log, err := os.Create(filepath.Join(s.dir, "log"))
@@ -133,12 +133,10 @@ func (s *Server) await() error {
 	}
 }
 
-// Addr is where the server listens: host:port, or the path of the shared server's
-// socket.
+// Addr is the address of the server: host:port, or the path of the shared server's socket.
 func (s *Server) Addr() string { return s.addr }
 
-// Client returns a client of the server; it is closed when the test ends. Its
-// calls end when their context does.
+// Client returns a client of the server. It is closed when the test ends. A call ends with its context.
 func (s *Server) Client(t testing.TB) *redis.Client {
 	c := s.client()
 	t.Cleanup(func() { _ = c.Close() })
@@ -149,9 +147,9 @@ func (s *Server) client() *redis.Client {
 	return redis.NewClient(&redis.Options{Network: s.network, Addr: s.addr, ContextTimeoutEnabled: true})
 }
 
-// Stop ends the server as an operator does: it writes what it has to, and exits.
+// Stop ends the server as an operator does: it saves and exits.
 func (s *Server) Stop() {
-	s.Thaw() // or it would not see the signal
+	s.Thaw() // a frozen process gets no signal
 	s.signal(syscall.SIGTERM)
 	<-s.exited
 }
@@ -162,7 +160,7 @@ func (s *Server) Kill() {
 	<-s.exited
 }
 
-// Freeze keeps the server from answering while its connections stay open.
+// Freeze stops the server from answering while its connections stay open.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
 // Thaw ends a Freeze.
@@ -174,9 +172,8 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Restart starts the server again on its address, after stopping it if it still
-// runs. Redis options may follow: with "--appendonly", "yes" it keeps what it is
-// told from then on.
+// Restart starts the server again on its address, and stops it first if it runs. Redis options may
+// follow: with "--appendonly", "yes" it persists later writes.
 func (s *Server) Restart(t testing.TB, options ...string) {
 	t.Helper()
 	s.Stop()

@@ -1,5 +1,5 @@
-// Command witness is a container's program that says what is done to it: it prints the
-// signals it gets, leaves orphans behind, and ends with a code of its own.
+// Command witness is a container's program that reports its treatment: it prints the signals that it
+// gets, leaves orphans behind, and ends with its own exit code.
 //
 //	witness        prints signals; TERM, INT and QUIT end it with 7
 //	witness CODE   ends at once
@@ -21,7 +21,7 @@ func main() {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT)
-	// Their parent ends before they do, and whoever is the first process inherits them.
+	// Their parent ends before they do, and the first process of the container adopts them.
 	orphans := exec.Command("sh", "-c", "(sleep 0.2; echo orphan ends) & (sleep 0.2) & (sleep 0.2) &")
 	orphans.Stdout = os.Stdout
 	if err := orphans.Start(); err != nil {
