@@ -17,7 +17,7 @@ import (
 
 const replacements = 20
 
-func TestDemo(t *testing.T) { //nolint:paralleltest // what it measures wants the machine for itself
+func TestDemo(t *testing.T) { //nolint:paralleltest // it measures, and needs the machine alone
 	w := newWorld(t)
 
 	w.scenario(t, "the list grows through every client and every service", func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // what it measures wants th
 				w.must(w.reach(id, "unhealthy"))
 				t.Logf("%s killed: unhealthy after %s", id, time.Since(began).Round(10*time.Millisecond))
 			}
-			// The service comes back first, and gets the address that the client had.
+			// The service returns first, and gets the former address of the client.
 			slices.Reverse(victims)
 			for _, id := range victims {
 				w.run(t, "start", id)
@@ -53,7 +53,7 @@ func TestDemo(t *testing.T) { //nolint:paralleltest // what it measures wants th
 				w.must(w.reach(id, "healthy"))
 			}
 		})
-		if len(lost) > 4 { // what one container serves at a time, twice
+		if len(lost) > 4 { // twice the requests that one container serves at a time
 			t.Errorf("%d requests were lost", len(lost))
 		}
 	})

@@ -21,19 +21,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// engine is a Docker daemon with network, mount and process namespaces of its own. Its
-// bridges and firewall rules are not those of this machine and cannot disturb another
-// engine's, nothing in it reaches any network, and when its first process is killed
-// the kernel takes everything away, however the test ended.
+// engine is a Docker daemon in private network, mount and process namespaces. Its bridges and firewall
+// rules do not affect this machine or another engine, and its containers reach no outside network. When
+// its first process is killed, the kernel removes the namespaces, however the test ended.
 type engine struct {
 	dir   string
 	cmd   *exec.Cmd
 	dials chan dial
 }
 
-// boot is the engine's first process: it collects the orphans and ends when the daemon
-// does. A fresh /run hides the sockets of another engine's containerd; and in memory a
-// container starts in half the time, as none of what is written has to last.
+// boot is the engine's first process: it reaps orphans and ends with the daemon. A fresh /run hides the
+// sockets of another engine's containerd. On a file system in memory a container starts in half the time.
 const boot = `
 mount -t tmpfs tmpfs /run
 mkdir "$1/data" "$1/exec"
