@@ -23,15 +23,15 @@ const (
 	fleetInterval = 2 * time.Second
 )
 
-// Of the networks of this process, and of nobody else's who runs the tests: of all
-// instances, which are this machine, and of the cable between two namespaces.
+// Networks of this test alone: the address range of all instances, on this machine, and the cable
+// between two namespaces.
 var (
 	part         = os.Getpid() % 120
 	fleetNetwork = fmt.Sprintf("10.242.%d.0/23", 2*part)
 	near, far    = fmt.Sprintf("10.241.%d.1", part), fmt.Sprintf("10.241.%d.2", part)
 )
 
-// fleet is many instances on one listener, each at an address of its own.
+// fleet is many instances on one listener, each with its own address.
 type fleet struct {
 	port string
 
@@ -84,7 +84,7 @@ func ip(t *testing.T, args ...string) {
 	}
 }
 
-// namespace makes a network of its own, with a cable to this one, and returns its name.
+// namespace creates a network namespace with a cable to this one, and returns its name.
 func namespace(t *testing.T) (name string) {
 	t.Helper()
 	pid := os.Getpid()
@@ -105,9 +105,9 @@ func namespace(t *testing.T) (name string) {
 	return name
 }
 
-// TestAWorkerThatIsCutOffRemovesNobody takes away the route of one of two workers to all
-// instances, while it can still reach Redis. Nobody may suffer for it, and somebody who
-// dies meanwhile is found out by the other worker.
+// TestAWorkerThatIsCutOffRemovesNobody removes the route of one of two workers to all instances, while
+// the worker still reaches Redis. No healthy instance may be removed, and the other worker detects an
+// instance that dies meanwhile.
 func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 	t.Parallel()
 	needsRoot(t, "ip")
@@ -126,7 +126,7 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 	w.Process("cron")
 	w.Process("cron", "ip", "netns", "exec", name, "env", "REDIS_URL=redis://"+net.JoinHostPort(near, port))
 	w.enlist(f)
-	time.Sleep(3 * fleetInterval) // both workers have met enough of them
+	time.Sleep(3 * fleetInterval) // both workers have probed enough of them
 	before := w.stream()
 
 	ip(t, "-n", name, "route", "del", fleetNetwork)
@@ -152,7 +152,7 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 	w.audited()
 }
 
-// enlist registers the fleet, and waits until all of it is healthy.
+// enlist registers the fleet, and waits until all instances are healthy.
 func (w *world) enlist(f *fleet) {
 	w.t.Helper()
 	for first := 0; first < fleetSize; first += 100 {
@@ -185,7 +185,7 @@ func (w *world) enlist(f *fleet) {
 	})
 }
 
-// happened reports what else has happened since then, or has not.
+// happened compares the events since a moment with the expected ones.
 func (w *world) happened(before []event, want ...string) error {
 	var kinds []string
 	for _, e := range w.stream()[len(before):] {

@@ -8,38 +8,37 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// fault is something that goes wrong, and what it may cost. What it does not say may not
-// happen: no user gets an error (but for the request that finds a backend broken), nobody
-// who is well is missing from a list, nobody who is sick stays in one beyond detection,
-// nothing that was acknowledged is lost.
+// fault is a fault with its permitted cost. Without a permission: no user gets an error (except for the
+// request that detects a broken backend), no healthy backend is missing from a list, no failing backend
+// stays in a list longer than detection takes, and no acknowledged write is lost.
 type fault struct {
 	name     string
-	selected bool // is run even if not all are
+	selected bool // part of the selection
 
 	prepare func(*world, *redistest.Server) (env []string)
 	inject  func(*world)
 	lasts   time.Duration
-	lift    func(*world) // nil: it ends by itself
+	lift    func(*world) // nil: the fault ends by itself
 
-	visits  bool          // users may get errors until it is over
-	unlists bool          // those who are well may be missing from lists until it is over
-	blind   bool          // those who are sick may stay in them
-	delay   time.Duration // on top of what is promised for detection, and for the end of the above
+	visits  bool          // users may get errors until the fault is over
+	unlists bool          // healthy backends may be missing from lists until the fault is over
+	blind   bool          // failing backends may stay in lists until the fault is over
+	delay   time.Duration // added to the promised detection time, and to the end of the above permissions
 	forgets forgetting
-	mends   bool // somebody else has written what the reconcile job looks after
+	mends   bool // the fault writes keys that the reconcile job repairs
 }
 
-// forgetting is what may be lost of what was acknowledged.
+// forgetting is the set of acknowledged writes that may be lost.
 type forgetting int
 
 const (
 	nothing    forgetting = iota
-	aSecond               // what is not a second old
-	everything            // until it is over
+	aSecond               // writes of the last second
+	everything            // all writes until the fault is over
 )
 
-// claims is how long the checks of a worker that is gone are in nobody's hands, and back
-// is what Rollcall needs to notice that a Redis is there again, beyond its own timeouts.
+// claims is how long the shards of a dead worker have no owner. back is the time that Rollcall needs to
+// notice a returned Redis, in addition to its own timeouts.
 const (
 	claims = 3 * time.Second
 	back   = 3 * time.Second
@@ -67,7 +66,7 @@ var faults = []fault{
 	{name: "redis has no connections left", inject: redisFlooded, lasts: 4 * time.Second, lift: redisDrained, visits: true, blind: true, delay: back},
 	{name: "the primary changes", prepare: withSentinel, inject: primaryKilled, lasts: 5 * time.Second, blind: true, delay: 10 * time.Second, forgets: aSecond},
 
-	// Keys that somebody else writes.
+	// Foreign writes to keys.
 	{name: "lists are deleted by hand", inject: listsDeleted, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},
 	{name: "lists are edited by hand", inject: listsEdited, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},
 	{name: "lists become something else", selected: true, inject: listsMistyped, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},

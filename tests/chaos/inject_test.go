@@ -28,7 +28,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// sicken has the first backends of the vhosts with checks fail in a way.
+// sicken makes the first backends of the vhosts with checks fail in one way.
 func sicken(mode proctest.Mode, n int) func(*world) {
 	return func(w *world) {
 		for _, host := range []string{"shop.chaos", "news.chaos"} {
@@ -47,10 +47,10 @@ func heal(w *world) {
 	}
 }
 
-// crowded is how many instances there are beside the others, on one backend.
+// crowded is the number of further instances, all on one backend.
 const crowded = 150
 
-// crowd starts a backend that many instances share, each at an address of its own.
+// crowd starts a backend that many instances share, each with its own address.
 func crowd(w *world, _ *redistest.Server) []string {
 	w.crowd = proctest.BackendAt(w.t, "0.0.0.0:0")
 	return nil
@@ -68,7 +68,7 @@ func crowdHangs(w *world) {
 	w.crowd.Is(proctest.Hangs)
 }
 
-// crowdDies has twelve instances of four services die at once, for good.
+// crowdDies stops twelve instances of four services at once, for good.
 func crowdDies(w *world) {
 	for n := range 12 {
 		w.must(http.MethodPost, "/v1/register", url.Values{
@@ -80,8 +80,8 @@ func crowdDies(w *world) {
 	w.crowd.Is(proctest.Refuses)
 }
 
-// newcomers registers two others: they are healthy within 5 s, and the dead are unhealthy within
-// 30 s.
+// newcomers registers two further instances: they are healthy within 5 s, and the dead ones unhealthy
+// within 30 s.
 func newcomers(w *world) {
 	others, died := proctest.BackendAt(w.t, "0.0.0.0:0"), time.Now()
 	for n := range 2 {
@@ -106,7 +106,7 @@ func newcomers(w *world) {
 	}
 }
 
-// awaitCrowd waits until so many of the crowd are in a state.
+// awaitCrowd waits until n instances of the crowd have a state.
 func (w *world) awaitCrowd(n int, state string) {
 	w.t.Helper()
 	proctest.Eventually(w.t, proctest.Bound, func() error {
@@ -145,7 +145,7 @@ func redisFull(w *world) { w.do("CONFIG", "SET", "maxmemory", "1") }
 
 func redisHasRoom(w *world) { w.do("CONFIG", "SET", "maxmemory", "0") }
 
-// do has Redis carry out a command.
+// do runs a Redis command.
 func (w *world) do(args ...any) {
 	w.t.Helper()
 	if err := w.Redis.Do(w.t.Context(), args...).Err(); err != nil {
@@ -153,7 +153,7 @@ func (w *world) do(args ...any) {
 	}
 }
 
-// smallDisk has Redis keep its files on a disk of 2 MB.
+// smallDisk moves Redis's files to a disk of 2 MB.
 func smallDisk(w *world, server *redistest.Server) []string {
 	w.t.Helper()
 	w.disk = needsRoot(w.t, "mount").TempDir()
@@ -171,8 +171,8 @@ func smallDisk(w *world, server *redistest.Server) []string {
 	return nil
 }
 
-// needsRoot skips a test that needs more rights than there are. In CI, which has them, a
-// program that is missing is an error.
+// needsRoot skips a test without the needed rights. In CI, which runs as root, a missing program is
+// an error.
 func needsRoot(t *testing.T, program string) *testing.T {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -194,7 +194,7 @@ func diskFull(w *world) {
 	}
 	defer f.Close()
 	piece := make([]byte, 4096)
-	for err == nil { // until there is no room
+	for err == nil { // until the disk is full
 		_, err = f.Write(piece)
 	}
 }
@@ -208,10 +208,9 @@ func diskHasRoom(w *world) {
 	}
 }
 
-// redisFlooded takes all the connections that Redis has to give, and those of everybody
-// else as well.
+// redisFlooded takes all free connections of Redis, and then the connections of all other clients.
 func redisFlooded(w *world) {
-	const room = 20 // those who were there first cannot have all of them back
+	const room = 20 // fewer than the former clients need to reconnect
 	w.do("CONFIG", "SET", "maxclients", room)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	w.drain = cancel
@@ -221,7 +220,7 @@ func redisFlooded(w *world) {
 				c, err := net.Dial("tcp", w.Server.Addr())
 				if err == nil {
 					unblock := context.AfterFunc(ctx, func() { _ = c.Close() })
-					_, _ = c.Read(make([]byte, 1)) // until we are thrown out
+					_, _ = c.Read(make([]byte, 1)) // until Redis closes the connection
 					unblock()
 					_ = c.Close()
 				}
@@ -239,7 +238,7 @@ func redisDrained(w *world) {
 	})
 }
 
-// withSentinel gives the Redis a replica and a sentinel that watches them.
+// withSentinel adds a replica and a sentinel to the Redis.
 func withSentinel(w *world, primary *redistest.Server) []string {
 	w.t.Helper()
 	host, port, _ := net.SplitHostPort(primary.Addr())
@@ -282,7 +281,7 @@ func withSentinel(w *world, primary *redistest.Server) []string {
 
 func primaryKilled(w *world) { w.Server.Kill() }
 
-// vhosts is those whose keys somebody plays with.
+// vhosts are the vhosts whose keys the fault edits.
 var vhosts = []string{"shop.chaos", "news.chaos"}
 
 func listsDeleted(w *world) {
@@ -291,8 +290,7 @@ func listsDeleted(w *world) {
 	}
 }
 
-// listsEdited takes out an entry in the middle, which moves the others, and puts one in
-// twice.
+// listsEdited removes an entry in the middle, which moves the others, and duplicates another.
 func listsEdited(w *world) {
 	for _, host := range vhosts {
 		w.do("LREM", "frontend:"+host, 1, w.hosts[host][1].URL())
@@ -374,8 +372,8 @@ func workersRestarted(w *world) {
 	}
 }
 
-// clockStepped adds a worker whose clock is right at first and then is not. It runs in
-// this process: the time of another one cannot be changed.
+// clockStepped adds a worker whose clock steps after a while. The worker runs in this process: a test
+// cannot change the clock of another process.
 func clockStepped(by time.Duration) func(*world) {
 	return func(w *world) {
 		var step atomic.Int64
@@ -437,9 +435,9 @@ func edgeRestarted(w *world) {
 	w.edge = p
 }
 
-// newerVersion writes what a later version of this program may: fields that nobody knows
-// yet, in documents and events, and events of other kinds. All backends stay as they are:
-// this version judges none of them. An older version's binary is in older_test.go.
+// newerVersion writes as a later version may: unknown fields in documents and events, and unknown kinds
+// of events. All backends stay as they are: this version judges none of them. older_test.go runs the
+// binary of an older version.
 func newerVersion(w *world) {
 	for _, m := range w.members() {
 		if err := w.Redis.Eval(w.t.Context(), ofTomorrow, []string{"rollcall:instance:" + m.id, "rollcall:events"}, m.id).Err(); err != nil {
@@ -450,7 +448,7 @@ func newerVersion(w *world) {
 	w.do("SET", "rollcall:zones", "a")
 }
 
-// flapping has a container register and leave as fast as it can.
+// flapping registers and deregisters a container as fast as possible.
 func flapping(w *world) {
 	b := proctest.NewBackend(w.t)
 	form := proctest.Registration(b, "flapping", "shop.chaos", "service", "shop")
@@ -469,7 +467,7 @@ func flapped(w *world) {
 	w.must(http.MethodDelete, "/v1/instances/flapping", nil)
 }
 
-// twins has two containers at different addresses register under one id.
+// twins registers two containers at different addresses under one id.
 func twins(w *world) {
 	var ctx context.Context
 	ctx, w.drain = context.WithCancel(w.t.Context())

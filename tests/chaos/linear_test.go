@@ -23,40 +23,40 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// entry is what the registry keeps of an instance and its shard, as far as the model goes.
+// entry is the model's state of an instance and its shard.
 type entry struct {
-	value string // of the document, another one after every write; empty: it does not exist
-	term  string // under which the shard is owned; empty: it is free
-	flush string // what its owner has flushed
+	value string // of the document, unique for each write; empty: no document
+	term  string // the owner's term; empty: the shard is free
+	flush string // the owner's last flush
 }
 
-// call is one operation on one instance. Own, which is about all shards, is one of each.
+// call is one operation on one instance. A call of own, about all shards, counts once per instance.
 type call struct {
 	verb    string
 	id      string
-	was     string // the value that it depends on
-	term    string // that it depends on; empty: none
+	was     string // the value that it requires
+	term    string // the term that it requires; empty: none
 	value   string
 	worker  string
 	count   int64
 	release bool
 }
 
-// result is what a call returned. One whose connection broke returned nothing, and may
-// have been carried out, or may yet be.
+// result is the result of a call. A call whose connection broke has no result; Redis may have run it,
+// or may still run it.
 type result struct {
 	known bool
 	said  string // ok, conflict, lost, missing, refused
 	seen  string // of get: the value; of own: the term
 }
 
-// way is one way in which a call may go.
+// way is one possible outcome of a call.
 type way struct {
 	after entry
 	said  result
 }
 
-// apply is the registry as it should be: what a call makes of an entry, and returns.
+// apply is the specification of the registry: the next entry and the result of a call.
 func (c call) apply(e entry) []way {
 	one := func(after entry, said, seen string) []way { return []way{{after, result{true, said, seen}}} }
 	owner, _, _ := strings.Cut(e.term, " ")
@@ -132,9 +132,9 @@ var registry = porcupine.NondeterministicModel{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
 }
 
-// TestCommitsAndOwnershipAreLinearizable has workers take and give back shards, and read, write,
-// flush and remove the same few instances, over connections that break in the middle of calls, and looks for an order
-// of all the calls in which each returned what it should.
+// TestCommitsAndOwnershipAreLinearizable lets workers take and give back shards, and read, write, flush
+// and remove the same few instances, over connections that break in the middle of calls. It then searches
+// an order of all calls in which each call returns its recorded result.
 func TestCommitsAndOwnershipAreLinearizable(t *testing.T) {
 	t.Parallel()
 	const workers, instances = 6, 8
@@ -172,7 +172,7 @@ func TestCommitsAndOwnershipAreLinearizable(t *testing.T) {
 	}
 }
 
-// history is what all workers did. The clock is theirs: scripts are told the time.
+// history records the calls of all workers. The clock is the test's: scripts get the time as an argument.
 type history struct {
 	began time.Time
 	clock atomic.Int64 // ms
@@ -180,7 +180,7 @@ type history struct {
 	mu    sync.Mutex
 	calls []porcupine.Operation
 	cut   int
-	done  map[string]int // what calls returned, by verb
+	done  map[string]int // results, by verb
 }
 
 func (h *history) add(worker int, c call, called int64, r result) {
@@ -210,9 +210,9 @@ type worker struct {
 	now     time.Time
 	written int
 
-	known  map[string]app.Instance // as they were read last
+	known  map[string]app.Instance // as last read
 	member *ownership.Member
-	names  int // that it has had
+	names  int // number of names so far
 }
 
 func newWorker(h *history, n int, addr string, dice *rand.Rand) *worker {
@@ -230,8 +230,8 @@ func newWorker(h *history, n int, addr string, dice *rand.Rand) *worker {
 	return w
 }
 
-// brittle is a connection that breaks now and then: before a request has left, in the
-// middle of it, or when it is there and the answer is not.
+// brittle is a connection that breaks at random: before a request, in the middle of it, or between the
+// request and the answer.
 type brittle struct {
 	net.Conn
 	dice *rand.Rand
@@ -250,7 +250,7 @@ func (b *brittle) Write(p []byte) (int, error) {
 	}
 	_, _ = b.Conn.Write(p[:n])
 	if c, ok := b.Conn.(*net.TCPConn); ok && n > 0 {
-		_ = c.CloseWrite() // what was sent arrives
+		_ = c.CloseWrite() // the request arrives
 	}
 	_ = b.Close()
 	return 0, net.ErrClosed
@@ -262,7 +262,7 @@ func (w *worker) join() {
 	w.member = ownership.NewMember(fmt.Sprintf("w%d.%d", w.n, w.names))
 }
 
-// act makes one call at random, as far as possible about one instance.
+// act makes one random call, about one instance if possible.
 func (w *worker) act(ctx context.Context, id string, instances int) {
 	w.now = time.UnixMilli(w.history.clock.Add(w.dice.Int64N(300)) + int64(5*w.n)) // no two clocks agree
 	w.written++
@@ -305,7 +305,7 @@ func (w *worker) act(ctx context.Context, id string, instances int) {
 	}
 }
 
-// write commits what follows from what was read last: often it is out of date.
+// write commits a change to the last read document, which is often out of date.
 func (w *worker) write(ctx context.Context, c call, known app.Instance, f app.Fence, called int64) {
 	c.verb, c.was, c.term = "commit", known.Meta["v"], f.Term
 	was := app.Instance{Rev: known.Rev, ID: c.id, Service: "s", Address: c.id + ":1", State: app.Starting}
@@ -324,8 +324,8 @@ func (w *worker) write(ctx context.Context, c call, known app.Instance, f app.Fe
 	}
 }
 
-// own takes shards, gives some back, or leaves and comes back under another name. It writes
-// that down for every instance there is.
+// own takes shards, gives some back, or leaves and joins under another name. It records the call for
+// every instance.
 func (w *worker) own(ctx context.Context, called int64, instances int) {
 	var release []int
 	for shard := range w.member.Owned() {
@@ -361,7 +361,7 @@ func (w *worker) own(ctx context.Context, called int64, instances int) {
 	}
 }
 
-// outcome is what an error tells of a call.
+// outcome translates an error into a result.
 func outcome(err error) result {
 	for said, of := range map[string]error{"conflict": app.ErrConflict, "lost": app.ErrNotOwner, "missing": app.ErrNotFound} {
 		if errors.Is(err, of) {

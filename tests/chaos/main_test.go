@@ -1,11 +1,10 @@
-// Package chaos breaks things on purpose, under load, and compares what users, callers
-// and subscribers get with what is promised. The program runs as processes of its own,
-// built with the race detector; what breaks is real: processes are killed and frozen,
-// Redis loses its memory or its disk, routes are taken away. A selection is run unless
-// ROLLCALL_CHAOS is all.
+// Package chaos injects faults under load, and compares the results of users, callers and subscribers
+// with Rollcall's promises. The program runs as separate processes, built with the race detector. The
+// faults are real: processes are killed and frozen, Redis loses its memory or its disk, routes are
+// removed. The package runs a selection unless ROLLCALL_CHAOS is all.
 //
-// What depends on the machine has room that grows with how long the machine lets
-// processes wait (proctest.Stalls); what is a promise has none.
+// Bounds that depend on the machine grow with the time that the machine makes processes wait
+// (proctest.Stalls). Promises do not.
 package chaos
 
 import (
@@ -18,12 +17,12 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// all is whether everything is run, and at length.
+// all selects every row, at full length.
 var all = os.Getenv("ROLLCALL_CHAOS") == "all"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	// The tests wait much more than they compute.
+	// The tests mostly wait.
 	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", "4")
 	}

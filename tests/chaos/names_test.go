@@ -30,7 +30,7 @@ const (
 	silent
 )
 
-// newNameServer listens on port 53 of a loopback address that no other test process has.
+// newNameServer listens on port 53 of a loopback address of its own.
 func newNameServer(t *testing.T) *nameServer {
 	t.Helper()
 	s := &nameServer{host: fmt.Sprintf("127.53.%d.53", part)}
@@ -83,8 +83,8 @@ func (s *nameServer) answer(query []byte) []byte {
 	return text
 }
 
-// TestANameServerThatFailsRemovesNobody takes the name server of the worker away, while the
-// instances that are registered by name stay well. Another one, which dies meanwhile, is found out.
+// TestANameServerThatFailsRemovesNobody stops the worker's name server while the instances registered by
+// name stay healthy. The worker still detects another instance that dies meanwhile.
 func TestANameServerThatFailsRemovesNobody(t *testing.T) {
 	t.Parallel()
 	needsRoot(t, "unshare")

@@ -15,8 +15,7 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// load is end users: a steady rate of requests through the edge, whatever becomes of
-// those before.
+// load simulates users: a steady rate of requests through the edge, independent of earlier answers.
 type load struct {
 	edge string
 	http *http.Client
@@ -24,7 +23,7 @@ type load struct {
 	mu      sync.Mutex
 	total   int
 	failed  []visit
-	skipped int // too many were under way
+	skipped int // too many requests were in progress
 }
 
 // visit is one user's request.
@@ -71,7 +70,7 @@ func (w *world) visit(edge string) *load {
 	return l
 }
 
-// begun reports whether every vhost has been served since, and forgets what was before.
+// begun reports whether every vhost has been served since the last call.
 func (l *load) begun() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +82,7 @@ func (l *load) begun() error {
 	return nil
 }
 
-// one is never interrupted: what it then got would not be an answer.
+// Requests are never interrupted: the result would be an error of the test.
 func (l *load) one(host, id string) {
 	v := visit{host: host, at: time.Now()}
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, l.edge, nil)
@@ -113,14 +112,14 @@ func (l *load) one(host, id string) {
 	}
 }
 
-// watcher compares the proxy's lists with how the backends really are, all the time.
+// watcher continuously compares the proxy's lists with the true state of the backends.
 type watcher struct {
 	mu    sync.Mutex
 	looks int
-	late  map[string]lateness // the worst by member and what was wrong
+	late  map[string]lateness // the worst, by member and violation
 }
 
-// lateness is by how much a promise was not kept.
+// lateness is the excess over a promised time.
 type lateness struct {
 	by time.Duration
 	at time.Time
@@ -145,7 +144,7 @@ func (w *world) watch() *watcher {
 	return watcher
 }
 
-// look notes who is not in a list, or still is, later than was promised.
+// look records backends that are missing from a list, or still listed, after the promised time.
 func (x *watcher) look(w *world, of []*member, pick []string, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -168,18 +167,17 @@ func (x *watcher) note(what string, at, due time.Time) {
 	}
 }
 
-// back is when a backend that is well since some time has to be listed, seen from a time.
+// back is the time by which a recovered backend must be listed.
 func (w *world) back(since, from time.Time) time.Time {
 	return w.due(since.Add(recovery), from, w.fault.unlists, recovery)
 }
 
-// out is when a backend that is sick since some time must not be used any more.
+// out is the time by which a failed backend must no longer be used.
 func (w *world) out(since, from time.Time) time.Time {
 	return w.due(since.Add(detection+w.fault.delay), from, w.fault.blind, detection)
 }
 
-// due is when a promise is due: at some time, or so long after the fault if that
-// suspends it.
+// due is the deadline of a promise: at a time, or some time after a fault that suspends the promise.
 func (w *world) due(at, from time.Time, suspended bool, within time.Duration) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -200,8 +198,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// reader follows the events as a subscriber does, and goes on where it was whenever a
-// connection ends.
+// reader follows the events as a subscriber does, and resumes when a connection ends.
 type reader struct {
 	mu   sync.Mutex
 	seen []event
@@ -226,7 +223,7 @@ func (w *world) read() *reader {
 	return r
 }
 
-// follow reads one connection to its end, and returns where to go on.
+// follow reads one connection to its end, and returns the id to resume from.
 func (r *reader) follow(w *world, last string) string {
 	w.mu.Lock()
 	base := w.bases[r.connections%len(w.bases)]
@@ -239,8 +236,7 @@ func (r *reader) follow(w *world, last string) string {
 		return last
 	}
 	req.Header.Set("Last-Event-ID", last)
-	// A process that hangs is given up when nothing has come for a while; it says
-	// something every 15 s.
+	// A process sends a comment every 15 s. The reader gives up a process that is silent for longer.
 	patience := time.AfterFunc(20*time.Second, cancel)
 	defer patience.Stop()
 	resp, err := streams.Do(req)
@@ -286,10 +282,10 @@ func (r *reader) gap(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.gaps = append(r.gaps, what)
-	r.seen = nil // what it had is of another registry
+	r.seen = nil // its events are of a lost registry
 }
 
-// guests are instances that register once, each for good, and are never heard of again.
+// guests are instances that register once and then stay silent.
 type guests struct {
 	mu    sync.Mutex
 	acked map[string]time.Time

@@ -18,17 +18,17 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// oldest is the oldest commit that the schema admits: the one that raised it. Whoever adds a
-// step to migrations that raises the schema again puts that step's commit here.
+// oldest is the oldest commit that the schema admits: the commit that raised it. A commit that adds a
+// schema-raising step to migrations must also set oldest to its own hash.
 const oldest = "7a97e15b9ec9c346d08c09dee25360f9ad0fae9a"
 
-// The commits that raised the schema to 2, and the last one before it was raised to 3.
+// The commit that raised the schema to 2, and the last commit before it was raised to 3.
 const (
 	schema2     = "b88d29f87d0ccc30db01b7f23b2e8bc7c7ff8ec6"
 	lastSchema2 = "0fe6c802d3cf93114ba37dc3a077a76e9d0bc700"
 )
 
-// buildAt builds the program as of a commit of this repository.
+// buildAt builds the program of a commit of this repository.
 func buildAt(t *testing.T, commit string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -64,8 +64,8 @@ func buildAt(t *testing.T, commit string) string {
 	return path
 }
 
-// ofTomorrow writes fields that neither version knows, as the next one may: under another
-// revision, and with an event. KEYS[1] is the document, KEYS[2] the stream, ARGV[1] the id.
+// ofTomorrow writes fields that neither version knows, as a next version may: with a new revision, and
+// with an event. KEYS[1] is the document, KEYS[2] the stream, ARGV[1] the id.
 const ofTomorrow = `
 local doc = redis.call('GET', KEYS[1])
 doc = string.gsub(doc, '^{"rev":(%d+)', function(rev) return '{"rev":' .. string.format('%.0f', rev + 1048576) end)
@@ -103,7 +103,7 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 		id := fmt.Sprint("i", n)
 		backends[id] = proctest.NewBackend(t)
 		forms[id] = proctest.Registration(backends[id], id, "older.chaos", "service", "older", "interval", "1s", "forget", "2s", "expect", "200-299")
-		if n > 8 { // a field that the older version does not have
+		if n > 8 { // a field that the older version lacks
 			forms[id].Set("expect", "200,204")
 		}
 		proctest.Eventually(t, proctest.Bound, func() error { // until both webs can write
@@ -134,13 +134,13 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	backends["i4"].Is(proctest.Refuses) // the only one that is sick
+	backends["i4"].Is(proctest.Refuses) // the only failing one
 	for end, n := time.Now().Add(10*time.Second), 0; time.Now().Before(end); n++ {
 		for id, form := range forms {
 			if id == "i4" {
 				continue
 			}
-			form.Set("tag", fmt.Sprint("n", n)) // so that each registration is a write
+			form.Set("tag", fmt.Sprint("n", n)) // so that each registration writes
 			if said := call(n%2, form); said != "" && !strings.HasPrefix(said, "503") {
 				t.Errorf("registering %s through %s: %s", id, []string{"the current web", "the older web"}[n%2], said)
 			}
@@ -175,8 +175,8 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 	}
 }
 
-// before is the last commit before the schema was raised to 2. Its processes know nothing of
-// versions side by side.
+// before is the last commit before the schema was raised to 2. Its processes cannot run beside other
+// versions.
 const before = schema2 + "^"
 
 func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testing.T) {
@@ -232,8 +232,8 @@ func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testi
 	}
 }
 
-// Processes of schema 2 claim checks from queues that are not there any more. They watch the
-// schema, and end by themselves.
+// Processes of schema 2 claim checks from queues that no longer exist. They watch the schema, and end by
+// themselves.
 func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	t.Parallel()
 	older := buildAt(t, lastSchema2)

@@ -10,7 +10,7 @@ import (
 	"rollcall/tests/proctest"
 )
 
-// judge compares what was seen with what was promised.
+// judge compares the observations with the promises.
 func (w *world) judge() {
 	w.t.Helper()
 	slack := w.machine.Slack()
@@ -25,7 +25,7 @@ func (w *world) judge() {
 	w.judgeRegistry()
 }
 
-// since is a time as seconds after the fault began, which is easier to follow.
+// since formats a time as seconds after the start of the fault.
 func (w *world) since(t time.Time) string { return fmt.Sprintf("%+.2fs", t.Sub(w.began).Seconds()) }
 
 func (w *world) judgeLists(slack time.Duration) {
@@ -39,8 +39,7 @@ func (w *world) judgeLists(slack time.Duration) {
 	}
 }
 
-// judgeUse checks that no user's request got to a backend that should have been out of
-// the way for long.
+// judgeUse checks that no user's request reached a backend that should have left its list long before.
 func (w *world) judgeUse(slack time.Duration) {
 	for host, of := range w.hosts {
 		for _, m := range of {
@@ -75,8 +74,8 @@ func (w *world) judgeVisits(slack time.Duration) {
 	}
 }
 
-// excused reports whether a user's request could not go well: the fault is with the edge,
-// or with a backend that was not known to be sick yet.
+// excused reports whether a user's request had to fail: the edge has the fault, or the backend's failure
+// was not yet detected.
 func (w *world) excused(v visit, slack time.Duration) bool {
 	end := v.at.Add(v.took)
 	if w.fault.visits && end.After(w.began) && v.at.Before(w.lifted.Add(recovery+w.fault.delay+slack)) {
@@ -97,8 +96,7 @@ func (w *world) excused(v visit, slack time.Duration) bool {
 	return alone
 }
 
-// judgeProbes checks that those who are well were looked after all the time, unless
-// nobody could.
+// judgeProbes checks that healthy backends were probed all the time, unless the fault prevents it.
 func (w *world) judgeProbes(slack time.Duration) {
 	if w.fault.blind {
 		return
@@ -117,7 +115,7 @@ func (w *world) judgeProbes(slack time.Duration) {
 	}
 }
 
-// lost reports whether what was written at a time may be lost.
+// lost reports whether a write of some time may be lost.
 func (w *world) lost(at time.Time, slack time.Duration) bool {
 	switch w.fault.forgets {
 	case nothing:
@@ -145,8 +143,7 @@ func (w *world) judgeGuests(slack time.Duration) {
 	}
 }
 
-// judgeEvents checks that the reader has had what is in the stream, each event once and
-// in order.
+// judgeEvents checks that the reader got every event of the stream once and in order.
 func (w *world) judgeEvents(slack time.Duration) {
 	var stream []event
 	proctest.Eventually(w.t, proctest.Bound, func() error {
@@ -187,8 +184,8 @@ func (w *world) judgeEvents(slack time.Duration) {
 	w.t.Logf("%d events in the stream, %d read", len(stream), len(w.reader.seen))
 }
 
-// judgeChain checks that the events of every instance lead from one to the next, and to how
-// it is.
+// judgeChain checks that the events of each instance form a chain of states that ends in its present
+// state.
 func (w *world) judgeChain() {
 	proctest.Eventually(w.t, proctest.Bound, func() error {
 		before := w.stored()
@@ -204,7 +201,7 @@ func (w *world) judgeChain() {
 				delete(states, e.Instance)
 			}
 		}
-		for id, is := range before { // as of before the stream was read: it may have gone on
+		for id, is := range before { // from before the stream was read: the state may have changed since
 			if states[id] != is.State {
 				return fmt.Errorf("%s is %s, and its last event tells of %q", id, is.State, states[id])
 			}
@@ -213,7 +210,7 @@ func (w *world) judgeChain() {
 	})
 }
 
-// judgeNews checks that whoever was sick for long enough was said to be.
+// judgeNews checks that each backend that failed for long enough has an event.
 func (w *world) judgeNews(slack time.Duration) {
 	said, now := map[string]int{}, time.Now()
 	for _, e := range w.stream() {
@@ -253,7 +250,7 @@ func (w *world) stream() (events []event) {
 	return events
 }
 
-// judgeRegistry checks that nothing had to be mended, and that nothing is left to mend.
+// judgeRegistry checks that the reconcile job repaired no key, and has no key to repair.
 func (w *world) judgeRegistry() {
 	if said := w.mended(); len(said) > 0 && !w.fault.mends {
 		w.t.Errorf("registry and lists differed: %s", said)
@@ -270,10 +267,10 @@ func (w *world) judgeRegistry() {
 	}
 }
 
-// calm is how long it is watched before a fault, and that nothing comes after it.
+// calm is how long the test watches the world before a fault, and after it.
 const calm = 1500 * time.Millisecond
 
-// run lives through a fault.
+// run injects a fault and judges the observations.
 func (f fault) run(w *world) {
 	w.t.Helper()
 	time.Sleep(calm)

@@ -24,33 +24,33 @@ const (
 	interval = time.Second
 	timeout  = time.Second
 
-	// detection is the promise for a backend that hangs: its next probe, the second one 200 ms
-	// after it, and the timeouts of both.
+	// detection is the promise for a hanging backend: its next probe, the second probe 200 ms later, and the
+	// timeouts of both.
 	detection = interval + 200*time.Millisecond + 2*timeout
-	// recovery is the promise for one that answers again: two passes, and the probe that was
-	// under way when it began to.
+	// recovery is the promise for a backend that answers again: two passes, and the probe that was in
+	// progress when it recovered.
 	recovery = 2*interval + timeout
 )
 
-// world is a whole installation: two of each process, services with backends whose
-// containers assert themselves, end users, and callers that register and watch.
+// world is a complete installation: two of each process, services whose containers re-register, users,
+// and callers that register and watch.
 type world struct {
 	*proctest.Stack
 	t       *testing.T
 	machine *proctest.Stalls
 	hosts   map[string][]*member // by vhost
 
-	// Of single faults.
-	sentinel string            // where it listens
-	disk     string            // where Redis keeps its files
-	crowd    *proctest.Backend // of many
-	drain    func()            // ends what makes the trouble
+	// Used by single faults.
+	sentinel string            // its address
+	disk     string            // folder of Redis's files
+	crowd    *proctest.Backend // shared by many instances
+	drain    func()            // ends the cause of the fault
 
 	mu          sync.Mutex
 	webs, crons []*proctest.Process
 	edge        *proctest.Process
 	bases       []string // of the webs
-	calls       int      // made so far: every second call begins with the other web
+	calls       int      // number so far: every second call begins with the other web
 
 	load    *load
 	watcher *watcher
@@ -58,14 +58,14 @@ type world struct {
 	guests  *guests
 
 	fault         fault
-	began, lifted time.Time // when the fault was there
+	began, lifted time.Time // start and end of the fault
 
-	ctx     context.Context // over when users, guests and the watcher are to stop
+	ctx     context.Context // ends users, guests and the watcher
 	rest    context.CancelFunc
-	busy    sync.WaitGroup  // those
-	ends    context.Context // over when the containers and the reader are to stop as well
+	busy    sync.WaitGroup  // their goroutines
+	ends    context.Context // ends the containers and the reader
 	stop    context.CancelFunc
-	running sync.WaitGroup // those
+	running sync.WaitGroup // their goroutines
 }
 
 // member is a backend with the container that keeps it registered.
@@ -79,13 +79,13 @@ type member struct {
 	changes []change
 }
 
-// change is when a backend began to be well or to be sick.
+// change is the time of a backend's change to healthy or failing.
 type change struct {
 	at   time.Time
 	well bool
 }
 
-// becomes has a backend behave in another way, from now on.
+// becomes changes the behaviour of a backend from now on.
 func (m *member) becomes(mode proctest.Mode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -93,7 +93,7 @@ func (m *member) becomes(mode proctest.Mode) {
 	m.changes = append(m.changes, change{time.Now(), mode == proctest.Answers})
 }
 
-// at is how the backend was at a time, and since when.
+// at returns the behaviour of the backend at a time, and its start.
 func (m *member) at(t time.Time) (c change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,10 +108,10 @@ func (m *member) at(t time.Time) (c change) {
 
 func (m *member) well() bool { return m.at(time.Now()).well }
 
-// persistent is how Redis is run, and run again.
+// persistent are the arguments of Redis for each start.
 var persistent = []string{"--appendonly", "yes", "--appendfsync", "everysec"}
 
-// newWorld starts everything, and returns when all of it is at work.
+// newWorld starts all processes, and returns when all of them work.
 func newWorld(t *testing.T, f fault) *world {
 	t.Helper()
 	server := redistest.Start(t)
@@ -183,7 +183,7 @@ func (w *world) join(service, host, id string) *member {
 	return m
 }
 
-// assert does what a container's hook does, only more often.
+// assert re-registers as a container's hook does, only more often.
 func (w *world) assert(m *member) {
 	for w.ends.Err() == nil {
 		switch {
@@ -216,7 +216,7 @@ func (w *world) members() (all []*member) {
 
 var caller = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 
-// call makes a call to one of the web processes, and to the other one if that is not there.
+// call makes a call to one of the web processes, or to the other one if the first is not reachable.
 func (w *world) call(method, path string, form url.Values) (status int, text string, err error) {
 	w.mu.Lock()
 	bases, first := slices.Clone(w.bases), w.calls
@@ -246,7 +246,7 @@ func (w *world) callAt(ctx context.Context, base, method, path string, form url.
 	return resp.StatusCode, string(text), err
 }
 
-// must makes a call that has to be answered well, in the end.
+// must makes a call, repeats it until it succeeds, and fails the test after a bound.
 func (w *world) must(method, path string, form url.Values) (text string) {
 	w.t.Helper()
 	proctest.Eventually(w.t, proctest.Bound, func() error {
@@ -260,7 +260,7 @@ func (w *world) must(method, path string, form url.Values) (text string) {
 	return text
 }
 
-// client is a client of whatever Redis is the primary, for the test itself.
+// client is the test's client of the present primary.
 func (w *world) client() *redis.Client {
 	o := redis.FailoverOptions{
 		MasterName: "primary", SentinelAddrs: []string{w.sentinel}, ReadTimeout: time.Second, DialTimeout: time.Second, MaxRetries: -1,
@@ -270,7 +270,7 @@ func (w *world) client() *redis.Client {
 	return c
 }
 
-// calm reports who is not listed although it is well, or is although it is sick.
+// calm reports healthy backends that are not listed, and failing ones that are.
 func (w *world) calm(ctx context.Context) error {
 	for host, of := range w.hosts {
 		var want []string
@@ -290,20 +290,20 @@ func (w *world) calm(ctx context.Context) error {
 	return nil
 }
 
-// awaitCalm waits until registry and lists are as the backends are.
+// awaitCalm waits until registry and lists agree with the backends.
 func (w *world) awaitCalm() {
 	w.t.Helper()
 	proctest.Eventually(w.t, 2*proctest.Bound, func() error { return w.calm(w.t.Context()) })
 }
 
-// processes is every one that there is now.
+// processes returns all running processes.
 func (w *world) processes() []*proctest.Process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Concat(w.webs, w.crons, []*proctest.Process{w.edge})
 }
 
-// mended is how often a reconcile has found something, by the logs of those that run.
+// mended counts the repairs of the reconcile job, from the logs of the running processes.
 func (w *world) mended() (said []string) {
 	for _, p := range w.processes() {
 		for line := range strings.Lines(p.Log.String()) {
@@ -315,7 +315,7 @@ func (w *world) mended() (said []string) {
 	return said
 }
 
-// audited waits until nothing in Redis contradicts the documents.
+// audited waits until no key in Redis contradicts the documents.
 func (w *world) audited() {
 	w.t.Helper()
 	proctest.Eventually(w.t, proctest.Bound, func() error {

@@ -26,7 +26,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// workdir holds the binary, and is gone after the tests.
+// workdir holds the binary. It is removed after the tests.
 var workdir string
 
 // build compiles the program once, with the race detector.
@@ -43,11 +43,10 @@ var build = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// programs are what this binary is when DISCOVERY_TEST_PROGRAM says so.
+// programs are the programs that this binary can run as, selected by DISCOVERY_TEST_PROGRAM.
 var programs = map[string]func() int{"linked": linked}
 
-// linked is a program of 2013: it knows its neighbour by the variables that a Docker
-// link sets, and nothing else.
+// linked is a program of 2013: it finds another service only by the variables of a Docker link.
 func linked() int {
 	resp, err := http.Get("http://" + net.JoinHostPort(os.Getenv("WEB_PORT_8080_TCP_ADDR"), os.Getenv("WEB_PORT_8080_TCP_PORT")))
 	if err != nil {
@@ -60,7 +59,7 @@ func linked() int {
 	return 0
 }
 
-// said is how a command ended.
+// said is the result of a command.
 type said struct {
 	code     int
 	out, err string
@@ -77,7 +76,7 @@ func command(t testing.TB, env []string, script string) *exec.Cmd {
 	}
 	c := exec.CommandContext(t.Context(), "sh", "-euc", script)
 	c.Env = append([]string{"PATH=" + filepath.Dir(path) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what a pipe is made of ends with it
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // all processes of a pipe end with it
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = time.Second
 	return c
@@ -101,7 +100,7 @@ func at(base string) []string { return []string{"ROLLCALL_URL=" + base} }
 func TestWaitInAScript(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // where nobody listens yet
+	l, err := net.Listen("tcp", "127.0.0.1:0") // an address that is not yet in use
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +196,8 @@ func TestLsAsJSON(t *testing.T) {
 	}
 }
 
-// TestWatchMissesNothing has watch listen through a proxy that cuts connections, to a
-// process that is restarted meanwhile.
+// TestWatchMissesNothing runs watch through a proxy that cuts connections, to a process that restarts
+// meanwhile.
 func TestWatchMissesNothing(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -252,7 +251,7 @@ func TestWatchMissesNothing(t *testing.T) {
 	})
 }
 
-// lines keeps what is printed.
+// lines collects printed lines.
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -264,7 +263,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// all returns the lines that are complete.
+// all returns the complete lines.
 func (l *lines) all() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -272,8 +271,8 @@ func (l *lines) all() []string {
 	return all[:len(all)-1]
 }
 
-// cutting is a proxy that cuts every connection after some hundred bytes or some
-// thousand, and returns its address.
+// cutting starts a proxy that cuts every connection after some hundred or some thousand bytes, and
+// returns its address.
 func cutting(t *testing.T, to string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -351,7 +350,7 @@ func TestDoctorOnTheCommandLine(t *testing.T) {
 	env := []string{"REDIS_URL=redis://" + server.Addr()}
 	p := boots(t, server, "serve")
 	p.register("service", "web", "id", "w1", "address", "10.0.0.1:80", "health", "none", "host", "a.test")
-	eventually(t, "all is well", func() error { // the worker has to have been heard of
+	eventually(t, "all is well", func() error { // the worker must have joined
 		if got := sh(t, env, "rollcall doctor"); got.code != 0 || !strings.HasPrefix(got.out, "no errors") || got.err != "" {
 			return errors.New(got.String())
 		}

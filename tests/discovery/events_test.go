@@ -37,13 +37,13 @@ func TestEventsGoOnWhereTheyBroke(t *testing.T) {
 	if e := filtered.expect(t, "gone", "w1"); e.id != gone.id {
 		t.Errorf("filtered: got %+v", e)
 	}
-	other := webOn(t, w.rdb, w.prefix) // another process, which has heard none of it
+	other := webOn(t, w.rdb, w.prefix) // another process, without any of these events
 	elsewhere := other.open("", first.id)
 	elsewhere.expect(t, "registered", "d1")
 	elsewhere.expect(t, "gone", "w1")
 }
 
-// A stream that has shown nothing knows where to go on all the same.
+// A stream without events still has an id to resume from.
 func TestEventsDuringABreakBeforeTheFirst(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -71,7 +71,7 @@ func TestEventIDsThatLeadNowhere(t *testing.T) {
 	if err := w.rdb.XTrimMaxLen(t.Context(), w.prefix+"events", 2).Err(); err != nil {
 		t.Fatal(err)
 	}
-	late := webOn(t, w.rdb, w.prefix) // which does not remember what was cut off
+	late := webOn(t, w.rdb, w.prefix) // its replica lacks the trimmed events
 	p := late.get("/v1/events", http.StatusGone, "Last-Event-ID", all[1].ID).problem(t)
 	if p.Type != "urn:rollcall:trimmed" || !strings.Contains(p.Detail, all[3].ID) || p.Want == "" {
 		t.Errorf("too old: got %+v, want to hear of %s", p, all[3].ID)
@@ -166,8 +166,8 @@ func TestWaitsThatRunOut(t *testing.T) {
 	}
 }
 
-// Revisions are the same in all processes, whenever they have begun: a caller behind a
-// load balancer is not told of the same change by each of them in turn.
+// Revisions are the same in all processes, whenever they started. So a caller behind a load balancer does
+// not get one change from each of them.
 func TestRevisionsOfOneProcessCountInAnother(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -189,7 +189,7 @@ func TestRevisionsOfOneProcessCountInAnother(t *testing.T) {
 	w.get("/v1/services/web", http.StatusNotModified, "If-None-Match", tag)
 }
 
-// blocked is a reader who takes nothing: writing to him never ends.
+// blocked is a reader that never reads: writes to it block for ever.
 type blocked struct {
 	*httptest.ResponseRecorder
 	until  <-chan struct{}
@@ -204,8 +204,8 @@ func (b *blocked) Write(p []byte) (int, error) {
 
 func (b *blocked) SetWriteDeadline(time.Time) error { return nil }
 
-// TestReadersShareOneRing has readers who take nothing, and much more happen than a
-// process keeps. What is kept for each of them is one batch.
+// TestReadersShareOneRing has blocked readers, and more events than a process keeps. Each reader costs
+// the memory of one batch.
 func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
 	rep := replica.New()
 	rep.Reset(nil, "0-0")
@@ -247,7 +247,7 @@ func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measure
 	}
 }
 
-// A process that ends lets go of those who listen and wait, and they go on elsewhere.
+// A process that ends closes the streams and waits of its callers, and they continue at another process.
 func TestAProcessThatEndsIsNotHeldUp(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -271,7 +271,7 @@ func TestAProcessThatEndsIsNotHeldUp(t *testing.T) {
 	if e, err := s.next(); err == nil {
 		t.Errorf("got %+v from a process that ends", e)
 	}
-	<-waits // 304, or nothing when the call had not arrived yet
+	<-waits // 304, or no answer if the call had not arrived yet
 	select {
 	case <-ended:
 	case <-time.After(9 * time.Second): // it gives requests 10 s

@@ -18,7 +18,7 @@ import (
 	"rollcall/hipache/edge"
 )
 
-// explained is what the API says of a Host header.
+// explained is the API's answer about a Host header.
 type explained struct {
 	Requested string
 	LookedUp  []struct {
@@ -37,7 +37,7 @@ type explained struct {
 	Verdict string
 }
 
-// routed are the backends that get requests, each with what that is said to be for.
+// routed are the routed backends, each with the stated reason.
 func (e explained) routed() []string {
 	urls := map[string]bool{}
 	if e.Frontend != nil && e.Status == 0 {
@@ -60,8 +60,8 @@ func (e explained) why() string {
 	return strings.Join(all, "; ")
 }
 
-// scene is a vhost in some state: a registry, the proxy's keys and an edge that reads
-// them, with backends that all answer, so that nothing but the keys decides.
+// scene is a vhost in some state: a registry, the proxy's keys and an edge that reads them. All backends
+// answer, so only the keys decide.
 type scene struct {
 	*web
 	edge     string
@@ -89,7 +89,7 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// up registers the backend n for a vhost, healthy unless the fields say otherwise.
+// up registers backend n for a vhost, healthy by default.
 func (s *scene) up(n int, host string, pairs ...string) string {
 	s.t.Helper()
 	u, _ := url.Parse(s.backends[n])
@@ -104,7 +104,7 @@ func (s *scene) up(n int, host string, pairs ...string) string {
 	return fields.Get("id")
 }
 
-// checked registers the backend n with a check, and lets it pass and fail.
+// checked registers backend n with a check, and applies results to it.
 func (s *scene) checked(n int, host, results string, pairs ...string) {
 	s.t.Helper()
 	id := s.up(n, host, pairs...)
@@ -126,11 +126,11 @@ func (s *scene) override(id string, pairs ...string) {
 	}
 }
 
-// tries is how many requests the edge gets: of a few slots each is picked by then.
+// tries is the number of requests: enough that the edge selects each of a few backends.
 const tries = 60
 
-// visit sends a Host header as it is, many times, and returns the status of the answers
-// that no backend gave, and the backends that gave some.
+// visit sends a Host header many times, and returns the status of the proxy's own answers, and the
+// backends that answered.
 func (s *scene) visit(t *testing.T, header string) (statuses []int, backends []string) {
 	t.Helper()
 	c, err := net.Dial("tcp", s.edge)
@@ -162,7 +162,7 @@ func (s *scene) visit(t *testing.T, header string) (statuses []int, backends []s
 	return slices.Sorted(maps.Keys(own)), slices.Sorted(maps.Keys(asked))
 }
 
-// TestExplainSaysWhatTheEdgeDoes puts a vhost into every state there is.
+// TestExplainSaysWhatTheEdgeDoes puts a vhost into every possible state.
 func TestExplainSaysWhatTheEdgeDoes(t *testing.T) {
 	t.Parallel()
 	const a = "a.test"
@@ -170,9 +170,9 @@ func TestExplainSaysWhatTheEdgeDoes(t *testing.T) {
 		name   string
 		set    func(*scene)
 		header string
-		status int    // what the proxy answers by itself
-		asks   string // the numbers of the backends that it asks
-		why    string // part of what is said about one of them
+		status int    // status of the proxy's own answer
+		asks   string // numbers of the backends that it asks
+		why    string // part of the reason for one of them
 	}{
 		{"exact", func(s *scene) { s.up(0, a) }, a, 0, "0", "healthy"},
 		{"several", func(s *scene) { s.up(0, a); s.up(1, a); s.up(2, a) }, a, 0, "012", ""},
@@ -301,12 +301,12 @@ func TestExplainSaysWhatTheEdgeDoes(t *testing.T) {
 	}
 }
 
-// reads waits until the process reads what was written.
+// reads waits until the process has read the last write.
 func (s *scene) reads(t *testing.T) {
 	t.Helper()
 	newest, err := s.rdb.XRevRangeN(t.Context(), s.prefix+"events", "+", "-", 1).Result()
 	if err != nil || len(newest) == 0 {
-		return // nothing was registered
+		return // no registration
 	}
 	eventually(t, "it reads its own writes", func() error {
 		if s.replica.Revision().Compare(app.Revision(newest[0].ID)) < 0 {
@@ -316,7 +316,7 @@ func (s *scene) reads(t *testing.T) {
 	})
 }
 
-// agrees compares with the list of all vhosts, where they are about the same host.
+// agrees compares the answer with the list of all vhosts, for the same host.
 func (s *scene) agrees(t *testing.T, e explained) {
 	t.Helper()
 	type vhosts struct {
@@ -330,7 +330,7 @@ func (s *scene) agrees(t *testing.T, e explained) {
 	}
 	for _, f := range decode[vhosts](t, s.get("/v1/frontends", http.StatusOK).body).Frontends {
 		if e.Frontend == nil || f.Host != e.Frontend.Host || strings.HasPrefix(f.Host, "*") {
-			continue // marks under a wildcard go by the requested host
+			continue // marks of a wildcard are under the requested host
 		}
 		for n, slot := range f.Slots {
 			if slot != e.Frontend.Slots[n] {

@@ -25,7 +25,7 @@ func init() {
 	programs["asks again"] = asksAgain
 }
 
-// asks is a program that knows service and memcached by the variables of a Docker link.
+// asks is a program that finds service and memcached by the variables of a Docker link.
 func asks() int {
 	known := "SERVICE_PORT_" + os.Getenv("KNOWN_PORT") + "_TCP_" // which such a program has in its source
 	resp, err := http.Get("http://" + net.JoinHostPort(os.Getenv(known+"ADDR"), os.Getenv(known+"PORT")))
@@ -39,7 +39,7 @@ func asks() int {
 	return 0
 }
 
-// asksAgain is one that reads its variables anew, and asks again, when a HUP tells it to.
+// asksAgain reads its variables again, and asks again, on HUP.
 func asksAgain() int {
 	told := make(chan os.Signal, 8)
 	signal.Notify(told, syscall.SIGHUP, syscall.SIGTERM)
@@ -60,7 +60,7 @@ func asksAgain() int {
 	}
 }
 
-// twoPlaces serves on one port of two addresses, as two containers do, and says which.
+// twoPlaces serves on one port of two addresses, like two containers, and answers which one.
 func twoPlaces(t *testing.T) (here, there, port string) {
 	t.Helper()
 	eventually(t, "a port is free on both addresses", func() error {
@@ -91,7 +91,7 @@ type hooked struct {
 	ended    chan struct{}
 }
 
-// hook starts a script that is to exec rollcall run.
+// hook starts a script that execs rollcall run.
 func hook(t *testing.T, env []string, script string) *hooked {
 	t.Helper()
 	h := &hooked{Cmd: command(t, env, "exec "+script), t: t, out: &lines{}, err: &lines{}, ended: make(chan struct{})}
@@ -110,7 +110,7 @@ func hook(t *testing.T, env []string, script string) *hooked {
 	return h
 }
 
-// prints waits until the command has printed so many lines, and returns the last one.
+// prints waits until the command has printed n lines, and returns the last one.
 func (h *hooked) prints(n int) (last string) {
 	h.t.Helper()
 	eventually(h.t, fmt.Sprintf("it prints line %d", n), func() error {
@@ -124,7 +124,7 @@ func (h *hooked) prints(n int) (last string) {
 	return last
 }
 
-// stops tells the hook to end, and returns how it did.
+// stops ends the hook, and returns its result.
 func (h *hooked) stops() said {
 	h.t.Helper()
 	_ = h.Process.Signal(syscall.SIGTERM)
@@ -192,8 +192,7 @@ func TestALinksAppSeesThatANeighbourHasMoved(t *testing.T) {
 	}
 }
 
-// TestVariablesOutliveRollcall has Rollcall away when nothing changes, and when the
-// neighbour moves.
+// TestVariablesOutliveRollcall stops Rollcall, once without a change and once while the service moves.
 func TestVariablesOutliveRollcall(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -257,8 +256,8 @@ func TestACommandIsStartedWhenItsNeighboursAreThere(t *testing.T) {
 	}
 }
 
-// TestACommandThatCannotBeToldEndsWhenANeighbourMoves is for those that read their
-// environment once: whoever restarts them gives them a new one.
+// TestACommandThatCannotBeToldEndsWhenANeighbourMoves is about commands that read their environment once:
+// the supervisor that restarts them gives them a new one.
 func TestACommandThatCannotBeToldEndsWhenANeighbourMoves(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)
@@ -279,7 +278,7 @@ func TestACommandThatCannotBeToldEndsWhenANeighbourMoves(t *testing.T) {
 	}
 }
 
-// All of them learn in the same moment that their neighbour has moved.
+// All instances learn of the move at the same moment.
 func TestInstancesRestartInTurnWhenANeighbourMoves(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)

@@ -19,14 +19,14 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// loss is how Redis comes to have lost events.
+// loss is one way in which Redis loses events.
 type loss struct {
 	server *redistest.Server
 	link   *redistest.Link // between Rollcall and Redis
 
-	keep  func() // what was written before it is kept
+	keep  func() // keeps the writes before it
 	loses func()
-	empty bool // nothing is kept
+	empty bool // keeps no write
 }
 
 var losses = map[string]func(*testing.T) *loss{
@@ -81,7 +81,7 @@ func (*loss) do(t *testing.T, server *redistest.Server, command ...any) string {
 	return fmt.Sprint(answer)
 }
 
-// Whoever has seen events that Redis has lost is told so, and goes by what there is.
+// A reader of events that Redis has lost is notified, and continues with the present state.
 func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 	t.Parallel()
 	for name, start := range losses {
@@ -148,7 +148,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 			case <-time.After(patience):
 				t.Error("the call that waited goes on waiting")
 			}
-			p.register("service", "other", "id", "after", "address", "10.0.0.1:80", "health", "none") // the registry is beyond what was lost
+			p.register("service", "other", "id", "after", "address", "10.0.0.1:80", "health", "none") // the registry's ids are beyond the lost ones
 			late := boots(t, l.server, "web", "REDIS_URL=redis://"+l.link.Addr())
 			for at, process := range map[string]*process{"the same process": p, "a new process": late} {
 				if e := process.get("/v1/events", http.StatusGone, "Last-Event-ID", last).problem(t); e.Type != "urn:rollcall:trimmed" || e.Want == "" {
@@ -177,7 +177,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 	}
 }
 
-// seesLast waits until the last line that a command has printed ends so.
+// seesLast waits until the last line of a command's output ends with a text.
 func (h *hooked) seesLast(t *testing.T, end string) {
 	t.Helper()
 	eventually(t, "the command sees"+end, func() error {
@@ -188,7 +188,7 @@ func (h *hooked) seesLast(t *testing.T, end string) {
 	})
 }
 
-// poll repeats a call with a tag for as long as it is told to try again.
+// poll repeats a long-poll with a tag for as long as the answer asks it to.
 func (w *web) poll(ctx context.Context, path, tag string) (a answer) {
 	for ctx.Err() == nil {
 		a, _ = w.try(ctx, http.MethodGet, path, nil, "If-None-Match", tag)

@@ -1,5 +1,5 @@
-// Package discovery_test tests how others find what is registered: by asking, by
-// waiting, by listening, by variables, through Prometheus and on the command line.
+// Package discovery_test tests how clients find registered instances: reads, long-polls, events,
+// variables, Prometheus and the command line.
 package discovery_test
 
 import (
@@ -33,7 +33,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// patience is how long a test waits for what must come. It decides nothing else.
+// patience is how long a test waits for a condition. It decides no result.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
@@ -41,8 +41,7 @@ func TestMain(m *testing.M) {
 		os.Exit(programs[program]())
 	}
 	flag.Parse()
-	// The tests wait much more than they compute: with the default, a test per core, they
-	// would wait for each other.
+	// The tests mostly wait. With the default, one test per core, they would wait for each other.
 	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", "8")
 	}
@@ -53,8 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// web is what a web process has, in this one: its own connections to Redis, its own
-// copy of the registry, and a server.
+// web is a web process inside this process: its own connections to Redis, its own replica, and a server.
 type web struct {
 	t        testing.TB
 	base     string // http://host:port
@@ -64,16 +62,16 @@ type web struct {
 	store    *redisstore.Store
 	registry *app.Registry
 	replica  *replica.Replica
-	client   *http.Client // compares every answer with the description
+	client   *http.Client // checks every answer against openapi.yaml
 	handler  http.Handler
 
-	serving atomic.Int64 // requests under way
+	serving atomic.Int64 // requests in progress
 }
 
-// settle is how long a marked backend stays listed in these tests.
+// settle is the settle time of these tests.
 const settle = 300 * time.Millisecond
 
-// newWeb serves a registry of its own on the Redis that tests share.
+// newWeb serves a private registry on the shared Redis.
 func newWeb(t testing.TB) *web {
 	t.Helper()
 	return webOn(t, redistest.New(t), redistest.Prefix(t))
@@ -81,7 +79,7 @@ func newWeb(t testing.TB) *web {
 
 func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/plain") }
 
-// webOn serves the registry under a prefix, which others may serve as well.
+// webOn serves the registry of a prefix; several webs may serve one.
 func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	t.Helper()
 	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, replica: replica.New()}
@@ -123,12 +121,12 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 		}
 		return nil
 	})
-	w.replica.SetCurrent(time.Now()) // which the follower says when it has waited for news
+	w.replica.SetCurrent(time.Now()) // the follower does so after each read
 	return w
 }
 
-// tinyBuffers gives connections so little room that a reader who takes nothing holds
-// up whoever writes to it at once.
+// tinyBuffers shrinks a connection's buffers, so that a reader that does not read blocks its writer
+// at once.
 type tinyBuffers struct{ net.Listener }
 
 func (l tinyBuffers) Accept() (net.Conn, error) {
@@ -144,7 +142,7 @@ type noJobs struct{}
 func (noJobs) Names() []string                       { return nil }
 func (noJobs) RunOnce(context.Context, string) error { return nil }
 
-// answer is what a call came back with.
+// answer is the outcome of a call.
 type answer struct {
 	status int
 	header http.Header
@@ -192,8 +190,7 @@ func (w *web) try(ctx context.Context, method, path string, form url.Values, hea
 	return answer{resp.StatusCode, resp.Header, string(text)}, err
 }
 
-// call repeats a call as long as the registry cannot be reached, as on a machine that is
-// too busy.
+// call makes a call, and repeats it while the registry is not reachable, as on a busy machine.
 func (w *web) call(method, path string, form url.Values, headers ...string) (a answer) {
 	w.t.Helper()
 	var err error
@@ -218,7 +215,7 @@ func (w *web) get(path string, status int, headers ...string) answer {
 	return a
 }
 
-// register registers an instance, which must be accepted: name, value, name, value, ...
+// register registers an instance and fails the test if that is refused: name, value, name, value, ...
 func (w *web) register(pairs ...string) string {
 	w.t.Helper()
 	a := w.call(http.MethodPost, "/v1/register", form(pairs...))
@@ -228,7 +225,7 @@ func (w *web) register(pairs ...string) string {
 	return decode[struct{ ID string }](w.t, a.body).ID
 }
 
-// form is name, value, name, value, ...; a name may come again.
+// form is name, value, name, value, ...; a name may be repeated.
 func form(pairs ...string) url.Values {
 	v := url.Values{}
 	for n := 0; n < len(pairs); n += 2 {
@@ -237,7 +234,7 @@ func form(pairs ...string) url.Values {
 	return v
 }
 
-// probed judges results of probes of an instance as its owner does: + passed, - failed.
+// probed applies results of probes to an instance as its owner does: + passed, - failed.
 func (w *web) probed(id, results string) {
 	w.t.Helper()
 	ctx := w.t.Context()
@@ -258,7 +255,7 @@ func (w *web) probed(id, results string) {
 	}
 }
 
-// do runs a Redis command, words apart by spaces: frontend: and dead: get the prefix.
+// do runs a Redis command, a word per argument; frontend: and dead: get the prefix.
 func (w *web) do(command string) {
 	w.t.Helper()
 	var args []any
@@ -273,7 +270,7 @@ func (w *web) do(command string) {
 	}
 }
 
-// list is what the proxies read for a vhost.
+// list is a vhost's frontend as proxies read it.
 func (w *web) list(host string) []string {
 	w.t.Helper()
 	list, err := w.rdb.LRange(w.t.Context(), w.proxy.Frontend(host), 0, -1).Result()
@@ -283,7 +280,7 @@ func (w *web) list(host string) []string {
 	return list
 }
 
-// eventually waits until check finds nothing wrong.
+// eventually waits until check returns no error.
 func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	var err error

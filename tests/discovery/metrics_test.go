@@ -21,7 +21,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// watched is a backend that notes when it was first asked since it was well or sick.
+// watched is a backend that records the first request after each change of its behaviour.
 type watched struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -57,8 +57,8 @@ func (w *watched) since() time.Duration {
 	return time.Since(w.asked)
 }
 
-// TestMetricsSayWhatAnOutsiderSees has a real Prometheus scrape what Rollcall says of how
-// long it takes, and compares it with what the backends and the proxy's list have seen.
+// TestMetricsSayWhatAnOutsiderSees compares the durations that a real Prometheus scrapes with the
+// observations of the backends and of the proxy's list.
 func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
@@ -68,7 +68,7 @@ func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 
 	const n = 8
 	var toRoute, toRemove time.Duration
-	steady := newWatched(t) // so that the others are not the last routable one
+	steady := newWatched(t) // so that no other backend is the last routable one
 	p.register("service", "web", "address", strings.TrimPrefix(steady.URL, "http://"), "host", "m.test", "health", "/")
 	p.awaitRouted("m.test", steady.URL, true)
 	var all sync.WaitGroup
@@ -105,8 +105,7 @@ func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 	}
 }
 
-// awaitRouted waits until a backend gets requests, or does not any more: it is in the
-// list and not in the dead set.
+// awaitRouted waits until a backend is routed, or no longer routed: listed and not marked.
 func (p *process) awaitRouted(host, url string, want bool) {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		pipe := p.rdb.Pipeline()
@@ -123,7 +122,7 @@ func (p *process) awaitRouted(host, url string, want bool) {
 	p.t.Errorf("%s: routed to %s is not %t within %s", host, url, want, patience)
 }
 
-// instantQuery asks a Prometheus for one number.
+// instantQuery queries one number from a Prometheus.
 func instantQuery(base, query string) (value float64, err error) {
 	resp, err := http.Get(base + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
@@ -145,8 +144,7 @@ func instantQuery(base, query string) (value float64, err error) {
 	return value, err
 }
 
-// scrape reads the metrics of every role, when each has had something to do and one of
-// two instances is unhealthy.
+// scrape reads the metrics of every role after some work, with one of two instances unhealthy.
 func scrape(t *testing.T) (text string) {
 	p := boots(t, redistest.Start(t), "all", "ROLLCALL_METRICS_PORT=0")
 	b := newWatched(t)
@@ -191,7 +189,7 @@ func TestDashboardShowsMetricsThatExist(t *testing.T) {
 		if name, _, found := strings.Cut(line, " "); found && !strings.HasPrefix(line, "#") {
 			name, _, _ = strings.Cut(name, "{")
 			exists[name] = true
-		} else if typed := strings.Fields(line); len(typed) > 2 { // also those without a value yet
+		} else if typed := strings.Fields(line); len(typed) > 2 { // also metrics without a value
 			for _, part := range []string{"", "_bucket", "_count"} {
 				exists[typed[2]+part] = true
 			}

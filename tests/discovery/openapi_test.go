@@ -41,8 +41,8 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 	}
 }
 
-// TestEveryParameterIsDescribed asks every call for a parameter that it has not, and
-// compares what it says it has with the description.
+// TestEveryParameterIsDescribed sends an unknown parameter to every call, and compares the parameters
+// that the error lists with openapi.yaml.
 func TestEveryParameterIsDescribed(t *testing.T) {
 	t.Parallel()
 	doc, err := openapitest.Document()
@@ -85,7 +85,7 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 	}
 }
 
-// TestRegistrationFieldsAreDescribed does so for the fields of a registration.
+// TestRegistrationFieldsAreDescribed compares the fields of a registration with openapi.yaml.
 func TestRegistrationFieldsAreDescribed(t *testing.T) {
 	t.Parallel()
 	doc, err := openapitest.Document()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// pick asks for an address without a network between.
+// pick picks an address without a network.
 func (w *web) pick(query string) string {
 	w.t.Helper()
 	w.replica.SetCurrent(time.Now()) // also on a machine that is too busy to listen
@@ -77,7 +77,7 @@ func TestPickTakesTurnsAmongMany(t *testing.T) {
 	}
 }
 
-// When an instance leaves, only its own keys go to others; when it is back, so are they.
+// When an instance leaves, only its own keys move to others. When it returns, so do they.
 func TestPickByHashMovesNoMoreThanItMust(t *testing.T) {
 	t.Parallel()
 	w := newWeb(t)

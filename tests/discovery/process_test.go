@@ -18,7 +18,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// process is the program in this process, with the roles that its command gives it.
+// process is the program inside this process, with the roles of a command.
 type process struct {
 	*web
 	env  []string

@@ -16,7 +16,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// TestPrometheusDiscovers runs a real one. While Redis is away it keeps what it knows.
+// TestPrometheusDiscovers runs a real Prometheus. While Redis is away it keeps its targets.
 func TestPrometheusDiscovers(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
@@ -122,7 +122,7 @@ func needPrometheus(t *testing.T) {
 	}
 }
 
-// startPrometheus runs a Prometheus with scrape configs, and returns where it answers.
+// startPrometheus runs a Prometheus with scrape configs, and returns its address.
 func startPrometheus(t *testing.T, scrapes string) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -17,10 +17,10 @@ type sse struct{ id, kind, data string }
 type stream struct {
 	body  io.ReadCloser
 	lines *bufio.Reader
-	last  string // id of the last complete event, or of the last complete id without one
+	last  string // id of the last complete event, or the last complete id without data
 }
 
-// listen opens a stream, or returns the answer that was none.
+// listen opens a stream, or returns the error answer.
 func listen(ctx context.Context, client *http.Client, base, query, last string) (*stream, answer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/events"+query, nil)
 	if err != nil {
@@ -41,8 +41,8 @@ func listen(ctx context.Context, client *http.Client, base, query, last string) 
 	return &stream{body: resp.Body, lines: bufio.NewReaderSize(resp.Body, 512), last: last}, answer{status: http.StatusOK, header: resp.Header}, nil
 }
 
-// next returns the next event that has data. What comes before the end of a stream but
-// is not complete is dropped, as the specification says.
+// next returns the next event with data. It drops an incomplete event at the end of a stream, as the
+// specification says.
 func (s *stream) next() (sse, error) {
 	var e sse
 	for {
@@ -74,7 +74,7 @@ func (s *stream) next() (sse, error) {
 
 func (s *stream) close() { _ = s.body.Close() }
 
-// open opens a stream that must open.
+// open opens a stream and fails the test on an error answer.
 func (w *web) open(query, last string) *stream {
 	w.t.Helper()
 	s, a, err := listen(w.t.Context(), w.client, w.base, query, last)
