@@ -21,7 +21,7 @@ func (r *Registry) idIsHeld(ctx context.Context, held *heldError, want Instance)
 	was, is, now := held.step.Was, held.step.Is, r.now()
 	caller := CallerOf(ctx)
 	if was.Service != want.Service {
-		if down := was.State != Healthy || was.failing(); down && caller.mayChange(was) && was.yields(want.claimant(), now) {
+		if down := was.State != Healthy || was.failing(); down && caller.MayChange(was) && was.yields(want.claimant(), now) {
 			gone := was.Leave(now)
 			event := eventOf(EventGone, was, gone, now, "the service "+want.Service+" registered with its id")
 			if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: gone, Event: event}}}); err != nil {
@@ -44,7 +44,7 @@ func (r *Registry) idIsHeld(ctx context.Context, held *heldError, want Instance)
 	}
 	refused := &FieldError{Field: "id", Held: true, Problem: "is held by another instance", Want: "give every instance an id of its own"}
 	switch {
-	case was.Service != want.Service && (caller.MayRead() || caller.mayChange(was)):
+	case was.Service != want.Service && (caller.MayRead() || caller.MayChange(was)):
 		refused.Problem = "belongs to an instance of the service " + was.Service
 		refused.Want = fmt.Sprintf("give every instance an id of its own, or free this one with DELETE /v1/instances/%s", was.ID)
 	case was.Service == want.Service:
@@ -75,7 +75,7 @@ func (r *Registry) meet(ctx context.Context, id string, is *Instance, c Change, 
 	if err != nil {
 		return Change{}, err
 	}
-	if !CallerOf(ctx).mayChange(old) {
+	if !CallerOf(ctx).MayChange(old) {
 		return Change{}, &FieldError{
 			Field: "address", Held: true, Problem: "is held by an instance of another service",
 			Want: "try again when that one is gone, or give a token that may register its service",
@@ -139,7 +139,7 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by Insta
 			continue
 		}
 		// A healthy holder has to be changed, so it gives way only to a caller that may do that.
-		mayEnd := i.State != Healthy || i.Understood() && caller.mayChange(i)
+		mayEnd := i.State != Healthy || i.Understood() && caller.MayChange(i)
 		if i.holdsHost(by) || !mayEnd {
 			holders = append(holders, i)
 			continue
@@ -178,7 +178,7 @@ func hostIsHeld(caller Caller, host string, holders []Instance) error {
 		Field: "host", Held: true, Problem: host + " is served by another service",
 		Want: "a vhost belongs to one service at a time: choose another vhost",
 	}
-	if !caller.MayRead() && slices.ContainsFunc(holders, func(i Instance) bool { return !caller.mayChange(i) }) {
+	if !caller.MayRead() && slices.ContainsFunc(holders, func(i Instance) bool { return !caller.MayChange(i) }) {
 		return e
 	}
 	var named []string

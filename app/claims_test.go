@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
 	"rollcall/hipache"
@@ -363,8 +364,8 @@ func TestOneStartMayRegisterSeveralInstancesAtItsAddress(t *testing.T) {
 	}
 }
 
-func caller(scopes ...app.Scope) context.Context {
-	return app.WithCaller(context.Background(), app.Caller{Name: "t", Token: "t", Scopes: scopes})
+func caller(scopes ...auth.Scope) context.Context {
+	return app.WithCaller(context.Background(), auth.Caller{Name: "t", Token: "t", Scopes: scopes})
 }
 
 func TestNobodyTakesWhatItsTokenMayNotChange(t *testing.T) {

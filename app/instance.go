@@ -145,7 +145,7 @@ func canonicalHost(host string) (string, error) {
 		return ip.Unmap().String(), nil
 	}
 	host = lowerASCII(host)
-	if !validName(host) {
+	if !ValidHostName(host) {
 		return "", invalid("address", "has a host that is neither an IP address nor a name", want)
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
@@ -176,9 +176,9 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// validName reports whether s is a lower-case DNS name: labels of letters, digits,
+// ValidHostName reports whether s is a lower-case DNS name: labels of letters, digits,
 // hyphens and underscores, 1 to 63 bytes each, 253 in all, no trailing dot.
-func validName(s string) bool {
+func ValidHostName(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false
 	}

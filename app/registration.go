@@ -71,7 +71,7 @@ const (
 // state yet. Errors are FieldErrors.
 func (r Registration) Instance() (Instance, AddressSource, error) {
 	var none Instance
-	if err := validService(r.Service); err != nil {
+	if err := ValidService(r.Service); err != nil {
 		return none, "", err
 	}
 	address, source, err := r.address()
@@ -108,11 +108,11 @@ func (r Registration) Instance() (Instance, AddressSource, error) {
 	if i.ID == "" {
 		i.ID = defaultID(i.Service, i.Address)
 	}
-	if err := validID("id", i.ID); err != nil {
+	if err := ValidID("id", i.ID); err != nil {
 		return none, "", err
 	}
 	if i.Replaces != "" {
-		if err := validID("replaces", i.Replaces); err != nil {
+		if err := ValidID("replaces", i.Replaces); err != nil {
 			return none, "", err
 		}
 		if i.Replaces == i.ID {
@@ -260,7 +260,7 @@ func (r Registration) validText() error {
 
 func notText(field string) error { return invalid(field, "is not text in UTF-8", "give it in UTF-8") }
 
-func validService(s string) error {
+func ValidService(s string) error {
 	const want = "give 1 to 63 lower-case letters, digits, hyphens, dots or underscores, beginning with a letter or digit"
 	if s == "" {
 		return invalid("service", "is missing", want)
@@ -271,7 +271,7 @@ func validService(s string) error {
 	return nil
 }
 
-func validID(field, s string) error {
+func ValidID(field, s string) error {
 	if len(s) > 128 || !validWord(s) {
 		return invalid(field, fmt.Sprintf("is %.80q", s),
 			"give 1 to 128 letters, digits, hyphens, dots or underscores, beginning with a letter or digit")

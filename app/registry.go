@@ -71,7 +71,7 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 	if err != nil {
 		return Registered{}, err
 	}
-	if err := CallerOf(ctx).mayAdd(want); err != nil {
+	if err := CallerOf(ctx).Authorize(want); err != nil {
 		return Registered{}, err
 	}
 	was, known, fresh := r.heard(want.ID)
@@ -277,7 +277,7 @@ func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, e
 // that it is still known; a bad one is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
 	detail = cleanNote(detail)
-	if was, known, _ := r.heard(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).mayChange(was) {
+	if was, known, _ := r.heard(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).MayChange(was) {
 		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -460,7 +460,7 @@ func (r *Registry) own(ctx context.Context, id string) (Instance, error) {
 	i, err := r.store.Get(ctx, id)
 	caller := CallerOf(ctx)
 	switch {
-	case errors.Is(err, ErrNotFound) && !caller.mayMiss(id), err == nil && !caller.mayChange(i):
+	case errors.Is(err, ErrNotFound) && !caller.MayLookUp(id), err == nil && !caller.MayChange(i):
 		return Instance{}, errNotYours
 	case err != nil:
 		return Instance{}, err
@@ -472,7 +472,7 @@ func (r *Registry) own(ctx context.Context, id string) (Instance, error) {
 func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
 	for _, step := range c.Steps {
 		if step.Event != nil {
-			step.Event.Actor = CallerOf(ctx).Name
+			step.Event.Actor = CallerOf(ctx).Actor()
 		}
 	}
 	rev, err := r.store.Commit(ctx, c)

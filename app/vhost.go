@@ -33,7 +33,7 @@ func NormalizeHost(host string) (string, error) {
 		return host, nil
 	}
 	name, wildcard := strings.CutPrefix(h, "*.")
-	if !validName(name) {
+	if !ValidHostName(name) {
 		return bad(fmt.Sprintf("is %.80q, which is not a host name", host))
 	}
 	if wildcard && strings.Count(name, ".") >= maxWildcardLabels {

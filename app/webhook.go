@@ -121,7 +121,7 @@ func (w Webhook) validate() error {
 		return invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
 	}
 	for _, name := range w.Services {
-		if err := validService(name); err != nil {
+		if err := ValidService(name); err != nil {
 			return err
 		}
 	}

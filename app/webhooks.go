@@ -146,7 +146,7 @@ func (v *Webhooks) Resume(ctx context.Context, id string) (Webhook, error) {
 }
 
 func (v *Webhooks) pause(ctx context.Context, id, reason string, e Event) (Webhook, error) {
-	e.Subject, e.At, e.Actor = id, v.now(), CallerOf(ctx).Name
+	e.Subject, e.At, e.Actor = id, v.now(), CallerOf(ctx).Actor()
 	changed, err := v.store.Pause(ctx, id, reason, e)
 	if err != nil {
 		return Webhook{}, err

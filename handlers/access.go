@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 )
 
 // access is who may call a route. Every route has one.
@@ -40,9 +41,9 @@ func (a *API) admit(who access) echo.MiddlewareFunc {
 			switch {
 			case err != nil:
 			case who == readers:
-				err = caller.Require(app.ScopeRead)
+				err = caller.Require(auth.ScopeRead)
 			case who == admins:
-				err = caller.Require(app.ScopeAdmin)
+				err = caller.Require(auth.ScopeAdmin)
 			}
 			if err != nil {
 				return err
@@ -78,13 +79,13 @@ func isLoopback(header string) bool {
 }
 
 // from is a request in whose context the caller is.
-func from(caller app.Caller, r *http.Request) *http.Request {
+func from(caller auth.Caller, r *http.Request) *http.Request {
 	return r.WithContext(app.WithCaller(r.Context(), caller))
 }
 
 // callerOf finds out who calls, by a bearer token or by the password that a browser was
 // given. Where no token is required a password is somebody else's: of a proxy before us.
-func (a *API) callerOf(r *http.Request) (app.Caller, error) {
+func (a *API) callerOf(r *http.Request) (auth.Caller, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
 	given := strings.EqualFold(scheme, "Bearer")
 	if a.Tokens.Required() && !given {
@@ -92,13 +93,13 @@ func (a *API) callerOf(r *http.Request) (app.Caller, error) {
 	}
 	switch {
 	case !given && a.Tokens.Required():
-		return app.Caller{}, errNoToken
+		return auth.Caller{}, errNoToken
 	case !given:
-		return app.Anybody, nil
+		return auth.Unrestricted, nil
 	}
 	caller, known := a.Tokens.Caller(strings.TrimSpace(token))
 	if !known {
-		return app.Caller{}, errBadToken
+		return auth.Caller{}, errBadToken
 	}
 	return caller, nil
 }

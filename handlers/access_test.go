@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/handlers"
 )
 
@@ -23,7 +24,7 @@ const boss = "the boss may do everything"
 func guarded(t *testing.T, change ...func(*handlers.API)) *service {
 	t.Helper()
 	s := newService(t, change...)
-	s.api.Tokens = app.NewTokens(s.store.Tokens(), boss, true, s.store.Now, func(context.Context, app.Event) {})
+	s.api.Tokens = auth.NewTokens(s.store.Tokens(), boss, true, s.store.Now, func(context.Context, app.Event) {})
 	s.refresh()
 	return s
 }
@@ -288,7 +289,7 @@ func TestATokenCountsUntilItIsRevokedOrExpires(t *testing.T) {
 	read(lasting).want(http.StatusOK)
 
 	another := guarded(t) // a process that hears of it when it reads the tokens anew
-	another.api.Tokens = app.NewTokens(s.store.Tokens(), "", true, s.store.Now, func(context.Context, app.Event) {})
+	another.api.Tokens = auth.NewTokens(s.store.Tokens(), "", true, s.store.Now, func(context.Context, app.Event) {})
 	another.get("/v1/services").as(lasting).problem(http.StatusUnauthorized)
 	another.refresh()
 	another.get("/v1/services").as(lasting).want(http.StatusOK)
@@ -315,7 +316,7 @@ func TestTokensAreListedWithoutWhatTheyAre(t *testing.T) {
 		"name=ci&scope=register:": "scope", "name=ci&scope=register:Web": "scope", "name=ci&scope=register:*web": "scope", "name=ci&scope=host:": "scope",
 		"name=ci&scope=host:*a.test": "scope", "name=ci&scope=host:A.test": "scope", "name=ci&scope=host:*.": "scope", "name=ci&scope=host:a.test:80": "scope",
 		"name=ci&scope=read&expires=0s": "expires", "name=ci&scope=read&expires=-1h": "expires", "name=ci&scope=read&expires=soon": "expires",
-		"name=ci" + strings.Repeat("&scope=read", app.MaxScopes+1): "scope",
+		"name=ci" + strings.Repeat("&scope=read", auth.MaxScopes+1): "scope",
 	} {
 		c := s.call(http.MethodPost, "/v1/tokens", strings.NewReader(pairs)).header("Content-Type", "application/x-www-form-urlencoded").as(boss)
 		if p := c.problem(http.StatusUnprocessableEntity); p.Field != field {
@@ -373,8 +374,8 @@ func TestABrowserGivesTheTokenAsAPassword(t *testing.T) {
 func TestWhereNoTokenIsRequiredOneThatIsGivenCounts(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	reader, _, err := s.api.Tokens.Create(t.Context(), "reader", []app.Scope{app.ScopeRead}, 0)
-	_, text, err2 := s.api.Tokens.Create(t.Context(), "reader", []app.Scope{app.ScopeRead}, 0)
+	reader, _, err := s.api.Tokens.Create(t.Context(), "reader", []auth.Scope{auth.ScopeRead}, 0)
+	_, text, err2 := s.api.Tokens.Create(t.Context(), "reader", []auth.Scope{auth.ScopeRead}, 0)
 	if err != nil || err2 != nil {
 		t.Fatal(err, err2)
 	}

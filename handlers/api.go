@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/replica"
 )
 
@@ -26,7 +27,7 @@ type API struct {
 	Registry *app.Registry
 	Replica  *replica.Replica // for reads, kept up to date by somebody else
 	Store    Reader           // for reads that are not in the replica
-	Tokens   *app.Tokens      // kept up to date by somebody else
+	Tokens   *auth.Tokens     // kept up to date by somebody else
 	Webhooks *app.Webhooks
 	Jobs     Jobs
 	Writable func() error // the error of the last write if Redis refused it

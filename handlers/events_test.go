@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/replica"
 	"rollcall/handlers"
 )
@@ -56,7 +57,7 @@ func listeningWith(t *testing.T, query string, store handlers.Reader) (*replica.
 	streaming.Go(func() {
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/v1/events"+query, nil)
 		r.Host = "localhost"
-		(&handlers.API{Replica: rep, Store: store, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler().ServeHTTP(hears, r)
+		(&handlers.API{Replica: rep, Store: store, Tokens: auth.NewTokens(nil, "", false, nil, nil)}).Handler().ServeHTTP(hears, r)
 	})
 	t.Cleanup(func() {
 		leave()

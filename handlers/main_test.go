@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
@@ -72,7 +73,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Replica:  replica.New(), Store: s.store, Jobs: jobs{}, Writable: s.store.Writable, Now: s.store.Now, Log: log,
 		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
-		Tokens: app.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
+		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
 	}
 	for _, c := range change {
 		c(s.api)

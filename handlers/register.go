@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 )
 
 // registered is what became of one registration.
@@ -50,7 +51,7 @@ func (a *API) register(c echo.Context) error {
 	}
 	ctx := c.Request().Context()
 	from, unknown := a.clientOf(c.Request())
-	if err := a.registrations.take(cmp.Or(app.CallerOf(ctx).Token, from), len(entries)); err != nil {
+	if err := a.registrations.take(cmp.Or(auth.TokenOf(ctx), from), len(entries)); err != nil {
 		return err
 	}
 	all := a.registerAll(ctx, entries, b.isArray(), caller{from, unknown}, query.Wait)

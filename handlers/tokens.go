@@ -6,20 +6,20 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"rollcall/app"
+	"rollcall/app/auth"
 )
 
 // tokenView is a token as admins see it.
 type tokenView struct {
-	ID        string      `json:"id"`
-	Name      string      `json:"name"`
-	Scopes    []app.Scope `json:"scopes"`
-	CreatedAt *time.Time  `json:"created_at"`
-	ExpiresAt *time.Time  `json:"expires_at,omitempty"`
-	Token     string      `json:"token,omitempty"` // only in the answer to its creation
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+	Scopes    []auth.Scope `json:"scopes"`
+	CreatedAt *time.Time   `json:"created_at"`
+	ExpiresAt *time.Time   `json:"expires_at,omitempty"`
+	Token     string       `json:"token,omitempty"` // only in the answer to its creation
 }
 
-func tokenOf(t app.Token) tokenView {
+func tokenOf(t auth.Token) tokenView {
 	return tokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, CreatedAt: instant(t.CreatedAt), ExpiresAt: instant(t.ExpiresAt)}
 }
 
@@ -33,9 +33,9 @@ func (a *API) createToken(c echo.Context) error {
 	if err := readFields(c.Request(), &given); err != nil {
 		return err
 	}
-	scopes := make([]app.Scope, len(given.Scopes))
+	scopes := make([]auth.Scope, len(given.Scopes))
 	for n, s := range given.Scopes {
-		scopes[n] = app.Scope(s)
+		scopes[n] = auth.Scope(s)
 	}
 	var expires time.Duration
 	if given.Expires != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
@@ -45,7 +46,7 @@ type Process struct {
 	rdb      redis.UniversalClient
 	store    *redisstore.Store
 	registry *app.Registry
-	tokens   *app.Tokens
+	tokens   *auth.Tokens
 	replica  *replica.Replica
 	prober   app.Prober
 	worker   *jobs.Worker // nil without the role
@@ -137,7 +138,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 		return p, err
 	}
 	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.told)
-	p.tokens = app.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
+	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	p.replica = replica.New()
 	p.registry.TakeWordOf(p.replica)
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})

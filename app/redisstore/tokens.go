@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 )
 
 //go:embed lua/token.lua
@@ -20,7 +21,7 @@ var tokenScript = redis.NewScript(tokenSource)
 // Tokens are the store's tokens.
 type Tokens struct{ *Store }
 
-var _ app.TokenStore = Tokens{}
+var _ auth.Store = Tokens{}
 
 // Tokens returns the tokens.
 func (s *Store) Tokens() Tokens { return Tokens{s} }
@@ -29,15 +30,15 @@ func (s *Store) Tokens() Tokens { return Tokens{s} }
 // omitempty; in a process of a version without it such a token has no scope, because the
 // field may be a restriction.
 type tokenRecord struct {
-	Name    string      `json:"name"`
-	Hash    []byte      `json:"hash"` // base64
-	Scopes  []app.Scope `json:"scopes"`
-	Created int64       `json:"created"`
-	Expires int64       `json:"expires,omitempty"`
+	Name    string       `json:"name"`
+	Hash    []byte       `json:"hash"` // base64
+	Scopes  []auth.Scope `json:"scopes"`
+	Created int64        `json:"created"`
+	Expires int64        `json:"expires,omitempty"`
 }
 
-// Add adds a token; see app.TokenStore.
-func (t Tokens) Add(ctx context.Context, token app.Token, e app.Event) error {
+// Add adds a token; see auth.Store.
+func (t Tokens) Add(ctx context.Context, token auth.Token, e app.Event) error {
 	r := tokenRecord{Name: token.Name, Hash: token.Hash, Scopes: token.Scopes, Created: token.CreatedAt.UnixMilli()}
 	if !token.ExpiresAt.IsZero() {
 		r.Expires = token.ExpiresAt.UnixMilli()
@@ -49,14 +50,14 @@ func (t Tokens) Add(ctx context.Context, token app.Token, e app.Event) error {
 	added, err := t.set(ctx, token.ID, string(doc), e)
 	if err == nil && !added {
 		err = &app.FieldError{
-			Field: "name", Held: true, Problem: fmt.Sprintf("is one too many: there are %d tokens", app.MaxTokens),
+			Field: "name", Held: true, Problem: fmt.Sprintf("is one too many: there are %d tokens", auth.MaxTokens),
 			Want: "revoke those that nobody needs",
 		}
 	}
 	return err
 }
 
-// Remove removes a token; see app.TokenStore.
+// Remove removes a token; see auth.Store.
 func (t Tokens) Remove(ctx context.Context, id string, e app.Event) error {
 	removed, err := t.set(ctx, id, "", e)
 	if err == nil && !removed {
@@ -72,15 +73,15 @@ func (t Tokens) set(ctx context.Context, id, doc string, e app.Event) (bool, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	done, err := tokenScript.Run(ctx, t.rdb, []string{t.keys.tokens(), t.keys.events()}, id, doc, app.MaxTokens, event, keepEvents).Bool()
+	done, err := tokenScript.Run(ctx, t.rdb, []string{t.keys.tokens(), t.keys.events()}, id, doc, auth.MaxTokens, event, keepEvents).Bool()
 	if err != nil {
 		return false, wrap("set token "+id, err)
 	}
 	return done, nil
 }
 
-// Read returns all tokens and what keys are made with; see app.TokenStore.
-func (t Tokens) Read(ctx context.Context) ([]app.Token, string, error) {
+// Read returns all tokens and what keys are made with; see auth.Store.
+func (t Tokens) Read(ctx context.Context) ([]auth.Token, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
 	var known *redis.StringCmd
@@ -98,7 +99,7 @@ func (t Tokens) Read(ctx context.Context) ([]app.Token, string, error) {
 			return nil, "", err
 		}
 	}
-	var tokens []app.Token
+	var tokens []auth.Token
 	for id, doc := range docs.Val() {
 		var r tokenRecord
 		unknown, err := unmarshal(doc, &r)
@@ -106,7 +107,7 @@ func (t Tokens) Read(ctx context.Context) ([]app.Token, string, error) {
 			t.log.ErrorContext(ctx, "a token cannot be read and does not count", "token", id, "err", err)
 			continue
 		}
-		token := app.Token{ID: id, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes, CreatedAt: time.UnixMilli(r.Created)}
+		token := auth.Token{ID: id, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes, CreatedAt: time.UnixMilli(r.Created)}
 		if unknown != "" {
 			token.Scopes = nil
 		}

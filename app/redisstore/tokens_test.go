@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/redisstore"
 	"rollcall/hipache"
 	"rollcall/tests/redistest"
@@ -37,9 +38,9 @@ func TestTokensAreKept(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, s *site) {
 		tokens, now := s.Tokens(), s.clock.Now()
-		want := []app.Token{
-			{ID: "a", Name: "ci", Hash: []byte("hash"), Scopes: []app.Scope{"read", "register:*"}, CreatedAt: now, ExpiresAt: now.Add(time.Hour)},
-			{ID: "b", Name: "ci", Hash: []byte{0, 255}, Scopes: []app.Scope{"admin"}, CreatedAt: now},
+		want := []auth.Token{
+			{ID: "a", Name: "ci", Hash: []byte("hash"), Scopes: []auth.Scope{"read", "register:*"}, CreatedAt: now, ExpiresAt: now.Add(time.Hour)},
+			{ID: "b", Name: "ci", Hash: []byte{0, 255}, Scopes: []auth.Scope{"admin"}, CreatedAt: now},
 		}
 		for _, token := range want {
 			if err := tokens.Add(t.Context(), token, app.Event{Kind: app.EventCreated, At: now, Subject: token.ID, Actor: "x"}); err != nil {
@@ -47,7 +48,7 @@ func TestTokensAreKept(t *testing.T) {
 			}
 		}
 		got, secret, err := tokens.Read(t.Context())
-		if diff := cmp.Diff(want, got, cmpopts.SortSlices(func(a, b app.Token) bool { return a.ID < b.ID })); diff != "" || err != nil {
+		if diff := cmp.Diff(want, got, cmpopts.SortSlices(func(a, b auth.Token) bool { return a.ID < b.ID })); diff != "" || err != nil {
 			t.Errorf("%v (-want +got):\n%s", err, diff)
 		}
 		if _, again, err := tokens.Read(t.Context()); again != secret || len(secret) < 32 || err != nil {
@@ -77,10 +78,10 @@ func TestTokensAreKept(t *testing.T) {
 func TestThereAreSoManyTokens(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, s *site) {
-		for n := range app.MaxTokens {
+		for n := range auth.MaxTokens {
 			s.rdb.HSet(t.Context(), s.prefix+"tokens", fmt.Sprint(n), "{}")
 		}
-		if err := s.Tokens().Add(t.Context(), app.Token{ID: "x"}, app.Event{}); !errors.Is(err, app.ErrConflict) {
+		if err := s.Tokens().Add(t.Context(), auth.Token{ID: "x"}, app.Event{}); !errors.Is(err, app.ErrConflict) {
 			t.Errorf("one more: %v", err)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 )
 
 // writtenByNewer adds to an instance's document, as a newer version may have written it, the
@@ -197,7 +198,7 @@ func TestANewerVersionsExportIsExportedWholeAndNotImported(t *testing.T) {
 func TestATokenOfANewerVersionMayNothing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	token := app.Token{ID: "a", Name: "ci", Hash: []byte("hash"), Scopes: []app.Scope{"admin"}, CreatedAt: s.clock.Now()}
+	token := auth.Token{ID: "a", Name: "ci", Hash: []byte("hash"), Scopes: []auth.Scope{"admin"}, CreatedAt: s.clock.Now()}
 	if err := s.Tokens().Add(t.Context(), token, app.Event{Kind: app.EventCreated}); err != nil {
 		t.Fatal(err)
 	}

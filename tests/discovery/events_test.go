@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/tests/redistest"
@@ -219,7 +220,7 @@ func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measure
 			rep.Apply([]app.Entry{{Event: e}})
 		}
 	}
-	handler := (&handlers.API{Replica: rep, Tokens: app.NewTokens(nil, "", false, nil, nil)}).Handler()
+	handler := (&handlers.API{Replica: rep, Tokens: auth.NewTokens(nil, "", false, nil, nil)}).Handler()
 	ctx, leave := context.WithCancel(t.Context())
 	const readers = 200
 	writes, done := make(chan struct{}, readers), make(chan struct{}, readers)

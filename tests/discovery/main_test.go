@@ -25,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
 	"rollcall/handlers"
@@ -91,7 +92,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	api := &handlers.API{
 		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,
 		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
-		Tokens: app.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
+		Tokens: auth.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
 	}
 	w.handler = api.Handler()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,4 +1,4 @@
-package app_test
+package auth_test
 
 import (
 	"context"
@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 )
 
 func TestScopes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		scope    app.Scope
+		scope    auth.Scope
 		register string // of these services, separated by spaces, those that it may register
 		serve    string // of these vhosts those that it may serve
 	}{
@@ -29,7 +30,7 @@ func TestScopes(t *testing.T) {
 		{"register:", "", ""},
 		{"host:", "", ""},
 	} {
-		caller := app.Caller{Scopes: []app.Scope{c.scope}}
+		caller := auth.Caller{Scopes: []auth.Scope{c.scope}}
 		if got := those(services, caller.MayRegister); got != c.register {
 			t.Errorf("%s may register %q, want %q", c.scope, got, c.register)
 		}
@@ -60,32 +61,47 @@ func those(names string, may func(string) bool) string {
 	return strings.Join(list, " ")
 }
 
-func TestNobodyElseAsksForRollcallItself(t *testing.T) {
+func TestWithoutACallerRollcallItselfActs(t *testing.T) {
 	t.Parallel()
-	if c := app.CallerOf(t.Context()); !c.MayAdmin() || c.Name != "" {
-		t.Errorf("without a caller it is %+v", c)
+	i := app.Instance{ID: "w1", Service: "web", Hosts: []string{"a.test"}}
+	none := app.CallerOf(t.Context())
+	if !none.MayRead() || !none.MayChange(i) || !none.MayLookUp("w1") || none.Authorize(i) != nil || none.Actor() != "" {
+		t.Errorf("without a caller it is %+v", none)
 	}
-	ctx := app.WithCaller(t.Context(), app.Caller{})
-	if c := app.CallerOf(ctx); c.MayAdmin() || c.MayRead() || c.MayRegister("web") || c.MayServe("a.test") {
+	if c := auth.Unrestricted; !c.MayAdmin() || !c.MayRead() || !c.MayChange(i) || !c.MayLookUp("w1") || c.Authorize(i) != nil || c.Actor() != "" {
+		t.Errorf("without tokens it is %+v", c)
+	}
+	ctx := app.WithCaller(t.Context(), auth.Caller{})
+	c := app.CallerOf(ctx)
+	if c.MayRead() || c.MayChange(i) || c.MayLookUp("w1") || !errors.Is(c.Authorize(i), app.ErrForbidden) {
 		t.Errorf("a caller without scopes may do something: %+v", c)
+	}
+	if c := c.(auth.Caller); c.MayAdmin() || c.MayRegister("web") || c.MayServe("a.test") {
+		t.Errorf("a caller without scopes may do something: %+v", c)
+	}
+	if got := auth.TokenOf(t.Context()); got != "" {
+		t.Errorf("without a caller the token is %q", got)
+	}
+	if got := auth.TokenOf(app.WithCaller(ctx, auth.Caller{Token: "t1"})); got != "t1" {
+		t.Errorf("the token is %q, want t1", got)
 	}
 }
 
 // awayTokens is a store that can be away.
 type awayTokens struct {
-	app.TokenStore
-	tokens []app.Token
+	auth.Store
+	tokens []auth.Token
 	away   bool
 }
 
-func (s *awayTokens) Read(context.Context) ([]app.Token, string, error) {
+func (s *awayTokens) Read(context.Context) ([]auth.Token, string, error) {
 	if s.away {
 		return nil, "", app.ErrUnavailable
 	}
 	return s.tokens, "secret", nil
 }
 
-func (s *awayTokens) Add(_ context.Context, t app.Token, _ app.Event) error {
+func (s *awayTokens) Add(_ context.Context, t auth.Token, _ app.Event) error {
 	s.tokens = append(s.tokens, t)
 	return nil
 }
@@ -94,11 +110,11 @@ func TestKnownTokensCountWhileTheStoreIsAway(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_900_000_000, 0)
 	store := &awayTokens{}
-	tokens := app.NewTokens(store, "", true, func() time.Time { return now }, func(context.Context, app.Event) {})
+	tokens := auth.NewTokens(store, "", true, func() time.Time { return now }, func(context.Context, app.Event) {})
 	if _, known := tokens.Caller(tokens.KeyOf(app.Instance{ID: "a", RegisteredAt: now})); known {
 		t.Error("a key counts before anything was read")
 	}
-	_, text, err := tokens.Create(t.Context(), "ci", []app.Scope{app.ScopeRead}, time.Hour)
+	_, text, err := tokens.Create(t.Context(), "ci", []auth.Scope{auth.ScopeRead}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,5 @@
-package app
+// Package auth has the tokens of a registry, their scopes, and the callers that present them.
+package auth
 
 import (
 	"cmp"
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"rollcall/app"
 )
 
 // Limits of tokens.
@@ -40,12 +43,12 @@ type Token struct {
 
 func (t Token) expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt) }
 
-// A TokenStore keeps tokens.
-type TokenStore interface {
+// A Store keeps tokens.
+type Store interface {
 	// Add adds a token and an event. It returns a FieldError when there are MaxTokens.
-	Add(ctx context.Context, t Token, e Event) error
-	// Remove removes a token and adds an event, or returns ErrNotFound.
-	Remove(ctx context.Context, id string, e Event) error
+	Add(ctx context.Context, t Token, e app.Event) error
+	// Remove removes a token and adds an event, or returns app.ErrNotFound.
+	Remove(ctx context.Context, id string, e app.Event) error
 	// Read returns all tokens, and what instances' keys are made with: always the same.
 	Read(ctx context.Context) (tokens []Token, secret string, err error)
 }
@@ -54,11 +57,11 @@ type TokenStore interface {
 // tokens with. It decides on what it has read last, so that no call has to ask the store;
 // somebody has to Refresh it. The zero value is not usable.
 type Tokens struct {
-	store    TokenStore
+	store    Store
 	first    []byte // hash of the token that is in the configuration; nil: there is none
 	required bool
 	now      func() time.Time
-	told     func(context.Context, Event)
+	told     func(context.Context, app.Event)
 
 	read atomic.Pointer[ring]
 }
@@ -71,7 +74,7 @@ type ring struct {
 
 // NewTokens returns the tokens of a store, and a first one that may do everything unless
 // it is empty. now and told are as for NewRegistry.
-func NewTokens(store TokenStore, first string, required bool, now func() time.Time, told func(context.Context, Event)) *Tokens {
+func NewTokens(store Store, first string, required bool, now func() time.Time, told func(context.Context, app.Event)) *Tokens {
 	t := &Tokens{store: store, required: required, now: now, told: told}
 	if first != "" {
 		t.first = hashOf(first)
@@ -146,7 +149,7 @@ func cutLast(s string) (before, after string, found bool) {
 
 // KeyOf returns the key of an instance, good for itself only and as long as it is
 // registered. It is empty where nobody needs one.
-func (t *Tokens) KeyOf(i Instance) string {
+func (t *Tokens) KeyOf(i app.Instance) string {
 	if !t.required {
 		return ""
 	}
@@ -176,7 +179,7 @@ func (t *Tokens) Create(ctx context.Context, name string, scopes []Scope, expire
 		token.ExpiresAt = token.CreatedAt.Add(expires).Truncate(time.Millisecond)
 		until = ", until " + token.ExpiresAt.UTC().Format(time.RFC3339)
 	}
-	event := t.eventOf(ctx, EventCreated, token, fmt.Sprintf("%s may %s%s", name, joined(scopes), until))
+	event := t.eventOf(ctx, app.EventCreated, token, fmt.Sprintf("%s may %s%s", name, joined(scopes), until))
 	if err := t.store.Add(ctx, token, event); err != nil {
 		return Token{}, "", fmt.Errorf("create token: %w", err)
 	}
@@ -202,7 +205,7 @@ func validToken(name string, scopes []Scope, expires time.Duration) error {
 			return err
 		}
 	}
-	return validID("name", name)
+	return app.ValidID("name", name)
 }
 
 func joined(scopes []Scope) string {
@@ -213,7 +216,7 @@ func joined(scopes []Scope) string {
 	return strings.Join(texts, " ")
 }
 
-// Revoke ends a token, or returns ErrNotFound.
+// Revoke ends a token, or returns app.ErrNotFound.
 func (t *Tokens) Revoke(ctx context.Context, id string) error {
 	tokens, _, err := t.store.Read(ctx)
 	if err != nil {
@@ -221,9 +224,9 @@ func (t *Tokens) Revoke(ctx context.Context, id string) error {
 	}
 	n := slices.IndexFunc(tokens, func(token Token) bool { return token.ID == id })
 	if n < 0 {
-		return fmt.Errorf("token %.80q: %w", id, ErrNotFound)
+		return fmt.Errorf("token %.80q: %w", id, app.ErrNotFound)
 	}
-	event := t.eventOf(ctx, EventRevoked, tokens[n], tokens[n].Name+" was revoked")
+	event := t.eventOf(ctx, app.EventRevoked, tokens[n], tokens[n].Name+" was revoked")
 	if err := t.store.Remove(ctx, id, event); err != nil {
 		return fmt.Errorf("revoke token: %w", err)
 	}
@@ -238,12 +241,12 @@ func (t *Tokens) List(ctx context.Context) ([]Token, error) {
 	return tokens, err
 }
 
-func (t *Tokens) eventOf(ctx context.Context, kind EventKind, token Token, reason string) Event {
-	return Event{Kind: kind, At: t.now(), Subject: token.ID, Reason: reason, Actor: CallerOf(ctx).Name}
+func (t *Tokens) eventOf(ctx context.Context, kind app.EventKind, token Token, reason string) app.Event {
+	return app.Event{Kind: kind, At: t.now(), Subject: token.ID, Reason: reason, Actor: app.CallerOf(ctx).Actor()}
 }
 
 // changed has this process know at once what others will within a second.
-func (t *Tokens) changed(ctx context.Context, e Event) {
+func (t *Tokens) changed(ctx context.Context, e app.Event) {
 	_ = t.Refresh(ctx) // or the next one does
 	t.told(ctx, e)
 }
