@@ -35,6 +35,9 @@ unshare|util-linux|
 busybox|busybox-static|
 curl|curl|curl
 node|nodejs|node
+haproxy|haproxy|haproxy
+nginx|nginx-light|nginx
+caddy|caddy|caddy
 python3|python3|python'
 fi
 

@@ -24,6 +24,9 @@ type Config struct {
 	EdgeTimeout       time.Duration  `env:"ROLLCALL_EDGE_TIMEOUT" envDefault:"6m" doc:"the edge ends a request in which the client or the backend sends nothing and takes nothing for so long; HAProxy's timeout client and timeout server"`
 	EmbeddedRedisPort int            `env:"ROLLCALL_EMBEDDED_REDIS_PORT" envDefault:"6390" doc:"port of the embedded Redis; 0: any free one"`
 	MetricsPort       *int           `env:"ROLLCALL_METRICS_PORT" doc:"port of /metrics and /livez in processes without the API; 0: any free one; without it there is none"`
+	DNSPort           *int           `env:"ROLLCALL_DNS_PORT" doc:"port of DNS, over UDP and TCP; 0: any free one; without it, serve and dev answer no DNS, and rollcall dns listens on 8053"`
+	DNSZone           string         `env:"ROLLCALL_DNS_ZONE" envDefault:"rollcall" doc:"zone of the names that DNS answers, as in web.service.rollcall"`
+	DNSTTL            time.Duration  `env:"ROLLCALL_DNS_TTL" envDefault:"1s" doc:"how long clients may cache a DNS answer; whole seconds"`
 	Prefix            string         `env:"ROLLCALL_PREFIX" envDefault:"rollcall:" doc:"what Rollcall's own keys begin with"`
 	HipachePrefix     string         `env:"ROLLCALL_HIPACHE_PREFIX" doc:"what the proxy's keys begin with, as in its redis://host#prefix"`
 	Settle            time.Duration  `env:"ROLLCALL_SETTLE" envDefault:"5s" doc:"how long a marked backend stays in its list"`
@@ -70,11 +73,13 @@ const maxSettle = 20 * time.Second
 const minAdminToken = 16
 
 func (c Config) check() error {
-	metricsPort := 0
-	if c.MetricsPort != nil {
-		metricsPort = *c.MetricsPort
+	optional := func(port *int) int {
+		if port == nil {
+			return 0
+		}
+		return *port
 	}
-	for name, port := range map[string]int{"ROLLCALL_METRICS_PORT": metricsPort, "PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort} {
+	for name, port := range map[string]int{"ROLLCALL_METRICS_PORT": optional(c.MetricsPort), "ROLLCALL_DNS_PORT": optional(c.DNSPort), "PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("config: %s (%d) must be a port from 0 to 65535", name, port)
 		}
@@ -102,6 +107,9 @@ func (c Config) check() error {
 		if limit < 1 {
 			return fmt.Errorf("config: %s (%d) must be at least 1", name, limit)
 		}
+	}
+	if err := c.checkDNS(); err != nil {
+		return err
 	}
 	if c.Prefix == "" {
 		return errors.New("config: ROLLCALL_PREFIX must not be empty")

@@ -36,6 +36,7 @@ type Roles struct {
 	Web  bool // answers the API
 	Cron bool // probes, ends what has a deadline, keeps the lists
 	Edge bool // routes end users' requests
+	DNS  bool // answers DNS queries
 }
 
 // Process is everything that one process runs. New has bound its listeners, so that
@@ -57,6 +58,7 @@ type Process struct {
 	web      net.Listener // nil without the role
 	ops      net.Listener // nil unless configured
 	edge     net.Listener
+	dns      *dnsSockets
 	roles    Roles
 	closers  []func()
 }
@@ -95,6 +97,11 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 	}
 	if roles.Edge {
 		if p.edge, err = p.listen("ROLLCALL_EDGE_PORT", c.EdgePort); err != nil {
+			return p, err
+		}
+	}
+	if roles.DNS {
+		if err := p.listenDNS(); err != nil {
 			return p, err
 		}
 	}
@@ -292,7 +299,7 @@ func (p *Process) Run(ctx context.Context) error {
 			}
 		})
 	}
-	if p.roles.Web || p.roles.Cron {
+	if p.roles.Web || p.roles.Cron || p.roles.DNS {
 		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.replica); return nil })
 	}
 	if p.roles.Web {
@@ -300,7 +307,7 @@ func (p *Process) Run(ctx context.Context) error {
 		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
 	}
 	every(time.Minute, p.store.SyncClock)
-	if p.roles.Web || p.roles.Cron {
+	if p.roles.Web || p.roles.Cron || p.roles.DNS {
 		run("schema", p.watchSchema)
 	}
 	if p.roles.Cron {
@@ -308,6 +315,9 @@ func (p *Process) Run(ctx context.Context) error {
 	}
 	if p.roles.Edge {
 		run("edge", p.serveEdge)
+	}
+	if p.roles.DNS {
+		run("dns", p.serveDNS)
 	}
 	if p.ops != nil {
 		run("metrics", p.serveMetrics)

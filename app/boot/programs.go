@@ -24,6 +24,7 @@ var (
 	Web   = Program{Roles: Roles{Web: true}}
 	Cron  = Program{Roles: Roles{Cron: true}}
 	Edge  = Program{Roles: Roles{Edge: true}}
+	DNS   = Program{Roles: Roles{DNS: true}}
 	Serve = Program{Roles: Roles{Web: true, Cron: true}, MayEmbed: true}
 	Dev   = Program{Roles: Roles{Web: true, Cron: true, Edge: true}, MayEmbed: true, Text: true}
 )
@@ -34,7 +35,9 @@ func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer)
 	if err != nil {
 		return err
 	}
-	p, err := New(ctx, c, g.Roles, g.MayEmbed, newLog(logs, c, g.Text))
+	roles := g.Roles
+	roles.DNS = roles.DNS || g.MayEmbed && c.DNSPort != nil // serve and dev answer DNS if a port is configured
+	p, err := New(ctx, c, roles, g.MayEmbed, newLog(logs, c, g.Text))
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil // told to end before it was at work
 	}

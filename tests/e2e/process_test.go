@@ -38,3 +38,11 @@ func (k *stack) edge() string {
 	k.t.Helper()
 	return k.Process("edge").Addr("edge")
 }
+
+// start starts a command that the Procfile does not name.
+func (k *stack) start(command string) *proctest.Process {
+	k.t.Helper()
+	p := proctest.Start(k.t, k.Env, "rollcall", command)
+	p.Name = command
+	return p
+}

@@ -22,6 +22,7 @@ type cli struct {
 	Cron    cronCmd    `cmd:"" help:"Probe, end what has a deadline, keep the proxy's lists."`
 	Serve   serveCmd   `cmd:"" help:"web and cron in one process."`
 	Edge    edgeCmd    `cmd:"" help:"Route end users' requests by the keys that Hipache reads."`
+	DNS     dnsCmd     `cmd:"" name:"dns" help:"Answer DNS queries for the healthy instances of services."`
 	Migrate migrateCmd `cmd:"" help:"Bring Rollcall's keys to the schema of this version."`
 	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
 	Run     runCmd     `cmd:"" help:"Run a command as a container's entrypoint, registered for as long as it runs."`
@@ -93,6 +94,10 @@ func (serveCmd) Run(s *session) error { return boot.Serve.Run(s.ctx, s.environ, 
 type edgeCmd struct{}
 
 func (edgeCmd) Run(s *session) error { return boot.Edge.Run(s.ctx, s.environ, s.out, s.err) }
+
+type dnsCmd struct{}
+
+func (dnsCmd) Run(s *session) error { return boot.DNS.Run(s.ctx, s.environ, s.out, s.err) }
 
 type migrateCmd struct{}
 
