@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/handlers/input"
 )
 
 // access is who may call a route. Every route has one.
@@ -61,7 +62,7 @@ func (a *API) checkHost(r *http.Request) error {
 	if isLoopback(r.Host) || a.Tokens.Required() {
 		return nil
 	}
-	return fmt.Errorf("host %s: %w", quote(r.Host), errForeignHost)
+	return fmt.Errorf("host %s: %w", input.Quote(r.Host), errForeignHost)
 }
 
 // isLoopback reports whether a Host header is localhost or a literal loopback address,

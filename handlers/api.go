@@ -19,6 +19,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/auth"
 	"rollcall/app/replica"
+	"rollcall/handlers/input"
 )
 
 // API is what the handlers need. All fields but TrustedProxies, Serving, Served, Rules
@@ -166,7 +167,7 @@ func (a *API) survive(next echo.HandlerFunc) echo.HandlerFunc {
 // plain is for calls that take no parameters: one that is given is a mistake.
 func plain(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		if err := readQuery(c.Request(), &struct{}{}); err != nil {
+		if err := input.NoParameters(c.Request()); err != nil {
 			return err
 		}
 		return next(c)

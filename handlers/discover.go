@@ -21,6 +21,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/replica"
+	"rollcall/handlers/input"
 )
 
 // awaitChange waits while a caller that has seen a revision of a service is up to date, but no
@@ -104,7 +105,7 @@ func (a *API) serviceOf(name string) (*replica.Service, error) {
 	}
 	service := a.Replica.Service(name)
 	if service == nil {
-		return nil, fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound)
+		return nil, fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound)
 	}
 	return service, nil
 }
@@ -117,7 +118,7 @@ func (a *API) healthyOf(name string) ([]app.Instance, error) {
 		return nil, err
 	}
 	if len(service.Routable) == 0 {
-		return nil, fmt.Errorf("service %s: %w", quote(name), errNoneHealthy)
+		return nil, fmt.Errorf("service %s: %w", input.Quote(name), errNoneHealthy)
 	}
 	return service.Routable, nil
 }
@@ -129,7 +130,7 @@ func (a *API) pick(c echo.Context) error {
 		By  string `field:"by" validate:"omitempty,oneof=rr hash"`
 		Key string `field:"key"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	if query.By == "hash" && query.Key == "" {
@@ -202,7 +203,7 @@ func (a *API) prometheus(c echo.Context) error {
 		Service string `field:"service"`
 		State   string `field:"state" validate:"oneof=starting healthy unhealthy failed draining any"`
 	}{State: string(app.Healthy)}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	if _, err := a.age(); err != nil {
@@ -254,7 +255,7 @@ func (a *API) tlsAsk(c echo.Context) error {
 		Domain string `field:"domain"`
 		Host   string `field:"host"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	if _, err := a.age(); err != nil {
@@ -263,7 +264,7 @@ func (a *API) tlsAsk(c echo.Context) error {
 	given := cmp.Or(query.Domain, query.Host)
 	domain, err := app.NormalizeHost(given)
 	if err != nil || net.ParseIP(domain) != nil || strings.HasPrefix(domain, "*") {
-		return &app.FieldError{Field: "domain", Problem: "is " + quote(given), Want: "give a name such as shop.example.com"}
+		return &app.FieldError{Field: "domain", Problem: "is " + input.Quote(given), Want: "give a name such as shop.example.com"}
 	}
 	for i := range a.Replica.All() {
 		if i.Routable() && slices.ContainsFunc(i.Hosts, func(h string) bool { return covers(h, domain) }) {

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // variable is one of the variables that a Docker link would have set.
@@ -38,7 +39,7 @@ func parseLink(s string) (link, error) {
 func (l link) check(tooMany bool) error {
 	if l.port != "" {
 		if n, err := strconv.ParseUint(l.port, 10, 16); err != nil || n == 0 || l.port[0] == '0' {
-			return &app.FieldError{Field: "port", Problem: "is " + quote(l.port), Want: "give a number from 1 to 65535"}
+			return &app.FieldError{Field: "port", Problem: "is " + input.Quote(l.port), Want: "give a number from 1 to 65535"}
 		}
 	}
 	if l.service == "" || tooMany {
@@ -84,7 +85,7 @@ func (a *API) linkOne(c echo.Context) error {
 		Port   string `field:"port"`
 		Format string `field:"format" validate:"oneof=export dotenv json"`
 	}{Alias: c.Param("name"), Format: "export"}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	l := link{service: c.Param("name"), alias: query.Alias, port: query.Port}
@@ -101,7 +102,7 @@ func (a *API) linkMany(c echo.Context) error {
 		Links  []string `field:"link"`
 		Format string   `field:"format" validate:"oneof=export dotenv json"`
 	}{Format: "export"}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	var links []link
@@ -124,7 +125,7 @@ func (a *API) link(c echo.Context, links []link, format string) error {
 	var all []variable
 	for _, l := range links {
 		if !validAlias(l.alias) {
-			return &app.FieldError{Field: "alias", Problem: "is " + quote(l.alias), Want: "give letters, digits, hyphens, dots or underscores"}
+			return &app.FieldError{Field: "alias", Problem: "is " + input.Quote(l.alias), Want: "give letters, digits, hyphens, dots or underscores"}
 		}
 		healthy, err := a.healthyOf(l.service)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 const (
@@ -30,7 +31,7 @@ func (a *API) events(c echo.Context) error {
 		Service string `field:"service"`
 		Kind    string `field:"kind" validate:"omitempty,eventkind"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	if _, err := a.age(); err != nil {
@@ -42,7 +43,7 @@ func (a *API) events(c echo.Context) error {
 	if after == "" {
 		after = a.Replica.Revision()
 	} else if !after.Valid() {
-		return &app.FieldError{Field: "Last-Event-ID", Problem: "is " + quote(string(after)), Want: "give the id of an event, or 0 for all there are"}
+		return &app.FieldError{Field: "Last-Event-ID", Problem: "is " + input.Quote(string(after)), Want: "give the id of an event, or 0 for all there are"}
 	}
 	read := a.Replica.Resets()
 	next, err := a.eventsAfter(ctx, after, eventBatch)

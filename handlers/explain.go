@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // explain says what the proxy makes of a Host header: what it looks up, which list
@@ -18,7 +19,7 @@ func (a *API) explain(c echo.Context) error {
 	var query struct {
 		Host string `field:"host"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	if _, err := a.age(); err != nil {

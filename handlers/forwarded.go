@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // clientOf returns the address of the client. That is the connection's, unless it comes from
@@ -39,7 +40,7 @@ func (a *API) clientOf(r *http.Request) (string, error) {
 		}
 		addr, err := parseForwarded(e)
 		if err != nil {
-			return "", notForwarded(name, quote(e))
+			return "", notForwarded(name, input.Quote(e))
 		}
 		if client = addr.String(); !a.trusts(addr) {
 			return client, nil

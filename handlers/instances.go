@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // detail is an instance with what only its own page shows.
@@ -53,12 +54,12 @@ func (a *API) heartbeat(c echo.Context) error {
 		Status string `field:"status" validate:"omitempty,oneof=pass fail"`
 		Note   string `field:"note"`
 	}
-	if err := readReport(c.Request(), &report); err != nil {
+	if err := input.Report(c.Request(), &report); err != nil {
 		return err
 	}
 	err := a.Registry.Report(c.Request().Context(), c.Param("id"), report.Status != "fail", report.Note)
 	if errors.Is(err, app.ErrNotFound) {
-		return &hintError{err, "register it again"}
+		return input.Hint(err, "register it again")
 	}
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (a *API) drain(c echo.Context) error {
 		Boot string        `field:"boot" validate:"text=128"`
 		Keep *int          `field:"keep"`
 	}{Hold: a.DrainHold}
-	if err := readFields(c.Request(), &given); err != nil {
+	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
 	ctx, drain := c.Request().Context(), a.Registry.Drain
@@ -101,7 +102,7 @@ func (a *API) deregister(c echo.Context) error {
 	var query struct {
 		Boot string `field:"boot" validate:"text=128"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	ctx := c.Request().Context()

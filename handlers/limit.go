@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"rollcall/handlers/input"
 )
 
 // forgetAfter is how often callers are forgotten who have not called for a while.
@@ -30,7 +32,7 @@ func (e *limitError) Error() string {
 	return fmt.Sprintf("more than %d registrations a second", e.perSecond)
 }
 
-// take notes that a caller does something n times, at most maxArray, unless that is too
+// take notes that a caller does something n times, at most input.MaxEntries, unless that is too
 // often.
 func (l *limiter) take(caller string, n int) error {
 	if l.perSecond == 0 {
@@ -59,7 +61,7 @@ func (l *limiter) of(caller string, now time.Time) *rate.Limiter {
 	}
 	is, known := l.callers[caller]
 	if !known {
-		is = rate.NewLimiter(rate.Limit(l.perSecond), max(2*l.perSecond, maxArray))
+		is = rate.NewLimiter(rate.Limit(l.perSecond), max(2*l.perSecond, input.MaxEntries))
 		l.callers[caller] = is
 	}
 	return is

@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/handlers/input"
 )
 
 //go:embed openapi.yaml
@@ -26,7 +27,7 @@ func (a *API) openapi(c echo.Context) error {
 func (a *API) runJob(c echo.Context) error {
 	name := c.Param("name")
 	if !slices.Contains(a.Jobs.Names(), name) {
-		return fmt.Errorf("job %s (there are %s): %w", quote(name), strings.Join(a.Jobs.Names(), ", "), app.ErrNotFound)
+		return fmt.Errorf("job %s (there are %s): %w", input.Quote(name), strings.Join(a.Jobs.Names(), ", "), app.ErrNotFound)
 	}
 	began := time.Now()
 	ctx := app.WithCaller(c.Request().Context(), auth.Unrestricted) // what a job does, nobody has asked for

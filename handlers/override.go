@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // overrideRequest asks for an override. It lasts 24 hours at most: long enough for a
@@ -21,7 +22,7 @@ type overrideRequest struct {
 // with for=10m; maintenance=false takes back whatever is set.
 func (a *API) override(c echo.Context) error {
 	var given overrideRequest
-	if err := readFields(c.Request(), &given); err != nil {
+	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
 	o, err := given.override(a.Now())

@@ -20,6 +20,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // The status page: HTML made here, and a script that fetches it again when something
@@ -112,7 +113,7 @@ func (a *API) static(c echo.Context) error {
 	name := c.Param("file")
 	body, err := pageFiles.ReadFile("page/" + name)
 	if err != nil || path.Ext(name) == ".html" {
-		return fmt.Errorf("file %s: %w", quote(name), app.ErrNotFound)
+		return fmt.Errorf("file %s: %w", input.Quote(name), app.ErrNotFound)
 	}
 	h := c.Response().Header()
 	guard(h)

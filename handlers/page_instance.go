@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // vhostOfInstance is a vhost that an instance serves, and whether it gets requests there.
@@ -30,7 +31,7 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 		return page{template: "gone", Title: id, Section: "instances", Body: events}, nil
 	}
 	if errors.Is(err, app.ErrNotFound) {
-		return page{}, &hintError{fmt.Errorf("instance %s: %w", quote(id), app.ErrNotFound), "look for it among the instances"}
+		return page{}, input.Hint(fmt.Errorf("instance %s: %w", input.Quote(id), app.ErrNotFound), "look for it among the instances")
 	}
 	if err != nil && !unread(err) {
 		return page{}, err

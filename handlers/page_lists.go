@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 const (
@@ -32,7 +33,7 @@ type find struct {
 
 func findIn(c echo.Context, path string) (find, error) {
 	f := find{Page: 1}
-	err := readQuery(c.Request(), &f)
+	err := input.Query(c.Request(), &f)
 	f.Path, f.States = path, conditions
 	f.Q = strings.TrimSpace(f.Q)
 	return f, err
@@ -162,7 +163,7 @@ func (a *API) overviewPage(c echo.Context, all []app.Instance) (page, error) {
 		Page int `field:"page"`
 	}
 	query.Page = 1
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return page{}, err
 	}
 	vhosts, err := a.readVhosts(c)
@@ -235,7 +236,7 @@ func (a *API) servicePage(c echo.Context, _ []app.Instance) (page, error) {
 	all := a.Replica.Instances(name)
 	events := a.latest(panelRows, func(e app.Event) bool { return e.Service == name })
 	if len(all) == 0 && len(events) == 0 || name == "" {
-		return page{}, &hintError{fmt.Errorf("service %s: %w", quote(name), app.ErrNotFound), "look for it among the services"}
+		return page{}, input.Hint(fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound), "look for it among the services")
 	}
 	v := a.instances(f, all)
 	v.Service, v.Events = name, events
@@ -253,12 +254,12 @@ func (a *API) eventsPage(c echo.Context, _ []app.Instance) (page, error) {
 		Q      string `field:"q" validate:"text=200"`
 		Before string `field:"before"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return page{}, err
 	}
 	before := app.Revision(query.Before)
 	if before != "" && !before.Valid() {
-		return page{}, &app.FieldError{Field: "before", Problem: "is " + quote(query.Before), Want: "give the id of an event"}
+		return page{}, &app.FieldError{Field: "before", Problem: "is " + input.Quote(query.Before), Want: "give the id of an event"}
 	}
 	q := strings.ToLower(strings.TrimSpace(query.Q))
 	events := a.Replica.Latest(before, pageEvents+1, func(e app.Event) bool {

@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // vhostRow is a vhost in a list.
@@ -51,7 +52,7 @@ func (a *API) vhostsPage(c echo.Context, _ []app.Instance) (page, error) {
 		Page int    `field:"page"`
 	}
 	query.Page = 1
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return page{}, err
 	}
 	frontends, err := a.readVhosts(c)
@@ -79,7 +80,7 @@ func (a *API) vhostPage(c echo.Context, _ []app.Instance) (page, error) {
 	var query struct {
 		Host string `field:"host" validate:"text=500"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return page{}, err
 	}
 	v := struct {

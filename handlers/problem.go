@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // problem is the body of every error answer, application/problem+json (RFC 9457).
@@ -51,8 +52,8 @@ var statuses = []struct {
 	{errCrossOrigin, http.StatusForbidden, "cross-origin", "Cross-origin request", "a browser may only call from this server's own pages"},
 	{errForeignHost, http.StatusForbidden, "foreign-host", "Foreign host", "call localhost or 127.0.0.1; to serve another name, set ROLLCALL_ADMIN_TOKEN and give a token with each call"},
 	{errNotHealthy, http.StatusFailedDependency, "not-healthy", "Not healthy", ""},
-	{errMedia, http.StatusUnsupportedMediaType, "media-type", "Unsupported media type", "send a form (curl -d name=value) or application/json"},
-	{errMalformed, http.StatusBadRequest, "malformed", "Malformed", ""},
+	{input.ErrMediaType, http.StatusUnsupportedMediaType, "media-type", "Unsupported media type", "send a form (curl -d name=value) or application/json"},
+	{input.ErrMalformed, http.StatusBadRequest, "malformed", "Malformed", ""},
 }
 
 var (
@@ -61,8 +62,6 @@ var (
 	errTooLate     = errors.New("too late")
 	errNoneHealthy = errors.New("none is healthy")
 	errNotHealthy  = errors.New("not healthy")
-	errMedia       = errors.New("unsupported media type")
-	errMalformed   = errors.New("malformed") // and what is, goes on the message
 )
 
 // a notHealthyError says how an instance stood when somebody stopped waiting for it.
@@ -98,14 +97,6 @@ func lastReason(i app.Instance) string {
 	}
 }
 
-// a hintError is an error with what would be right.
-type hintError struct {
-	error
-	want string
-}
-
-func (e *hintError) Unwrap() error { return e.error }
-
 // describe makes a problem of an error. What the caller must not know, it leaves out.
 func describe(err error) problem {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -128,8 +119,8 @@ func describe(err error) problem {
 		if errors.Is(err, app.ErrUnavailable) {
 			p.Detail = outageOf(err)
 		}
-		if hint, ok := errors.AsType[*hintError](err); ok {
-			p.Want = hint.want
+		if hint, ok := errors.AsType[*input.HintError](err); ok {
+			p.Want = hint.Want
 		}
 		if forbidden, ok := errors.AsType[*app.ForbiddenError](err); ok {
 			p.Detail, p.Want = forbidden.Error(), forbidden.Want
@@ -217,16 +208,4 @@ func (a *API) fail(err error, c echo.Context) {
 			a.Log.DebugContext(ctx, "answer not written", "err", err)
 		}
 	}
-}
-
-// quote shows what a caller gave, shortened and without control characters.
-func quote(s string) string { return fmt.Sprintf("%.80q", s) }
-
-// clip is quote without the quotes, unless there is nothing else.
-func clip(s string) string {
-	q := quote(s)
-	if s == "" {
-		return q
-	}
-	return q[1 : len(q)-1]
 }

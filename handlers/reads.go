@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // services lists what there is, with how much of it is healthy.
@@ -45,7 +46,7 @@ func (a *API) service(c echo.Context) error {
 		State string        `field:"state" validate:"oneof=starting healthy unhealthy failed draining any"`
 		Wait  time.Duration `field:"wait" validate:"min=0s,max=5m"`
 	}{State: string(app.Healthy)}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
 	ctx, name, seen := c.Request().Context(), c.Param("name"), a.seenRevision(c.Request(), c.Param("name"))

@@ -11,6 +11,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/handlers/input"
 )
 
 // registered is what became of one registration.
@@ -38,14 +39,10 @@ func (a *API) register(c echo.Context) error {
 	var query struct {
 		Wait time.Duration `field:"wait" validate:"min=0s,max=5m"`
 	}
-	if err := readQuery(c.Request(), &query); err != nil {
+	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
-	b, err := readBody(c.Request())
-	if err != nil {
-		return err
-	}
-	entries, err := b.entries()
+	entries, isArray, err := input.Registrations(c.Request())
 	if err != nil {
 		return err
 	}
@@ -54,11 +51,11 @@ func (a *API) register(c echo.Context) error {
 	if err := a.registrations.take(cmp.Or(auth.TokenOf(ctx), from), len(entries)); err != nil {
 		return err
 	}
-	all := a.registerAll(ctx, entries, b.isArray(), caller{from, unknown}, query.Wait)
+	all := a.registerAll(ctx, entries, isArray, caller{from, unknown}, query.Wait)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if b.isArray() {
+	if isArray {
 		return c.JSON(http.StatusMultiStatus, a.verdictsOf(c, all))
 	}
 	if err := all[0].err; err != nil {
@@ -69,7 +66,7 @@ func (a *API) register(c echo.Context) error {
 
 // registerAll registers all, then waits for all. One that finds the registry out of
 // reach speaks for those after it, which would only find out the same, slowly.
-func (a *API) registerAll(ctx context.Context, entries []body, declared bool, from caller, wait time.Duration) []registered {
+func (a *API) registerAll(ctx context.Context, entries []input.Entry, declared bool, from caller, wait time.Duration) []registered {
 	began := time.Now()
 	all := make([]registered, len(entries))
 	var last app.Revision
@@ -92,15 +89,15 @@ func (a *API) registerAll(ctx context.Context, entries []body, declared bool, fr
 	return all
 }
 
-func (a *API) registerOne(ctx context.Context, entry body, from caller, declared, awaited bool) (r registered) {
-	reg, err := entry.registration(from.address)
+func (a *API) registerOne(ctx context.Context, entry input.Entry, from caller, declared, awaited bool) (r registered) {
+	reg, err := entry.Registration, entry.Err
 	if err == nil && reg.Address == "" {
 		err = from.unknown
 	}
 	if err != nil {
 		return registered{err: err}
 	}
-	reg.Rules, reg.Declared, reg.Awaited = a.Rules, declared, awaited
+	reg.Caller, reg.Rules, reg.Declared, reg.Awaited = from.address, a.Rules, declared, awaited
 	r.Registered, r.err = a.Registry.Register(ctx, reg)
 	return r
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app/auth"
+	"rollcall/handlers/input"
 )
 
 // tokenView is a token as admins see it.
@@ -30,7 +31,7 @@ func (a *API) createToken(c echo.Context) error {
 		Scopes  []string       `field:"scope"`
 		Expires *time.Duration `field:"expires" validate:"omitempty,min=1s"`
 	}
-	if err := readFields(c.Request(), &given); err != nil {
+	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
 	scopes := make([]auth.Scope, len(given.Scopes))

@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/handlers/input"
 )
 
 // webhookView is a webhook as callers see it.
@@ -78,7 +79,7 @@ func (a *API) createWebhook(c echo.Context) error {
 		Rate        *int     `field:"rate"`
 		Description string   `field:"description" validate:"text=200"`
 	}{Format: string(app.EventFormat), Rate: new(app.DefaultRate)}
-	if err := readFields(c.Request(), &given); err != nil {
+	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
 	w := app.Webhook{
@@ -185,7 +186,7 @@ func (a *API) replay(c echo.Context) error {
 		Since string `field:"since"`
 		Until string `field:"until"`
 	}
-	if err := readFields(c.Request(), &given); err != nil {
+	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
 	if given.Event != "" {
@@ -194,7 +195,7 @@ func (a *API) replay(c echo.Context) error {
 		}
 		given.Since, given.Until = given.Event, given.Event
 		if !app.Revision(given.Event).Valid() {
-			return &app.FieldError{Field: "event", Problem: "is " + quote(given.Event), Want: "give the id of an event"}
+			return &app.FieldError{Field: "event", Problem: "is " + input.Quote(given.Event), Want: "give the id of an event"}
 		}
 	}
 	if given.Since == "" {
@@ -234,7 +235,7 @@ func pointIn(field, text string) (r app.Revision, byTime bool, err error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return "", false, &app.FieldError{Field: field, Problem: "is " + quote(text), Want: "give the id of an event, or a time such as 2030-01-02T15:04:05Z"}
+		return "", false, &app.FieldError{Field: field, Problem: "is " + input.Quote(text), Want: "give the id of an event, or a time such as 2030-01-02T15:04:05Z"}
 	}
 	return app.RevisionAt(at), true, nil
 }

@@ -1,7 +1,8 @@
-package handlers_test
+package input_test
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,7 @@ import (
 	"testing"
 
 	"rollcall/app"
-	"rollcall/handlers"
+	"rollcall/handlers/input"
 )
 
 // FuzzParseRegistration has strangers say anything. Nothing panics, what is accepted
@@ -39,22 +40,24 @@ func FuzzParseRegistration(f *testing.F) {
 		r := httptest.NewRequest(http.MethodPost, "/v1/register", bytes.NewReader(body))
 		r.Host = "localhost"
 		r.Header.Set("Content-Type", map[bool]string{true: "application/json", false: "application/x-www-form-urlencoded"}[json])
-		all, errs, err := handlers.ParseRegistrations(r, callerIP)
+		entries, _, err := input.Registrations(r)
 		if err != nil {
 			callersFault(t, err)
 			return
 		}
-		if len(all) == 0 || len(all) > 100 {
-			t.Fatalf("%d registrations", len(all))
+		if len(entries) == 0 || len(entries) > input.MaxEntries {
+			t.Fatalf("%d registrations", len(entries))
 		}
-		for n, reg := range all {
-			if errs[n] != nil {
-				callersFault(t, errs[n])
+		for _, entry := range entries {
+			if entry.Err != nil {
+				callersFault(t, entry.Err)
 				continue
 			}
-			if reg.Caller != callerIP {
-				t.Fatalf("the caller is %q by its own word", reg.Caller)
+			reg := entry.Registration
+			if reg.Caller != "" {
+				t.Fatalf("the body sets the caller to %q", reg.Caller)
 			}
+			reg.Caller = "10.0.0.7"
 			i, _, err := reg.Instance()
 			if err != nil {
 				callersFault(t, err)
@@ -67,15 +70,21 @@ func FuzzParseRegistration(f *testing.F) {
 
 func callersFault(t *testing.T, err error) {
 	t.Helper()
-	status, kind, field, want := handlers.Describe(err)
-	if !slices.Contains([]int{http.StatusBadRequest, http.StatusUnprocessableEntity}, status) || want == "" {
-		t.Fatalf("%d %s, %q: %v", status, kind, want, err)
+	var field, want string
+	if hint, ok := errors.AsType[*input.HintError](err); ok {
+		want = hint.Want
+	}
+	if fault, ok := errors.AsType[*app.FieldError](err); ok {
+		field, want = fault.Field, fault.Want
+	}
+	if !errors.Is(err, input.ErrMalformed) && !errors.Is(err, app.ErrInvalid) || want == "" {
+		t.Fatalf("%q: %v", want, err)
 	}
 	if strings.ContainsFunc(field+err.Error(), func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		t.Fatalf("control characters in %q, %q", field, err)
 	}
 	if len(err.Error()) > 4000 {
-		t.Fatalf("%d bytes of %s", len(err.Error()), kind)
+		t.Fatalf("an error of %d bytes", len(err.Error()))
 	}
 }
 

@@ -1,4 +1,4 @@
-package handlers
+package input
 
 import (
 	"fmt"
@@ -117,7 +117,7 @@ func assign(target any, values []string) (problem, want string) {
 		entry.set(values[0])
 	default:
 		if want = parse(values[0], target); want != "" {
-			return "is " + quote(values[0]), want
+			return "is " + Quote(values[0]), want
 		}
 	}
 	return "", ""

@@ -1,13 +1,14 @@
-package handlers
+package input
 
 import (
+	"net/http"
 	"time"
 
 	"rollcall/app"
 )
 
-// registration is app.Registration as it is sent. What callers may say freely is
-// limited here; what a field means, and whether it can be, is the domain's business.
+// registration is app.Registration with the tags of its fields. The tags bound free text;
+// the domain checks the meaning of each field.
 type registration struct {
 	Service  string `field:"service"`
 	ID       string `field:"id"`
@@ -15,7 +16,7 @@ type registration struct {
 	Replaces string `field:"replaces"`
 	Address  string `field:"address" validate:"text=300"`
 	Port     int    `field:"port"`
-	Caller   string // nobody says that of himself
+	Caller   string // set by the handler, from the connection
 	Rules    app.Rules
 	Hosts    []string          `field:"host"`
 	Health   string            `field:"health"`
@@ -31,16 +32,40 @@ type registration struct {
 	Rise     *int              `field:"rise"`
 	Fall     *int              `field:"fall"`
 
-	Declared, Awaited bool // not fields: see app.Registration
+	Declared, Awaited bool // set by the handler: see app.Registration
 }
 
-// registration reads one registration, which came from caller.
-func (b body) registration(caller string) (app.Registration, error) {
+// Entry is one registration of a body, or the error in it.
+type Entry struct {
+	Registration app.Registration
+	Err          error
+}
+
+// Registrations reads the registrations of a body: one from a form or an object, or those of an array,
+// each with its own error. It returns an error if the body is no form and no JSON, or if the array is empty or
+// has more than MaxEntries entries.
+func Registrations(r *http.Request) (entries []Entry, isArray bool, err error) {
+	b, err := readBody(r)
+	if err != nil {
+		return nil, false, err
+	}
+	bodies, err := b.entries()
+	if err != nil {
+		return nil, b.isArray(), err
+	}
+	entries = make([]Entry, len(bodies))
+	for n, one := range bodies {
+		entries[n].Registration, entries[n].Err = one.registration()
+	}
+	return entries, b.isArray(), nil
+}
+
+func (b body) registration() (app.Registration, error) {
 	set, err := b.fields()
 	if err != nil {
 		return app.Registration{}, err
 	}
-	r := registration{Caller: caller}
+	var r registration
 	err = decode("field", set, &r)
 	return app.Registration(r), err
 }

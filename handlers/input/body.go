@@ -1,4 +1,4 @@
-package handlers
+package input
 
 import (
 	"bytes"
@@ -11,15 +11,23 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"github.com/labstack/echo/v4"
 )
 
-// maxArray is how many entries an array may have.
-const maxArray = 100
+// MaxEntries is the largest number of registrations in one body.
+const MaxEntries = 100
 
-// body is what a call brought along: a form, or valid JSON, which should be an object or
-// an array of those.
+// Errors of a body or a query that cannot be read at all.
+var (
+	ErrMediaType = errors.New("unsupported media type")
+	ErrMalformed = errors.New("malformed") // the message continues with the malformed part
+)
+
+const (
+	formType = "application/x-www-form-urlencoded"
+	jsonType = "application/json"
+)
+
+// body is the body of a request: a form or valid JSON.
 type body struct {
 	text []byte
 	json bool
@@ -39,13 +47,13 @@ func readText(r *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w body: %w", errMalformed, err)
+		return nil, fmt.Errorf("%w body: %w", ErrMalformed, err)
 	}
 	return text, nil
 }
 
 func mediaOf(r *http.Request) string {
-	return cmp.Or(r.Header.Get(echo.HeaderContentType), echo.MIMEApplicationForm)
+	return cmp.Or(r.Header.Get("Content-Type"), formType)
 }
 
 func bodyOf(text []byte, media string) (body, error) {
@@ -56,14 +64,14 @@ func bodyOf(text []byte, media string) (body, error) {
 	kind, _, err := mime.ParseMediaType(media)
 	switch {
 	case err != nil:
-	case kind == echo.MIMEApplicationJSON, strings.HasSuffix(kind, "+json"):
+	case kind == jsonType, strings.HasSuffix(kind, "+json"):
 		return readJSON(text)
-	case kind == echo.MIMEApplicationForm && (text[0] == '{' || text[0] == '['): // as curl -d '{...}' calls JSON, too
+	case kind == formType && (text[0] == '{' || text[0] == '['): // curl -d '{...}' sends JSON as a form
 		return readJSON(text)
-	case kind == echo.MIMEApplicationForm:
+	case kind == formType:
 		return body{text, false}, nil
 	}
-	return body{}, fmt.Errorf("content-type %s: %w", quote(media), errMedia)
+	return body{}, fmt.Errorf("content-type %s: %w", Quote(media), ErrMediaType)
 }
 
 func readJSON(text []byte) (body, error) {
@@ -75,7 +83,7 @@ func readJSON(text []byte) (body, error) {
 
 func (b body) isArray() bool { return b.json && b.text[0] == '[' }
 
-// entries takes an array apart; anything else is its own and only entry.
+// entries returns the entries of an array, or the body itself if it is not an array.
 func (b body) entries() ([]body, error) {
 	if !b.isArray() {
 		return []body{b}, nil
@@ -84,7 +92,7 @@ func (b body) entries() ([]body, error) {
 	for item := range parts(b.text) {
 		entries = append(entries, body{item, true})
 	}
-	if len(entries) == 0 || len(entries) > maxArray {
+	if len(entries) == 0 || len(entries) > MaxEntries {
 		return nil, malformedJSON(fmt.Errorf("an array of %d entries", len(entries)))
 	}
 	return entries, nil
@@ -102,11 +110,11 @@ func (b body) fields() (fields, error) {
 	return set, set.flatten(b.text, "")
 }
 
-func readForm(what, text string) (fields, error) {
+func readForm(part, text string) (fields, error) {
 	values, err := url.ParseQuery(text)
 	if err != nil {
-		return nil, &hintError{
-			fmt.Errorf("%w %s: %w", errMalformed, what, err),
+		return nil, &HintError{
+			fmt.Errorf("%w %s: %w", ErrMalformed, part, err),
 			"encode what is special in a URL, as curl --data-urlencode name=value does",
 		}
 	}
@@ -118,8 +126,8 @@ func malformedJSON(err error) error {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		at = fmt.Sprintf(" at byte %d", syntax.Offset)
 	}
-	return &hintError{
-		fmt.Errorf("%w JSON%s: %w", errMalformed, at, err),
-		fmt.Sprintf("give an object, or to register an array of 1 to %d", maxArray),
+	return &HintError{
+		fmt.Errorf("%w JSON%s: %w", ErrMalformed, at, err),
+		fmt.Sprintf("give an object, or to register an array of 1 to %d", MaxEntries),
 	}
 }

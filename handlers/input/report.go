@@ -1,4 +1,4 @@
-package handlers
+package input
 
 import (
 	"errors"
@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// readReport reads the parameters of the URL and the fields of a heartbeat's body into a
-// struct. Unlike readFields it takes a note that a script has not encoded: JSON with
+// Report reads the parameters of the URL and the fields of a heartbeat's body into a
+// struct. Unlike QueryAndBody it takes a note that a script has not encoded: JSON with
 // line breaks in its text, a form whose note has &, % or =. A report must not be lost
 // because of its note.
-func readReport(r *http.Request, to any) error {
+func Report(r *http.Request, to any) error {
 	set, err := queryOf(r)
 	if err != nil {
 		return err
@@ -21,7 +21,7 @@ func readReport(r *http.Request, to any) error {
 		return err
 	}
 	b, err := bodyOf(text, mediaOf(r))
-	if errors.Is(err, errMalformed) {
+	if errors.Is(err, ErrMalformed) {
 		b, err = bodyOf([]byte(withoutControls.Replace(string(text))), mediaOf(r))
 	}
 	if err != nil {
@@ -33,9 +33,7 @@ func readReport(r *http.Request, to any) error {
 			return err
 		}
 	}
-	for name, values := range sent {
-		set[name] = append(set[name], values...)
-	}
+	set.merge(sent)
 	if strings.Join(set["note"], "") == "" {
 		delete(set, "note")
 	}

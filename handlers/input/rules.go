@@ -1,4 +1,4 @@
-package handlers
+package input
 
 import (
 	"errors"
@@ -60,7 +60,7 @@ func faultIn(rule, param string, v reflect.Value) (problem, want string) {
 	size, _ := strconv.Atoi(param)
 	switch {
 	case rule == "oneof":
-		return "is " + quote(v.String()), "give one of " + strings.ReplaceAll(param, " ", ", ")
+		return "is " + Quote(v.String()), "give one of " + strings.ReplaceAll(param, " ", ", ")
 	case rule == "text" && v.Len() > size:
 		return fmt.Sprintf("has %d bytes", v.Len()), "give at most " + param
 	case rule == "text":

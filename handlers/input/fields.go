@@ -1,11 +1,9 @@
-package handlers
+package input
 
 import (
 	"bytes"
 	"encoding/json"
 	"iter"
-	"maps"
-	"net/http"
 	"strings"
 	"unicode/utf8"
 
@@ -17,46 +15,11 @@ import (
 // nil was not given: a null, or the object that was flattened.
 type fields map[string][]string
 
-// readQuery reads the parameters of the URL into a struct, in which what is not given
-// already has a value that is allowed; see decode.
-func readQuery(r *http.Request, to any) error {
-	if r.URL.RawQuery == "" {
-		return nil
+// merge adds other values to those present.
+func (f fields) merge(other fields) {
+	for name, values := range other {
+		f[name] = append(f[name], values...)
 	}
-	set, err := queryOf(r)
-	if err != nil {
-		return err
-	}
-	return decode("parameter", set, to)
-}
-
-// readFields reads the parameters of the URL and the fields of the body into a
-// struct, as if they were one: curl -d hold=1s asks for what ?hold=1s does.
-func readFields(r *http.Request, to any) error {
-	set, err := queryOf(r)
-	if err != nil {
-		return err
-	}
-	b, err := readBody(r)
-	if err != nil {
-		return err
-	}
-	sent, err := b.fields()
-	if err != nil {
-		return err
-	}
-	for name, values := range sent {
-		set[name] = append(set[name], values...)
-	}
-	return decode("field", set, to)
-}
-
-// queryOf returns the parameters of the URL. An empty one is not given: that is how
-// forms and scripts leave it out.
-func queryOf(r *http.Request) (fields, error) {
-	set, err := readForm("query", r.URL.RawQuery)
-	maps.DeleteFunc(set, func(_ string, values []string) bool { return strings.Join(values, "") == "" })
-	return set, err
 }
 
 // flatten adds the members of a valid JSON object. It takes them one by one, because
