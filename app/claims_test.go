@@ -80,7 +80,7 @@ func (r *rollcall) probe(t *testing.T, id, results string) app.Instance {
 		if !o.Changes(r.clock.Now()) {
 			continue
 		}
-		if _, err := r.Judge(t.Context(), o); err != nil {
+		if _, err := r.ApplyResult(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"rollcall/app"
 )
 
-func TestWhatThisVersionDoesNotUnderstandIsNeverJudged(t *testing.T) {
+func TestAnUnknownFieldKeepsTheStateUnchanged(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(*app.Instance){
 		"an unknown kind":  func(i *app.Instance) { i.Check.Kind = "smtp" },

@@ -308,7 +308,7 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 		if err != nil {
 			return err
 		}
-		if decided(was, is) {
+		if worthWriting(was, is) {
 			return r.commitResult(ctx, &Step{Was: was, Is: is, Asserts: true}, Fence{})
 		}
 		return r.store.Assert(ctx, was, &result)

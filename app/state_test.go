@@ -290,7 +290,7 @@ func TestNothingIsRoutableBeforeItsFirstPass(t *testing.T) {
 	})
 }
 
-func TestAnOverrideChangesNoVerdict(t *testing.T) {
+func TestAnOverrideChangesNoState(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		i := instance(app.Heartbeat, rapid.IntRange(1, 3).Draw(t, "rise"), rapid.IntRange(1, 3).Draw(t, "fall"), "").Begin(epoch)
@@ -552,7 +552,7 @@ func TestObserveKeepsTheResultThatTells(t *testing.T) {
 	}
 }
 
-func TestChangedAtIsTheTimeOfTheVerdict(t *testing.T) {
+func TestChangedAtIsTheTimeOfTheDecision(t *testing.T) {
 	t.Parallel()
 	i, _ := observe(instance(app.HTTP, 2, 2, "").Begin(epoch), "-++-+-+")
 	if want := epoch.Add(3 * time.Second); !i.ChangedAt.Equal(want) {

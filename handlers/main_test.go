@@ -145,7 +145,7 @@ func (s *service) probed(id string, r app.Result) {
 		s.t.Fatalf("%s is %s and not probed", id, i.State)
 	}
 	r.At = s.store.Now()
-	if _, err := s.api.Registry.Judge(ctx, app.Outcome{Was: i, Result: r}); err != nil {
+	if _, err := s.api.Registry.ApplyResult(ctx, app.Outcome{Was: i, Result: r}); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.histories == nil {

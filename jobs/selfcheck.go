@@ -14,7 +14,7 @@ import (
 const (
 	maxWitnesses   = 256              // kept
 	sampleSize     = 16               // witnesses that decide about one failure
-	minWitnesses   = 2                // one witness is no verdict
+	minWitnesses   = 2                // one witness alone decides nothing
 	deadAfter      = 10 * time.Second // a witness that fails for so long has no vote
 	witnessMemory  = time.Minute      // a witness is forgotten so long after its interval without news
 	lackMemory     = 5 * time.Second  // timeouts so soon after a lack of sockets or memory do not count
@@ -38,7 +38,7 @@ const (
 //     suspect. Alone such witnesses never make a failure count. Together with two that pass
 //     they cannot prevent it.
 //   - Where there are fewer than two witnesses, and on the worker's own host, the instance is
-//     judged by its own results. A pass on the worker's own host is no evidence about others.
+//     decided by its own results. A pass on the worker's own host is no evidence about others.
 //   - A timeout counts only if the worker was on time itself and did not lack sockets or memory.
 //
 // A worker that has held back a removal is suspended until its witnesses pass again. It goes
@@ -82,14 +82,14 @@ func (w *witness) votes(since time.Time) bool {
 	return w.ended.After(since)
 }
 
-// Verdict is what becomes of a failure that would remove an instance.
-type Verdict int
+// Decision is what becomes of a failure that would remove an instance.
+type Decision int
 
-// The verdicts.
+// The decisions.
 const (
-	Counts       Verdict = iota // remove the instance
-	HeldBack                    // leave it as it is, and probe it again
-	AskWitnesses                // probe the witnesses, record the results and judge again
+	Remove       Decision = iota // remove the instance
+	HoldBack                     // leave it as it is, and probe it again
+	AskWitnesses                 // probe the witnesses, record the results and decide again
 )
 
 // SetOwn sets the addresses of the worker's own host, besides loopback.
@@ -201,32 +201,32 @@ func (s *SelfCheck) Record(i app.Instance, r app.Result, now time.Time) app.Resu
 	return r
 }
 
-// Judge decides at now about a failure that would remove a healthy instance. With
+// Decide decides at now about a failure that would remove a healthy instance. With
 // AskWitnesses come the witnesses to probe. asked says that they have been: then those
 // that gave no answer worth recording have no vote.
-func (s *SelfCheck) Judge(i app.Instance, r app.Result, now time.Time, asked bool) (Verdict, []app.Instance) {
+func (s *SelfCheck) Decide(i app.Instance, r app.Result, now time.Time, asked bool) (Decision, []app.Instance) {
 	host := hostOf(i)
 	if r.Code.ProvesPath() || s.isOwn(host) {
-		return Counts, nil
+		return Remove, nil
 	}
 	v := s.poll(suspect{i.ID, host, now}, r.At, now)
 	switch {
 	case v.witnesses < minWitnesses, v.path:
-		return Counts, nil
+		return Remove, nil
 	case v.fit(asked):
 		s.resume(v, now)
 		if r.At.Before(s.resumed) { // the network may have come back during the probe
-			return HeldBack, nil
+			return HoldBack, nil
 		}
-		return Counts, nil
+		return Remove, nil
 	case !asked && (v.open() || len(v.beside) > 0):
 		return AskWitnesses, append(v.ask, v.beside...)
 	}
 	if r.At.Before(s.resumed) { // it says nothing about the network since
-		return HeldBack, nil
+		return HoldBack, nil
 	}
 	s.suspended, s.reason, s.suspect = true, v.String(), suspect{i.ID, host, now}
-	return HeldBack, nil
+	return HoldBack, nil
 }
 
 // Doubts reports whether a failure of a healthy instance is not to be counted, although it

@@ -42,10 +42,10 @@ func (d *desk) probed(i app.Instance, code app.Code) app.Result {
 	return d.self.Record(i, r, d.now)
 }
 
-// verdict judges a failure that has just been recorded; the witnesses are asked if they
+// decide decides a failure that has just been recorded; the witnesses are asked if they
 // have to be, and pass unless they are in silent.
-func (d *desk) verdict(i app.Instance, r app.Result, silent map[string]bool) jobs.Verdict {
-	v, ask := d.self.Judge(i, r, d.now, false)
+func (d *desk) decide(i app.Instance, r app.Result, silent map[string]bool) jobs.Decision {
+	v, ask := d.self.Decide(i, r, d.now, false)
 	if v != jobs.AskWitnesses {
 		return v
 	}
@@ -57,7 +57,7 @@ func (d *desk) verdict(i app.Instance, r app.Result, silent map[string]bool) job
 		}
 		d.probed(w, code)
 	}
-	v, _ = d.self.Judge(i, r, d.now, true)
+	v, _ = d.self.Decide(i, r, d.now, true)
 	return v
 }
 
@@ -87,40 +87,40 @@ func TestWhichFailuresCount(t *testing.T) {
 		witnesses int // each on a host of its own
 		silent    int // of those
 		prepare   func(*desk)
-		want      jobs.Verdict
+		want      jobs.Decision
 	}{
-		"refused, although nobody else answers":     {host(100), app.Refused, 12, 12, nil, jobs.Counts},
-		"a status, although nobody else answers":    {host(100), 503, 12, 12, nil, jobs.Counts},
-		"silence, and the others pass":              {host(100), app.TimedOut, 12, 0, nil, jobs.Counts},
-		"silence, and the others are silent":        {host(100), app.TimedOut, 12, 12, nil, jobs.HeldBack},
-		"unreachable, and the others are silent":    {host(100), app.Unreachable, 12, 12, nil, jobs.HeldBack},
-		"no such name, and the others are silent":   {"web.internal", app.Unresolvable, 12, 12, nil, jobs.HeldBack},
-		"no such name, and the others pass":         {"web.internal", app.Unresolvable, 12, 0, nil, jobs.Counts},
-		"not allowed, and the others are silent":    {host(100), app.Forbidden, 12, 12, nil, jobs.HeldBack},
-		"more pass than are silent":                 {host(100), app.TimedOut, 5, 2, nil, jobs.Counts},
-		"as many pass as are silent":                {host(100), app.TimedOut, 4, 2, nil, jobs.HeldBack},
-		"more are silent than pass":                 {host(100), app.TimedOut, 5, 3, nil, jobs.HeldBack},
-		"no witness":                                {host(100), app.TimedOut, 0, 0, nil, jobs.Counts},
-		"one witness, which passes":                 {host(100), app.TimedOut, 1, 0, nil, jobs.Counts},
-		"one witness, which is silent":              {host(100), app.TimedOut, 1, 1, nil, jobs.Counts},
-		"two witnesses, which pass":                 {host(100), app.TimedOut, 2, 0, nil, jobs.Counts},
-		"two witnesses, which are silent":           {host(100), app.TimedOut, 2, 2, nil, jobs.HeldBack},
-		"two witnesses, of which one is silent":     {host(100), app.TimedOut, 2, 1, nil, jobs.HeldBack},
-		"on loopback, and the others are silent":    {"127.0.0.1", app.TimedOut, 12, 12, nil, jobs.Counts},
-		"on ::1, and the others are silent":         {"[::1]", app.TimedOut, 12, 12, nil, jobs.Counts},
-		"on localhost, and the others are silent":   {"localhost", app.TimedOut, 12, 12, nil, jobs.Counts},
-		"on the worker's host, others are silent":   {own, app.TimedOut, 12, 12, nil, jobs.Counts},
-		"only the worker's own host passes":         {host(100), app.TimedOut, 2, 2, passesOn(own, 5), jobs.HeldBack},
-		"only loopback passes":                      {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), jobs.HeldBack},
-		"only the worker's own host is there":       {host(100), app.TimedOut, 0, 0, passesOn(own, 5), jobs.Counts},
-		"two on one other host pass":                {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), jobs.Counts},
-		"another one on the suspect's host passes":  {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), jobs.Counts},
-		"another one there passes only afterwards":  {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), jobs.HeldBack},
-		"others on the suspect's host are silent":   {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), jobs.Counts},
-		"those that are refused are no witnesses":   {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), jobs.Counts},
-		"those that are unhealthy are no witnesses": {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), jobs.Counts},
-		"those that are starting are no witnesses":  {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), jobs.Counts},
-		"the suspect itself is no witness":          {host(100), app.TimedOut, 1, 1, meetsSuspect, jobs.Counts},
+		"refused, although nobody else answers":     {host(100), app.Refused, 12, 12, nil, jobs.Remove},
+		"a status, although nobody else answers":    {host(100), 503, 12, 12, nil, jobs.Remove},
+		"silence, and the others pass":              {host(100), app.TimedOut, 12, 0, nil, jobs.Remove},
+		"silence, and the others are silent":        {host(100), app.TimedOut, 12, 12, nil, jobs.HoldBack},
+		"unreachable, and the others are silent":    {host(100), app.Unreachable, 12, 12, nil, jobs.HoldBack},
+		"no such name, and the others are silent":   {"web.internal", app.Unresolvable, 12, 12, nil, jobs.HoldBack},
+		"no such name, and the others pass":         {"web.internal", app.Unresolvable, 12, 0, nil, jobs.Remove},
+		"not allowed, and the others are silent":    {host(100), app.Forbidden, 12, 12, nil, jobs.HoldBack},
+		"more pass than are silent":                 {host(100), app.TimedOut, 5, 2, nil, jobs.Remove},
+		"as many pass as are silent":                {host(100), app.TimedOut, 4, 2, nil, jobs.HoldBack},
+		"more are silent than pass":                 {host(100), app.TimedOut, 5, 3, nil, jobs.HoldBack},
+		"no witness":                                {host(100), app.TimedOut, 0, 0, nil, jobs.Remove},
+		"one witness, which passes":                 {host(100), app.TimedOut, 1, 0, nil, jobs.Remove},
+		"one witness, which is silent":              {host(100), app.TimedOut, 1, 1, nil, jobs.Remove},
+		"two witnesses, which pass":                 {host(100), app.TimedOut, 2, 0, nil, jobs.Remove},
+		"two witnesses, which are silent":           {host(100), app.TimedOut, 2, 2, nil, jobs.HoldBack},
+		"two witnesses, of which one is silent":     {host(100), app.TimedOut, 2, 1, nil, jobs.HoldBack},
+		"on loopback, and the others are silent":    {"127.0.0.1", app.TimedOut, 12, 12, nil, jobs.Remove},
+		"on ::1, and the others are silent":         {"[::1]", app.TimedOut, 12, 12, nil, jobs.Remove},
+		"on localhost, and the others are silent":   {"localhost", app.TimedOut, 12, 12, nil, jobs.Remove},
+		"on the worker's host, others are silent":   {own, app.TimedOut, 12, 12, nil, jobs.Remove},
+		"only the worker's own host passes":         {host(100), app.TimedOut, 2, 2, passesOn(own, 5), jobs.HoldBack},
+		"only loopback passes":                      {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), jobs.HoldBack},
+		"only the worker's own host is there":       {host(100), app.TimedOut, 0, 0, passesOn(own, 5), jobs.Remove},
+		"two on one other host pass":                {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), jobs.Remove},
+		"another one on the suspect's host passes":  {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), jobs.Remove},
+		"another one there passes only afterwards":  {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), jobs.HoldBack},
+		"others on the suspect's host are silent":   {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), jobs.Remove},
+		"those that are refused are no witnesses":   {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), jobs.Remove},
+		"those that are unhealthy are no witnesses": {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), jobs.Remove},
+		"those that are starting are no witnesses":  {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), jobs.Remove},
+		"the suspect itself is no witness":          {host(100), app.TimedOut, 1, 1, meetsSuspect, jobs.Remove},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,8 +137,8 @@ func TestWhichFailuresCount(t *testing.T) {
 			for n := range 50 {
 				silent[fmt.Sprint("silent", n)] = true
 			}
-			if got := d.verdict(suspect, r, silent); got != c.want {
-				t.Errorf("verdict %d, want %d", got, c.want)
+			if got := d.decide(suspect, r, silent); got != c.want {
+				t.Errorf("decision %d, want %d", got, c.want)
 			}
 		})
 	}
@@ -202,9 +202,9 @@ func TestOnlyWhatHappensAfterTheFailureIsEvidence(t *testing.T) {
 	}
 	d.after(time.Second)
 	d.self.Record(suspect, r, d.now)
-	v, ask := d.self.Judge(suspect, r, d.now, false)
+	v, ask := d.self.Decide(suspect, r, d.now, false)
 	if v != jobs.AskWitnesses || len(ask) != 4 {
-		t.Errorf("verdict %d, asks %d; want the four whose pass is too old to be asked", v, len(ask))
+		t.Errorf("decision %d, asks %d; want the four whose pass is too old to be asked", v, len(ask))
 	}
 	for _, w := range ask {
 		if w.ID > "w3" {
@@ -265,7 +265,7 @@ func TestMassDeathIsFoundOutByTwoSurvivors(t *testing.T) {
 			for _, w := range fleet {
 				if !silent[w.ID] {
 					d.probed(w, app.OK)
-				} else if d.verdict(w, d.probed(w, app.TimedOut), silent) == jobs.Counts {
+				} else if d.decide(w, d.probed(w, app.TimedOut), silent) == jobs.Remove {
 					removed = d.now.Sub(began)
 				}
 			}
@@ -286,7 +286,7 @@ func TestAWitnessThatPassesAgainEndsTheSuspension(t *testing.T) {
 	for range 20 { // cut off for longer than a witness needs to lose its vote
 		d.after(time.Second)
 		for _, w := range fleet {
-			d.verdict(w, d.probed(w, app.TimedOut), ids(12))
+			d.decide(w, d.probed(w, app.TimedOut), ids(12))
 		}
 	}
 	if is, _ := d.self.Suspended(); !is {
@@ -317,19 +317,19 @@ func TestAFailureFromBeforeTheSuspensionsEndDoesNotCount(t *testing.T) {
 	d := newDesk()
 	fleet := d.fleetOf(12)
 	d.after(time.Second)
-	d.verdict(fleet[0], d.probed(fleet[0], app.TimedOut), ids(12))
+	d.decide(fleet[0], d.probed(fleet[0], app.TimedOut), ids(12))
 	if is, _ := d.self.Suspended(); !is {
 		t.Fatal("the worker is not suspended")
 	}
 	d.after(time.Second)
-	for _, want := range []jobs.Verdict{jobs.HeldBack, jobs.Counts} {
+	for _, want := range []jobs.Decision{jobs.HoldBack, jobs.Remove} {
 		d.after(2 * time.Second)
 		r := d.probed(fleet[1], app.TimedOut)
 		for _, w := range fleet[2:] {
 			d.probed(w, app.OK)
 		}
-		if got := d.verdict(fleet[1], r, nil); got != want {
-			t.Errorf("verdict %d, want %d", got, want)
+		if got := d.decide(fleet[1], r, nil); got != want {
+			t.Errorf("decision %d, want %d", got, want)
 		}
 		if is, reason := d.self.Suspended(); is {
 			t.Errorf("still suspended: %s", reason)
@@ -343,11 +343,11 @@ func TestWitnessesAreForgotten(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*desk, []app.Instance)
-		want   jobs.Verdict
+		want   jobs.Decision
 	}{
-		"nothing changes": {func(*desk, []app.Instance) {}, jobs.HeldBack},
-		"forgotten":       {func(d *desk, all []app.Instance) { d.self.Forget("w0"); d.self.Forget("w1") }, jobs.Counts},
-		"not seen":        {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Counts},
+		"nothing changes": {func(*desk, []app.Instance) {}, jobs.HoldBack},
+		"forgotten":       {func(d *desk, all []app.Instance) { d.self.Forget("w0"); d.self.Forget("w1") }, jobs.Remove},
+		"not seen":        {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Remove},
 		"moved": {func(d *desk, all []app.Instance) {
 			for _, w := range all {
 				w.Address = "198.51.100.1:80"
@@ -365,8 +365,8 @@ func TestWitnessesAreForgotten(t *testing.T) {
 				d.probed(w, app.TimedOut)
 			}
 			c.change(d, all)
-			if got, _ := d.self.Judge(suspect, r, d.now, false); got != c.want {
-				t.Errorf("verdict %d, want %d", got, c.want)
+			if got, _ := d.self.Decide(suspect, r, d.now, false); got != c.want {
+				t.Errorf("decision %d, want %d", got, c.want)
 			}
 		})
 	}
@@ -403,11 +403,11 @@ func TestNoWorkerThatIsCutOffRemovesAnybody(t *testing.T) {
 				d.self.Meet(w, d.now)
 			}
 			for asked := false; ; asked = true {
-				v, ask := d.self.Judge(i, r, d.now, asked)
-				if v == jobs.Counts {
+				v, ask := d.self.Decide(i, r, d.now, asked)
+				if v == jobs.Remove {
 					t.Fatalf("%s is removed", i.ID)
 				}
-				if v == jobs.HeldBack {
+				if v == jobs.HoldBack {
 					break
 				}
 				for _, w := range ask {
@@ -448,8 +448,8 @@ func TestWhileMostWitnessesPassEveryDeathIsFoundOut(t *testing.T) {
 			if n-1-len(silent)+1 < 2 {
 				continue
 			}
-			if got := d.verdict(i, d.probed(i, app.TimedOut), silent); got != jobs.Counts {
-				t.Fatalf("%s: verdict %d with %d of %d silent, want it removed", i.ID, got, len(silent), n)
+			if got := d.decide(i, d.probed(i, app.TimedOut), silent); got != jobs.Remove {
+				t.Fatalf("%s: decision %d with %d of %d silent, want it removed", i.ID, got, len(silent), n)
 			}
 			d.self.Forget(i.ID)
 			delete(silent, i.ID)

@@ -182,7 +182,7 @@ func (w *Worker) soon(e *target) {
 // ProbeNow has an instance probed at once, if the worker owns it. With clearMarks, a pass
 // removes the marks of its backends. It reports whether the probe begins now: not when another
 // reason has brought one forward within hurryEvery, and that one may be under way. Then the next
-// probe comes after it, so that a slow one gets its verdict and a mark does not stay.
+// probe comes after it, so that a slow one gets its result and a mark does not stay.
 func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

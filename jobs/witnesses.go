@@ -55,7 +55,7 @@ func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back
 	}
 	r = w.self.Record(i, r, w.now())
 	o := app.Outcome{Was: i, Result: r}
-	return r, w.self.Doubts(i, r) && !o.Removes()
+	return r, w.self.Doubts(i, r) && !o.MakesUnhealthy()
 }
 
 func (w *witnesses) suspended() bool {
@@ -80,15 +80,15 @@ func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 	for rounds := 0; ; rounds++ {
 		w.mu.Lock()
 		// The first round may have been asked for another instance, and in part its host.
-		verdict, ask := w.self.Judge(o.Was, o.Result, w.now(), rounds > 1)
+		decision, ask := w.self.Decide(o.Was, o.Result, w.now(), rounds > 1)
 		round := w.round
-		if verdict == AskWitnesses && round == nil {
+		if decision == AskWitnesses && round == nil {
 			round = w.ask(ctx, ask)
 		}
 		w.mu.Unlock()
-		if verdict != AskWitnesses {
+		if decision != AskWitnesses {
 			w.tell(ctx)
-			return verdict == Counts
+			return decision == Remove
 		}
 		<-round
 	}

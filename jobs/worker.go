@@ -78,7 +78,7 @@ type Worker struct {
 	flushed int           // the last shard that was flushed
 	pool    pool
 	ctx     context.Context //nolint:containedctx // of Work: probes begin in calls that have none
-	judges  sync.WaitGroup
+	writes  sync.WaitGroup
 	room    chan struct{}
 	lookups Lookups
 	stats   WorkerStats
@@ -428,7 +428,7 @@ func (w *Worker) fire(e *target) {
 func (w *Worker) leave(ctx context.Context) {
 	w.pool.close()
 	w.self.asking.Wait()
-	w.judges.Wait()
+	w.writes.Wait()
 	w.calling.Lock()
 	defer w.calling.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
@@ -490,7 +490,7 @@ func (w *Worker) Once(ctx context.Context) error {
 	if err := w.pool.idle(ctx); err != nil {
 		return err
 	}
-	w.judges.Wait()
+	w.writes.Wait()
 	return w.End(ctx)
 }
 

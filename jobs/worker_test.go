@@ -420,7 +420,7 @@ func TestEveryPassOfAnInstanceThatIsNotHealthyIsConfirmedAtOnce(t *testing.T) {
 	}
 }
 
-// A backend that is slow and announced again and again gets its verdict, and one more probe.
+// A backend that is slow and announced again and again gets its result, and one more probe.
 func TestAnInstanceThatIsAnnouncedIsProbedAtOnceAndOnceMoreLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -631,7 +631,7 @@ func TestAWorkerWithoutRedisProbesNothingAndGoesOnAfterwards(t *testing.T) {
 }
 
 // A worker that was frozen writes nothing about what another one owns meanwhile.
-func TestAFrozenWorkersVerdictIsRefused(t *testing.T) {
+func TestAFrozenWorkersResultIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newRegistry(healthy("i"))
@@ -643,7 +643,7 @@ func TestAFrozenWorkersVerdictIsRefused(t *testing.T) {
 		time.Sleep(8 * time.Second)
 		verbs := app.NewRegistry(g, time.Now, time.Second, func(context.Context, app.Step) {})
 		was.Check.Fall = 1
-		_, err := verbs.Judge(t.Context(), app.Outcome{Was: was, Result: app.Result{At: time.Now(), Code: app.Refused}, Fence: fence})
+		_, err := verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: time.Now(), Code: app.Refused}, Fence: fence})
 		if !errors.Is(err, app.ErrNotOwner) {
 			t.Errorf("judging under %q while %s owns the shard: %v, want ErrNotOwner", fence.Term, g.table.Shards[shard], err)
 		}

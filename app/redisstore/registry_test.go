@@ -474,7 +474,7 @@ func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
 			}
 			meanwhile(t, s)
 			before, told := s.state(t), s.events(t)
-			if _, err := s.verbs.Judge(t.Context(), failed); !errors.Is(err, app.ErrNotOwner) {
+			if _, err := s.verbs.ApplyResult(t.Context(), failed); !errors.Is(err, app.ErrNotOwner) {
 				t.Errorf("judged: %v, want ErrNotOwner", err)
 			}
 			if diff := cmp.Diff(before, s.state(t)); diff != "" || s.events(t) != told {
@@ -489,7 +489,7 @@ func TestAResultOfADrainingInstanceChangesNothing(t *testing.T) {
 	s := newSite(t)
 	was := s.check(t, s.up(t, 1).ID, "-")
 	s.drain(t, 1)
-	is, err := s.verbs.Judge(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	is, err := s.verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
 	if err != nil || is.State != app.Draining || s.get(t, "i1").State != app.Draining {
 		t.Errorf("judged: %s, %v, want it draining as before", is.State, err)
 	}
@@ -502,7 +502,7 @@ func TestARepairedFieldDoesNotLoseTheResult(t *testing.T) {
 	s := newSite(t)
 	was := s.up(t, 1)
 	s.register(t, saying(1, weight(2)))
-	i, err := s.verbs.Judge(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	i, err := s.verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
 	if err != nil || i.Streak != 1 || i.Weight != 2 {
 		t.Errorf("judged: streak %d, weight %d, %v; want 1 and 2", i.Streak, i.Weight, err)
 	}

@@ -109,7 +109,7 @@ func (s *site) judge(t *testing.T, id string, r app.Result) {
 	case !i.Probed():
 		t.Fatalf("%s is %s and not probed", id, i.State)
 	case o.Changes(s.clock.Now()):
-		_, err = s.verbs.Judge(t.Context(), o)
+		_, err = s.verbs.ApplyResult(t.Context(), o)
 	case r.Passed && i.Routable():
 		err = s.verbs.Passed(t.Context(), i)
 	}

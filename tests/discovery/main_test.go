@@ -249,7 +249,7 @@ func (w *web) probed(id, results string) {
 			w.t.Fatalf("%s is %s and not probed, %v", id, i.State, err)
 		}
 		if o := (app.Outcome{Was: i, Result: result}); o.Changes(w.store.Now()) {
-			if _, err := w.registry.Judge(ctx, o); err != nil {
+			if _, err := w.registry.ApplyResult(ctx, o); err != nil {
 				w.t.Fatal(err)
 			}
 		}

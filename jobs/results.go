@@ -59,7 +59,7 @@ func (w *Worker) run(e *target, f *flight) {
 	w.answered(e, i, r, back)
 }
 
-// answered judges a result. i is the instance as it was probed.
+// answered handles a result. i is the instance as it was probed.
 func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	is := e.held.Instance()
 	if !is.SameProbe(i) || !is.Probed() {
@@ -82,7 +82,7 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	e.history.Add(r)
 	if e.clear && r.Passed && is.Routable() {
 		e.clear = false
-		w.judges.Go(func() { w.report(w.ctx, w.Registry.Passed(context.WithoutCancel(w.ctx), is)) })
+		w.writes.Go(func() { w.report(w.ctx, w.Registry.Passed(context.WithoutCancel(w.ctx), is)) })
 	}
 	if is.Alive(r) {
 		w.time(e, is.Observe(r, w.Now()), 0)
@@ -93,12 +93,12 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		return
 	}
 	e.deciding = true
-	w.judges.Go(func() { w.decide(context.WithoutCancel(w.ctx), e, o) })
+	w.writes.Go(func() { w.decide(context.WithoutCancel(w.ctx), e, o) })
 }
 
 // decide writes what a result has made of an instance, if it may.
 func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
-	removes := o.Removes()
+	removes := o.MakesUnhealthy()
 	if removes && !w.self.allow(w.ctx, o) { //nolint:contextcheck // the witnesses are asked until the worker stops, the write is not cut off
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -107,7 +107,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
 		return
 	}
 	w.room <- struct{}{}
-	is, err := w.Registry.Judge(ctx, o)
+	is, err := w.Registry.ApplyResult(ctx, o)
 	<-w.room
 	if removes && err == nil {
 		w.self.forget(is.ID)
@@ -143,5 +143,5 @@ func (w *Worker) lookedUp(i app.Instance, r app.Result) {
 		kind = app.EventNamesFail
 	}
 	ctx := context.WithoutCancel(w.ctx)
-	w.judges.Go(func() { w.Changed(ctx, kind, reason) })
+	w.writes.Go(func() { w.Changed(ctx, kind, reason) })
 }

@@ -14,8 +14,8 @@ type Outcome struct {
 	Fence  Fence // of the worker that probed it
 }
 
-// Removes reports whether the result takes a healthy instance out of service.
-func (o Outcome) Removes() bool {
+// MakesUnhealthy reports whether the result makes a healthy instance unhealthy.
+func (o Outcome) MakesUnhealthy() bool {
 	return o.Was.State == Healthy && o.Was.Observe(o.Result, o.Result.At).State != Healthy
 }
 
@@ -23,15 +23,15 @@ func (o Outcome) Removes() bool {
 // or the instance has waited for another pass.
 func (o Outcome) Changes(now time.Time) bool {
 	is := o.Was.Observe(o.Result, now)
-	return decided(o.Was, is) || is.Waits()
+	return worthWriting(o.Was, is) || is.Waits()
 }
 
-// Judge applies a result to its instance and returns the instance as it stands then. An
+// ApplyResult applies a result to its instance and returns the instance as it stands then. An
 // instance that becomes healthy takes over from the one it replaces in the same step. It
 // returns ErrNotOwner when the result does not count: another worker owns the instance, or
 // the instance is not the one that was probed any more.
-func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
-	was, judged := o.Was, Instance{}
+func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (Instance, error) {
+	was, applied := o.Was, Instance{}
 	err := r.retry(ctx, func() error {
 		now := r.now()
 		is, err := r.observe(ctx, was, o.Result, now)
@@ -40,7 +40,7 @@ func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
 		}
 		step := Step{Was: was, Is: is, Asserts: was.Alive(o.Result)}
 		err = r.commitResult(ctx, &step, o.Fence)
-		if judged = step.Is; !errors.Is(err, ErrConflict) {
+		if applied = step.Is; !errors.Is(err, ErrConflict) {
 			return err
 		}
 		fresh, err := r.store.Get(ctx, was.ID)
@@ -54,9 +54,9 @@ func (r *Registry) Judge(ctx context.Context, o Outcome) (Instance, error) {
 		return ErrConflict
 	})
 	if err != nil {
-		return Instance{}, fmt.Errorf("judge %s: %w", o.Was.ID, err)
+		return Instance{}, fmt.Errorf("apply a result to %s: %w", o.Was.ID, err)
 	}
-	return judged, nil
+	return applied, nil
 }
 
 // observe returns an instance as it stands after a result. A flapping one that passes
@@ -105,7 +105,7 @@ func expiryReason(was, is Instance) string {
 		}
 		return reason
 	case Healthy:
-		return verdictReason(was, is)
+		return resultReason(was, is)
 	case Unhealthy, Failed:
 		if was.Check.Probed() && !was.Last.Code.Answered() {
 			return fmt.Sprintf("gone: no answer for %s (%s)", was.Check.Forget, was.Last.Reason())
@@ -118,8 +118,8 @@ func expiryReason(was, is Instance) string {
 	return ""
 }
 
-// verdictReason says why a result has changed the state.
-func verdictReason(was, is Instance) string {
+// resultReason says why a result has changed the state.
+func resultReason(was, is Instance) string {
 	reason := is.Last.Reason()
 	switch {
 	case is.State == Unhealthy && is.Falls >= 2:
@@ -136,7 +136,7 @@ func verdictReason(was, is Instance) string {
 func (r *Registry) commitResult(ctx context.Context, step *Step, f Fence) error {
 	was, is := step.Was, step.Is
 	if is.State != was.State {
-		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, verdictReason(was, is))
+		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, resultReason(was, is))
 	}
 	change, err := r.takeover(ctx, *step, Change{Fence: f})
 	if err != nil {
@@ -148,7 +148,7 @@ func (r *Registry) commitResult(ctx context.Context, step *Step, f Fence) error 
 	return err
 }
 
-// decided reports whether a result changed anything that is worth a write of its own.
-func decided(was, is Instance) bool {
+// worthWriting reports whether a result changed anything that is worth a write of its own.
+func worthWriting(was, is Instance) bool {
 	return is.State != was.State || is.Streak != was.Streak || is.Last.Code != was.Last.Code
 }
