@@ -22,7 +22,7 @@ func (r *Registry) idIsHeld(ctx context.Context, held *heldError, want Instance)
 	caller := CallerOf(ctx)
 	if was.Service != want.Service {
 		if down := was.State != Healthy || was.failing(); down && caller.MayChange(was) && was.yields(want.claimant(), now) {
-			gone := was.Leave(now)
+			gone := was.Remove(now)
 			event := eventOf(EventGone, was, gone, now, "the service "+want.Service+" registered with its id")
 			if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: gone, Event: event}}}); err != nil {
 				return err
@@ -94,7 +94,7 @@ func (r *Registry) meet(ctx context.Context, id string, is *Instance, c Change, 
 		return c, nil
 	}
 	now := r.now()
-	gone := old.Leave(now)
+	gone := old.Remove(now)
 	end := Step{Was: old, Is: gone, Event: eventOf(EventGone, old, gone, now, is.ID+" registered with its address")}
 	c.Steps = append([]Step{end}, c.Steps...)
 	return c, nil

@@ -34,10 +34,15 @@ func newRollcall(t *testing.T) *rollcall {
 	r.store = redisstore.New(redistest.New(t), redisstore.Options{
 		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Timeout: time.Minute, Now: r.clock.Now,
 	})
-	r.Registry = app.NewRegistry(r.store, r.store.Now, 10*time.Second, func(_ context.Context, s app.Step) {
+	r.setReplica(nil)
+	return r
+}
+
+// setReplica replaces the verbs by verbs that answer from a replica.
+func (r *rollcall) setReplica(replica app.Replica) {
+	r.Registry = app.NewRegistry(r.store, replica, r.store.Now, 10*time.Second, func(_ context.Context, s app.Step) {
 		r.events = append(r.events, string(s.Event.Kind)+" "+s.Event.Instance)
 	})
-	return r
 }
 
 // container is a registration of the service web at 10.0.0.n:80.
@@ -410,7 +415,7 @@ func TestOnlyCallersThatMayChangeAnInstanceReportForIt(t *testing.T) {
 	r := newRollcall(t)
 	r.register(t, container("web-1", "a", 1, func(r *app.Registration) { r.Health = "heartbeat" }))
 	rep := replica.New()
-	r.TakeWordOf(rep)
+	r.setReplica(rep)
 	for _, state := range []app.State{app.Starting, app.Healthy} { // by the store, and by what the process knows
 		rep.Reset([]app.Instance{r.get(t, "web-1")}, "1-0")
 		rep.SetCurrent(time.Now())

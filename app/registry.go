@@ -17,30 +17,27 @@ const attempts = 10
 // Registry has the verbs that change the registry. Handlers and jobs call the same
 // ones; the zero value is not usable.
 type Registry struct {
-	store Store
-	now   func() time.Time
-	hold  time.Duration
-	told  func(context.Context, Step)
-
-	replica Replica // nil: Registry reads everything from the store
+	store       Store
+	replica     Replica // nil: Registry reads everything from the store
+	now         func() time.Time
+	drainPeriod time.Duration // of replaced instances
+	onCommit    func(context.Context, Step)
 }
 
-// NewRegistry returns the verbs on a store. now is the store's idea of the time;
-// hold is how long an instance that is replaced goes on answering; told hears of
-// every step with an event that this registry has written.
-func NewRegistry(store Store, now func() time.Time, hold time.Duration, told func(context.Context, Step)) *Registry {
-	return &Registry{store: store, now: now, hold: hold, told: told}
+// NewRegistry returns the verbs on a store. now returns the time on the store's clock.
+// drainPeriod is the drain period of an instance that another one replaces. onCommit receives
+// each step with an event that this Registry has written.
+//
+// If replica is not nil, Registry answers from it a registration or a report that changes
+// nothing, and omits the first read of an id that the replica does not have. The store refuses
+// a write that rests on an outdated replica.
+func NewRegistry(store Store, replica Replica, now func() time.Time, drainPeriod time.Duration, onCommit func(context.Context, Step)) *Registry {
+	return &Registry{store: store, replica: replica, now: now, drainPeriod: drainPeriod, onCommit: onCommit}
 }
 
-// TakeWordOf has the registry believe a replica that an instance is healthy and as it
-// says again that it is: most of what containers say, again and again, changes nothing,
-// and need not be compared with the store every time. That an id is not known is believed
-// until the store refuses the write.
-func (r *Registry) TakeWordOf(replica Replica) { r.replica = replica }
-
-// heard returns an instance as far as a fresh replica knows; fresh is false when there
-// is none.
-func (r *Registry) heard(id string) (i Instance, known, fresh bool) {
+// lookup returns an instance of the replica. fresh is false if there is no replica, or if it
+// is too old to answer.
+func (r *Registry) lookup(id string) (i Instance, known, fresh bool) {
 	if r.replica == nil {
 		return Instance{}, false, false
 	}
@@ -74,26 +71,26 @@ func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, 
 	if err := CallerOf(ctx).Authorize(want); err != nil {
 		return Registered{}, err
 	}
-	was, known, fresh := r.heard(want.ID)
+	was, known, fresh := r.lookup(want.ID)
 	if known && was.State == Healthy && was.Claims.HeldAt.IsZero() {
 		if step, err := r.registration(was, want, reg); err == nil && step.Event == nil {
 			return Registered{Instance: was, Source: source}, nil
 		}
 	}
 	out := Registered{Source: source}
-	unheard := fresh && !known
+	absent := fresh && !known
 	var met []string             // other instances at its address
 	taken := map[string]string{} // its vhosts that other services hold
 	err = r.retry(ctx, func() error {
 		var was Instance
 		var err error
-		if !unheard {
+		if !absent {
 			was, err = r.store.Get(ctx, want.ID)
 		}
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		unheard = false // a write that is refused says otherwise
+		absent = false // a write that is refused says otherwise
 		step, err := r.registration(was, want, reg)
 		if held, ok := errors.AsType[*heldError](err); ok {
 			return r.idIsHeld(ctx, held, want)
@@ -266,7 +263,7 @@ func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, e
 	}
 	if old.Service == is.Service && old.State != Draining && c.step(old.ID) == nil {
 		now := r.now()
-		out := old.Drain(r.hold, now)
+		out := old.Drain(r.drainPeriod, now)
 		c.Steps = append(c.Steps, Step{Was: old, Is: out, Event: eventOf(EventDraining, old, out, now, "replaced by "+is.ID)})
 	}
 	return c, nil
@@ -277,7 +274,7 @@ func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, e
 // that it is still known; a bad one is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
 	detail = cleanNote(detail)
-	if was, known, _ := r.heard(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).MayChange(was) {
+	if was, known, _ := r.lookup(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).MayChange(was) {
 		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -363,7 +360,7 @@ func (r *Registry) Drain(ctx context.Context, id, boot string, hold time.Duratio
 // for any other one it is a FieldError (ErrConflict).
 func (r *Registry) Deregister(ctx context.Context, id, boot string) (Instance, Revision, error) {
 	return r.change(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event, error) {
-		is := was.Leave(now)
+		is := was.Remove(now)
 		return is, eventOf(EventGone, was, is, now, "deregistered"), was.startedBy(boot)
 	})
 }
@@ -481,7 +478,7 @@ func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
 	}
 	for _, step := range c.Steps {
 		if step.Event != nil {
-			r.told(ctx, step)
+			r.onCommit(ctx, step)
 		}
 	}
 	return rev, nil

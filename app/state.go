@@ -164,11 +164,11 @@ func (i Instance) Drain(hold time.Duration, now time.Time) Instance {
 	return i
 }
 
-// Ends is how long the present state lasts before it ends by itself, and whether it does.
+// StateTimeout is how long the present state lasts before it ends by itself, and whether it does.
 // The owner of the instance measures that time; an assertion of an instance begins the time
 // of a lease, and the time until an unhealthy instance is removed, anew.
 // Of an instance that this version does not understand, no state ends.
-func (i Instance) Ends() (after time.Duration, ends bool) {
+func (i Instance) StateTimeout() (after time.Duration, ends bool) {
 	if !i.Understood() {
 		return 0, false
 	}
@@ -193,7 +193,7 @@ func (i Instance) Ends() (after time.Duration, ends bool) {
 // Deadline is when the present state ends by itself, for people: it is on the registry's
 // clock, and later when the registry was out of reach. It is zero when the state does not end.
 func (i Instance) Deadline() time.Time {
-	after, ends := i.Ends()
+	after, ends := i.StateTimeout()
 	if !ends {
 		return time.Time{}
 	}
@@ -211,8 +211,8 @@ func (i Instance) SameProbe(o Instance) bool {
 	return i.Address == o.Address && i.Check == o.Check && i.Boot == o.Boot && i.RegisteredAt.Equal(o.RegisteredAt)
 }
 
-// Leave returns the instance as it stands when it is gone.
-func (i Instance) Leave(now time.Time) Instance { return i.enter(Gone, now) }
+// Remove returns the instance as it stands when it is gone.
+func (i Instance) Remove(now time.Time) Instance { return i.enter(Gone, now) }
 
 // enter moves the instance to a state.
 func (i Instance) enter(s State, now time.Time) Instance {

@@ -169,7 +169,7 @@ func live(i app.Instance, steps string) app.Instance {
 		case 'd':
 			i = i.Drain(time.Second, at)
 		case '.':
-			i = i.Leave(at)
+			i = i.Remove(at)
 		default:
 			i = i.Observe(result(step, at), at)
 		}
@@ -230,7 +230,7 @@ func TestAFailureBeginsTheWaitAnew(t *testing.T) {
 		if i.State != app.Unhealthy || !i.Waits() {
 			t.Fatalf("%s after 19 s of passes, waits %t; want unhealthy for 20 s", i.State, i.Waits())
 		}
-		if after, ends := i.Ends(); !ends || after < i.Wait()+i.Check.Forget || !i.Alive(result('+', now)) {
+		if after, ends := i.StateTimeout(); !ends || after < i.Wait()+i.Check.Forget || !i.Alive(result('+', now)) {
 			t.Fatalf("an instance that passes is forgotten after %s", after)
 		}
 		now = now.Add(time.Second)
@@ -459,7 +459,7 @@ func TestLeave(t *testing.T) {
 		was.Streak, was.Hold = 1, time.Second
 		want := was
 		want.State, want.Streak, want.ChangedAt, want.Hold = app.Gone, 0, epoch.Add(time.Minute), 0
-		if diff := cmp.Diff(want, was.Leave(epoch.Add(time.Minute))); diff != "" {
+		if diff := cmp.Diff(want, was.Remove(epoch.Add(time.Minute))); diff != "" {
 			t.Errorf("%s leaves (-want +got):\n%s", from, diff)
 		}
 	}

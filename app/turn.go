@@ -50,7 +50,7 @@ func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, hold time.D
 // routableOthers returns n other instances of a service that are routable, as the store has
 // them now, or a FieldError about keep.
 func (r *Registry) routableOthers(ctx context.Context, i Instance, n int) ([]Instance, error) {
-	if _, _, fresh := r.heard(i.ID); !fresh {
+	if _, _, fresh := r.lookup(i.ID); !fresh {
 		return nil, fmt.Errorf("the instances of %s: %w", i.Service, ErrUnavailable)
 	}
 	var others []Instance

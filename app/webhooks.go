@@ -46,8 +46,8 @@ type Outbox interface {
 	// they were not told of yet, and says when the next one is due; zero: not by itself.
 	// One that is not settled within DeliveryLease is due again.
 	Claim(ctx context.Context, limit int) (claims []DeliveryClaim, next time.Time, err error)
-	// Settle ends a claim, or returns ErrClaimLost.
-	Settle(ctx context.Context, c DeliveryClaim, d Delivery) error
+	// Complete ends a claim, or returns ErrClaimLost.
+	Complete(ctx context.Context, c DeliveryClaim, d Delivery) error
 }
 
 // DeliveryLease is how long a claim of a webhook is good for: longer than an attempt may
@@ -76,15 +76,15 @@ type Sender interface {
 
 // Webhooks has the verbs that people change webhooks with; the zero value is not usable.
 type Webhooks struct {
-	store  WebhookStore
-	sender Sender
-	now    func() time.Time
-	told   func(context.Context, Event)
+	store    WebhookStore
+	sender   Sender
+	now      func() time.Time
+	onCommit func(context.Context, Event)
 }
 
-// NewWebhooks returns the verbs on a store; now and told are as for NewRegistry.
-func NewWebhooks(store WebhookStore, sender Sender, now func() time.Time, told func(context.Context, Event)) *Webhooks {
-	return &Webhooks{store: store, sender: sender, now: now, told: told}
+// NewWebhooks returns the verbs on a store; now and onCommit are as for NewRegistry.
+func NewWebhooks(store WebhookStore, sender Sender, now func() time.Time, onCommit func(context.Context, Event)) *Webhooks {
+	return &Webhooks{store: store, sender: sender, now: now, onCommit: onCommit}
 }
 
 // Create adds a webhook whose receiver takes a ping. It returns a FieldError, which is
@@ -152,7 +152,7 @@ func (v *Webhooks) pause(ctx context.Context, id, reason string, e Event) (Webho
 		return Webhook{}, err
 	}
 	if changed {
-		v.told(ctx, e)
+		v.onCommit(ctx, e)
 	}
 	return v.Get(ctx, id)
 }

@@ -70,7 +70,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s.store = s.storeOn(rdb)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
-		Registry: app.NewRegistry(s.store, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
+		Registry: app.NewRegistry(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Replica:  replica.New(), Store: s.store, Jobs: jobs{}, Writable: s.store.Writable, Now: s.store.Now, Log: log,
 		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),

@@ -93,7 +93,7 @@ func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool,
 			age = 0 // the store's clock was set in between: how old it is cannot be told
 		}
 		e.beat, e.looked = beats[n], w.runs()
-		d, ends := e.target.held.Instance().Ends()
+		d, ends := e.target.held.Instance().StateTimeout()
 		if e.target.ends != e || !ends || age >= d.Milliseconds() {
 			continue
 		}

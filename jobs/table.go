@@ -210,7 +210,7 @@ func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 // time sets when the present state of an instance ends by itself, of which some has passed.
 func (w *Worker) time(e *target, i app.Instance, elapsed int64) {
 	w.stop(&e.ends)
-	if d, ends := i.Ends(); ends {
+	if d, ends := i.StateTimeout(); ends {
 		e.ends = &ending{target: e, began: w.runs() - elapsed, looked: w.runs() - elapsed}
 		e.ends.timer.Value = e.ends
 		w.endAt(e.ends, e.ends.began+d.Milliseconds())

@@ -234,7 +234,7 @@ func (g *registry) start(t testing.TB, p app.Prober) *worker {
 	log := slog.New(slog.DiscardHandler)
 	w := &worker{Worker: jobs.NewWorker(jobs.WorkerOptions{
 		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: log, Changed: g.changed,
-		Registry: app.NewRegistry(g, g.now, time.Second, func(context.Context, app.Step) {}),
+		Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}),
 	})}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
@@ -641,7 +641,7 @@ func TestAFrozenWorkersResultIsRefused(t *testing.T) {
 		fence := app.Fence{Shard: shard, Term: string(r.Owned[shard])}
 		other := g.start(t, passing())
 		time.Sleep(8 * time.Second)
-		verbs := app.NewRegistry(g, time.Now, time.Second, func(context.Context, app.Step) {})
+		verbs := app.NewRegistry(g, nil, time.Now, time.Second, func(context.Context, app.Step) {})
 		was.Check.Fall = 1
 		_, err := verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: time.Now(), Code: app.Refused}, Fence: fence})
 		if !errors.Is(err, app.ErrNotOwner) {
@@ -823,7 +823,7 @@ func TestOneRunProbesWhatIsDueAndLeaves(t *testing.T) {
 			rep.SetCurrent(time.Now())
 			w := jobs.NewWorker(jobs.WorkerOptions{
 				ID: fmt.Sprint("once", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
-				Registry: app.NewRegistry(g, g.now, time.Second, func(context.Context, app.Step) {}),
+				Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}),
 			})
 			if err := w.Once(t.Context()); err != nil {
 				t.Fatal(err)

@@ -61,7 +61,7 @@ type Tokens struct {
 	first    []byte // hash of the token that is in the configuration; nil: there is none
 	required bool
 	now      func() time.Time
-	told     func(context.Context, app.Event)
+	onCommit func(context.Context, app.Event)
 
 	read atomic.Pointer[ring]
 }
@@ -73,9 +73,9 @@ type ring struct {
 }
 
 // NewTokens returns the tokens of a store, and a first one that may do everything unless
-// it is empty. now and told are as for NewRegistry.
-func NewTokens(store Store, first string, required bool, now func() time.Time, told func(context.Context, app.Event)) *Tokens {
-	t := &Tokens{store: store, required: required, now: now, told: told}
+// it is empty. now and onCommit are as for NewRegistry.
+func NewTokens(store Store, first string, required bool, now func() time.Time, onCommit func(context.Context, app.Event)) *Tokens {
+	t := &Tokens{store: store, required: required, now: now, onCommit: onCommit}
 	if first != "" {
 		t.first = hashOf(first)
 	}
@@ -248,5 +248,5 @@ func (t *Tokens) eventOf(ctx context.Context, kind app.EventKind, token Token, r
 // changed has this process know at once what others will within a second.
 func (t *Tokens) changed(ctx context.Context, e app.Event) {
 	_ = t.Refresh(ctx) // or the next one does
-	t.told(ctx, e)
+	t.onCommit(ctx, e)
 }

@@ -179,8 +179,8 @@ func (p population) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// told counts an event, and how long it took to act on what the probes had found.
-func (m *metrics) told(s app.Step, now time.Time) {
+// onCommit counts an event, and how long it took to act on what the probes had found.
+func (m *metrics) onCommit(s app.Step, now time.Time) {
 	m.events.WithLabelValues(string(s.Event.Kind)).Inc()
 	if s.Was.State == s.Is.State || s.Is.StreakAt.IsZero() {
 		return

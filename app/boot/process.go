@@ -108,10 +108,10 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 	return p, nil
 }
 
-// told is the operator's timeline: one line for every change, in the log of the process
+// onCommit is the operator's timeline: one line for every change, in the log of the process
 // that made it.
-func (p *Process) told(ctx context.Context, s app.Step) {
-	p.metrics.told(s, p.store.Now())
+func (p *Process) onCommit(ctx context.Context, s app.Step) {
+	p.metrics.onCommit(s, p.store.Now())
 	e := s.Event
 	p.log.InfoContext(ctx, "instance changed", "event", e.Kind, "instance", e.Instance, "service", e.Service,
 		"from", e.From, "to", e.To, "reason", e.Reason, "actor", e.Actor)
@@ -144,10 +144,9 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	if err := p.store.SyncClock(ctx); err != nil {
 		return p, err
 	}
-	p.registry = app.NewRegistry(p.store, p.store.Now, c.DrainHold, p.told)
-	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	p.replica = replica.New()
-	p.registry.TakeWordOf(p.replica)
+	p.registry = app.NewRegistry(p.store, p.replica, p.store.Now, c.DrainHold, p.onCommit)
+	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
 	p.closers = append(p.closers, prober.Close)
 	p.prober = measuredProber{prober, p.metrics}
@@ -213,7 +212,7 @@ func (p *Process) workerChanged(ctx context.Context, kind app.EventKind, reason 
 	e := app.Event{Kind: kind, At: p.store.Now(), Subject: fmt.Sprintf("%s-%d", host, os.Getpid()), Reason: reason}
 	p.metrics.workerChanged(kind)
 	p.log.WarnContext(ctx, "worker changed", "event", e.Kind, "worker", e.Subject, "reason", reason)
-	if _, err := p.store.Tell(ctx, e); err != nil {
+	if _, err := p.store.AppendEvent(ctx, e); err != nil {
 		p.log.ErrorContext(ctx, "an event could not be written", "event", e.Kind, "err", err)
 	}
 }

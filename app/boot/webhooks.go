@@ -36,13 +36,13 @@ func (p *Process) firing(ctx context.Context) ([]app.Event, error) {
 func (p *Process) deliver(run func(string, func(context.Context) error)) {
 	courier := p.courier()
 	run("courier", func(ctx context.Context) error { courier.Work(ctx); return nil })
-	run("events", func(ctx context.Context) error { p.happens(ctx, courier.Poke); return nil })
+	run("events", func(ctx context.Context) error { p.watchEvents(ctx, courier.Poke); return nil })
 }
 
-// happens calls wake whenever something has happened, until the context is over.
-func (p *Process) happens(ctx context.Context, wake func()) {
+// watchEvents calls wake whenever something has happened, until the context is over.
+func (p *Process) watchEvents(ctx context.Context, wake func()) {
 	if !p.roles.Web {
-		p.store.Happens(ctx, wake)
+		p.store.WatchEvents(ctx, wake)
 		return
 	}
 	var seen app.Revision // where there is a replica, it hears of everything

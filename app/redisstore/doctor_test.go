@@ -37,7 +37,7 @@ func newPatient(t *testing.T) *patient {
 	server.Restart(t, "--appendonly", "yes")
 	p := &patient{t: t, rdb: server.Client(t)}
 	p.store = redisstore.New(p.rdb, redisstore.Options{})
-	p.verbs = app.NewRegistry(p.store, p.store.Now, hold, func(context.Context, app.Step) {})
+	p.verbs = app.NewRegistry(p.store, nil, p.store.Now, hold, func(context.Context, app.Step) {})
 	p.up(1)
 	p.up(2, weight(2))
 	p.member = ownership.NewMember("1-w")

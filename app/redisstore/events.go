@@ -8,8 +8,8 @@ import (
 	"rollcall/app"
 )
 
-// Tell adds an event that is not about an instance.
-func (s *Store) Tell(ctx context.Context, e app.Event) (app.Revision, error) {
+// AppendEvent adds an event that is not about an instance.
+func (s *Store) AppendEvent(ctx context.Context, e app.Event) (app.Revision, error) {
 	doc, err := encodeEvent(e)
 	if err != nil {
 		return "", err

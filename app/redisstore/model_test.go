@@ -319,7 +319,7 @@ func (r *modelRun) register(t *rapid.T) {
 	steps := []app.Instance{}
 	for _, other := range r.instances {
 		if other.Address == i.Address && other.ID != i.ID {
-			steps = append(steps, other.Leave(r.clock.Now()))
+			steps = append(steps, other.Remove(r.clock.Now()))
 		}
 	}
 	r.commit(t, append(steps, i)...)
@@ -343,7 +343,7 @@ func (r *modelRun) reweigh(t *rapid.T) {
 }
 
 func (r *modelRun) drain(t *rapid.T) { r.commit(t, r.some(t).Drain(time.Minute, r.clock.Now())) }
-func (r *modelRun) leave(t *rapid.T) { r.commit(t, r.some(t).Leave(r.clock.Now())) }
+func (r *modelRun) leave(t *rapid.T) { r.commit(t, r.some(t).Remove(r.clock.Now())) }
 
 // goodProbe settles a check of a routable instance, which only clears marks.
 func (r *modelRun) goodProbe(t *rapid.T) {

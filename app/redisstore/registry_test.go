@@ -335,7 +335,7 @@ func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
 	s.register(t, saying(2, func(r *app.Registration) { r.Replaces = "i1" }))
 	s.check(t, "i2", "+")
 	disturbed := &meddler{Store: s.Store, once: func() { s.register(t, saying(1, weight(2))) }}
-	s.verbs = app.NewRegistry(disturbed, s.Now, hold, func(context.Context, app.Step) {})
+	s.verbs = app.NewRegistry(disturbed, nil, s.Now, hold, func(context.Context, app.Step) {})
 	s.check(t, "i2", "+")
 	s.wantList(t, "a.test", "web 1! 1! 2")
 	if i := s.get(t, "i1"); i.State != app.Draining || i.Weight != 2 {

@@ -247,7 +247,7 @@ func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryCl
 		claim := app.DeliveryClaim{Webhook: hook, Token: token}
 		if !hook.Understood() { // a newer version's worker has it next
 			hook.Due = now.Add(leaveFor)
-			if err := w.Settle(ctx, claim, app.Delivery{Webhook: hook}); err != nil && !errors.Is(err, app.ErrClaimLost) {
+			if err := w.Complete(ctx, claim, app.Delivery{Webhook: hook}); err != nil && !errors.Is(err, app.ErrClaimLost) {
 				return claims, next, err
 			}
 			continue
@@ -273,8 +273,8 @@ func takenOf(reply any) (id string, hash map[string]string) {
 	return id, hash
 }
 
-// Settle ends a claim; see app.Outbox.
-func (w Webhooks) Settle(ctx context.Context, c app.DeliveryClaim, d app.Delivery) error {
+// Complete ends a claim; see app.Outbox.
+func (w Webhooks) Complete(ctx context.Context, c app.DeliveryClaim, d app.Delivery) error {
 	hook, attempt, event := d.Webhook, "", ""
 	due := dueOf(hook)
 	fields := map[string]string{
@@ -317,9 +317,9 @@ func (w Webhooks) Settle(ctx context.Context, c app.DeliveryClaim, d app.Deliver
 	return nil
 }
 
-// Happens calls wake whenever something has happened, until the context is over. There may
+// WatchEvents calls wake whenever something has happened, until the context is over. There may
 // be a call too many.
-func (s *Store) Happens(ctx context.Context, wake func()) {
+func (s *Store) WatchEvents(ctx context.Context, wake func()) {
 	for ctx.Err() == nil {
 		epoch, last, err := s.present(ctx)
 		if err == nil {

@@ -50,13 +50,12 @@ func (w *witness) called() string {
 
 // What a container says again and again costs the store nothing as long as it changes
 // nothing; everything else is decided on what the store has.
-func TestTheReplicasWordIsTakenForWhatChangesNothing(t *testing.T) {
+func TestTheReplicaAnswersACallThatChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	store := &witness{Store: s.Store}
-	s.verbs = app.NewRegistry(store, s.Now, hold, func(context.Context, app.Step) {})
 	rep := replica.New()
-	s.verbs.TakeWordOf(rep)
+	s.verbs = app.NewRegistry(store, rep, s.Now, hold, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(t.Context())
 	var following sync.WaitGroup
 	following.Go(func() { s.Follow(ctx, rep) })

@@ -123,7 +123,7 @@ func (c *Courier) deliver(ctx context.Context, claim app.DeliveryClaim) {
 // claim is good: what is not written down is sent again.
 func (c *Courier) settle(ctx context.Context, claim app.DeliveryClaim, d app.Delivery) bool {
 	for end := time.Now().Add(app.DeliveryLease - attemptTimeout); ; {
-		err := c.outbox.Settle(ctx, claim, d)
+		err := c.outbox.Complete(ctx, claim, d)
 		switch {
 		case err == nil:
 			return true

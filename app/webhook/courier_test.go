@@ -183,7 +183,7 @@ func (b *bubble) happens(n int, apart time.Duration) []app.Revision {
 func (b *bubble) tell(e app.Event) app.Revision {
 	b.t.Helper()
 	e.At = time.Now()
-	r, err := b.outbox.Tell(b.t.Context(), e)
+	r, err := b.outbox.AppendEvent(b.t.Context(), e)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func NewMemWebhooks(now func() time.Time) *MemWebhooks {
 }
 
 // Tell adds an event.
-func (m *MemWebhooks) Tell(_ context.Context, e app.Event) (app.Revision, error) {
+func (m *MemWebhooks) AppendEvent(_ context.Context, e app.Event) (app.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.tell(e), nil
@@ -238,7 +238,7 @@ func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.Delivery
 }
 
 // Settle is that of app.Outbox.
-func (m *MemWebhooks) Settle(_ context.Context, c app.DeliveryClaim, d app.Delivery) error {
+func (m *MemWebhooks) Complete(_ context.Context, c app.DeliveryClaim, d app.Delivery) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {

@@ -304,7 +304,7 @@ func changeIsAllOrNothing(t *testing.T, s Subject) {
 	stale := two
 	stale.Rev--
 	_, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{
-		s.step(one, one.Leave(s.Clock.Now())), s.step(stale, two.Drain(time.Second, s.Clock.Now())),
+		s.step(one, one.Remove(s.Clock.Now())), s.step(stale, two.Drain(time.Second, s.Clock.Now())),
 	}})
 	wantErr(t, "commit with one stale step", err, app.ErrConflict)
 	if got := s.get(t, "i1"); got.Rev != one.Rev {
@@ -313,7 +313,7 @@ func changeIsAllOrNothing(t *testing.T, s Subject) {
 	wantSlots(t, s, "a.test", "10.0.0.1 10.0.0.2")
 
 	if _, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{
-		s.step(one, one.Leave(s.Clock.Now())), s.step(two, two.Drain(time.Second, s.Clock.Now())),
+		s.step(one, one.Remove(s.Clock.Now())), s.step(two, two.Drain(time.Second, s.Clock.Now())),
 	}}); err != nil {
 		t.Fatal(err)
 	}
@@ -344,15 +344,15 @@ func addressHasOneHolder(t *testing.T, s Subject) {
 	moved.Address = "10.0.0.9:80"
 	one = s.write(t, moved)[0]
 	s.write(t, same) // i1 has left it
-	s.write(t, s.get(t, "i2").Leave(s.Clock.Now()))
+	s.write(t, s.get(t, "i2").Remove(s.Clock.Now()))
 	one.Address = same.Address
 	s.write(t, one) // i2 is gone
 
 	again := s.instance(4)
 	again.Address = one.Address
-	s.write(t, s.get(t, "i1").Leave(s.Clock.Now()), again) // both in one step
+	s.write(t, s.get(t, "i1").Remove(s.Clock.Now()), again) // both in one step
 	again.ID = "i5"
-	s.write(t, again, s.get(t, "i4").Leave(s.Clock.Now())) // in the other order
+	s.write(t, again, s.get(t, "i4").Remove(s.Clock.Now())) // in the other order
 	if got := s.get(t, "i5").Address; got != again.Address {
 		t.Errorf("i5 is at %s, want %s", got, again.Address)
 	}
@@ -389,11 +389,11 @@ func addressIsInherited(t *testing.T, s Subject) {
 			t.Errorf("%s with boot %q: taken by %s, want %s", c.service, c.boot, got, c.want)
 		}
 	}
-	s.write(t, s.get(t, "i1").Leave(s.Clock.Now()))
+	s.write(t, s.get(t, "i1").Remove(s.Clock.Now()))
 	if got := holder(at("i2", "cache", "b2")); got != "by-web-admin" {
 		t.Errorf("when the first one has left: taken by %s, want the other one of the same start", got)
 	}
-	s.write(t, at("i2", "cache", "b2"), s.get(t, "by-web-admin").Leave(s.Clock.Now()))
+	s.write(t, at("i2", "cache", "b2"), s.get(t, "by-web-admin").Remove(s.Clock.Now()))
 	again := s.get(t, "by-status") // has no nonce: nobody knows
 	again.Weight = 2
 	s.write(t, again)
@@ -409,7 +409,7 @@ func vhostHasOneService(t *testing.T, s Subject) {
 		t.Errorf("the same vhost: got %v, want it taken by web", err)
 	}
 	wantSlots(t, s, "b.test", "none")
-	s.write(t, s.get(t, "i1").Leave(s.Clock.Now()))
+	s.write(t, s.get(t, "i1").Remove(s.Clock.Now()))
 	s.add(t, other)
 	wantSlots(t, s, "a.test", "10.0.0.2")
 	_, err = s.Commit(t.Context(), app.Change{Steps: []app.Step{s.step(app.Instance{}, s.instance(1))}})
@@ -422,7 +422,7 @@ func goneLeavesNothing(t *testing.T, s Subject) {
 	i := s.add(t, s.instance(1))
 	i.Override = app.Override{Weight: 2, Until: s.Clock.Now().Add(time.Minute)}
 	i = s.write(t, i)[0]
-	s.write(t, i.Leave(s.Clock.Now()))
+	s.write(t, i.Remove(s.Clock.Now()))
 	_, err := s.Get(t.Context(), "i1")
 	wantErr(t, "get", err, app.ErrNotFound)
 	if results, err := s.Results(t.Context(), "i1"); len(results) > 0 || err != nil {
@@ -689,7 +689,7 @@ func lastRoutableStays(t *testing.T, s Subject) {
 	s.write(t, closed)
 	s.write(t, s.observe(s.get(t, "i1"), "--"))
 	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2") // better than nothing
-	s.write(t, s.get(t, "i2").Leave(s.Clock.Now()))
+	s.write(t, s.get(t, "i2").Remove(s.Clock.Now()))
 	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2!")
 	s.Clock.Pass(Settle)
 	s.compact(t)
@@ -703,7 +703,7 @@ func emptyVhostIsNone(t *testing.T, s Subject) {
 	for _, host := range one.Hosts {
 		wantSlots(t, s, host, "10.0.0.1")
 	}
-	s.write(t, s.get(t, "i1").Leave(s.Clock.Now()))
+	s.write(t, s.get(t, "i1").Remove(s.Clock.Now()))
 	for _, host := range one.Hosts {
 		wantSlots(t, s, host, "none")
 	}
@@ -793,7 +793,7 @@ func followerHasEverything(t *testing.T, s Subject) {
 	}
 	one := s.get(t, "i1")
 	last, err := s.Commit(t.Context(), app.Change{Steps: []app.Step{
-		s.step(one, one.Leave(s.Clock.Now())), s.step(s.get(t, "i2"), s.get(t, "i2").Drain(time.Second, s.Clock.Now())),
+		s.step(one, one.Remove(s.Clock.Now())), s.step(s.get(t, "i2"), s.get(t, "i2").Drain(time.Second, s.Clock.Now())),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -814,7 +814,7 @@ func followerKeepsUp(t *testing.T, s Subject) {
 			for n := range rounds {
 				c := app.Change{Steps: []app.Step{s.step(app.Instance{}, s.instance(w*rounds+n+1))}}
 				if n%3 == 2 { // and one goes
-					c.Steps = append(c.Steps, s.step(before, before.Leave(s.Clock.Now())))
+					c.Steps = append(c.Steps, s.step(before, before.Remove(s.Clock.Now())))
 				}
 				if _, err := s.Commit(t.Context(), c); err != nil {
 					t.Error(err)

@@ -17,7 +17,7 @@ import (
 type WebhookStore interface {
 	app.WebhookStore
 	app.Outbox
-	Tell(ctx context.Context, e app.Event) (app.Revision, error)
+	AppendEvent(ctx context.Context, e app.Event) (app.Revision, error)
 }
 
 // WebhookSubject is a store of webhooks under test. It holds nothing yet.
@@ -79,7 +79,7 @@ func (s WebhookSubject) hook(t *testing.T, id string) app.Webhook {
 // happens has something happen.
 func (s WebhookSubject) happens(t *testing.T) app.Revision {
 	t.Helper()
-	r, err := s.Tell(t.Context(), app.Event{Kind: app.EventHealthy, At: s.Clock.Now(), Service: "web", Reason: "a test"})
+	r, err := s.AppendEvent(t.Context(), app.Event{Kind: app.EventHealthy, At: s.Clock.Now(), Service: "web", Reason: "a test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func (s WebhookSubject) settle(t *testing.T, c app.DeliveryClaim, r app.Revision
 	for _, edit := range edits {
 		edit(&w)
 	}
-	if err := s.Settle(t.Context(), c, app.Delivery{Webhook: w}); err != nil {
+	if err := s.Complete(t.Context(), c, app.Delivery{Webhook: w}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -166,7 +166,7 @@ func missingWebhookIsNotFound(t *testing.T, s WebhookSubject) {
 	wantErr(t, "pause", err, app.ErrNotFound)
 	wantErr(t, "replay", s.Replay(ctx, "nobody", app.Replay{After: "1-0", Until: "2-0"}), app.ErrNotFound)
 	wantErr(t, "remove", s.Remove(ctx, "nobody"), app.ErrNotFound)
-	wantErr(t, "settle", s.Settle(ctx, app.DeliveryClaim{Webhook: app.Webhook{ID: "nobody"}, Token: "x"}, app.Delivery{Webhook: app.Webhook{ID: "nobody"}}), app.ErrClaimLost)
+	wantErr(t, "settle", s.Complete(ctx, app.DeliveryClaim{Webhook: app.Webhook{ID: "nobody"}, Token: "x"}, app.Delivery{Webhook: app.Webhook{ID: "nobody"}}), app.ErrClaimLost)
 	if list, err := s.List(ctx); len(list) > 0 || err != nil {
 		t.Errorf("list: %v, %v, want nothing", list, err)
 	}
@@ -231,7 +231,7 @@ func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 	}
 	moved := stale.Webhook
 	moved.Cursor = "1-1"
-	wantErr(t, "settle the lost claim", s.Settle(t.Context(), stale, app.Delivery{Webhook: moved, Attempt: &app.Attempt{}}), app.ErrClaimLost)
+	wantErr(t, "settle the lost claim", s.Complete(t.Context(), stale, app.Delivery{Webhook: moved, Attempt: &app.Attempt{}}), app.ErrClaimLost)
 	if got := s.hook(t, "w1").Cursor; got != c.Webhook.Cursor {
 		t.Errorf("the cursor is %s after a stale claim was settled, want %s", got, c.Webhook.Cursor)
 	}
@@ -239,7 +239,7 @@ func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 		t.Errorf("attempts: %v, %v, want none", attempts, err)
 	}
 	s.settle(t, c, "2-2")
-	wantErr(t, "settle twice", s.Settle(t.Context(), c, app.Delivery{Webhook: moved}), app.ErrClaimLost)
+	wantErr(t, "settle twice", s.Complete(t.Context(), c, app.Delivery{Webhook: moved}), app.ErrClaimLost)
 }
 
 func dueWhenTold(t *testing.T, s WebhookSubject) {
@@ -385,7 +385,7 @@ func settlementPauses(t *testing.T, s WebhookSubject) {
 	w := c.Webhook
 	w.Paused, w.Due = "it is gone", s.Clock.Now()
 	event := app.Event{Kind: app.EventPaused, At: s.Clock.Now(), Subject: "w1", Reason: w.Paused}
-	if err := s.Settle(t.Context(), c, app.Delivery{Webhook: w, Event: &event}); err != nil {
+	if err := s.Complete(t.Context(), c, app.Delivery{Webhook: w, Event: &event}); err != nil {
 		t.Fatal(err)
 	}
 	s.take(t)
@@ -473,7 +473,7 @@ func attemptsAreKept(t *testing.T, s WebhookSubject) {
 		want = append([]app.Attempt{a}, want...)
 		w := c.Webhook
 		w.Due = s.Clock.Now()
-		if err := s.Settle(t.Context(), c, app.Delivery{Webhook: w, Attempt: &a}); err != nil {
+		if err := s.Complete(t.Context(), c, app.Delivery{Webhook: w, Attempt: &a}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -490,7 +490,7 @@ func removedIsSettledByNobody(t *testing.T, s WebhookSubject) {
 	if err := s.Remove(t.Context(), "w1"); err != nil {
 		t.Fatal(err)
 	}
-	wantErr(t, "settle", s.Settle(t.Context(), c, app.Delivery{Webhook: c.Webhook, Attempt: &app.Attempt{}}), app.ErrClaimLost)
+	wantErr(t, "settle", s.Complete(t.Context(), c, app.Delivery{Webhook: c.Webhook, Attempt: &app.Attempt{}}), app.ErrClaimLost)
 	_, err := s.Get(t.Context(), "w1")
 	wantErr(t, "get", err, app.ErrNotFound)
 	s.Clock.Pass(time.Hour)

@@ -384,7 +384,7 @@ func clockStepped(by time.Duration) func(*world) {
 			w.t.Fatal(err)
 		}
 		log := slog.New(slog.DiscardHandler)
-		registry := app.NewRegistry(store, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
+		registry := app.NewRegistry(store, nil, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
 		rep := replica.New()
 		worker := jobs.NewWorker(jobs.WorkerOptions{
 			ID: jobs.WorkerID(), Shares: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: rep,

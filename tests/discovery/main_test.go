@@ -86,8 +86,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, replica: replica.New()}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	w.store = redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: w.proxy, Settle: settle, Log: log})
-	w.registry = app.NewRegistry(w.store, w.store.Now, time.Second, func(context.Context, app.Step) {})
-	w.registry.TakeWordOf(w.replica)
+	w.registry = app.NewRegistry(w.store, w.replica, w.store.Now, time.Second, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
 		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,

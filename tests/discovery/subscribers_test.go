@@ -194,7 +194,7 @@ func newChanges(t testing.TB, rdb *redis.Client, prefix string) *changes {
 	store := redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}})
 	return &changes{
 		t: t, rdb: rdb, prefix: prefix, meta: map[string]string{},
-		registry: app.NewRegistry(store, store.Now, time.Second, func(context.Context, app.Step) {}),
+		registry: app.NewRegistry(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
 	}
 }
 

@@ -77,7 +77,7 @@ func runWorker(ctx context.Context, addr string) error {
 	late.Store(&lateness{})
 	worker := jobs.NewWorker(jobs.WorkerOptions{
 		ID: jobs.WorkerID(), Shares: store, Prober: prober, Replica: rep, Now: store.Now, Log: log,
-		Registry: app.NewRegistry(store, store.Now, time.Second, func(context.Context, app.Step) {}),
+		Registry: app.NewRegistry(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
 		Changed:  func(context.Context, app.EventKind, string) {},
 		Late:     func(d time.Duration) { late.Load().note(d) },
 	})
