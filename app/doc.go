@@ -9,7 +9,7 @@
 //	               │ grace over            │ fall fails │
 //	               ▼                       ▼            │
 //	             failed                 unhealthy ──────┘
-//	any ── drain / deregister / replaced ──▶ draining ──hold over──▶ gone
+//	any ── drain / deregister / replaced ──▶ draining ──period over▶ gone
 //	unhealthy or failed for forget, see below ─────────────────────▶ gone
 //
 // A failed instance was not healthy within its grace. It is still probed and

@@ -39,7 +39,7 @@ type Instance struct {
 	Last         Result        // the result that last changed State, Streak or the reason
 	RegisteredAt time.Time     // first registration under this id
 	ChangedAt    time.Time     // when State last changed
-	Hold         time.Duration // while draining: how long it goes on answering
+	DrainPeriod  time.Duration // while draining: how long it goes on answering
 	AssertedAt   time.Time     // when it last reported by itself, as far as that was read; not part of the document
 }
 

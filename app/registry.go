@@ -343,12 +343,12 @@ func (r *Registry) stillThere(ctx context.Context, was Instance, passed bool) er
 	return r.store.Assert(ctx, was, nil)
 }
 
-// Drain tells an instance to leave: it is out of the lists from now on and gone
-// after hold. Draining one that already does returns it as it is. With a boot nonce, only
-// that start is drained: for any other one it is a FieldError (ErrConflict).
-func (r *Registry) Drain(ctx context.Context, id, boot string, hold time.Duration) (Instance, Revision, error) {
+// Drain takes an instance out of its frontends. Rollcall removes it when the drain period is
+// over. Drain returns a draining instance unchanged. If boot is not empty and is not the nonce
+// of the present start, Drain returns a FieldError (ErrConflict).
+func (r *Registry) Drain(ctx context.Context, id, boot string, period time.Duration) (Instance, Revision, error) {
 	return r.change(ctx, "drain", id, func(was Instance, now time.Time) (Instance, *Event, error) {
-		is := was.Drain(hold, now)
+		is := was.Drain(period, now)
 		if is.State == was.State {
 			return was, nil, was.startedBy(boot)
 		}

@@ -153,14 +153,14 @@ func (i Instance) Expire(now time.Time) Instance {
 	return i
 }
 
-// Drain returns the instance as it stands when it has been told to leave and keeps
-// answering for hold.
-func (i Instance) Drain(hold time.Duration, now time.Time) Instance {
+// Drain returns the instance in state draining, for a drain period. A draining instance is
+// returned unchanged.
+func (i Instance) Drain(period time.Duration, now time.Time) Instance {
 	if i.State == Draining || i.State == Gone {
 		return i
 	}
 	i = i.enter(Draining, now)
-	i.Hold = hold
+	i.DrainPeriod = period
 	return i
 }
 
@@ -184,7 +184,7 @@ func (i Instance) StateTimeout() (after time.Duration, ends bool) {
 		}
 		return after, true
 	case Draining:
-		return i.Hold, true
+		return i.DrainPeriod, true
 	case Gone:
 	}
 	return 0, false
@@ -216,7 +216,7 @@ func (i Instance) Remove(now time.Time) Instance { return i.enter(Gone, now) }
 
 // enter moves the instance to a state.
 func (i Instance) enter(s State, now time.Time) Instance {
-	i.State, i.Streak, i.ChangedAt, i.Hold = s, 0, now, 0
+	i.State, i.Streak, i.ChangedAt, i.DrainPeriod = s, 0, now, 0
 	if s != Starting {
 		i.Claims.Moved = ""
 	}

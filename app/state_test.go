@@ -433,7 +433,7 @@ func TestDrain(t *testing.T) {
 		was := instance(app.HTTP, 2, 2, c.from)
 		was.Streak, was.Last = 1, result('-', epoch)
 		want := was
-		want.State, want.Streak, want.ChangedAt, want.Hold = c.want, 0, now, c.hold
+		want.State, want.Streak, want.ChangedAt, want.DrainPeriod = c.want, 0, now, c.hold
 		got := was.Drain(c.hold, now)
 		if diff := cmp.Diff(want, got); diff != "" || !got.Deadline().Equal(c.deadline) {
 			t.Errorf("%s drains for %s (-want +got):\n%s", c.from, c.hold, diff)
@@ -445,7 +445,7 @@ func TestDrainingTwiceHoldsNoLonger(t *testing.T) {
 	t.Parallel()
 	for _, from := range []app.State{app.Draining, app.Gone} {
 		was := instance(app.HTTP, 2, 2, from)
-		was.ChangedAt, was.Hold = epoch, time.Second
+		was.ChangedAt, was.DrainPeriod = epoch, time.Second
 		if diff := cmp.Diff(was, was.Drain(time.Hour, epoch.Add(time.Minute))); diff != "" {
 			t.Errorf("%s drains (-want +got):\n%s", from, diff)
 		}
@@ -456,9 +456,9 @@ func TestLeave(t *testing.T) {
 	t.Parallel()
 	for _, from := range states {
 		was := instance(app.HTTP, 2, 2, from)
-		was.Streak, was.Hold = 1, time.Second
+		was.Streak, was.DrainPeriod = 1, time.Second
 		want := was
-		want.State, want.Streak, want.ChangedAt, want.Hold = app.Gone, 0, epoch.Add(time.Minute), 0
+		want.State, want.Streak, want.ChangedAt, want.DrainPeriod = app.Gone, 0, epoch.Add(time.Minute), 0
 		if diff := cmp.Diff(want, was.Remove(epoch.Add(time.Minute))); diff != "" {
 			t.Errorf("%s leaves (-want +got):\n%s", from, diff)
 		}

@@ -14,7 +14,7 @@ const MaxKeep = 100
 // service are routable: instances that restart for the same reason take turns. However many of
 // them ask at once, keep is never undercut. An instance that is not routable drains at once. It returns
 // a FieldError (ErrConflict) about keep while there are too few.
-func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, hold time.Duration, keep int) (is Instance, rev Revision, err error) {
+func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, period time.Duration, keep int) (is Instance, rev Revision, err error) {
 	if keep < 1 || keep > MaxKeep {
 		return Instance{}, "", invalid("keep", fmt.Sprintf("is %d", keep), fmt.Sprintf("give a number from 1 to %d", MaxKeep))
 	}
@@ -27,7 +27,7 @@ func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, hold time.D
 			return err
 		}
 		now := r.now()
-		if is = was.Drain(hold, now); is.State == was.State {
+		if is = was.Drain(period, now); is.State == was.State {
 			return nil
 		}
 		var others []Instance

@@ -36,7 +36,7 @@ type API struct {
 	Log      *slog.Logger
 
 	FrontendKey    func(host string) string // the name of a vhost's list in the proxy's Redis
-	DrainHold      time.Duration            // how long a drained instance goes on answering, unless the call says
+	DrainPeriod    time.Duration            // how long a drained instance goes on answering, unless the call says
 	Metrics        http.Handler             // for Prometheus
 	TrustedProxies []*net.IPNet             // whose X-Forwarded-For names the caller; nobody's when empty
 	Serving        context.Context          //nolint:containedctx // over when streams and long polls have to end; nil: never

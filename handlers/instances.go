@@ -74,7 +74,7 @@ func (a *API) drain(c echo.Context) error {
 		Hold time.Duration `field:"hold" validate:"min=0s,max=5m"`
 		Boot string        `field:"boot" validate:"text=128"`
 		Keep *int          `field:"keep"`
-	}{Hold: a.DrainHold}
+	}{Hold: a.DrainPeriod}
 	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}

@@ -259,7 +259,7 @@ func TestInstancesDrainInTurn(t *testing.T) {
 
 func TestDrainAnswersAfterTheHold(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(a *handlers.API) { a.DrainHold = 150 * time.Millisecond })
+	s := newService(t, func(a *handlers.API) { a.DrainPeriod = 150 * time.Millisecond })
 	for id, c := range map[string]struct {
 		call call
 		hold time.Duration

@@ -52,7 +52,7 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 	}{
 		Instance: i, Condition: conditionOf(i), Since: a.moment(i.ChangedAt), Registered: a.moment(i.RegisteredAt),
 		Next: a.moment(recent.Due), End: a.moment(i.Deadline()), Until: a.moment(i.Override.Until),
-		Check: checkOf(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: a.DrainHold,
+		Check: checkOf(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: a.DrainPeriod,
 		Leaving: i.State == app.Draining,
 	}
 	v.Ends, v.Unless = ends(i)

@@ -663,7 +663,7 @@ func TestStatesEndOnTheWorkersClock(t *testing.T) {
 	}{
 		"grace":  {app.Instance{State: app.Starting, Check: app.DefaultCheck(app.TCP)}, time.Minute, app.Failed},
 		"forget": {app.Instance{State: app.Unhealthy, Check: app.DefaultCheck(app.TCP)}, 10 * time.Minute, app.Gone},
-		"drain":  {app.Instance{State: app.Draining, Hold: 7 * time.Second, Check: app.DefaultCheck(app.TCP)}, 7 * time.Second, app.Gone},
+		"drain":  {app.Instance{State: app.Draining, DrainPeriod: 7 * time.Second, Check: app.DefaultCheck(app.TCP)}, 7 * time.Second, app.Gone},
 		"lease":  {app.Instance{State: app.Healthy, Check: app.DefaultCheck(app.Heartbeat)}, app.DefaultCheck(app.Heartbeat).Lease(), app.Unhealthy},
 	} {
 		for _, step := range []time.Duration{0, -time.Hour, time.Hour, 20 * time.Second, -20 * time.Second} {

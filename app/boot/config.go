@@ -30,7 +30,7 @@ type Config struct {
 	Prefix            string         `env:"ROLLCALL_PREFIX" envDefault:"rollcall:" doc:"what Rollcall's own keys begin with"`
 	HipachePrefix     string         `env:"ROLLCALL_HIPACHE_PREFIX" doc:"what the proxy's keys begin with, as in its redis://host#prefix"`
 	Settle            time.Duration  `env:"ROLLCALL_SETTLE" envDefault:"5s" doc:"how long a marked backend stays in its list"`
-	DrainHold         time.Duration  `env:"ROLLCALL_DRAIN_HOLD" envDefault:"5s" doc:"how long a drained instance goes on answering"`
+	DrainPeriod       time.Duration  `env:"ROLLCALL_DRAIN_HOLD" envDefault:"5s" doc:"how long a drained instance goes on answering"`
 	AdminToken        string         `env:"ROLLCALL_ADMIN_TOKEN" doc:"a token that may do everything, at least 16 characters; with it, every call needs one"`
 	ProbeNetworks     []netip.Prefix `env:"ROLLCALL_PROBE_NETWORKS" doc:"networks whose addresses may be registered and probed, comma-separated; without it the private ones, and loopback while ROLLCALL_BIND is"`
 	WebhookNetworks   []netip.Prefix `env:"ROLLCALL_WEBHOOK_NETWORKS" doc:"networks that webhooks may call; without it all, loopback only while ROLLCALL_BIND is"`
@@ -87,8 +87,8 @@ func (c Config) check() error {
 	if c.Settle < 100*time.Millisecond || c.Settle > maxSettle {
 		return fmt.Errorf("config: ROLLCALL_SETTLE (%s) must be from 100ms to %s", c.Settle, maxSettle)
 	}
-	if c.DrainHold < 0 || c.DrainHold > 5*time.Minute {
-		return fmt.Errorf("config: ROLLCALL_DRAIN_HOLD (%s) must be from 0s to 5m", c.DrainHold)
+	if c.DrainPeriod < 0 || c.DrainPeriod > 5*time.Minute {
+		return fmt.Errorf("config: ROLLCALL_DRAIN_HOLD (%s) must be from 0s to 5m", c.DrainPeriod)
 	}
 	for name, timeout := range map[string]time.Duration{"ROLLCALL_EDGE_CONNECT_TIMEOUT": c.EdgeConnect, "ROLLCALL_EDGE_TIMEOUT": c.EdgeTimeout} {
 		if timeout < 10*time.Millisecond {

@@ -145,7 +145,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 		return p, err
 	}
 	p.replica = replica.New()
-	p.registry = app.NewRegistry(p.store, p.replica, p.store.Now, c.DrainHold, p.onCommit)
+	p.registry = app.NewRegistry(p.store, p.replica, p.store.Now, c.DrainPeriod, p.onCommit)
 	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
 	p.closers = append(p.closers, prober.Close)
@@ -433,7 +433,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
 		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
-		FrontendKey: p.proxy.Frontend, DrainHold: p.config.DrainHold, TrustedProxies: p.config.trusted(), Serving: ctx,
+		FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(), Serving: ctx,
 		Metrics: p.metrics.handler(), Served: p.metrics.served,
 		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: p.config.mayProbe},
 		RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,

@@ -209,7 +209,7 @@ func recordOf(i app.Instance, rev int64) record {
 		r.Weight = i.Weight
 	}
 	if i.State == app.Draining {
-		r.Hold = new(i.Hold.Milliseconds())
+		r.Hold = new(i.DrainPeriod.Milliseconds())
 	}
 	if o := i.Override; o != (app.Override{}) {
 		r.Override = &overrideRecord{Maintenance: o.Maintenance, Weight: o.Weight, Until: o.Until.UnixMilli()}
@@ -252,9 +252,9 @@ func (r record) instance(id string) app.Instance {
 		i.StreakAt = at(*r.StreakAt)
 	}
 	if i.State == app.Draining {
-		i.Hold = usualHold
+		i.DrainPeriod = usualDrainPeriod
 		if r.Hold != nil {
-			i.Hold = milliseconds(*r.Hold)
+			i.DrainPeriod = milliseconds(*r.Hold)
 		}
 	}
 	if o := r.Override; o != nil {
@@ -269,8 +269,8 @@ func (r record) instance(id string) app.Instance {
 	return i
 }
 
-// usualHold is the drain period of a record from before the field existed.
-const usualHold = 5 * time.Second
+// usualDrainPeriod is the drain period of a record from before the field existed.
+const usualDrainPeriod = 5 * time.Second
 
 func recordOfResult(r app.Result, since int64) *resultRecord {
 	return &resultRecord{At: r.At.UnixMilli() - since, Latency: r.Latency.Milliseconds(), Passed: r.Passed, Code: r.Code, Detail: r.Detail}

@@ -314,8 +314,8 @@ func TestReplacesTakesOverInTheStepInWhichItBecomesHealthy(t *testing.T) {
 	before := s.rdb.XLen(t.Context(), s.prefix+"events").Val()
 	s.check(t, "i2", "+")
 	s.wantList(t, "a.test", "web 1! 2")
-	if i := s.get(t, "i1"); i.State != app.Draining || i.Hold != hold {
-		t.Errorf("i1 is %s for %v, want draining for the hold", i.State, i.Hold)
+	if i := s.get(t, "i1"); i.State != app.Draining || i.DrainPeriod != hold {
+		t.Errorf("i1 is %s for %v, want draining for the hold", i.State, i.DrainPeriod)
 	}
 	want := "registered i1, healthy i1, registered i2, healthy i2, draining i1"
 	if got := s.events(t); got != want || before != 3 {

@@ -24,7 +24,7 @@ type Compact struct {
 	replaceOver  bool
 	streak       int32 // at most MaxStreak
 	falls        int32
-	hold         time.Duration
+	drainPeriod  time.Duration
 	streakAt     time.Time
 	last         app.Result
 	registeredAt time.Time
@@ -52,7 +52,7 @@ func NewCompact(i app.Instance) *Compact {
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
 		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
 		claims: claims, replaceOver: i.ReplaceOver,
-		streak: int32(i.Streak), falls: int32(i.Falls), hold: i.Hold, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt, //nolint:gosec // small counts
+		streak: int32(i.Streak), falls: int32(i.Falls), drainPeriod: i.DrainPeriod, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt, //nolint:gosec // small counts
 	}
 }
 
@@ -62,7 +62,7 @@ func (h *Compact) Instance() app.Instance {
 	i := app.Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
 		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
-		Streak: int(h.streak), Falls: int(h.falls), Hold: h.hold, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
+		Streak: int(h.streak), Falls: int(h.falls), DrainPeriod: h.drainPeriod, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
 		ReplaceOver: h.replaceOver,
 	}
 	if h.claims != nil {

@@ -611,7 +611,7 @@ func TestAReplicaKeepsEveryField(t *testing.T) {
 		Rev: 7, ID: "a", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.example"}, Weight: 3, FailOpen: true,
 		Boot: "b", Replaces: "c", ReplaceOver: true, Claims: app.Claims{Moved: "10.0.0.6:80"}, Tags: []string{"blue"}, Meta: map[string]string{"owner": "me"}, Check: app.DefaultCheck(app.HTTP),
 		Override: app.Override{Maintenance: true, Weight: 2, Until: epoch}, Unknown: `{"zone":"a"}`, State: app.Unhealthy, Streak: 1, StreakAt: epoch, Falls: 2,
-		Last: app.Result{At: epoch, Code: app.Refused, Detail: "d"}, RegisteredAt: epoch, ChangedAt: epoch, Hold: time.Second, AssertedAt: epoch,
+		Last: app.Result{At: epoch, Code: app.Refused, Detail: "d"}, RegisteredAt: epoch, ChangedAt: epoch, DrainPeriod: time.Second, AssertedAt: epoch,
 	}
 	for f, v := range reflect.ValueOf(i).Fields() {
 		if v.IsZero() {
