@@ -18,6 +18,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/diagnose"
 	"rollcall/app/replica"
 	"rollcall/handlers/input"
 )
@@ -57,8 +58,8 @@ type Reader interface {
 	Recent(ctx context.Context, id string) (app.Recent, error)
 	// Frontends returns every vhost as the proxy reads it, sorted by name.
 	Frontends(ctx context.Context) ([]app.Frontend, error)
-	// Explain says what the proxy makes of a Host header.
-	Explain(ctx context.Context, header string) (app.Explanation, error)
+	// Host reads the keys that the proxy reads for a Host header.
+	Host(ctx context.Context, header string) (diagnose.Host, error)
 	// Events returns up to limit events after a revision, oldest first, or an
 	// *app.TrimmedError when some of them are no longer kept.
 	Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error)

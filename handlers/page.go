@@ -20,6 +20,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
 )
 
@@ -34,7 +35,7 @@ var pageFiles embed.FS
 var pages = sync.OnceValue(parsePages)
 
 func parsePages() map[string]*template.Template {
-	funcs := template.FuncMap{"brief": brief, "sentence": sentence, "list": func(items ...any) []any { return items }}
+	funcs := template.FuncMap{"brief": diagnose.Duration, "sentence": sentence, "list": func(items ...any) []any { return items }}
 	frame := template.Must(template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "page/layout.html", "page/parts.html"))
 	all := map[string]*template.Template{}
 	names, _ := fs.Glob(pageFiles, "page/*.html") // the pattern is right
@@ -168,18 +169,6 @@ func (m moment) Words() string {
 
 // Span is how long it is from then to now, or from now to then.
 func (m moment) Span() string { return cmp.Or(inWords(m.now.Sub(m.at).Abs()), "a moment") }
-
-// brief is a duration without the units that are zero.
-func brief(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
 
 // sentence is a phrase as one.
 func sentence(s string) string {

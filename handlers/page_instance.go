@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
 )
 
@@ -55,10 +55,10 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 		Check: checkOf(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: a.DrainPeriod,
 		Leaving: i.State == app.Draining,
 	}
-	v.Ends, v.Unless = ends(i)
-	v.Why = inFull(i, results)
+	v.Ends, v.Unless = diagnose.Deadline(i)
+	v.Why = diagnose.Instance(i, results)
 	if v.Unread {
-		v.Why = "What was last heard of it: " + inShort(i) + "."
+		v.Why = "What was last heard of it: " + diagnose.Summary(i) + "."
 	}
 	if i.State == app.Draining {
 		if at := slices.IndexFunc(events, func(e eventRow) bool { return e.Kind == app.EventDraining }); at >= 0 {
@@ -112,71 +112,6 @@ func (a *API) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfIn
 		}
 	}
 	return list, err
-}
-
-// inShort says why an instance is in its condition, for a list.
-func inShort(i app.Instance) string {
-	switch {
-	case i.State == app.Draining:
-		return "leaving"
-	case i.Override.Maintenance:
-		return "until " + i.Override.Until.UTC().Format("15:04 UTC") + "; else " + string(i.State)
-	case i.State == app.Starting: // a replica knows no more
-		return "has not passed its checks yet"
-	}
-	return lastReason(i)
-}
-
-// inFull says it in sentences.
-func inFull(i app.Instance, results []app.Result) string {
-	c, last := i.Check, lastReason(i)
-	if n := len(results); n > 0 {
-		last = results[n-1].Reason()
-	}
-	var text string
-	switch i.State {
-	case app.Healthy:
-		switch {
-		case c.Kind == app.None:
-			text = "It is not checked: it has registered, and that is its word for it."
-		case i.Streak > 0:
-			text = fmt.Sprintf("It passed its checks, but failed %s: %s. It is unhealthy when it has failed %s.", times(i.Streak), i.Last.Reason(), times(c.Fall))
-		default:
-			text = "It passes its checks: " + last + "."
-		}
-	case app.Starting:
-		text = fmt.Sprintf("It gets requests when it has passed %s, and has %d of %d passes: %s.", times(c.Rise), i.Streak, c.Rise, last)
-	case app.Unhealthy:
-		text = fmt.Sprintf("It does not pass its checks any more: %s. It is back when it has passed %s.", lastReason(i), times(c.Rise))
-		if wait := i.Wait(); wait > 0 {
-			text = fmt.Sprintf("It is flapping: it has become unhealthy %d times. The last result is: %s. It is back when it has passed for %s without a failure, "+
-				"or at once when fewer than half of the instances of its vhost are routable.", i.Falls, lastReason(i), brief(wait))
-		}
-	case app.Failed:
-		text = fmt.Sprintf("It was not healthy within its grace of %s: %s. It is healthy when it has passed %s.", brief(c.Grace), lastReason(i), times(c.Rise))
-	case app.Draining, app.Gone:
-		return "It is leaving. That is final."
-	}
-	if i.Override.Maintenance {
-		text = fmt.Sprintf("An operator has taken it out of service. It would be %s: %s", i.State, lowerFirst(text))
-	}
-	return text
-}
-
-func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
-
-// ends says what happens when an instance's state ends by itself.
-func ends(i app.Instance) (what, unless string) {
-	switch i.State {
-	case app.Starting:
-		return "It is called failed", "it is healthy by then"
-	case app.Healthy:
-		return "It is unhealthy", "it reports before"
-	case app.Unhealthy, app.Failed:
-		return "It is forgotten", "it is healthy by then"
-	case app.Draining, app.Gone:
-	}
-	return "It is gone", ""
 }
 
 // chart is the last results as bars, oldest first.

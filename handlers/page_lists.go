@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
 )
 
@@ -101,7 +102,7 @@ type instanceRow struct {
 func (a *API) rowsOf(instances []app.Instance) []instanceRow {
 	rows := make([]instanceRow, len(instances))
 	for n, i := range instances {
-		rows[n] = instanceRow{i, conditionOf(i), inShort(i), a.moment(i.ChangedAt)}
+		rows[n] = instanceRow{i, conditionOf(i), diagnose.Summary(i), a.moment(i.ChangedAt)}
 	}
 	return rows
 }

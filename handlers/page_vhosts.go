@@ -8,6 +8,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
 )
 
@@ -84,16 +85,16 @@ func (a *API) vhostPage(c echo.Context, _ []app.Instance) (page, error) {
 		return page{}, err
 	}
 	v := struct {
-		app.Explanation
+		diagnose.Explanation
 		Slots, Unlisted []slotView
 		Unread          bool
-	}{Explanation: app.Explanation{Header: query.Host}}
+	}{Explanation: diagnose.Explanation{Host: diagnose.Host{Header: query.Host}}}
 	title := "Explain a host"
 	if query.Host != "" {
 		title = query.Host
 		_, err := a.age()
 		if err == nil {
-			v.Explanation, err = a.explanation(c.Request().Context(), query.Host)
+			v.Explanation, err = a.explainer().Explain(c.Request().Context(), query.Host)
 		}
 		if err != nil && !unread(err) {
 			return page{}, err

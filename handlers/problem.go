@@ -7,12 +7,12 @@ import (
 	"math"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
 )
 
@@ -79,23 +79,9 @@ func (e *notHealthyError) Error() string {
 	return text
 }
 
-func (e *notHealthyError) reason() string { return lastReason(e.instance) }
+func (e *notHealthyError) reason() string { return diagnose.LastResult(e.instance) }
 
 func (e *notHealthyError) Is(target error) bool { return target == errNotHealthy }
-
-// lastReason is what the check that decided about an instance found.
-func lastReason(i app.Instance) string {
-	switch {
-	case i.Last != (app.Result{}):
-		return i.Last.Reason()
-	case i.Check.Kind == app.None:
-		return "not checked"
-	case i.Check.Probed():
-		return "not probed yet"
-	default:
-		return "no report yet"
-	}
-}
 
 // describe makes a problem of an error. What the caller must not know, it leaves out.
 func describe(err error) problem {
@@ -117,7 +103,7 @@ func describe(err error) problem {
 		}
 		p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error(), Want: s.want}
 		if errors.Is(err, app.ErrUnavailable) {
-			p.Detail = outageOf(err)
+			p.Detail = diagnose.Outage(err)
 		}
 		if hint, ok := errors.AsType[*input.HintError](err); ok {
 			p.Want = hint.Want
@@ -144,30 +130,6 @@ func describe(err error) problem {
 		return p
 	}
 	return problem{Type: "urn:rollcall:internal", Title: "Internal error", Status: http.StatusInternalServerError}
-}
-
-// outageOf says what is wrong with the registry's Redis as far as callers may know: not
-// what it is called, nor all it says.
-func outageOf(err error) string {
-	text := err.Error()
-	for _, known := range []struct{ says, means string }{
-		{"OOM ", "Redis has no memory left: see its maxmemory"},
-		{"MISCONF ", "Redis cannot write to its disk"},
-		{"READONLY ", "this Redis is a replica, and not the primary any more"},
-		{"NOREPLICAS ", "Redis reaches too few of its replicas to write: see its min-replicas-to-write"},
-		{"LOADING ", "Redis is starting, and reads its data"},
-		{"max number of clients", "Redis takes no more connections: see its maxclients"},
-		{"connection refused", "Redis refuses connections: it is not running, or elsewhere"},
-		{"no word from the registry", "no word from Redis for some time"},
-		{"has not been read yet", "this process has not read it yet"},
-		{"timeout", "Redis does not answer"},
-		{"deadline exceeded", "Redis does not answer"},
-	} {
-		if strings.Contains(text, known.says) {
-			return known.means
-		}
-	}
-	return ""
 }
 
 // problemOf describes an error, and logs what is not the caller's fault.

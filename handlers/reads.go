@@ -11,6 +11,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
 )
 
@@ -128,65 +129,16 @@ func (a *API) frontendOf(f app.Frontend) frontendView {
 		Host: f.Host, Key: a.FrontendKey(f.Host), Service: f.Service, Identifier: f.Identifier,
 		Slots: []slotView{}, Unlisted: []slotView{},
 	}
-	for _, s := range f.Slots {
-		i, _ := a.Replica.Instance(s.Instance)
-		v.Slots = append(v.Slots, slotView{
-			URL: s.URL, Instance: s.Instance, Routed: s.Routed(), Why: why(s, i), Leaves: instant(s.Leaves),
-		})
+	listed, unlisted := diagnose.Backends(f, a.Replica.Instance)
+	for _, b := range listed {
+		v.Slots = append(v.Slots, slotOf(b))
 	}
-	for _, id := range f.Unlisted {
-		if i, known := a.Replica.Instance(id); known { // it may have gone since
-			v.Unlisted = append(v.Unlisted, slotView{URL: i.URL(), Instance: id, Why: whyNot(i)})
-		}
+	for _, b := range unlisted {
+		v.Unlisted = append(v.Unlisted, slotOf(b))
 	}
 	return v
 }
 
-// why says why a slot gets requests or not. The instance is the zero value when it is
-// not registered any more.
-func why(s app.Slot, i app.Instance) string {
-	switch {
-	case s.Unusable:
-		return "not Rollcall's, and not a URL that a request can be sent to"
-	case s.Foreign && s.Marked:
-		return "not Rollcall's; a proxy has marked it"
-	case s.Foreign:
-		return "not Rollcall's: left alone"
-	case !s.Leaves.IsZero() && i.Routable():
-		return "healthy, but its weight was lowered: marked, and about to leave the list"
-	case !s.Leaves.IsZero():
-		return standing(i) + ": marked, and about to leave the list"
-	case s.Marked && i.Routable():
-		return "healthy, but a proxy has marked it: the next good probe clears that"
-	case s.Marked:
-		return standing(i) + ", and a proxy has marked it"
-	case i.Routable():
-		return "healthy"
-	}
-	return standing(i) + ", but nothing else is routable: the last one stays"
-}
-
-// whyNot says why an instance has no slot.
-func whyNot(i app.Instance) string {
-	if i.Routable() {
-		return "healthy, but missing: the next reconciliation adds it"
-	}
-	return standing(i)
-}
-
-func standing(i app.Instance) string {
-	switch {
-	case i.ID == "":
-		return "no longer registered"
-	case i.Override.Maintenance:
-		return "in maintenance until " + i.Override.Until.UTC().Format(time.RFC3339)
-	}
-	state := string(i.State)
-	if i.State == app.Unhealthy && i.Wait() > 0 {
-		state += ", flapping: it has to pass for " + brief(i.Wait())
-	}
-	if i.State != app.Healthy && i.State != app.Draining && i.Last != (app.Result{}) {
-		return state + " (" + i.Last.Reason() + ")"
-	}
-	return state
+func slotOf(b diagnose.Backend) slotView {
+	return slotView{URL: b.URL, Instance: b.Instance, Routed: b.Routed, Why: b.Reason, Leaves: instant(b.Leaves)}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 )
 
 // receipt is the answer to a registration: what was understood, and what will happen.
@@ -52,7 +53,7 @@ func (a *API) receiptOf(done app.Registered) receipt {
 	r := receipt{
 		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,
 		Check: checkOf(i), Frontends: []frontendChange{}, Replaces: i.Replaces,
-		Next: next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: a.Tokens.KeyOf(i),
+		Next: diagnose.Next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: a.Tokens.KeyOf(i),
 	}
 	if i.State == app.Starting && i.Probed() {
 		r.FirstProbe = instant(i.ChangedAt) // at once
@@ -61,25 +62,4 @@ func (a *API) receiptOf(done app.Registered) receipt {
 		r.Frontends = append(r.Frontends, frontendChange{Host: h, Key: a.FrontendKey(h), Backend: i.URL(), Slots: i.Weight})
 	}
 	return r
-}
-
-// next says in words what happens to an instance now.
-func next(i app.Instance) string {
-	if i.State == app.Healthy {
-		if len(i.Hosts) == 0 {
-			return "healthy: found by others, and not routed, because it has no host"
-		}
-		return "healthy: found by others, and routed"
-	}
-	text := "healthy once it has passed its probe " + times(i.Check.Rise)
-	if i.Check.Kind == app.Heartbeat {
-		text = "healthy once it has reported well " + times(i.Check.Rise) + "; then it has to report every " + i.Check.Interval.String()
-	}
-	if i.State == app.Starting {
-		text += "; failed if that takes longer than " + i.Check.Grace.String()
-	}
-	if i.Replaces != "" {
-		text += "; then it takes over from " + i.Replaces + ", which stays until then"
-	}
-	return text
 }

@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"fmt"
 	"time"
 
 	"rollcall/app"
@@ -120,14 +119,4 @@ func checkOf(i app.Instance) checkView {
 
 func resultOf(r app.Result) resultView {
 	return resultView{At: instant(r.At), Passed: r.Passed, Reason: r.Reason(), LatencyMS: r.Latency.Milliseconds()}
-}
-
-func times(n int) string {
-	switch n {
-	case 1:
-		return "once"
-	case 2:
-		return "twice in a row"
-	}
-	return fmt.Sprintf("%d times in a row", n)
 }

@@ -1,0 +1,157 @@
+package diagnose
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"rollcall/app"
+)
+
+// Host is the facts about a Host header: the keys that the proxy reads for it, and the list that answers.
+type Host struct {
+	Header    string       // as the client sends it
+	Requested string       // the name that the proxy looks up; the dead set is named after it
+	Names     []Name       // in the order of the lookup
+	Answer    Answer       // how the lookup ends
+	Frontend  app.Frontend // the list that answers; without a host if no list does
+}
+
+// Name is one of the vhosts that can answer for a Host header.
+type Name struct {
+	Host  string
+	Key   string // of its list
+	Type  string // of the key, in Redis's words; "none" if it does not exist
+	Slots int    // backends in the list
+	Wins  bool   // its list answers
+}
+
+// Answer is the end of the proxy's lookup.
+type Answer int
+
+// The answers.
+const (
+	FromList     Answer = iota // Host.Frontend answers
+	FromProxy                  // the proxy answers the name itself
+	NoHost                     // the header is empty
+	NotFindable                // the proxy can build no key from the header
+	NoList                     // no list exists
+	KeyIsNotList               // the key of the name itself has another type
+)
+
+// Explanation is how the proxy answers a Host header.
+type Explanation struct {
+	Host
+	Status  int    // the status that the proxy answers itself; 0 if it has a backend to ask
+	Verdict string // the reason
+}
+
+// Explainer explains how the proxy answers a Host header.
+type Explainer struct {
+	// Proxy reads the keys of the proxy.
+	Proxy interface {
+		Host(ctx context.Context, header string) (Host, error)
+	}
+	// Replica supplies the instances.
+	Replica interface {
+		Instance(id string) (app.Instance, bool)
+		Instances(service string) []app.Instance
+	}
+	// Registry supplies the results that the replica does not have.
+	Registry interface {
+		Get(ctx context.Context, id string) (app.Instance, error)
+	}
+}
+
+// Explain explains how the proxy answers a Host header. Where no list answers, it adds the instances that are
+// registered for the host.
+func (x Explainer) Explain(ctx context.Context, header string) (Explanation, error) {
+	host, err := x.Proxy.Host(ctx, header)
+	if err != nil {
+		return Explanation{}, err
+	}
+	e := Explanation{Host: host}
+	e.Status, e.Verdict = verdict(host)
+	switch {
+	case e.Frontend.Host == "":
+		e.Verdict += x.registeredFor(ctx, e.Names)
+	case e.Status == 0 && !slices.ContainsFunc(e.Frontend.Slots, x.healthy):
+		e.Verdict += ", but nothing in it is healthy: what is left stays because there is nothing else"
+	}
+	return e, nil
+}
+
+// healthy reports whether an entry gets requests and its instance, if it has one, is routable.
+func (x Explainer) healthy(s app.Slot) bool {
+	i, registered := x.Replica.Instance(s.Instance)
+	return s.Routed() && (!registered || i.Routable())
+}
+
+// maxNamed bounds the instances that a verdict names.
+const maxNamed = 5
+
+// registeredFor names the instances that are registered for hosts, with their states.
+func (x Explainer) registeredFor(ctx context.Context, names []Name) string {
+	var named []string
+	for _, i := range x.Replica.Instances("") {
+		serves := func(n Name) bool { return slices.Contains(i.Hosts, n.Host) }
+		if !slices.ContainsFunc(names, serves) {
+			continue
+		}
+		if len(named) == maxNamed {
+			named = append(named, "and others")
+			break
+		}
+		if current, err := x.Registry.Get(ctx, i.ID); err == nil { // with the results that the replica does not have
+			i = current
+		}
+		named = append(named, fmt.Sprintf("%s is %s", i.ID, State(i)))
+	}
+	if len(named) == 0 {
+		return ""
+	}
+	return "; " + strings.Join(named, ", ")
+}
+
+// verdict returns the status that the proxy answers itself, 0 if it has a backend to ask, and the reason.
+func verdict(h Host) (status int, reason string) {
+	switch h.Answer {
+	case FromProxy:
+		return http.StatusOK, "the proxy answers this name by itself"
+	case NoHost:
+		return http.StatusBadRequest, "a request without a Host cannot be routed"
+	case NotFindable:
+		return http.StatusBadRequest, "it is too long, or has a semicolon: no list can be found for it"
+	case NoList:
+		return http.StatusBadRequest, "no list answers for it: nothing that is registered for it has been healthy yet, or it is misspelt"
+	case KeyIsNotList:
+		return http.StatusBadGateway, "its key is not a list: the reconcile job replaces it if anybody is registered for it"
+	case FromList:
+	}
+	return listVerdict(h.Frontend.Slots)
+}
+
+func listVerdict(slots []app.Slot) (status int, reason string) {
+	var routed, marked, unusable int
+	for _, s := range slots {
+		switch {
+		case s.Marked:
+			marked++
+		case s.Unusable:
+			unusable++
+		default:
+			routed++
+		}
+	}
+	switch {
+	case len(slots) == 0:
+		return http.StatusBadGateway, "its list has no backend; the identifier alone keeps wildcards from answering for it"
+	case routed == 0:
+		return http.StatusBadGateway, fmt.Sprintf("none of its %d slots gets requests: %d marked, %d not a usable URL", len(slots), marked, unusable)
+	case marked+unusable > 0:
+		return 0, fmt.Sprintf("%d of its %d slots get requests: %d marked, %d not a usable URL", routed, len(slots), marked, unusable)
+	}
+	return 0, fmt.Sprintf("all of its %d slots get requests", routed)
+}
