@@ -46,7 +46,7 @@ func (w *Worker) flush(ctx context.Context, numbers []int) error {
 		refused, err := w.Shares.Flush(ctx, flushes)
 		if len(refused) > 0 {
 			w.mu.Lock()
-			w.member.Doubt()
+			w.member.RequestFull()
 			w.mu.Unlock()
 		}
 		flushes, size = nil, 0

@@ -123,7 +123,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
 	case err == nil && e.held.Rev() < is.Rev:
 		w.update(e, replica.NewCompact(is))
 	case errors.Is(err, app.ErrNotOwner):
-		w.member.Doubt()
+		w.member.RequestFull()
 	}
 	if err != nil {
 		w.soon(e)

@@ -225,7 +225,7 @@ func (w *Worker) own(ctx context.Context, release []int, stopping bool) error {
 	}
 	w.mu.Lock()
 	w.advance(sent, r)
-	w.member.Answered(sent, r)
+	w.member.Apply(sent, r)
 	gained := w.adopt(stopping)
 	w.mu.Unlock()
 	if len(gained) == 0 {
@@ -256,7 +256,7 @@ func (w *Worker) newerThere() bool {
 // advance moves the clock that states end by: it stands still while the worker had no
 // lease, and while no web process could take the assertions of instances.
 func (w *Worker) advance(sent time.Time, r ownership.Reply) {
-	if !w.ticked.IsZero() && sent.Sub(w.ticked) < ownership.Lease && w.member.WebLives() {
+	if !w.ticked.IsZero() && sent.Sub(w.ticked) < ownership.Lease && w.member.WebAlive() {
 		w.running += sent.Sub(w.ticked).Milliseconds()
 	}
 	w.ticked = sent
@@ -266,7 +266,7 @@ func (w *Worker) advance(sent time.Time, r ownership.Reply) {
 // runs returns the clock that states end by, as it is now.
 func (w *Worker) runs() int64 {
 	since := time.Since(w.ticked)
-	if w.ticked.IsZero() || since >= ownership.Lease || !w.member.WebLives() {
+	if w.ticked.IsZero() || since >= ownership.Lease || !w.member.WebAlive() {
 		return w.running
 	}
 	return w.running + since.Milliseconds()
@@ -466,7 +466,7 @@ func (w *Worker) Once(ctx context.Context) error {
 			return err
 		}
 		w.mu.Lock()
-		others, live := w.member.Workers(), w.member.OthersLive()
+		others, live := w.member.Workers(), w.member.OthersAlive()
 		w.mu.Unlock()
 		if others == 0 {
 			break

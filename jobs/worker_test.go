@@ -572,7 +572,7 @@ func TestTheSharesOfAWorkerThatDiesAreTakenAfterALease(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			dead.Answered(now, r)
+			dead.Apply(now, r)
 			time.Sleep(time.Second)
 		}
 		if s := second.Stats(); s.Shards != 128 {

@@ -105,8 +105,8 @@ func (m *Member) Next(now time.Time, release []int) Call {
 	return c
 }
 
-// Answered takes the reply to a call that was sent at a time.
-func (m *Member) Answered(sent time.Time, r Reply) {
+// Apply takes the reply to a call that was sent at a time.
+func (m *Member) Apply(sent time.Time, r Reply) {
 	gap := sent.Sub(m.sent) > patience // at the first call, too
 	m.sent, m.workers, m.peers = sent, len(r.Workers), r.Workers
 	seen := make(map[string]sighting, len(r.Workers))
@@ -137,8 +137,8 @@ func (m *Member) Failed() {
 	m.version = "" // it may have been carried out
 }
 
-// Doubt has the next call answered in full: a write was refused that should not have been.
-func (m *Member) Doubt() { m.version = "" }
+// RequestFull has the next call answered in full: a write was refused that should not have been.
+func (m *Member) RequestFull() { m.version = "" }
 
 // Lost reports whether the worker's lease is over.
 func (m *Member) Lost(now time.Time) bool { return m.sent.IsZero() || now.Sub(m.sent) >= Lease }
@@ -155,8 +155,8 @@ func (m *Member) Workers() int { return m.workers }
 // Peers lists the workers of the last reply.
 func (m *Member) Peers() []Peer { return m.peers }
 
-// OthersLive reports whether other workers are there, and each has been seen alive.
-func (m *Member) OthersLive() bool {
+// OthersAlive reports whether other workers are there, and each has been seen alive.
+func (m *Member) OthersAlive() bool {
 	for _, s := range m.seen {
 		if !s.alive {
 			return false
@@ -165,8 +165,8 @@ func (m *Member) OthersLive() bool {
 	return len(m.seen) > 0
 }
 
-// WebLives reports whether a web process was heard of within a lease, or none ever was.
-func (m *Member) WebLives() bool { return !m.webSeen || m.sent.Sub(m.webAlive) < Lease }
+// WebAlive reports whether a web process was heard of within a lease, or none ever was.
+func (m *Member) WebAlive() bool { return !m.webSeen || m.sent.Sub(m.webAlive) < Lease }
 
 // Surplus lists the shards above the worker's fair share, which it should flush and give
 // back. A suspended worker has no share while another one is fit.

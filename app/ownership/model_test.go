@@ -264,7 +264,7 @@ func (m *model) step(w *worker, tick int, rough bool) error {
 		if r.Reused {
 			return m.again(w)
 		}
-		w.Answered(now, r)
+		w.Apply(now, r)
 		for shard := range w.Owned() {
 			if h := m.redis.named[shard]; w.held[shard] != h {
 				w.held[shard], w.after[shard] = h, len(m.redis.stream)

@@ -58,7 +58,7 @@ func TestAWorkerIsGoneWhenItsCounterStandsStillThroughSuccessfulCalls(t *testing
 					m.Failed()
 					continue
 				}
-				m.Answered(now, ownership.Reply{Workers: []ownership.Peer{{Worker: "me", Count: call.Count}, {Worker: "peer", Count: c.counts[n]}}})
+				m.Apply(now, ownership.Reply{Workers: []ownership.Peer{{Worker: "me", Count: call.Count}, {Worker: "peer", Count: c.counts[n]}}})
 			}
 			got := m.Next(now.Add(time.Second), nil).Gone
 			if want := []ownership.Peer{{Worker: "peer", Count: c.counts[len(c.counts)-1]}}; c.want && !slices.Equal(got, want) || !c.want && len(got) > 0 {
@@ -75,7 +75,7 @@ func TestALeaseRunsFromWhenTheLastSuccessfulCallWasSent(t *testing.T) {
 		t.Error("a worker has a lease before its first call")
 	}
 	m.Next(sent, nil)
-	m.Answered(sent, ownership.Reply{})
+	m.Apply(sent, ownership.Reply{})
 	m.Next(sent.Add(time.Second), nil)
 	m.Failed()
 	if at := sent.Add(ownership.Lease - 1); m.Lost(at) {

@@ -63,7 +63,7 @@ func (p *patient) live() (stop func()) {
 			if err != nil {
 				p.t.Error(err)
 			}
-			p.member.Answered(now, r)
+			p.member.Apply(now, r)
 		}
 		if !p.noWeb {
 			if err := p.store.Alive(p.t.Context()); err != nil {

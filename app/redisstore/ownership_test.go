@@ -149,7 +149,7 @@ func TestThreeHundredWorkersEachOwnOneShardOrNone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.Answered(now, r)
+			m.Apply(now, r)
 		}
 	}
 	owned := map[int]string{}

@@ -357,7 +357,7 @@ func (w *worker) own(ctx context.Context, called int64, instances int) {
 	case err != nil:
 		w.member.Failed()
 	default:
-		w.member.Answered(now, reply)
+		w.member.Apply(now, reply)
 	}
 }
 
