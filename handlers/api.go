@@ -21,6 +21,7 @@ import (
 	"rollcall/app/diagnose"
 	"rollcall/app/replica"
 	"rollcall/handlers/input"
+	"rollcall/handlers/page"
 )
 
 // API is what the handlers need. All fields but TrustedProxies, Serving, Served, Rules
@@ -83,6 +84,7 @@ func (a *API) Handler() http.Handler {
 }
 
 func (a *API) routes(e *echo.Echo) {
+	status := a.statusPage()
 	on := func(methods, path string, who access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
 		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{a.admit(who)}, m...)...)
 	}
@@ -115,18 +117,28 @@ func (a *API) routes(e *echo.Echo) {
 	on("GET HEAD", "/v1/tokens", admins, a.tokens, plain)
 	on("DELETE", "/v1/tokens/:id", admins, a.revokeToken, plain)
 	on("POST", "/v1/jobs/:name/run", admins, a.runJob, plain)
-	on("GET HEAD", "/", readers, a.page(a.overviewPage))
-	on("GET HEAD", "/instances", readers, a.page(a.instancesPage))
-	on("GET HEAD", "/instances/:id", readers, a.page(a.instancePage))
-	on("GET HEAD", "/services/:name", readers, a.page(a.servicePage))
-	on("GET HEAD", "/frontends", readers, a.page(a.vhostsPage))
-	on("GET HEAD", "/explain", readers, a.page(a.vhostPage))
-	on("GET HEAD", "/events", readers, a.page(a.eventsPage))
-	on("GET HEAD", "/static/:file", everybody, a.static)
+	on("GET HEAD", "/", readers, status.Overview)
+	on("GET HEAD", "/instances", readers, status.Instances)
+	on("GET HEAD", "/instances/:id", readers, status.Instance)
+	on("GET HEAD", "/services/:name", readers, status.Service)
+	on("GET HEAD", "/frontends", readers, status.Frontends)
+	on("GET HEAD", "/explain", readers, status.Explain)
+	on("GET HEAD", "/events", readers, status.Events)
+	on("GET HEAD", "/static/:file", everybody, status.Static)
 	on("GET HEAD", "/livez", everybody, a.livez)
 	on("GET HEAD", "/readyz", everybody, a.readyz)
 	on("GET HEAD", "/openapi.yaml", everybody, a.openapi)
 	on("GET HEAD", "/metrics", readers, echo.WrapHandler(a.Metrics))
+}
+
+func (a *API) statusPage() *page.Page {
+	return &page.Page{
+		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Now: a.Now, DrainPeriod: a.DrainPeriod,
+		Problem: func(c echo.Context, err error) page.Problem {
+			p := a.problemOf(c, err)
+			return page.Problem{Status: p.Status, Title: p.Title, Detail: p.Detail, Field: p.Field, Want: p.Want}
+		},
+	}
 }
 
 // measured tells how each request was answered. It has errors answered first.

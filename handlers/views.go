@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 )
 
 // instanceView is an instance as callers see it. Times are RFC 3339, durations are
@@ -102,13 +103,9 @@ func checkOf(i app.Instance) checkView {
 	c := i.Check
 	v := checkView{
 		Kind: c.Kind, Interval: c.Interval.String(), Timeout: c.Timeout.String(), Rise: c.Rise, Fall: c.Fall,
-		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body,
-	}
-	if c.Probed() {
-		v.Target = i.Target()
+		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body, Target: diagnose.Target(i),
 	}
 	if c.Kind == app.HTTP {
-		v.Target = "http://" + i.Target() + c.Path
 		v.Expect = string(c.Statuses)
 	}
 	if lease := c.Lease(); lease > 0 {

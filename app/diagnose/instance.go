@@ -120,6 +120,17 @@ func Deadline(i app.Instance) (outcome, unless string) {
 	return "It is gone", ""
 }
 
+// Target returns the URL or address that the check of an instance probes; empty if nothing is probed.
+func Target(i app.Instance) string {
+	switch {
+	case i.Check.Kind == app.HTTP:
+		return "http://" + i.Target() + i.Check.Path
+	case i.Check.Probed():
+		return i.Target()
+	}
+	return ""
+}
+
 // Next says what happens next to an instance that has registered.
 func Next(i app.Instance) string {
 	if i.State == app.Healthy {

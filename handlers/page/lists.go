@@ -1,4 +1,4 @@
-package handlers
+package page
 
 import (
 	"cmp"
@@ -99,10 +99,10 @@ type instanceRow struct {
 	Since          moment
 }
 
-func (a *API) rowsOf(instances []app.Instance) []instanceRow {
+func (p *Page) rowsOf(instances []app.Instance) []instanceRow {
 	rows := make([]instanceRow, len(instances))
 	for n, i := range instances {
-		rows[n] = instanceRow{i, conditionOf(i), diagnose.Summary(i), a.moment(i.ChangedAt)}
+		rows[n] = instanceRow{i, conditionOf(i), diagnose.Summary(i), p.moment(i.ChangedAt)}
 	}
 	return rows
 }
@@ -144,32 +144,32 @@ type eventRow struct {
 	When      moment
 }
 
-func (a *API) eventsOf(events []app.Event) []eventRow {
+func (p *Page) eventsOf(events []app.Event) []eventRow {
 	rows := make([]eventRow, len(events))
 	for n, e := range events {
-		rows[n] = eventRow{e, cmp.Or(string(e.To), "other"), a.moment(e.At)}
+		rows[n] = eventRow{e, cmp.Or(string(e.To), "other"), p.moment(e.At)}
 	}
 	return rows
 }
 
-func (a *API) latest(limit int, wanted func(app.Event) bool) []eventRow {
-	return a.eventsOf(a.Replica.Latest("", limit, wanted))
+func (p *Page) latest(limit int, wanted func(app.Event) bool) []eventRow {
+	return p.eventsOf(p.Replica.Latest("", limit, wanted))
 }
 
 func anyEvent(app.Event) bool { return true }
 
 // overviewPage shows every service, the vhosts that are worst off and what happened last.
-func (a *API) overviewPage(c echo.Context, all []app.Instance) (page, error) {
+func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 	var query struct {
 		Page int `field:"page"`
 	}
 	query.Page = 1
 	if err := input.Query(c.Request(), &query); err != nil {
-		return page{}, err
+		return view{}, err
 	}
-	vhosts, err := a.readVhosts(c)
+	vhosts, err := p.readVhosts(c)
 	if err != nil && !unread(err) {
-		return page{}, err
+		return view{}, err
 	}
 	v := struct {
 		Find         find
@@ -183,22 +183,22 @@ func (a *API) overviewPage(c echo.Context, all []app.Instance) (page, error) {
 		Events       []eventRow
 	}{
 		Find: find{Path: "/instances", States: conditions}, Tally: tallyOf(all),
-		VhostCount: len(vhosts), Unread: err != nil, Events: a.latest(panelRows, anyEvent),
+		VhostCount: len(vhosts), Unread: err != nil, Events: p.latest(panelRows, anyEvent),
 	}
 	services, worst := servicesOf(all), vhostsOf(vhosts)
 	v.ServiceCount = len(services)
 	v.Services, v.Pager = cut(services, find{Path: "/", Page: query.Page}, pageRows/2)
 	v.Vhosts = worst[:min(len(worst), panelRows)]
-	return page{template: "overview", Title: "Overview", Section: "overview", Body: v}, nil
+	return view{template: "overview", Title: "Overview", Section: "overview", Body: v}, nil
 }
 
 // instancesPage lists the instances, or those that are searched for.
-func (a *API) instancesPage(c echo.Context, all []app.Instance) (page, error) {
+func (p *Page) instances(c echo.Context, all []app.Instance) (view, error) {
 	f, err := findIn(c, "/instances")
 	if err != nil {
-		return page{}, err
+		return view{}, err
 	}
-	return page{template: "instances", Title: "Instances", Section: "instances", Body: a.instances(f, all)}, nil
+	return view{template: "instances", Title: "Instances", Section: "instances", Body: p.instanceList(f, all)}, nil
 }
 
 // instanceList is a list of instances; of one service if it has one.
@@ -212,7 +212,7 @@ type instanceList struct {
 	Events  []eventRow
 }
 
-func (a *API) instances(f find, all []app.Instance) instanceList {
+func (p *Page) instanceList(f find, all []app.Instance) instanceList {
 	var found []app.Instance
 	for _, condition := range conditions { // worst first
 		for _, i := range all {
@@ -222,48 +222,48 @@ func (a *API) instances(f find, all []app.Instance) instanceList {
 		}
 	}
 	v := instanceList{Find: f, Tally: tallyOf(all)}
-	shown, p := cut(found, f, pageRows)
-	v.Found, v.Pager = a.rowsOf(shown), p
+	shown, pager := cut(found, f, pageRows)
+	v.Found, v.Pager = p.rowsOf(shown), pager
 	return v
 }
 
 // servicePage shows a service: its instances, its vhosts and what happened to it.
-func (a *API) servicePage(c echo.Context, _ []app.Instance) (page, error) {
+func (p *Page) service(c echo.Context, _ []app.Instance) (view, error) {
 	name := c.Param("name")
 	f, err := findIn(c, "/services/"+name)
 	if err != nil {
-		return page{}, err
+		return view{}, err
 	}
-	all := a.Replica.Instances(name)
-	events := a.latest(panelRows, func(e app.Event) bool { return e.Service == name })
+	all := p.Replica.Instances(name)
+	events := p.latest(panelRows, func(e app.Event) bool { return e.Service == name })
 	if len(all) == 0 && len(events) == 0 || name == "" {
-		return page{}, input.Hint(fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound), "look for it among the services")
+		return view{}, input.Hint(fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound), "look for it among the services")
 	}
-	v := a.instances(f, all)
+	v := p.instanceList(f, all)
 	v.Service, v.Events = name, events
 	for _, i := range all {
 		v.Hosts = append(v.Hosts, i.Hosts...)
 	}
 	slices.Sort(v.Hosts)
 	v.Hosts = slices.Compact(v.Hosts)
-	return page{template: "instances", Title: name, Section: "overview", Body: v}, nil
+	return view{template: "instances", Title: name, Section: "overview", Body: v}, nil
 }
 
 // eventsPage lists what happened, newest first.
-func (a *API) eventsPage(c echo.Context, _ []app.Instance) (page, error) {
+func (p *Page) events(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Q      string `field:"q" validate:"text=200"`
 		Before string `field:"before"`
 	}
 	if err := input.Query(c.Request(), &query); err != nil {
-		return page{}, err
+		return view{}, err
 	}
 	before := app.Revision(query.Before)
 	if before != "" && !before.Valid() {
-		return page{}, &app.FieldError{Field: "before", Problem: "is " + input.Quote(query.Before), Want: "give the id of an event"}
+		return view{}, &app.FieldError{Field: "before", Problem: "is " + input.Quote(query.Before), Want: "give the id of an event"}
 	}
 	q := strings.ToLower(strings.TrimSpace(query.Q))
-	events := a.Replica.Latest(before, pageEvents+1, func(e app.Event) bool {
+	events := p.Replica.Latest(before, pageEvents+1, func(e app.Event) bool {
 		return strings.Contains(strings.ToLower(strings.Join([]string{string(e.Kind), e.Service, e.Instance, e.Subject, e.Reason}, "\n")), q)
 	})
 	v := struct {
@@ -271,9 +271,9 @@ func (a *API) eventsPage(c echo.Context, _ []app.Instance) (page, error) {
 		Older  bool // than the newest ones
 		Events []eventRow
 		Next   app.Revision // what the next page is before; empty when there is none
-	}{Q: query.Q, Older: before != "", Events: a.eventsOf(events[:min(len(events), pageEvents)])}
+	}{Q: query.Q, Older: before != "", Events: p.eventsOf(events[:min(len(events), pageEvents)])}
 	if len(events) > pageEvents {
 		v.Next = events[pageEvents-1].Revision
 	}
-	return page{template: "events", Title: "Events", Section: "events", Body: v}, nil
+	return view{template: "events", Title: "Events", Section: "events", Body: v}, nil
 }

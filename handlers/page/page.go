@@ -1,8 +1,9 @@
-package handlers
+package page
 
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"errors"
@@ -21,14 +22,36 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/diagnose"
+	"rollcall/app/replica"
 	"rollcall/handlers/input"
 )
 
-// The status page: HTML made here, and a script that fetches it again when something
-// has happened. What the page does, it does through the API.
+// Page serves the status page: HTML, and a script that fetches it again after an event. Its buttons call the API.
+type Page struct {
+	Registry    *app.Registry
+	Replica     *replica.Replica
+	Store       Reader
+	Now         func() time.Time
+	DrainPeriod time.Duration
+	Problem     func(c echo.Context, err error) Problem // describes an error, and logs it if the operator must know
+}
 
-//go:embed page
-var pageFiles embed.FS
+// Reader reads what the replica does not hold.
+type Reader interface {
+	Recent(ctx context.Context, id string) (app.Recent, error)
+	Frontends(ctx context.Context) ([]app.Frontend, error)
+	Host(ctx context.Context, header string) (diagnose.Host, error)
+}
+
+// Problem is an error as the page shows it.
+type Problem struct {
+	Status              int
+	Title               string
+	Detail, Field, Want string
+}
+
+//go:embed assets
+var assets embed.FS
 
 // pages are the templates by name: each within the layout, with the parts. To parse them
 // is a good part of what it takes to start, and most processes are never asked for one.
@@ -36,17 +59,17 @@ var pages = sync.OnceValue(parsePages)
 
 func parsePages() map[string]*template.Template {
 	funcs := template.FuncMap{"brief": diagnose.Duration, "sentence": sentence, "list": func(items ...any) []any { return items }}
-	frame := template.Must(template.New("layout.html").Funcs(funcs).ParseFS(pageFiles, "page/layout.html", "page/parts.html"))
+	frame := template.Must(template.New("layout.html").Funcs(funcs).ParseFS(assets, "assets/layout.html", "assets/parts.html"))
 	all := map[string]*template.Template{}
-	names, _ := fs.Glob(pageFiles, "page/*.html") // the pattern is right
+	names, _ := fs.Glob(assets, "assets/*.html") // the pattern is right
 	for _, name := range names {
-		all[strings.TrimSuffix(path.Base(name), ".html")] = template.Must(template.Must(frame.Clone()).ParseFS(pageFiles, name))
+		all[strings.TrimSuffix(path.Base(name), ".html")] = template.Must(template.Must(frame.Clone()).ParseFS(assets, name))
 	}
 	return all
 }
 
-// page is what a template shows.
-type page struct {
+// view is what a template shows.
+type view struct {
 	template string
 	status   int
 
@@ -64,43 +87,36 @@ type page struct {
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
 
-// view makes a page of all instances, and of what it reads besides.
-type view func(c echo.Context, all []app.Instance) (page, error)
+// content makes a page of all instances, and of what it reads besides.
+type content func(c echo.Context, all []app.Instance) (view, error)
 
-// shown is a view as it is answered: errors are pages too.
-type shown struct {
-	*API
-	view view
-}
-
-func (a *API) page(v view) echo.HandlerFunc { return shown{a, v}.serve }
-
-func (a shown) serve(c echo.Context) error {
-	all := a.Replica.Instances("")
-	p, err := page{template: "unread", status: http.StatusServiceUnavailable, Title: "Out of reach"}, error(nil)
-	if a.Replica.Revision() != "" {
-		p, err = a.view(c, all)
+// serve answers with a page. Errors are pages too.
+func (p *Page) serve(c echo.Context, content content) error {
+	all := p.Replica.Instances("")
+	v, err := view{template: "unread", status: http.StatusServiceUnavailable, Title: "Out of reach"}, error(nil)
+	if p.Replica.Revision() != "" {
+		v, err = content(c, all)
 	}
 	if err != nil && c.Request().Context().Err() != nil {
 		return err // nobody is there to read it
 	}
 	if err != nil {
-		problem := a.problemOf(c, err)
-		p = page{template: "problem", status: problem.Status, Title: problem.Title, Body: problem}
+		problem := p.Problem(c, err)
+		v = view{template: "problem", status: problem.Status, Title: problem.Title, Body: problem}
 	}
-	age, stale := a.age()
-	p.Stale = stale != nil
-	if a.Replica.Revision() != "" {
-		p.AsOf = a.moment(a.Now().Add(-age))
+	age, stale := p.Replica.Age(time.Now())
+	v.Stale = stale != nil
+	if p.Replica.Revision() != "" {
+		v.AsOf = p.moment(p.Now().Add(-age))
 	}
-	p.Down = tallyOf(all).Down()
+	v.Down = tallyOf(all).Down()
 	var text bytes.Buffer
-	if err := pages()[p.template].Execute(&text, p); err != nil {
-		return fmt.Errorf("page %s: %w", p.template, err)
+	if err := pages()[v.template].Execute(&text, v); err != nil {
+		return fmt.Errorf("page %s: %w", v.template, err)
 	}
 	guard(c.Response().Header())
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.HTML(max(p.status, http.StatusOK), app.Visible(text.String()))
+	return c.HTML(max(v.status, http.StatusOK), app.Visible(text.String()))
 }
 
 func guard(h http.Header) {
@@ -109,10 +125,31 @@ func guard(h http.Header) {
 	h.Set(echo.HeaderReferrerPolicy, "no-referrer")
 }
 
-// static serves the page's script, style and icon.
-func (a *API) static(c echo.Context) error {
+// Overview answers with every service, the vhosts that are worst off and the last events.
+func (p *Page) Overview(c echo.Context) error { return p.serve(c, p.overview) }
+
+// Instances answers with the instances that the query selects.
+func (p *Page) Instances(c echo.Context) error { return p.serve(c, p.instances) }
+
+// Instance answers with one instance.
+func (p *Page) Instance(c echo.Context) error { return p.serve(c, p.instance) }
+
+// Service answers with one service.
+func (p *Page) Service(c echo.Context) error { return p.serve(c, p.service) }
+
+// Frontends answers with every vhost as the proxy reads it.
+func (p *Page) Frontends(c echo.Context) error { return p.serve(c, p.frontends) }
+
+// Explain answers with the explanation of a Host header.
+func (p *Page) Explain(c echo.Context) error { return p.serve(c, p.explain) }
+
+// Events answers with the events, newest first.
+func (p *Page) Events(c echo.Context) error { return p.serve(c, p.events) }
+
+// Static serves the page's script, style and icon.
+func (p *Page) Static(c echo.Context) error {
 	name := c.Param("file")
-	body, err := pageFiles.ReadFile("page/" + name)
+	body, err := assets.ReadFile("assets/" + name)
 	if err != nil || path.Ext(name) == ".html" {
 		return fmt.Errorf("file %s: %w", input.Quote(name), app.ErrNotFound)
 	}
@@ -126,11 +163,11 @@ func (a *API) static(c echo.Context) error {
 
 // readVhosts reads every vhost as the proxy does. It does not ask a Redis that is known
 // to be away.
-func (a *API) readVhosts(c echo.Context) ([]app.Frontend, error) {
-	if _, err := a.age(); err != nil {
+func (p *Page) readVhosts(c echo.Context) ([]app.Frontend, error) {
+	if _, err := p.Replica.Age(time.Now()); err != nil {
 		return nil, err
 	}
-	return a.Store.Frontends(c.Request().Context())
+	return p.Store.Frontends(c.Request().Context())
 }
 
 // unread reports whether an error leaves a part of a page empty, which says so, while the
@@ -140,7 +177,7 @@ func unread(err error) bool { return errors.Is(err, app.ErrUnavailable) }
 // moment is a time as people read it: how long ago, or how long until.
 type moment struct{ at, now time.Time }
 
-func (a *API) moment(t time.Time) moment { return moment{t, a.Now()} }
+func (p *Page) moment(t time.Time) moment { return moment{t, p.Now()} }
 
 // IsZero reports whether there is no such time.
 func (m moment) IsZero() bool { return m.at.IsZero() }

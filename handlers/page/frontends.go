@@ -1,9 +1,10 @@
-package handlers
+package page
 
 import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -47,18 +48,18 @@ func vhostsOf(frontends []app.Frontend) []vhostRow {
 }
 
 // vhostsPage lists every vhost as the proxy reads it.
-func (a *API) vhostsPage(c echo.Context, _ []app.Instance) (page, error) {
+func (p *Page) frontends(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Q    string `field:"q" validate:"text=200"`
 		Page int    `field:"page"`
 	}
 	query.Page = 1
 	if err := input.Query(c.Request(), &query); err != nil {
-		return page{}, err
+		return view{}, err
 	}
-	frontends, err := a.readVhosts(c)
+	frontends, err := p.readVhosts(c)
 	if err != nil && !unread(err) {
-		return page{}, err
+		return view{}, err
 	}
 	f := find{Path: "/frontends", Q: strings.TrimSpace(query.Q), Page: query.Page}
 	q := strings.ToLower(f.Q)
@@ -73,35 +74,38 @@ func (a *API) vhostsPage(c echo.Context, _ []app.Instance) (page, error) {
 		Unread bool
 	}{Find: f, Count: len(frontends), Unread: err != nil}
 	v.Found, v.Pager = cut(found, f, pageRows)
-	return page{template: "frontends", Title: "Frontends", Section: "frontends", Body: v}, nil
+	return view{template: "frontends", Title: "Frontends", Section: "frontends", Body: v}, nil
 }
 
 // vhostPage shows what the proxy makes of a Host header, and why.
-func (a *API) vhostPage(c echo.Context, _ []app.Instance) (page, error) {
+func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Host string `field:"host" validate:"text=500"`
 	}
 	if err := input.Query(c.Request(), &query); err != nil {
-		return page{}, err
+		return view{}, err
 	}
 	v := struct {
 		diagnose.Explanation
-		Slots, Unlisted []slotView
+		Slots, Unlisted []diagnose.Backend
 		Unread          bool
 	}{Explanation: diagnose.Explanation{Host: diagnose.Host{Header: query.Host}}}
 	title := "Explain a host"
 	if query.Host != "" {
 		title = query.Host
-		_, err := a.age()
+		_, err := p.Replica.Age(time.Now())
 		if err == nil {
-			v.Explanation, err = a.explainer().Explain(c.Request().Context(), query.Host)
+			v.Explanation, err = p.explainer().Explain(c.Request().Context(), query.Host)
 		}
 		if err != nil && !unread(err) {
-			return page{}, err
+			return view{}, err
 		}
 		v.Unread = err != nil
-		f := a.frontendOf(v.Frontend)
-		v.Slots, v.Unlisted = f.Slots, f.Unlisted
+		v.Slots, v.Unlisted = diagnose.Backends(v.Frontend, p.Replica.Instance)
 	}
-	return page{template: "explain", Title: title, Section: "frontends", Body: v}, nil
+	return view{template: "explain", Title: title, Section: "frontends", Body: v}, nil
+}
+
+func (p *Page) explainer() diagnose.Explainer {
+	return diagnose.Explainer{Proxy: p.Store, Replica: p.Replica, Registry: p.Registry}
 }

@@ -1,4 +1,4 @@
-package handlers
+package page
 
 import (
 	"errors"
@@ -22,19 +22,19 @@ type vhostOfInstance struct {
 // instancePage shows an instance: how it stands and why, its last results, where it is
 // routed, what happened to it, and what an operator can do about it. Of one that has gone
 // it shows the events.
-func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
+func (p *Page) instance(c echo.Context, _ []app.Instance) (view, error) {
 	id := c.Param("id")
-	events := a.latest(2*panelRows, func(e app.Event) bool { return e.Instance == id })
-	i, recent, err := a.instanceAndResults(c, id)
+	events := p.latest(2*panelRows, func(e app.Event) bool { return e.Instance == id })
+	i, recent, err := p.instanceAndResults(c, id)
 	results := recent.Results
 	if errors.Is(err, app.ErrNotFound) && len(events) > 0 {
-		return page{template: "gone", Title: id, Section: "instances", Body: events}, nil
+		return view{template: "gone", Title: id, Section: "instances", Body: events}, nil
 	}
 	if errors.Is(err, app.ErrNotFound) {
-		return page{}, input.Hint(fmt.Errorf("instance %s: %w", input.Quote(id), app.ErrNotFound), "look for it among the instances")
+		return view{}, input.Hint(fmt.Errorf("instance %s: %w", input.Quote(id), app.ErrNotFound), "look for it among the instances")
 	}
 	if err != nil && !unread(err) {
-		return page{}, err
+		return view{}, err
 	}
 	v := struct {
 		app.Instance
@@ -42,7 +42,7 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 		Since, Registered, Next, End moment
 		Until                        moment // the end of an override
 		Ends, Unless                 string // what happens at the End
-		Check                        checkView
+		Target                       string
 		Chart                        chart
 		Vhosts                       []vhostOfInstance
 		Unread                       bool // neither results nor vhosts could be read
@@ -50,9 +50,9 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 		Hold                         time.Duration
 		Leaving                      bool
 	}{
-		Instance: i, Condition: conditionOf(i), Since: a.moment(i.ChangedAt), Registered: a.moment(i.RegisteredAt),
-		Next: a.moment(recent.Due), End: a.moment(i.Deadline()), Until: a.moment(i.Override.Until),
-		Check: checkOf(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: a.DrainPeriod,
+		Instance: i, Condition: conditionOf(i), Since: p.moment(i.ChangedAt), Registered: p.moment(i.RegisteredAt),
+		Next: p.moment(recent.Due), End: p.moment(i.Deadline()), Until: p.moment(i.Override.Until),
+		Target: diagnose.Target(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: p.DrainPeriod,
 		Leaving: i.State == app.Draining,
 	}
 	v.Ends, v.Unless = diagnose.Deadline(i)
@@ -65,23 +65,23 @@ func (a *API) instancePage(c echo.Context, _ []app.Instance) (page, error) {
 			v.Why = "It is leaving: " + events[at].Reason + ". That is final."
 		}
 	}
-	if v.Vhosts, err = a.vhostsOfInstance(c, i); err != nil && !unread(err) {
-		return page{}, err
+	if v.Vhosts, err = p.vhostsOfInstance(c, i); err != nil && !unread(err) {
+		return view{}, err
 	}
 	v.Unread = v.Unread || err != nil
-	return page{template: "instance", Title: id, Section: "instances", Body: v}, nil
+	return view{template: "instance", Title: id, Section: "instances", Body: v}, nil
 }
 
 // instanceAndResults reads an instance and its last results, oldest first. When the
 // registry is out of reach it returns what the replica has, and the error.
-func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, app.Recent, error) {
-	_, err := a.age()
+func (p *Page) instanceAndResults(c echo.Context, id string) (app.Instance, app.Recent, error) {
+	_, err := p.Replica.Age(time.Now())
 	var i app.Instance
 	if err == nil {
-		i, err = a.Registry.Get(c.Request().Context(), id)
+		i, err = p.Registry.Get(c.Request().Context(), id)
 	}
 	if unread(err) {
-		known, ok := a.Replica.Instance(id)
+		known, ok := p.Replica.Instance(id)
 		if !ok {
 			return known, app.Recent{}, fmt.Errorf("instance %s: %w", id, app.ErrNotFound)
 		}
@@ -90,23 +90,23 @@ func (a *API) instanceAndResults(c echo.Context, id string) (app.Instance, app.R
 	if err != nil {
 		return i, app.Recent{}, err
 	}
-	recent, err := a.Store.Recent(c.Request().Context(), id)
+	recent, err := p.Store.Recent(c.Request().Context(), id)
 	return i, recent, err
 }
 
-func (a *API) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfInstance, err error) {
+func (p *Page) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfInstance, err error) {
 	if len(i.Hosts) == 0 {
 		return nil, nil
 	}
-	frontends, err := a.readVhosts(c)
+	frontends, err := p.readVhosts(c)
 	for _, f := range frontends {
 		if !slices.Contains(i.Hosts, f.Host) {
 			continue
 		}
-		v := a.frontendOf(f)
-		for _, s := range append(v.Slots, v.Unlisted...) {
-			if s.Instance == i.ID { // its slots are as many as its weight, and alike
-				list = append(list, vhostOfInstance{f.Host, s.Why, s.Routed})
+		listed, unlisted := diagnose.Backends(f, p.Replica.Instance)
+		for _, b := range append(listed, unlisted...) {
+			if b.Instance == i.ID { // its slots are as many as its weight, and alike
+				list = append(list, vhostOfInstance{f.Host, b.Reason, b.Routed})
 				break
 			}
 		}
