@@ -55,7 +55,7 @@ type Registration struct {
 // Rules are what is configured about registrations. The zero value is the default.
 type Rules struct {
 	MaxHosts int                   // vhosts of an instance; 0: MaxHosts
-	Allow    func(netip.Addr) bool // the addresses that may be called; see Guard
+	Allow    func(netip.Addr) bool // reports whether Rollcall may call an address; nil: every address
 }
 
 // AddressSource says where an instance's address came from.
@@ -151,11 +151,11 @@ func (r Registration) address() (string, AddressSource, error) {
 	return a, AddressGiven, err
 }
 
-// permit refuses an IP address that would not be called. What a name leads to is looked at
-// when it is called.
+// permit refuses an IP address that Rollcall must not call. The addresses of a name are
+// checked with each connection.
 func (r Rules) permit(address string) error {
 	host, _ := splitAddress(address)
-	if addr, err := netip.ParseAddr(host); err == nil && !callable(addr, r.Allow) {
+	if addr, err := netip.ParseAddr(host); err == nil && r.Allow != nil && !r.Allow(addr) {
 		return invalid("address", "is "+host+", which must not be called", "give one in a network of ROLLCALL_PROBE_NETWORKS: without it those are the private ones, and loopback where Rollcall listens on that only")
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/outbound"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
@@ -435,7 +436,7 @@ func (p *Process) serveWeb(ctx context.Context) error {
 		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
 		FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(), Serving: ctx,
 		Metrics: p.metrics.handler(), Served: p.metrics.served,
-		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: p.config.mayProbe},
+		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
 		RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"rollcall/app"
+	"rollcall/app/outbound"
 	"rollcall/app/probe"
 )
 
@@ -50,6 +51,8 @@ var hostileHealth = []string{
 // allowed is where containers are, and one address of this machine.
 func allowed(a netip.Addr) bool { return a.IsPrivate() || a == netip.MustParseAddr("127.0.0.2") }
 
+var rules = app.Rules{Allow: outbound.Permitted(allowed)}
+
 // trap is a port of this machine that fails the test when somebody connects to it.
 func trap(t *testing.T) string {
 	t.Helper()
@@ -72,7 +75,7 @@ func TestNothingHostileIsCalled(t *testing.T) {
 		number, _ := strconv.Atoi(port)
 		set := func(s string) string { return strings.ReplaceAll(s, "PORT", port) }
 		i, _, err := app.Registration{
-			Service: "web", Address: set(address), Port: number, Health: set(health), Rules: app.Rules{Allow: allowed},
+			Service: "web", Address: set(address), Port: number, Health: set(health), Rules: rules,
 		}.Instance()
 		if err != nil {
 			return strings.ReplaceAll(err.Error(), port, "PORT")
@@ -103,18 +106,18 @@ func TestNothingHostileIsCalled(t *testing.T) {
 func TestAnAddressThatWouldNotBeCalledIsNotRegistered(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1", "::1", "169.254.169.254", "8.8.8.8", "::ffff:127.0.0.1", "64:ff9b::10.0.0.1"} {
-		_, _, err := app.Registration{Service: "web", Caller: address, Port: 80, Health: "none", Rules: app.Rules{Allow: allowed}}.Instance()
+		_, _, err := app.Registration{Service: "web", Caller: address, Port: 80, Health: "none", Rules: rules}.Instance()
 		if err == nil || !strings.Contains(err.Error(), "must not be called") {
 			t.Errorf("from %s: %v", address, err)
 		}
 	}
 	for _, address := range []string{"10.0.0.1", "127.0.0.2", "::ffff:10.0.0.1", "fd00::1", "some.name"} {
-		if _, _, err := (app.Registration{Service: "web", Address: address, Port: 80, Rules: app.Rules{Allow: allowed}}).Instance(); err != nil {
+		if _, _, err := (app.Registration{Service: "web", Address: address, Port: 80, Rules: rules}).Instance(); err != nil {
 			t.Errorf("at %s: %v", address, err)
 		}
 	}
 	for _, address := range []string{"127.0.0.1", "::1", "64:ff9b::8.8.8.8"} { // where everything may be called that ever is
-		if _, _, err := (app.Registration{Service: "web", Address: address, Port: 80}).Instance(); err != nil {
+		if _, _, err := (app.Registration{Service: "web", Address: address, Port: 80, Rules: app.Rules{Allow: outbound.Permitted(nil)}}).Instance(); err != nil {
 			t.Errorf("at %s: %v", address, err)
 		}
 	}
@@ -130,7 +133,7 @@ func TestANameServerThatChangesItsMindDoesNotHelp(t *testing.T) {
 	var now atomic.Value
 	p := probe.New(probe.Options{Allow: allowed})
 	p.SetNameServer(nameServer(t, func(query []byte) []byte { return dnsAnswer(query, 0, now.Load().(netip.Addr)) }))
-	i, _, err := app.Registration{Service: "web", Address: "web.rollcall.test", Port: number, Rules: app.Rules{Allow: allowed}}.Instance()
+	i, _, err := app.Registration{Service: "web", Address: "web.rollcall.test", Port: number, Rules: rules}.Instance()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 // The instances are strangers. A probe therefore has one deadline for everything,
 // from the name's lookup to the last byte, reads a bounded number of bytes,
 // follows no redirect, uses no proxy, and calls no address it must not call (see
-// app.Guard). Every probe opens a connection of its own: a kept one would miss a
+// package outbound). Every probe opens a connection of its own: a kept one would miss a
 // listener that accepts no more.
 package probe
 
@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/outbound"
 )
 
 // userAgent is how the probed recognize a probe in their logs.
@@ -26,7 +27,7 @@ const userAgent = "rollcall-probe"
 
 // Options of a Prober. The zero value is ready to use.
 type Options struct {
-	// Allow says whether an address may be called; see app.Guard.
+	// Allow says whether an address may be called; see package outbound.
 	Allow func(netip.Addr) bool
 	// Now stamps the results; nil means time.Now.
 	Now func() time.Time
@@ -35,7 +36,7 @@ type Options struct {
 // A Prober is an app.Prober. It keeps no state of an instance. Connections of finished
 // probes may wait up to 5 s for their servers; Close ends them.
 type Prober struct {
-	dialer net.Dialer
+	dialer *net.Dialer
 	strict *net.Resolver // as the dialer's, but one error of a name server fails the lookup
 	now    func() time.Time
 
@@ -50,10 +51,7 @@ func New(o Options) *Prober {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	p.dialer = net.Dialer{
-		KeepAlive:      -1, // no probe lives long enough to need it
-		ControlContext: app.Guard(o.Allow),
-	}
+	p.dialer = outbound.Dialer(o.Allow)
 	p.useNameServers(new(net.Dialer).DialContext)
 	return p
 }

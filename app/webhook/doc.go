@@ -8,5 +8,5 @@
 //
 // Receivers are strangers. An attempt therefore has one deadline for everything and a
 // goroutine of its own, reads a few bytes of the answer, follows no redirect, uses no
-// proxy, and calls no address it must not call (see app.Guard).
+// proxy, and calls no address it must not call (see package outbound).
 package webhook

@@ -4,20 +4,18 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"rollcall/app"
+	"rollcall/app/outbound"
 )
 
 const (
@@ -39,18 +37,13 @@ type Sender struct {
 
 var _ app.Sender = (*Sender)(nil)
 
-// NewSender returns a sender to the addresses that allow lets through; see app.Guard. now
+// NewSender returns a sender to the addresses that allow lets through; see package outbound. now
 // is this machine's time: receivers compare it with theirs.
 func NewSender(allow func(netip.Addr) bool, now func() time.Time) *Sender {
-	dialer := &net.Dialer{
-		KeepAlive:      -1,
-		ControlContext: app.Guard(allow),
-		Resolver:       &net.Resolver{PreferGo: true}, // the C library's cannot be interrupted
-	}
 	return &Sender{now: now, client: &http.Client{
 		Timeout: attemptTimeout,
 		Transport: &http.Transport{
-			DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
+			DialContext: outbound.Dialer(allow).DialContext, DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -77,7 +70,7 @@ func (s *Sender) post(ctx context.Context, w app.Webhook, m message) (app.Result
 	}
 	answer, err := s.client.Do(request)
 	if err != nil {
-		return failure(err), 0
+		return failure(ctx, err), 0
 	}
 	defer answer.Body.Close()
 	r := app.Result{Passed: answer.StatusCode/100 == 2, Code: app.Code(answer.StatusCode)} //nolint:gosec // three digits
@@ -152,30 +145,12 @@ func firstWord(body io.Reader) string {
 	return words[0]
 }
 
-// failure says why there was no answer. It does not quote the URL, which may hold a secret.
-func failure(err error) app.Result {
-	if e, ok := errors.AsType[*app.AddressError](err); ok {
-		return app.Result{Code: app.Forbidden, Detail: e.Error()}
+// failure returns the result of an attempt without an answer. It does not quote the URL,
+// which may contain a secret.
+func failure(ctx context.Context, err error) app.Result {
+	r := outbound.Failure(ctx, err)
+	if r.Code == app.Stalled { // net/http may hide that the timeout ended a connection attempt
+		r.Code, r.Detail = app.TimedOut, ""
 	}
-	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		return app.Result{Code: app.Unresolvable}
-	}
-	netErr, isNet := errors.AsType[net.Error](err)
-	_, isUntrusted := errors.AsType[*tls.CertificateVerificationError](err)
-	op, isOp := errors.AsType[*net.OpError](err)
-	switch {
-	case isNet && netErr.Timeout():
-		return app.Result{Code: app.TimedOut}
-	case isUntrusted:
-		return app.Result{Code: app.BadAnswer, Detail: "its certificate is not trusted"}
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return app.Result{Code: app.Refused}
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return app.Result{Code: app.Reset}
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return app.Result{Code: app.ClosedEarly}
-	case isOp:
-		return app.Result{Code: app.Unreachable, Detail: op.Err.Error()}
-	}
-	return app.Result{Code: app.BadAnswer}
+	return r
 }
