@@ -516,7 +516,7 @@ func TestWhichInstancesKeepAVhostFromAnotherService(t *testing.T) {
 			if got := r.backends(t, "a.test"); slices.Contains(got, "old") && c.name != "draining" {
 				t.Errorf("the vhost has %v, want the new one only", got)
 			}
-			if repairs, err := r.store.Reconcile(t.Context()); err != nil || !repairs.None() {
+			if repairs, err := r.store.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 				t.Errorf("to reconcile: %+v, %v", repairs, err)
 			}
 		})
@@ -574,7 +574,7 @@ func TestAnIDPassesToAnotherServiceWhenItsHolderIsNotHealthy(t *testing.T) {
 	if got := r.get(t, "one").Service; got != "shop" {
 		t.Errorf("it is of %s", got)
 	}
-	if repairs, err := r.store.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := r.store.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("to reconcile: %+v, %v", repairs, err)
 	}
 }
@@ -595,7 +595,7 @@ func TestTheOldAddressStaysRoutedUntilTheNewOneIsHealthy(t *testing.T) {
 	if got := r.routed(t, "a.test"); got != "http://10.0.0.2:80" {
 		t.Errorf("routed is %s, want the new address", got)
 	}
-	if repairs, err := r.store.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := r.store.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("to reconcile: %+v, %v", repairs, err)
 	}
 }

@@ -24,6 +24,13 @@ type Slot struct {
 // Routed reports whether the proxy sends requests to the slot.
 func (s Slot) Routed() bool { return !s.Marked && !s.Unusable }
 
+// Settled names backends of a vhost whose settle time is over, and the fence of the vhost's owner.
+type Settled struct {
+	Host       string
+	Fence      Fence
+	Departures map[string]int64 // by URL; a departure names one wait of a marked backend to be removed
+}
+
 // Repairs is what a reconciliation found and mended.
 type Repairs struct {
 	Lists     int      // lists of the proxy that were written anew or extended
@@ -35,4 +42,11 @@ type Repairs struct {
 // None reports whether everything was in order.
 func (r Repairs) None() bool {
 	return r.Lists == 0 && len(r.WrongType) == 0 && len(r.Instances) == 0 && len(r.Orphans) == 0
+}
+
+// Comparison is what an owner found when it compared lists and marks with the registry.
+type Comparison struct {
+	Repairs Repairs
+	Marked  []string // ids of instances that should get traffic, and that a proxy has marked
+	Refused []string // vhosts that another worker owns by now
 }

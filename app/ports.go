@@ -90,6 +90,13 @@ type Fence struct {
 	Term  string
 }
 
+// An Owner returns the fence of the shard that a name belongs to (an instance id, a vhost or a service), and whether
+// the caller owns it.
+type Owner func(name string) (Fence, bool)
+
+// Everything is the Owner of a caller that is no worker: it writes without a fence.
+func Everything(string) (Fence, bool) { return Fence{}, true }
+
 // revisionNonce is how many bits of a revision are random. After a failover that lost
 // writes the counter may come to the same value again, on another document.
 const revisionNonce = 20

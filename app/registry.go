@@ -417,6 +417,9 @@ func (r *Registry) EndOverride(ctx context.Context, was Instance, f Fence) (Inst
 	return c.Steps[0].Is, nil
 }
 
+// ProbeNow has the owner of an instance probe it at once, unless that was done a moment ago.
+func (r *Registry) ProbeNow(ctx context.Context, id string) error { return r.store.ProbeNow(ctx, id) }
+
 // Passed removes the marks of an instance's backends after a pass.
 func (r *Registry) Passed(ctx context.Context, i Instance) error { return r.store.Passed(ctx, i) }
 

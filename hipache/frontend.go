@@ -16,6 +16,6 @@ var FrontendLua string
 // request in flight still finds the backend at the position it was sent to.
 const SettleTime = 5 * time.Second
 
-// SettleMarkTTL is how long our own marks last if nobody takes them away: longer than
-// SettleTime, so that a mark outlives the wait for its removal.
-const SettleMarkTTL = time.Minute
+// SettleMarkTTL is the time to live of a dead set with our own marks. A mark has to last until its backend leaves the
+// list, also if Redis's clock is set forward by hours meanwhile. A proxy that marks a further backend shortens it.
+const SettleMarkTTL = 24 * time.Hour

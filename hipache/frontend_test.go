@@ -18,19 +18,17 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// The time of the projections below, how long a surplus slot stays, and how long
-// marks last.
+// The departure of the projections below, and how long marks last.
 const (
-	now    = 1_900_000_000_000 // ms
-	settle = 5000              // ms
-	ttl    = 65                // s
+	departure = 1_900_000_005_000 // of what begins to leave
+	markTTL   = 65                // s
 )
 
 var projection = redis.NewScript(hipache.FrontendLua + `
 local v = cjson.decode(ARGV[1])
 v.list, v.dead = KEYS[1], KEYS[2]
-local wrote, repaired, left = frontend.project(v)
-return cjson.encode({wrote = wrote, repaired = repaired, left = left, members = next(v.members) and v.members or nil})`)
+local wrote, repaired, moved = frontend.project(v)
+return cjson.encode({wrote = wrote, repaired = repaired, moved = moved, members = next(v.members) and v.members or nil})`)
 
 // vhost is one vhost to be projected.
 type vhost struct {
@@ -41,24 +39,25 @@ type vhost struct {
 	Children   []string           `json:"children,omitempty"`
 	Identifier string             `json:"identifier"`
 	Members    map[string]*member `json:"members"`
-	Clear      map[string]bool    `json:"clear,omitempty"`
-	Now        int64              `json:"now"`
-	Settle     int64              `json:"settle"`
-	TTL        int64              `json:"ttl"`
+	Passed     map[string]bool    `json:"passed,omitempty"`
+	Settled    map[string]int64   `json:"settled,omitempty"`
+	Departure  int64              `json:"departure"`
+	MarkTTL    int64              `json:"mark_ttl"`
+	PassiveTTL int64              `json:"passive_ttl"`
 }
 
 type member struct {
-	N     int    `json:"n"`
-	Keep  int    `json:"keep"`
-	Leave int64  `json:"leave"`
-	Fewer bool   `json:"fewer,omitempty"`
-	ID    string `json:"id"`
+	Wanted    int    `json:"wanted"`
+	Stay      string `json:"stay"`
+	Departure int64  `json:"departure"`
+	Reduced   bool   `json:"reduced,omitempty"`
+	ID        string `json:"id"`
 }
 
 type projected struct {
 	Wrote    bool               `json:"wrote"`
 	Repaired any                `json:"repaired"`
-	Left     bool               `json:"left"`
+	Moved    bool               `json:"moved"`
 	Members  map[string]*member `json:"members"`
 }
 
@@ -66,7 +65,7 @@ func newVhost(rdb *redis.Client, prefix string) *vhost {
 	k := hipache.Keys{Prefix: prefix}
 	return &vhost{
 		rdb: rdb, list: k.Frontend("a.test"), dead: k.Dead("a.test"),
-		Identifier: "web", Now: now, Settle: settle, TTL: ttl,
+		Identifier: "web", Departure: departure, MarkTTL: markTTL, PassiveTTL: 30,
 	}
 }
 
@@ -90,28 +89,30 @@ func (v *vhost) put(t *testing.T, list, dead string) {
 	}
 }
 
-// have reads members as they are written down: up, up3 for a weight, less3 for one
-// that is less than it was, down, draining, closed (it may not stay), gone; all with @ and a time
-// if they are leaving.
+// have reads members as they are written down: up, up3 for a weight, less3 for a smaller one than before, down,
+// draining, closed (it may not stay), gone. @ and a number follow if the backend is leaving, and ! if it has settled.
 func (v *vhost) have(members string) {
-	v.Members = map[string]*member{}
+	v.Members, v.Settled = map[string]*member{}, map[string]int64{}
 	for text := range strings.FieldsSeq(members) {
 		url, is, _ := strings.Cut(text, ":")
-		is, leave, _ := strings.Cut(is, "@")
-		m := &member{ID: url, Keep: 2}
-		m.Leave, _ = strconv.ParseInt(leave, 10, 64)
+		is, leaving, _ := strings.Cut(is, "@")
+		leaving, settled := strings.CutSuffix(leaving, "!")
+		m := &member{ID: url, Stay: "return"}
+		if m.Departure, _ = strconv.ParseInt(leaving, 10, 64); settled {
+			v.Settled[url] = m.Departure
+		}
 		switch kind := strings.TrimRight(is, "0123456789"); kind {
 		case "up", "less":
-			m.N, m.Fewer = 1, kind == "less"
+			m.Wanted, m.Reduced = 1, kind == "less"
 			if weight := strings.TrimPrefix(is, kind); weight != "" {
-				m.N, _ = strconv.Atoi(weight)
+				m.Wanted, _ = strconv.Atoi(weight)
 			}
 		case "closed":
-			m.Keep = 0
+			m.Stay = "never"
 		case "draining":
-			m.Keep = 1
+			m.Stay = "last"
 		case "gone":
-			m.ID, m.Keep = "", 0
+			m.ID, m.Stay = "", "never"
 		}
 		v.Members[url] = m
 	}
@@ -135,8 +136,7 @@ func (v *vhost) project(t *testing.T) projected {
 	return p
 }
 
-// stands writes down what the vhost is now: list, dead set, members with the time
-// they leave.
+// stands writes down what the vhost is now: list, dead set, members with their departure.
 func (v *vhost) stands(t *testing.T) (list, dead, members string) {
 	t.Helper()
 	entries, err1 := v.rdb.LRange(t.Context(), v.list, 0, -1).Result()
@@ -146,8 +146,8 @@ func (v *vhost) stands(t *testing.T) (list, dead, members string) {
 	}
 	var ms []string
 	for _, url := range slices.Sorted(maps.Keys(v.Members)) {
-		if m := v.Members[url]; m.Leave > 0 {
-			url += fmt.Sprint("@", m.Leave)
+		if m := v.Members[url]; m.Departure > 0 {
+			url += fmt.Sprint("@", m.Departure)
 		}
 		ms = append(ms, url)
 	}
@@ -179,7 +179,7 @@ func TestProject(t *testing.T) {
 		name                           string
 		list, dead, members            string
 		wildcard                       bool
-		clear                          string
+		passed                         string
 		wantList, wantDead, wantMember string
 		unwritten                      bool // nothing is written to the list
 	}{
@@ -209,7 +209,7 @@ func TestProject(t *testing.T) {
 			wantList: "web a b", wantDead: "0", wantMember: "a" + later + " b", unwritten: true,
 		}, {
 			name: "and leaves when it has settled, the marks of others move with them",
-			list: "web a b c d", dead: "0 3", members: "a:down@1900000000000 b:up c:up d:up",
+			list: "web a b c d", dead: "0 3", members: "a:down@1900000000000! b:up c:up d:up",
 			wantList: "web b c d", wantDead: "2", wantMember: "a b c d",
 		}, {
 			name: "not a moment earlier",
@@ -221,11 +221,11 @@ func TestProject(t *testing.T) {
 			wantList: "web a b", wantDead: "0", wantMember: "a@1900000000001 b", unwritten: true,
 		}, {
 			name: "two settle at different times",
-			list: "web a b c", dead: "0 2", members: "a:down@1900000000001 b:up c:down@1900000000000",
+			list: "web a b c", dead: "0 2", members: "a:down@1900000000001 b:up c:down@1900000000000!",
 			wantList: "web a b", wantDead: "0", wantMember: "a@1900000000001 b c",
 		}, {
 			name: "one that leaves while another comes",
-			list: "web a b", dead: "0 1", members: "a:down@1 b:up c:up",
+			list: "web a b", dead: "0 1", members: "a:down@1! b:up c:up",
 			wantList: "web b c", wantDead: "0", wantMember: "a b c",
 		}, {
 			name: "one that recovers in time is unmarked and stays where it is",
@@ -233,7 +233,7 @@ func TestProject(t *testing.T) {
 			wantList: "web a b", wantDead: "1", wantMember: "a b", unwritten: true,
 		}, {
 			name: "one that is gone is forgotten with its last slot",
-			list: "web a b", dead: "0", members: "a:gone@1 b:up",
+			list: "web a b", dead: "0", members: "a:gone@1! b:up",
 			wantList: "web b", wantMember: "b",
 		}, {
 			name: "not before",
@@ -285,7 +285,7 @@ func TestProject(t *testing.T) {
 			wantList: "web a b", wantDead: "1", wantMember: "a b", unwritten: true,
 		}, {
 			name: "until that one has passed a check",
-			list: "web a b", dead: "1", members: "a:down b:up", clear: "b",
+			list: "web a b", dead: "1", members: "a:down b:up", passed: "b",
 			wantList: "web a b", wantDead: "0", wantMember: "a" + later + " b", unwritten: true,
 		}, {
 			name: "the last one does not stay if it may not",
@@ -293,7 +293,7 @@ func TestProject(t *testing.T) {
 			wantList: "web a", wantDead: "0", wantMember: "a" + later, unwritten: true,
 		}, {
 			name: "and then only the identifier is left",
-			list: "web a", dead: "0", members: "a:closed@1",
+			list: "web a", dead: "0", members: "a:closed@1!",
 			wantList: "web", wantMember: "a",
 		}, {
 			name: "to which the next one is appended, past what is left of marks",
@@ -321,7 +321,7 @@ func TestProject(t *testing.T) {
 			wantList: "web a b", wantDead: "0", wantMember: "a@1900000000001 b c", unwritten: true,
 		}, {
 			name: "with nobody registered there is no list and no dead set",
-			list: "web a b", dead: "0", members: "a:gone b:gone@1",
+			list: "web a b", dead: "0", members: "a:gone b:gone@1!",
 			wantList: "", wantMember: "",
 		}, {
 			name: "a dead set that was left over does not hit a new list",
@@ -337,11 +337,11 @@ func TestProject(t *testing.T) {
 			wantList: "web a b", wantDead: "1", wantMember: "a b", unwritten: true,
 		}, {
 			name: "a good check clears its own marks, and no others",
-			list: "web a b a", dead: "0 1 2", members: "a:up2 b:up", clear: "a",
+			list: "web a b a", dead: "0 1 2", members: "a:up2 b:up", passed: "a",
 			wantList: "web a b a", wantDead: "1", wantMember: "a b", unwritten: true,
 		}, {
 			name: "but not those of a surplus slot",
-			list: "web a b a", dead: "0 2", members: "a:up@1900000000001 b:up", clear: "a",
+			list: "web a b a", dead: "0 2", members: "a:up@1900000000001 b:up", passed: "a",
 			wantList: "web a b a", wantDead: "2", wantMember: "a@1900000000001 b", unwritten: true,
 		}, {
 			name: "a weight is so many slots",
@@ -353,7 +353,7 @@ func TestProject(t *testing.T) {
 			wantList: "web a b a a", wantDead: "2 3", wantMember: "a" + later + " b", unwritten: true,
 		}, {
 			name: "and takes it out",
-			list: "web a b a a b", dead: "2 3", members: "a:up@1 b:up2",
+			list: "web a b a a b", dead: "2 3", members: "a:up@1! b:up2",
 			wantList: "web a b b", wantMember: "a b",
 		}, {
 			name: "one more surplus slot has the others wait with it",
@@ -365,11 +365,11 @@ func TestProject(t *testing.T) {
 			wantList: "web a a", wantMember: "a", unwritten: true,
 		}, {
 			name: "foreign entries stay in place, their marks move with them",
-			list: "me http://x a http://y b http://y", dead: "1 2 3", members: "a:down@1 b:up", clear: "a b",
+			list: "me http://x a http://y b http://y", dead: "1 2 3", members: "a:down@1! b:up", passed: "a b",
 			wantList: "me http://x http://y b http://y", wantDead: "1", wantMember: "a b",
 		}, {
 			name: "also when nobody is registered any more",
-			list: "me http://x a http://y", members: "a:gone@1",
+			list: "me http://x a http://y", members: "a:gone@1!",
 			wantList: "me http://x http://y", wantMember: "",
 		}, {
 			name: "for a foreign entry that takes traffic the last of ours may go",
@@ -404,9 +404,9 @@ func TestProject(t *testing.T) {
 				v := open(t)
 				v.put(t, c.list, c.dead)
 				v.have(c.members)
-				v.Wildcard, v.Clear = c.wildcard, map[string]bool{}
-				for url := range strings.FieldsSeq(c.clear) {
-					v.Clear[url] = true
+				v.Wildcard, v.Passed = c.wildcard, map[string]bool{}
+				for url := range strings.FieldsSeq(c.passed) {
+					v.Passed[url] = true
 				}
 				for _, again := range []string{"", " when done again"} {
 					wrote := v.project(t).Wrote
@@ -481,12 +481,12 @@ func TestProjectDropsAWildcardsDeadSetsWithItsPositions(t *testing.T) {
 		v.rdb.Set(ctx, v.Children[1], "not even a set", 0)
 		v.put(t, "web a", "")
 		v.have("a:up b:up")
-		if p := v.project(t); p.Left || v.rdb.Exists(ctx, v.Children...).Val() != 2 {
-			t.Errorf("an appended slot: left is %v, %d dead sets, want false and 2", p.Left, v.rdb.Exists(ctx, v.Children...).Val())
+		if p := v.project(t); p.Moved || v.rdb.Exists(ctx, v.Children...).Val() != 2 {
+			t.Errorf("an appended slot: moved is %v, %d dead sets, want false and 2", p.Moved, v.rdb.Exists(ctx, v.Children...).Val())
 		}
 		v.have("a:down b:up")
-		if p := v.project(t); !p.Left || v.rdb.Exists(ctx, v.Children...).Val() != 0 {
-			t.Errorf("a slot taken out: left is %v, %d dead sets, want true and none", p.Left, v.rdb.Exists(ctx, v.Children...).Val())
+		if p := v.project(t); !p.Moved || v.rdb.Exists(ctx, v.Children...).Val() != 0 {
+			t.Errorf("a slot taken out: moved is %v, %d dead sets, want true and none", p.Moved, v.rdb.Exists(ctx, v.Children...).Val())
 		}
 	})
 }
@@ -500,11 +500,14 @@ func TestOurMarksLastAsLongAsTheyHaveTo(t *testing.T) {
 			name, list, dead, members string
 			before, atLeast, atMost   time.Duration
 		}{
-			{"a new mark", "web a b", "", "a:down b:up", 0, 60 * time.Second, ttl * time.Second},
-			{"a proxy's mark about to expire", "web a b", "0", "a:down b:up", time.Second, 60 * time.Second, ttl * time.Second},
-			{"one that was translated", "web a b c", "0 1", "a:down@1 b:down@1900000000001 c:up", 0, 60 * time.Second, ttl * time.Second},
-			{"a proxy's mark on another backend", "web a b c", "0 1", "a:down@1 b:up c:up", 20 * time.Second, 15 * time.Second, 20 * time.Second},
-			{"one without a time to live", "web a b c", "0 1", "a:down@1 b:up c:up", -1, 60 * time.Second, ttl * time.Second},
+			{"a new mark", "web a b", "", "a:down b:up", 0, 60 * time.Second, markTTL * time.Second},
+			{"a proxy's mark about to expire", "web a b", "0", "a:down b:up", time.Second, 60 * time.Second, markTTL * time.Second},
+			{"one that was translated", "web a b c", "0 1", "a:down@1! b:down@1900000000001 c:up", 0, 60 * time.Second, markTTL * time.Second},
+			{"a proxy's mark on another backend", "web a b c", "0 1", "a:down@1! b:up c:up", 20 * time.Second, 15 * time.Second, 20 * time.Second},
+			{"one without a time to live", "web a b c", "0 1", "a:down@1! b:up c:up", -1, 25 * time.Second, 30 * time.Second},
+			{"a proxy's mark after ours", "web a b c", "0 1", "a:down@1! b:up c:up", 60 * time.Second, 25 * time.Second, 30 * time.Second},
+			{"a proxy's mark after one of ours was removed", "web a b c", "0 1", "a:up@1 b:up c:up", 60 * time.Second, 25 * time.Second, 30 * time.Second},
+			{"our mark after a proxy has marked another backend", "web a b c", "0 1", "a:down@1900000000001 b:up c:up", 30 * time.Second, 60 * time.Second, markTTL * time.Second},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
@@ -533,7 +536,7 @@ func TestProjectTakesLongLists(t *testing.T) {
 		v := open(t)
 		v.have("leaves:up")
 		v.project(t)
-		v.have(fmt.Sprintf("leaves:down@1 stays:up b:up%d", n))
+		v.have(fmt.Sprintf("leaves:down@1! stays:up b:up%d", n))
 		v.project(t)
 		v.rdb.SAdd(t.Context(), v.dead, 1, n)
 		if got := v.rdb.LLen(t.Context(), v.list).Val(); got != n+2 {
@@ -541,8 +544,10 @@ func TestProjectTakesLongLists(t *testing.T) {
 		}
 		v.have(fmt.Sprintf("leaves:gone b:gone stays:up c:up%d", n))
 		v.project(t)
-		for _, m := range v.Members {
-			m.Leave = min(m.Leave, now)
+		for url, m := range v.Members {
+			if m.Departure > 0 {
+				v.Settled[url] = m.Departure
+			}
 		}
 		if got := v.rdb.SCard(t.Context(), v.dead).Val(); got != n+1 {
 			t.Errorf("%d marks, want those of %d slots that leave and one of a proxy", got, n)
@@ -571,6 +576,7 @@ func TestProjectWritesNothingWhenNothingHasToChange(t *testing.T) {
 		}
 		return info
 	}
+	v.rdb.Expire(t.Context(), v.dead, markTTL*time.Second)
 	before := changes()
 	v.project(t)
 	if after := changes(); after != before {

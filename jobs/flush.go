@@ -25,7 +25,7 @@ func (w *Worker) Flush(ctx context.Context) error {
 			break
 		}
 		number := (w.flushed + 1 + k) % ownership.Shards
-		if sh := w.shards[number]; sh != nil && (len(sh.entries) > 0 || sh.stored) {
+		if sh := w.shards[number]; sh != nil && (len(sh.entries)+len(sh.departures) > 0 || sh.stored) {
 			some = append(some, number)
 		}
 	}
@@ -84,7 +84,7 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 		return f, false
 	}
 	f = ownership.Flush{Shard: number, Term: sh.term}
-	if sh.stored = len(sh.entries) > 0; !sh.stored {
+	if sh.stored = len(sh.entries)+len(sh.departures) > 0; !sh.stored {
 		return f, true
 	}
 	f.Record = ownership.AppendRecord(make([]byte, 0, 256*len(sh.entries)), w.Now().UnixMilli())
@@ -99,6 +99,10 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 		if e.restore != nil {
 			p.Left = max(1, e.restore.at-w.runs())
 		}
+		f.Record = p.Append(f.Record)
+	}
+	for of, is := range sh.departures {
+		p := ownership.Progress{ID: progressOf(of), Changed: is.number, Elapsed: w.ms() - is.began}
 		f.Record = p.Append(f.Record)
 	}
 	return f, true

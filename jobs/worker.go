@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rollcall/app"
@@ -30,15 +31,18 @@ type Shares interface {
 	Beats(ctx context.Context, ids []string) (now int64, beats []int64, err error)
 }
 
-// WorkerOptions are the parts of a worker. All but Late are required.
+// WorkerOptions are the parts of a worker. All but Vhosts and Late are required.
 type WorkerOptions struct {
 	ID       string // new at each start
 	Shares   Shares
 	Prober   app.Prober
 	Registry *app.Registry
+	Vhosts   Vhosts           // nil: the worker does nothing for vhosts
 	Replica  *replica.Replica // kept up to date by the caller
 	Now      func() time.Time
 	Log      *slog.Logger
+
+	SettleTime time.Duration // how long a marked backend stays in its list
 
 	Changed func(ctx context.Context, kind app.EventKind, reason string) // hears when the worker is suspended, and when not any more
 	Late    func(time.Duration)                                          // hears how long after it was due each probe began
@@ -82,6 +86,9 @@ type Worker struct {
 	room    chan struct{}
 	lookups Lookups
 	stats   WorkerStats
+
+	settledAt int64       // stepped at the last look at departures
+	search    atomic.Bool // marks may exist that the worker has not heard of
 }
 
 // WorkerStats says how a worker does.
@@ -99,6 +106,9 @@ type share struct {
 	term    ownership.Term
 	entries map[string]*target
 	stored  bool // a record of it may be in the store
+
+	departures map[departing]departure // of its vhosts
+	looked     int64                   // when they were last read, on the worker's clock, ms; 0: never
 }
 
 // NewWorker returns a worker, which does nothing before Work or Once. It watches the
@@ -143,13 +153,13 @@ func (w *Worker) Owns(name string) (app.Fence, bool) {
 
 func (s *share) fence() app.Fence { return app.Fence{Shard: s.number, Term: string(s.term)} }
 
-// Jobs returns what a worker does once a second.
+// Jobs returns the worker's jobs.
 func (w *Worker) Jobs() []Job {
-	return []Job{
+	return append([]Job{
 		{Name: "own", Every: ownership.Every, Timeout: 5 * time.Second, Run: w.Tick},
 		{Name: "expire", Every: time.Second, Timeout: 10 * time.Second, Run: w.End},
 		{Name: "flush", Every: time.Second, Timeout: 5 * time.Second, Run: w.Flush},
-	}
+	}, w.vhostJobs()...)
 }
 
 // Swept is when the worker last had everything in hand that was due.
@@ -342,7 +352,7 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 	if err != nil {
 		return err
 	}
-	known := map[string]ownership.Progress{}
+	known, departures := map[string]ownership.Progress{}, map[int]map[departing]departure{}
 	for k, record := range records {
 		at, entries, err := ownership.ReadRecord(record)
 		if err != nil {
@@ -357,17 +367,25 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 			if p.Left > 0 {
 				p.Left = max(1, p.Left-credit)
 			}
+			if of, is, found := departureOf(p, w.ms()); found {
+				if departures[numbers[k]] == nil {
+					departures[numbers[k]] = map[departing]departure{}
+				}
+				departures[numbers[k]][of] = is
+				continue
+			}
 			known[p.ID] = p
 		}
 	}
 	w.mu.Lock()
 	for k, n := range numbers {
 		if w.shards[n] == nil {
-			w.shards[n] = &share{number: n, term: gained[n], entries: map[string]*target{}, stored: len(records[k]) > 0}
+			w.shards[n] = &share{number: n, term: gained[n], entries: map[string]*target{}, stored: len(records[k]) > 0, departures: departures[n]}
 			w.owned++
 		}
 	}
 	w.mu.Unlock()
+	w.search.Store(true)
 	// From here on changes come by themselves; whatever was there before is added now.
 	for h := range w.Replica.Compacts() {
 		if n := ownership.ShardOf(h.ID()); gained[n] != "" {
@@ -482,6 +500,9 @@ func (w *Worker) Once(ctx context.Context) error {
 	}
 	defer w.leave(context.WithoutCancel(ctx))
 	if err := w.Tick(ctx); err != nil {
+		return err
+	}
+	if err := w.Settle(ctx); err != nil {
 		return err
 	}
 	w.mu.Lock()

@@ -47,6 +47,7 @@ type Process struct {
 	config   Config
 	rdb      redis.UniversalClient
 	store    *redisstore.Store
+	vhosts   *redisstore.Vhosts
 	registry *app.Registry
 	tokens   *auth.Tokens
 	replica  *replica.Replica
@@ -145,6 +146,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	if err := p.store.SyncClock(ctx); err != nil {
 		return p, err
 	}
+	p.vhosts = p.store.Vhosts()
 	p.replica = replica.New()
 	p.registry = app.NewRegistry(p.store, p.replica, p.store.Now, c.DrainPeriod, p.onCommit)
 	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
@@ -353,6 +355,7 @@ func (p *Process) read(ctx context.Context) error {
 func (p *Process) newWorker() *jobs.Worker {
 	return jobs.NewWorker(jobs.WorkerOptions{
 		ID: jobs.WorkerID(), Shares: p.store, Prober: p.prober, Registry: p.registry, Replica: p.replica, Now: p.store.Now, Log: p.log,
+		Vhosts: p.vhosts, SettleTime: p.config.Settle,
 		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
 	})
 }
@@ -361,8 +364,7 @@ func (p *Process) newWorker() *jobs.Worker {
 func (p *Process) cron(run func(string, func(context.Context) error)) {
 	p.worker = p.newWorker()
 	p.metrics.owns(p.worker.Stats)
-	work := append(p.worker.Jobs(), p.upkeep()...)
-	work = append(work, jobs.Compare(p.store.Compare().Next, p.log))
+	work := p.worker.Jobs()
 	if p.config.HcheckerPing {
 		beacon := hipache.Beacon{Redis: p.rdb}
 		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.worker.Swept, p.store.Now, beacon.Shine))
@@ -380,54 +382,50 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 		p.store.Answer(ctx, redisstore.Asked{
 			Shares: func() { _ = p.worker.Tick(ctx) }, // the job says what is wrong
 			Flush:  p.worker.Asked,
-			Probe:  func(id string) { p.worker.ProbeNow(id, false) },
+			Probe:  func(id string) { p.worker.ProbeNow(id, true) },
 		})
 		return nil
 	})
 	p.deliver(run)
 	run("announcements", func(ctx context.Context) error {
-		hipache.Listen(ctx, p.rdb, func() { p.findMarks(ctx) }, func(a hipache.Announcement) { p.announced(ctx, a) })
+		hipache.Listen(ctx, p.rdb, func() { p.worker.Listening(ctx) }, func(a hipache.Announcement) { p.announced(ctx, a) })
 		return nil
 	})
 }
 
-// upkeep is the jobs beside probing.
-func (p *Process) upkeep() []jobs.Job {
-	return []jobs.Job{
-		jobs.Compact(p.store.Compact),
-		jobs.Reconcile(p.store.Reconcile, p.log),
-	}
-}
-
 // onDemand is every job as an outside scheduler or a person runs it: once.
 func (p *Process) onDemand() *jobs.Runner {
-	probe := func(ctx context.Context) error { return p.newWorker().Once(ctx) }
-	once := []jobs.Job{
-		{Name: "probe", Timeout: time.Minute, Run: probe},
-		{Name: "expire", Timeout: time.Minute, Run: probe}, // the same run: what ends by itself ends with it
-		{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
-	}
-	return jobs.NewRunner(p.log, append(once, p.upkeep()...)...)
+	work := func(ctx context.Context) error { return p.newWorker().Once(ctx) }
+	return jobs.NewRunner(p.log,
+		jobs.Job{Name: "probe", Timeout: time.Minute, Run: work},
+		jobs.Job{Name: "expire", Timeout: time.Minute, Run: work}, // one run of a worker does all three
+		jobs.Job{Name: "compact", Timeout: time.Minute, Run: work},
+		jobs.Job{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
+		jobs.Job{Name: "reconcile", Timeout: time.Minute, Run: p.reconcile},
+	)
 }
 
-// findMarks looks for the marks that proxies set while this process was not listening.
-func (p *Process) findMarks(ctx context.Context) {
-	if err := p.store.FindMarks(ctx); err != nil && ctx.Err() == nil {
-		p.log.WarnContext(ctx, "marks under the names of wildcards' children could not be looked for", "err", err)
-	}
+// reconcile compares everything, whichever worker owns it.
+func (p *Process) reconcile(ctx context.Context) error {
+	repairs, err := p.store.Reconcile(ctx, app.Everything)
+	jobs.LogRepairs(ctx, p.log, repairs)
+	return err
 }
 
+// announced handles an announcement, which every worker hears: the owner of the vhost repairs its marks, and the owner
+// of the instance probes it at once. A proxy announces a backend with each request that fails, so this is no line of
+// the log: the change that follows is one.
 func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
-	repaired, failing, err := p.store.Announced(ctx, a)
+	repaired, failing, err := p.vhosts.Announced(ctx, a, p.worker.Owns)
 	switch {
 	case err != nil:
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
 		p.metrics.marksMended.Inc()
-		p.log.InfoContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
+		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
 	case failing != "" && p.worker.ProbeNow(failing, true):
 		p.metrics.earlyProbes.Inc()
-		p.log.InfoContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)
+		p.log.DebugContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)
 	}
 }
 

@@ -113,7 +113,7 @@ func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) 
 		return err
 	}
 	defer p.Close()
-	if name == "probe" || name == "expire" { // they work from memory
+	if name == "probe" || name == "expire" || name == "compact" { // they work from memory
 		if err := p.read(ctx); err != nil {
 			return fmt.Errorf("job %s: %w", name, err)
 		}

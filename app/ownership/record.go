@@ -13,10 +13,10 @@ type Flush struct {
 	Record []byte // empty: the shard has no instances
 }
 
-// Progress is what the owner knows of an instance beside its document. It is lost without
-// harm: a time that is lost begins anew.
+// Progress is what the owner of a shard knows of an instance beside its document, or of a departure: a marked backend
+// that waits to leave a vhost's list. It is lost without harm: a time that is lost begins anew.
 type Progress struct {
-	ID      string
+	ID      string // of the instance; that of a departure has spaces
 	Changed int64  // when the state began, as in the document, ms since 1970: else it is of another state
 	Elapsed int64  // how much of the state's time has passed, ms
 	Left    int64  // until an override expires, ms; 0 without one

@@ -3,6 +3,8 @@ package redisstore
 import (
 	"context"
 	"hash/maphash"
+	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -10,67 +12,64 @@ import (
 	"rollcall/hipache"
 )
 
-// A Comparison goes through the vhosts of a store, round after round, and has the lists
-// written anew that changed since the round before: somebody deleted or edited a key by
-// hand, or a proxy marked every backend and its announcement was lost. It remembers a
-// hash of each list, so that a round that finds nothing reads two keys for each vhost and
-// calls no script. The first round has the script compare everything. A list that Rollcall itself changed is compared by the script, too,
-// which then writes nothing. It is not safe for concurrent use.
-type Comparison struct {
-	store  *Store
-	seed   maphash.Seed
-	cursor uint64
-	before map[string]uint64 // hashes of the lists in the round before, by vhost
-	seen   map[string]uint64 // and in this one so far
-}
+// refreshMarks is the time to live below which a dead set with our own marks gets a new one: a proxy that marks a
+// further backend shortens it to its own, which is 30 s by default.
+const refreshMarks = 20 * time.Second
 
-// Compare returns a comparison that has seen nothing.
-func (s *Store) Compare() *Comparison {
-	return &Comparison{store: s, seed: maphash.MakeSeed(), before: map[string]uint64{}, seen: map[string]uint64{}}
-}
-
-// Next compares about budget vhosts (all of a registry that has few), beginning after the
-// last ones, and returns what it mended.
-func (c *Comparison) Next(ctx context.Context, budget int) (app.Repairs, error) {
-	var done app.Repairs
+// Compare goes through about budget vhosts of the caller (all of a registry that has few), and begins after those of
+// the last call. It repairs lists and marks that another program has changed: a key was deleted or edited by hand, a
+// proxy marked every backend and its announcement was lost, a mark was removed before its backend.
+//
+// It remembers a hash of each list. A round that finds nothing reads two keys for each vhost and calls no script. The
+// first round has the script compare every list. A list that Rollcall has changed itself is compared by the script,
+// too, which then writes nothing.
+func (v *Vhosts) Compare(ctx context.Context, owns app.Owner, budget int) (app.Comparison, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var found app.Comparison
+	settling, err := v.settling(ctx)
+	if err != nil {
+		return found, err
+	}
 	for left := budget; left > 0; {
-		hosts, next, err := c.scan(ctx, min(left, batch))
+		hosts, next, err := v.scan(ctx, min(left, batch))
 		if err != nil {
-			return done, err
+			return found, err
 		}
-		for len(hosts) > 0 {
-			chunk := hosts[:min(len(hosts), projected)]
-			hosts = hosts[len(chunk):]
-			suspects, sums, err := c.suspects(ctx, chunk)
-			if err != nil {
-				return done, err
+		left -= len(hosts)
+		for chunk := range slices.Chunk(owned(hosts, owns), projected) {
+			if err := v.compare(ctx, chunk, settling, &found); err != nil {
+				return found, err
 			}
-			wrote, mended, repaired, err := c.store.project(ctx, suspects)
-			done.Lists += mended
-			done.WrongType = append(done.WrongType, repaired...)
-			if err != nil {
-				return done, err
-			}
-			for n, h := range suspects {
-				if wrote == 0 { // else they are compared once more in the next round
-					c.seen[h] = sums[n]
-				}
-			}
-			left -= len(chunk)
 		}
-		if c.cursor = next; next == 0 {
-			c.before, c.seen = c.seen, make(map[string]uint64, len(c.seen))
-			return done, nil
+		if v.cursor = next; next == 0 {
+			v.before, v.seen = v.seen, make(map[string]uint64, len(v.seen))
+			break
 		}
 	}
-	return done, nil
+	return found, nil
+}
+
+// settling lists the vhosts that have departures.
+func (v *Vhosts) settling(ctx context.Context) (map[string]bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.store.timeout)
+	defer cancel()
+	hosts, err := v.store.rdb.ZRange(ctx, v.store.keys.settling(), 0, -1).Result()
+	if err != nil {
+		return nil, wrap("list settling vhosts", err)
+	}
+	settling := make(map[string]bool, len(hosts))
+	for _, h := range hosts {
+		settling[h] = true
+	}
+	return settling, nil
 }
 
 // scan lists some vhosts after the cursor.
-func (c *Comparison) scan(ctx context.Context, n int) (hosts []string, next uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.store.timeout)
+func (v *Vhosts) scan(ctx context.Context, n int) (hosts []string, next uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, v.store.timeout)
 	defer cancel()
-	fields, next, err := c.store.rdb.HScan(ctx, c.store.keys.vhosts(), c.cursor, "", int64(n)).Result()
+	fields, next, err := v.store.rdb.HScan(ctx, v.store.keys.vhosts(), v.cursor, "", int64(n)).Result()
 	if err != nil {
 		return nil, 0, wrap("list vhosts", err)
 	}
@@ -80,39 +79,167 @@ func (c *Comparison) scan(ctx context.Context, n int) (hosts []string, next uint
 	return hosts, next, nil
 }
 
-// suspects picks the vhosts whose list or marks may have been written by somebody else, with
-// the hashes of their lists; it remembers those of the others.
-func (c *Comparison) suspects(ctx context.Context, hosts []string) (suspects []string, sums []uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.store.timeout)
+// frontendReading is what the keys of one vhost hold.
+type frontendReading struct {
+	projectArg
+
+	list, marks, children *redis.StringSliceCmd
+	members               *redis.MapStringStringCmd // nil unless there are marks or departures
+	ttl                   *redis.DurationCmd        // of the dead set, as members
+	childMarks            []*redis.StringSliceCmd   // of a wildcard
+}
+
+// compare reads some vhosts, and has the script look at those that differ from what they should be.
+func (v *Vhosts) compare(ctx context.Context, vhosts []projectArg, settling map[string]bool, found *app.Comparison) error {
+	readings, err := v.read(ctx, vhosts, settling)
+	if err != nil {
+		return err
+	}
+	var suspects []projectArg
+	sums := make([]uint64, 0, len(readings))
+	for _, r := range readings {
+		sum := v.hash(r.list.Val())
+		before, known := v.before[r.Host]
+		if known && sum == before && r.list.Err() == nil && !r.marksDiffer() {
+			v.seen[r.Host] = sum
+		} else {
+			suspects, sums = append(suspects, r.projectArg), append(sums, sum)
+		}
+		found.Marked = append(found.Marked, r.marked()...)
+	}
+	done, err := v.store.project(ctx, suspects)
+	found.Repairs.Lists += done.mended
+	found.Repairs.WrongType = append(found.Repairs.WrongType, done.repaired...)
+	found.Refused = append(found.Refused, done.refused...)
+	if err != nil {
+		return err
+	}
+	for n, a := range suspects {
+		if done.wrote == 0 { // else they are compared once more in the next round
+			v.seen[a.Host] = sums[n]
+		}
+	}
+	return nil
+}
+
+// read reads the lists and marks of vhosts in one batch, and in a second one the members of those that have marks.
+func (v *Vhosts) read(ctx context.Context, vhosts []projectArg, settling map[string]bool) ([]*frontendReading, error) {
+	s := v.store
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	lists, marks := make([]*redis.StringSliceCmd, len(hosts)), make([]*redis.StringSliceCmd, len(hosts))
-	cmds, err := c.store.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for n, h := range hosts {
-			lists[n] = p.LRange(ctx, c.store.keys.proxy.Frontend(h), 0, -1)
-			marks[n] = p.SMembers(ctx, c.store.keys.proxy.Dead(h))
+	readings := make([]*frontendReading, len(vhosts))
+	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n, a := range vhosts {
+			r := &frontendReading{projectArg: a}
+			r.list = p.LRange(ctx, s.keys.proxy.Frontend(a.Host), 0, -1)
+			if hipache.Wildcard(a.Host) {
+				r.children = p.SMembers(ctx, s.keys.marked(a.Host))
+			} else {
+				r.marks = p.SMembers(ctx, s.keys.proxy.Dead(a.Host))
+			}
+			readings[n] = r
 		}
 		return nil
 	})
 	if err := failed(cmds, err, wrongType); err != nil {
-		return nil, nil, wrap("read lists", err)
+		return nil, wrap("read lists", err)
 	}
-	for n, h := range hosts {
-		list, dead := lists[n].Val(), len(marks[n].Val())
-		sum := c.hash(list)
-		before, known := c.before[h]
-		closed := !hipache.Wildcard(h) && (marks[n].Err() != nil || dead > 0 && dead >= len(list)-1)
-		if known && sum == before && lists[n].Err() == nil && !closed {
-			c.seen[h] = sum
-			continue
+	cmds, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, r := range readings {
+			switch {
+			case r.children != nil && len(r.children.Val()) > 0:
+				for _, requested := range r.children.Val() {
+					r.childMarks = append(r.childMarks, p.SMembers(ctx, s.keys.proxy.Dead(requested)))
+				}
+			case r.marks == nil || len(r.marks.Val()) == 0 && !settling[r.Host]:
+				continue
+			default:
+				r.ttl = p.PTTL(ctx, s.keys.proxy.Dead(r.Host))
+			}
+			r.members = p.HGetAll(ctx, s.keys.vhost(r.Host))
 		}
-		suspects, sums = append(suspects, h), append(sums, sum)
+		return nil
+	})
+	if err := failed(cmds, err, wrongType); err != nil {
+		return nil, wrap("read marks", err)
 	}
-	return suspects, sums, nil
+	return readings, nil
 }
 
-func (c *Comparison) hash(list []string) uint64 {
+// positions returns the positions of a dead set, and whether each of its members is one of the list.
+func (r *frontendReading) positions(marks []string) (marked map[int]bool, valid bool) {
+	marked, valid = make(map[int]bool, len(marks)), true
+	for _, m := range marks {
+		n, ok := hipache.ParseSlot(m)
+		if ok = ok && n < len(r.list.Val())-1 && m == position(n); ok {
+			marked[n] = true
+		}
+		valid = valid && ok
+	}
+	return marked, valid
+}
+
+// marksDiffer reports whether the marks of a vhost are not what they should be: no position of the list, one for each
+// position, none for a backend that is leaving, or marks that would expire too early or too late.
+func (r *frontendReading) marksDiffer() bool {
+	if r.marks == nil || r.marks.Err() == nil && r.members == nil {
+		return false
+	}
+	marked, valid := r.positions(r.marks.Val())
+	if r.marks.Err() != nil || !valid || len(marked) > 0 && len(marked) == len(r.list.Val())-1 {
+		return true
+	}
+	seen, ours := map[string]int{}, false
+	for n, url := range r.entries() {
+		m, _ := parseMember(r.members.Val()[url])
+		if seen[url]++; m.departure > 0 && seen[url] > m.wanted {
+			if !marked[n] {
+				return true
+			}
+			ours = true
+		}
+	}
+	ttl := r.ttl.Val()
+	if ours {
+		return ttl < refreshMarks
+	}
+	return len(marked) > 0 && (ttl < 0 || ttl > hipache.SettleMarkTTL/2)
+}
+
+// marked returns the ids of the instances that should get traffic from a vhost, and that a proxy has marked.
+func (r *frontendReading) marked() []string {
+	var sets []*redis.StringSliceCmd
+	switch {
+	case r.members == nil:
+		return nil
+	case r.marks != nil:
+		sets = append(sets, r.marks)
+	default:
+		sets = r.childMarks
+	}
+	var ids []string
+	for _, set := range sets {
+		marked, _ := r.positions(set.Val())
+		for n, url := range r.entries() {
+			if m, _ := parseMember(r.members.Val()[url]); marked[n] && m.wanted > 0 && m.departure == 0 && !slices.Contains(ids, m.id) {
+				ids = append(ids, m.id)
+			}
+		}
+	}
+	return ids
+}
+
+// entries returns the list without its identifier.
+func (r *frontendReading) entries() []string {
+	if list := r.list.Val(); len(list) > 0 {
+		return list[1:]
+	}
+	return nil
+}
+
+func (v *Vhosts) hash(list []string) uint64 {
 	var h maphash.Hash
-	h.SetSeed(c.seed)
+	h.SetSeed(v.seed)
 	for _, entry := range list {
 		_, _ = h.WriteString(entry)
 		_ = h.WriteByte(0)

@@ -37,14 +37,13 @@ func TestAListThatWasChangedByHandIsMendedInTheNextRound(t *testing.T) {
 			s.up(t, 1)
 			s.up(t, 2, hosts("a.test", "b.test"))
 			s.up(t, 3, hosts("*.a.test"))
-			comparison := s.Compare()
 			round := func() (mended int) {
 				t.Helper()
-				repairs, err := comparison.Next(t.Context(), 1000)
+				found, err := s.vhosts.Compare(t.Context(), app.Everything, 1000)
 				if err != nil {
 					t.Fatal(err)
 				}
-				return repairs.Lists
+				return found.Repairs.Lists
 			}
 			if n := round(); n != 0 {
 				t.Errorf("%d lists mended before anything was changed", n)
@@ -70,10 +69,9 @@ func TestAListThatWasDeletedWhileAllAreSickIsMended(t *testing.T) {
 	s := newSite(t)
 	s.up(t, 1)
 	s.fails(t, "i1", 500)
-	comparison := s.Compare()
 	for range 2 {
 		s.do(t, "DEL frontend:a.test") // also before the first round
-		if _, err := comparison.Next(t.Context(), 1000); err != nil {
+		if _, err := s.vhosts.Compare(t.Context(), app.Everything, 1000); err != nil {
 			t.Fatal(err)
 		}
 		s.wantList(t, "a.test", "web 1")
@@ -92,9 +90,8 @@ func TestARoundThatFindsNothingCallsNoScriptAndReadsNoMoreThanItsBudget(t *testi
 		}
 		s.register(t, saying(n+1, hosts(names...), func(r *app.Registration) { r.Service, r.Health = fmt.Sprint("web", n), "none" }))
 	}
-	comparison := s.Compare()
 	next := func() {
-		if _, err := comparison.Next(t.Context(), budget); err != nil {
+		if _, err := s.vhosts.Compare(t.Context(), app.Everything, budget); err != nil {
 			t.Error(err)
 		}
 	}
@@ -106,7 +103,7 @@ func TestARoundThatFindsNothingCallsNoScriptAndReadsNoMoreThanItsBudget(t *testi
 		switch command := strings.ToLower(strings.Fields(line)[3]); command {
 		case `"lrange"`:
 			read++
-		case `"hscan"`, `"smembers"`, `"hello"`, `"client"`:
+		case `"hscan"`, `"smembers"`, `"zrange"`, `"hello"`, `"client"`:
 		default:
 			t.Errorf("unexpected: %s", line)
 		}

@@ -199,7 +199,7 @@ func TestDoctorIsRightAboutReconciliation(t *testing.T) {
 			if got := p.examine(p.store); got == "" {
 				t.Fatal("nothing is found")
 			}
-			if _, err := p.store.Reconcile(t.Context()); err != nil {
+			if _, err := p.store.Reconcile(t.Context(), app.Everything); err != nil {
 				t.Fatal(err)
 			}
 			if got := p.examine(p.store); got != "" {

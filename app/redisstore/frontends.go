@@ -2,9 +2,7 @@ package redisstore
 
 import (
 	"context"
-	_ "embed"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -16,96 +14,6 @@ import (
 	"rollcall/app"
 	"rollcall/hipache"
 )
-
-var (
-	//go:embed lua/project.lua
-	projectSource string
-	//go:embed lua/announce.lua
-	announceSource string
-
-	projectScript  = withVhosts(projectSource)
-	announceScript = withVhosts(announceSource)
-)
-
-// projected bounds how many vhosts one script call goes through.
-const projected = 100
-
-// Compact takes the slots whose settle time is over out of their lists, and returns
-// how many lists it wrote.
-func (s *Store) Compact(ctx context.Context) (int, error) {
-	wrote := 0
-	for {
-		hosts, err := s.settled(ctx)
-		if err != nil {
-			return wrote, err
-		}
-		n, _, _, err := s.project(ctx, hosts)
-		wrote += n
-		if err != nil || len(hosts) < projected {
-			return wrote, err
-		}
-	}
-}
-
-// settled lists some of the vhosts that have a slot whose settle time is over.
-func (s *Store) settled(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	hosts, err := s.rdb.ZRangeByScore(ctx, s.keys.settling(), &redis.ZRangeBy{
-		Min: "-inf", Max: strconv.FormatInt(s.Now().UnixMilli(), 10), Count: projected,
-	}).Result()
-	if err != nil {
-		return nil, wrap("list settling vhosts", err)
-	}
-	return hosts, nil
-}
-
-// project has the lists of vhosts follow their members. Of the lists it wrote, mended
-// are those where no settle time was over: there somebody else had written.
-func (s *Store) project(ctx context.Context, hosts []string) (wrote, mended int, repaired []string, err error) {
-	if len(hosts) == 0 {
-		return 0, 0, nil, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	args := []any{s.settings()}
-	for _, h := range hosts {
-		args = append(args, h)
-	}
-	reply, err := projectScript.Run(ctx, s.rdb, nil, args...).Slice()
-	if err != nil {
-		return 0, 0, nil, wrap("project vhosts", err)
-	}
-	n, _ := reply[0].(int64)
-	m, _ := reply[1].(int64)
-	for _, r := range reply[3:] {
-		repaired = append(repaired, fmt.Sprint(r))
-	}
-	s.stats.ListsWritten.Add(n)
-	s.stats.ListsKept.Add(int64(len(hosts)) - n)
-	s.reportRepairs(ctx, repaired)
-	s.rewritten(ctx, fmt.Sprint(reply[2]))
-	return int(n), int(m), repaired, nil
-}
-
-// Announced takes note of a backend that a proxy has marked; see lua/announce.lua.
-// It reports whether the mark had hit another backend and was taken back, and the instance that is due for a
-// probe at once, if any.
-func (s *Store) Announced(ctx context.Context, a hipache.Announcement) (repaired bool, early string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	args := []any{s.settings(), a.Host, strings.TrimRight(strings.ToLower(a.URL), "/"), a.Slot}
-	for _, h := range hipache.Lookup(a.Host) {
-		args = append(args, h)
-	}
-	reply, err := announceScript.Run(ctx, s.rdb, nil, args...).Slice()
-	if err != nil {
-		return false, "", wrap("note the announcement for "+a.Host, err)
-	}
-	taken, _ := reply[0].(int64)
-	early, _ = reply[1].(string)
-	return taken == 1, early, nil
-}
 
 // Frontends reads every vhost that the registry has something in as the proxy would,
 // sorted by name.
@@ -162,8 +70,8 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 		m, ours := parseMember(members[url])
 		_, usable := hipache.Target(url)
 		s := app.Slot{URL: url, Instance: m.id, Foreign: !ours, Marked: marked[slot], Unusable: !usable}
-		if wanted[url]++; ours && wanted[url] > m.n && m.leave > 0 {
-			s.Leaves = time.UnixMilli(m.leave)
+		if wanted[url]++; ours && wanted[url] > m.wanted && m.departure > 0 {
+			s.Leaves = time.UnixMilli(m.departure)
 		}
 		f.Slots = append(f.Slots, s)
 	}
@@ -175,12 +83,12 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 	return f
 }
 
-// member is what a vhost's hash holds of a backend.
+// member is what a vhost's hash holds of a backend; see lua/vhost.lua.
 type member struct {
-	n     int
-	keep  int
-	leave int64
-	id    string
+	wanted    int
+	stay      int
+	departure int64
+	id        string
 }
 
 func parseMember(v string) (m member, ok bool) {
@@ -189,9 +97,9 @@ func parseMember(v string) (m member, ok bool) {
 		return member{}, false
 	}
 	var errs [3]error
-	m.n, errs[0] = strconv.Atoi(parts[0])
-	m.keep, errs[1] = strconv.Atoi(parts[1])
-	m.leave, errs[2] = strconv.ParseInt(parts[2], 10, 64)
+	m.wanted, errs[0] = strconv.Atoi(parts[0])
+	m.stay, errs[1] = strconv.Atoi(parts[1])
+	m.departure, errs[2] = strconv.ParseInt(parts[2], 10, 64)
 	m.id = parts[3]
 	return m, errors.Join(errs[:]...) == nil
 }

@@ -80,13 +80,13 @@ func TestABackendIsMarkedAndLeavesWhenItHasSettled(t *testing.T) {
 	s.wantList(t, "a.test", "web 1! 2 3 4!") // one failure is none
 	s.check(t, "i2", "-")
 	s.wantList(t, "a.test", "web 1! 2! 3 4!")
-	if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead("a.test")).Val(); ttl < time.Minute || ttl > 65*time.Second {
-		t.Errorf("the marks last %v, want a minute and the settle time", ttl)
+	if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead("a.test")).Val(); ttl < hipache.SettleMarkTTL-time.Minute {
+		t.Errorf("the marks last %v, want them to last as long as the backend is listed", ttl)
 	}
 	s.settle(t)
 	s.wantList(t, "a.test", "web 1! 3 4!") // the marks of others have moved with them
-	if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead("a.test")).Val(); ttl <= 0 || ttl > 65*time.Second {
-		t.Errorf("the marks last %v, want some time to be left", ttl)
+	if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead("a.test")).Val(); ttl <= 0 || ttl > hipache.PassiveTTL {
+		t.Errorf("the marks of proxies last %v, want their own time", ttl)
 	}
 	s.check(t, "i2", "++")
 	s.wantList(t, "a.test", "web 1! 3 4! 2")
@@ -239,7 +239,7 @@ func TestWeightIsANumberOfSlots(t *testing.T) {
 	s.clock.Pass(apptest.Settle - time.Second)
 	s.check(t, "i1", "--") // its last slot waits a settle time of its own
 	s.clock.Pass(time.Second)
-	if n, err := s.Compact(t.Context()); n != 0 || err != nil {
+	if n, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); n != 0 || err != nil {
 		t.Errorf("compacted %d, %v, want none", n, err)
 	}
 	s.wantList(t, "a.test", "web 1! 1! 2 1!")
@@ -267,7 +267,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.do(t, "SADD dead:y.a.test 1")
 			s.do(t, "SADD dead:z.a.test 1") // not announced: no worker listened
 			for _, child := range []string{"x.a.test", "y.a.test"} {
-				if _, _, err := s.Announced(t.Context(), hipache.Announcement{Host: child, URL: "http://10.0.0.2:80/", Slot: 1, Len: 2}); err != nil {
+				if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: child, URL: "http://10.0.0.2:80/", Slot: 1, Len: 2}, app.Everything); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -279,6 +279,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.check(t, "i1", "--")
 			s.wantList(t, host, "web 2")
 			s.wantList(t, "www.a.test", "web 1")
+			s.findMarks(t)
 			if n := s.do(t, "EXISTS dead:x.a.test dead:y.a.test dead:z.a.test dead:"+host+" ~marked:"+host); n != int64(0) {
 				t.Errorf("%v dead sets, want them dropped and forgotten", n)
 			}
@@ -289,7 +290,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 
 			// A name under it may hold anything: PlanB keeps its locks there.
 			s.do(t, "SADD dead:x.a.test 0")
-			if _, _, err := s.Announced(t.Context(), hipache.Announcement{Host: "x.a.test", URL: "http://10.0.0.1:80", Slot: 0, Len: 1}); err != nil {
+			if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: "x.a.test", URL: "http://10.0.0.1:80", Slot: 0, Len: 1}, app.Everything); err != nil {
 				t.Fatal(err)
 			}
 			s.do(t, "SET dead:x.a.test lock")
@@ -312,6 +313,7 @@ func TestMarksUnderAWildcardThatNoWorkerHeardOfAreDeletedWithItsPositions(t *tes
 			s.up(t, 3, hosts("own.a.test"))
 			s.up(t, 4, hosts("*.deep.a.test"))
 			s.do(t, "RPUSH frontend:foreign.a.test theirs http://x http://y")
+			s.findMarks(t)
 			for _, requested := range []string{"x.a.test", "y.z.a.test", "own.a.test", "foreign.a.test", "b.deep.a.test", host} {
 				s.do(t, "SADD dead:"+requested+" 0 1")
 			}
@@ -319,6 +321,7 @@ func TestMarksUnderAWildcardThatNoWorkerHeardOfAreDeletedWithItsPositions(t *tes
 			s.do(t, "SET dead:z.a.test lock")
 			s.deregister(t, 1)
 			s.wantList(t, host, "web 2")
+			s.findMarks(t)
 			for requested, want := range map[string]int64{
 				"x.a.test": 0, "y.z.a.test": 0, // what the list of the wildcard answers for
 				"own.a.test": 1, "foreign.a.test": 1, // they have lists of their own
@@ -339,12 +342,11 @@ func TestMarksUnderAWildcardAreFoundWhenAWorkerStarts(t *testing.T) {
 	s := newSite(t)
 	s.up(t, 1, hosts("*.a.test"))
 	s.up(t, 2, hosts("*.a.test"))
+	s.findMarks(t)
 	s.do(t, "SADD dead:x.a.test 0")
 	s.do(t, "SADD dead:all.a.test 0 1")
 	s.do(t, "SADD dead:x.b.test 0")
-	if err := s.FindMarks(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.findMarks(t)
 	if n := s.do(t, "EXISTS dead:x.a.test dead:all.a.test dead:x.b.test"); n != int64(2) {
 		t.Errorf("%v dead sets, want those of x.a.test and x.b.test: no backend answered for all.a.test", n)
 	}
@@ -360,7 +362,7 @@ func TestWithoutAWildcardNothingIsScanned(t *testing.T) {
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	for _, line := range monitored(t, server, func() {
-		if err := s.FindMarks(t.Context()); err != nil {
+		if err := s.vhosts.FindMarks(t.Context(), app.Everything); err != nil {
 			t.Error(err)
 		}
 		s.check(t, "i1", "--")
@@ -443,7 +445,7 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 			if !ok {
 				t.Fatalf("%q is no announcement", c.said)
 			}
-			repaired, failing, err := s.Announced(t.Context(), said)
+			repaired, failing, err := s.vhosts.Announced(t.Context(), said, app.Everything)
 			if err != nil || repaired != c.repaired || failing != c.failing {
 				t.Errorf("got %v, %q, %v, want %v, %q", repaired, failing, err, c.repaired, c.failing)
 			}
@@ -462,7 +464,7 @@ func TestWrongTypesAreReplaced(t *testing.T) {
 	s.wantList(t, "a.test", "web 1")
 	s.do(t, "DEL frontend:a.test")
 	s.do(t, "SADD frontend:a.test x")
-	repairs, err := s.Reconcile(t.Context())
+	repairs, err := s.Reconcile(t.Context(), app.Everything)
 	if want := []string{"list of a.test"}; err != nil || repairs.Lists != 1 || !slices.Equal(repairs.WrongType, want) {
 		t.Errorf("repaired %+v, %v, want one list, and %q", repairs, err, want)
 	}
@@ -576,10 +578,10 @@ func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	s.do(t, "RPUSH frontend:a.test foreign")
 	s.do(t, "SADD dead:a.test 1")
 	before := changes(t, s.rdb)
-	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("repaired %+v, %v, want nothing", repairs, err)
 	}
-	if n, err := s.Compact(t.Context()); n != 0 || err != nil {
+	if n, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); n != 0 || err != nil {
 		t.Errorf("compacted %d, %v, want nothing", n, err)
 	}
 	s.register(t, saying(1, weight(2)))

@@ -16,9 +16,10 @@ import (
 //	service:<name>  set     ids of its instances
 //	addresses       hash    address -> ids of the instances that have it, apart by spaces
 //	hosts           hash    vhost -> the service that serves it
-//	vhost:<host>    hash    backend url -> "slots keep leave id"; see lua/vhost.lua
+//	vhost:<host>    hash    backend url -> "wanted stay departure id"; see lua/vhost.lua
 //	marked:<host>   set     for a wildcard: requested hosts that have a dead set
-//	settling        zset    vhost -> when its next surplus slot leaves the list, ms
+//	rewritten       set     wildcards whose list was rewritten since their owner last looked for dead sets
+//	settling        zset    vhost -> its first departure, ms; see lua/vhost.lua
 //	workers         hash    worker id -> the worker's own counter; see lua/own.lua
 //	shards          hash    shard -> the term of its owner; version -> the last change
 //	shard:<n>       string  what the owner of a shard knows of its instances beside their
@@ -52,6 +53,8 @@ func (k keys) service(name string) string { return k.prefix + "service:" + name 
 func (k keys) addresses() string          { return k.prefix + "addresses" }
 func (k keys) vhosts() string             { return k.prefix + "hosts" }
 func (k keys) vhost(host string) string   { return k.prefix + "vhost:" + host }
+func (k keys) marked(host string) string  { return k.prefix + "marked:" + host }
+func (k keys) rewritten() string          { return k.prefix + "rewritten" }
 func (k keys) settling() string           { return k.prefix + "settling" }
 func (k keys) events() string             { return k.prefix + "events" }
 func (k keys) webhooks() string           { return k.prefix + "subscriptions" }

@@ -55,8 +55,8 @@ type modelChange struct {
 	good bool // it has just passed a check
 }
 
-// follow brings the list in line with the members.
-func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
+// follow brings the list in line with the members. settled says that the owner removes what has settled.
+func (v *modelVhost) follow(now time.Time, settled bool, changes ...modelChange) {
 	v.junk = false
 	good := map[string]bool{}
 	for _, c := range changes {
@@ -111,7 +111,7 @@ func (v *modelVhost) follow(now time.Time, changes ...modelChange) {
 		if m.begins() {
 			m.leave, m.fewer = now.Add(apptest.Settle).UnixMilli(), false
 		}
-		if v.wildcard || m.leave <= now.UnixMilli() {
+		if v.wildcard || settled && m.leave <= now.UnixMilli() {
 			return true
 		}
 		leaving[s.url] = true
@@ -191,8 +191,8 @@ func (v *modelVhost) count(url string) (n int) {
 	return n
 }
 
-func (v *modelVhost) anyMarked() bool {
-	return slices.ContainsFunc(v.slots, func(s *modelSlot) bool { return s.marked })
+func (v *modelVhost) anyMarked(url string) bool {
+	return slices.ContainsFunc(v.slots, func(s *modelSlot) bool { return s.marked && s.url == url })
 }
 
 func (v *modelVhost) due() (at int64) {
@@ -282,7 +282,7 @@ func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 			c.good = c.good || last[c.url].good
 			last[c.url] = c
 		}
-		r.vhosts[host].follow(r.clock.Now(), slices.Collect(maps.Values(last))...)
+		r.vhosts[host].follow(r.clock.Now(), false, slices.Collect(maps.Values(last))...)
 	}
 }
 
@@ -356,8 +356,8 @@ func (r *modelRun) goodProbe(t *rapid.T) {
 	}
 	for _, host := range i.Hosts {
 		v := r.vhosts[host]
-		if m := v.members[i.URL()]; !v.wildcard && (v.junk || v.anyMarked()) {
-			v.follow(r.clock.Now(), modelChange{url: i.URL(), to: *m, good: true})
+		if m := v.members[i.URL()]; !v.wildcard && v.anyMarked(i.URL()) {
+			v.follow(r.clock.Now(), false, modelChange{url: i.URL(), to: *m, good: true})
 		}
 	}
 }
@@ -421,24 +421,24 @@ func (r *modelRun) timePasses(t *rapid.T) {
 }
 
 func (r *modelRun) compact(t *rapid.T) {
-	if _, err := r.Compact(r.ctx); err != nil {
+	if _, err := apptest.RemoveSettled(r.ctx, r.site.vhosts, r.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range r.vhosts {
 		if at := v.due(); at > 0 && at <= r.clock.Now().UnixMilli() {
-			v.follow(r.clock.Now())
+			v.follow(r.clock.Now(), true)
 		}
 	}
 }
 
 func (r *modelRun) reconcile(t *rapid.T) {
-	repairs, err := r.Reconcile(r.ctx)
+	repairs, err := r.Reconcile(r.ctx, app.Everything)
 	if err != nil || len(repairs.WrongType)+len(repairs.Instances)+len(repairs.Orphans) > 0 {
 		t.Fatalf("repaired %+v, %v", repairs, err)
 	}
 	for _, v := range r.vhosts {
 		if slices.ContainsFunc(slices.Collect(maps.Values(v.members)), func(m *modelMember) bool { return m.id != "" }) {
-			v.follow(r.clock.Now())
+			v.follow(r.clock.Now(), false)
 		}
 	}
 }

@@ -36,12 +36,18 @@ func (s *site) calls(ctx context.Context) map[string]func() error {
 		"beats":      func() error { _, _, err := s.Beats(ctx, []string{"i1"}); return err },
 		"alive":      func() error { return s.Alive(ctx) },
 		"sync clock": func() error { return s.SyncClock(ctx) },
-		"compact":    func() error { _, err := s.Compact(ctx); return err },
-		"reconcile":  func() error { _, err := s.Reconcile(ctx); return err },
+		"departures": func() error { _, _, err := s.vhosts.Departures(ctx, app.Everything); return err },
+		"settled": func() error {
+			_, _, err := s.vhosts.RemoveSettled(ctx, []app.Settled{{Host: "a.test"}})
+			return err
+		},
+		"find marks": func() error { return s.vhosts.FindMarks(ctx, app.Everything) },
+		"compare":    func() error { _, err := s.vhosts.Compare(ctx, app.Everything, 1); return err },
+		"reconcile":  func() error { _, err := s.Reconcile(ctx, app.Everything); return err },
 		"frontends":  func() error { _, err := s.Frontends(ctx); return err },
 		"all":        func() error { _, err := s.All(ctx); return err },
 		"announced": func() error {
-			_, _, err := s.Announced(ctx, hipache.Announcement{Host: "a.test", URL: "x"})
+			_, _, err := s.vhosts.Announced(ctx, hipache.Announcement{Host: "a.test", URL: "x"}, app.Everything)
 			return err
 		},
 	}

@@ -12,10 +12,10 @@ import (
 	"rollcall/app"
 )
 
-// Reconcile compares the registry with everything that is derived from it and mends
-// what differs, which should be nothing: somebody edited keys by hand, or Redis came
-// back with part of them. It may run at any time, beside anything.
-func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
+// Reconcile compares the instances and vhosts of the caller with everything that is derived from them, and mends the
+// differences. There are none unless keys were edited by hand, or Redis came back with part of them. It may run at any
+// time, beside anything.
+func (s *Store) Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error) {
 	var done app.Repairs
 	vhosts, err := s.vhosts(ctx)
 	if err != nil {
@@ -25,12 +25,12 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 		if err != nil {
 			return done, err
 		}
-		broken, err := s.incomplete(ctx, instances, vhosts)
+		broken, err := s.incomplete(ctx, instancesOf(instances, owns), vhosts)
 		if err != nil {
 			return done, err
 		}
 		for _, i := range broken {
-			mended, err := s.mend(ctx, i.ID)
+			mended, err := s.mend(ctx, i.ID, owns)
 			if err != nil {
 				return done, err
 			}
@@ -40,18 +40,17 @@ func (s *Store) Reconcile(ctx context.Context) (app.Repairs, error) {
 		}
 		crossOut(vhosts, instances)
 	}
-	if done.Orphans, err = s.dropOrphans(ctx, vhosts); err != nil {
+	if done.Orphans, err = s.dropOrphans(ctx, vhosts, owns); err != nil {
 		return done, err
 	}
-	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(vhosts)), projected) {
-		_, mended, repaired, err := s.project(ctx, chunk)
-		done.Lists += mended
-		done.WrongType = append(done.WrongType, repaired...)
-		if err != nil {
-			return done, err
-		}
-	}
-	return done, nil
+	projected, err := s.project(ctx, owned(slices.Sorted(maps.Keys(vhosts)), owns))
+	done.Lists, done.WrongType = projected.mended, projected.repaired
+	return done, err
+}
+
+// instancesOf returns those of some instances that the caller owns.
+func instancesOf(instances []app.Instance, owns app.Owner) []app.Instance {
+	return slices.DeleteFunc(slices.Clone(instances), func(i app.Instance) bool { _, is := owns(i.ID); return !is })
 }
 
 // vhosts reads the members of every vhost, by vhost and url.
@@ -132,7 +131,7 @@ func listed(i app.Instance, vhosts map[string]map[string]string) bool {
 			continue // where it comes from, others may be by now
 		}
 		m, ok := parseMember(vhosts[want.Host][want.URL])
-		if !ok || m.n != want.N || m.keep != want.Keep || m.id != want.ID {
+		if !ok || m.wanted != want.N || m.stay != want.Keep || m.id != want.ID {
 			return false
 		}
 	}
@@ -142,7 +141,11 @@ func listed(i app.Instance, vhosts map[string]map[string]string) bool {
 // mend writes an instance once more as it is, with everything that belongs to it. It
 // reads it again first: what looked broken may just have been in the middle of a
 // change.
-func (s *Store) mend(ctx context.Context, id string) (bool, error) {
+func (s *Store) mend(ctx context.Context, id string, owns app.Owner) (bool, error) {
+	fence, is := owns(id)
+	if !is {
+		return false, nil
+	}
 	i, err := s.Get(ctx, id)
 	if err != nil {
 		return false, ignore(err, app.ErrNotFound)
@@ -154,8 +157,8 @@ func (s *Store) mend(ctx context.Context, id string) (bool, error) {
 	if broken, err := s.incomplete(ctx, []app.Instance{i}, vhosts); len(broken) == 0 {
 		return false, err
 	}
-	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: i, Is: i}}})
-	return err == nil, ignore(err, app.ErrConflict)
+	_, err = s.Commit(ctx, app.Change{Steps: []app.Step{{Was: i, Is: i}}, Fence: fence})
+	return err == nil, ignore(ignore(err, app.ErrConflict), app.ErrNotOwner)
 }
 
 // crossOut removes from the members of vhosts those that are registered as they stand there.
@@ -181,15 +184,19 @@ func urlsOf(i app.Instance) []string {
 
 // dropOrphans takes backends out of vhosts whose instance is not registered, or is
 // elsewhere: of those that were not crossed out, what is leaving is none.
-func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]string) ([]string, error) {
+func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]string, owns app.Owner) ([]string, error) {
 	var dropped []string
 	for host, members := range vhosts {
+		fence, is := owns(host)
+		if !is {
+			continue
+		}
 		for url, v := range members {
 			m, ok := parseMember(v)
 			if ok && m.id == "" {
 				continue
 			}
-			orphan, err := s.dropOrphan(ctx, host, url, m.id)
+			orphan, err := s.dropOrphan(ctx, host, url, m.id, fence)
 			if err != nil {
 				return dropped, err
 			}
@@ -203,7 +210,7 @@ func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]st
 
 // dropOrphan takes a backend out of a vhost if it belongs to who it was read to belong
 // to, and if that instance, as it is now, is still not there.
-func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, error) {
+func (s *Store) dropOrphan(ctx context.Context, host, url, id string, fence app.Fence) (bool, error) {
 	step := stepArg{ID: id} // not registered: the script makes sure of it
 	switch i, err := s.Get(ctx, id); {
 	case err == nil && slices.Contains(urlsOf(i), url) && (slices.Contains(i.Hosts, host) || !i.Understood()):
@@ -230,8 +237,8 @@ func (s *Store) dropOrphan(ctx context.Context, host, url, id string) (bool, err
 		return false, nil
 	}
 	step.Hosts = []hostArg{{Host: host, URL: url, Was: &id}}
-	_, err = s.commit(ctx, changeArg{Steps: []stepArg{step}, Keep: keepEvents})
-	return err == nil, ignore(err, app.ErrConflict)
+	_, err = s.commit(ctx, changeArg{Steps: []stepArg{step}, Keep: keepEvents, Shard: fence.Shard, Term: fence.Term})
+	return err == nil, ignore(ignore(err, app.ErrConflict), app.ErrNotOwner)
 }
 
 // ignore turns an error of one kind into none.

@@ -83,7 +83,7 @@ func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
 			for command := range strings.SplitSeq(c.broken, " | ") {
 				s.do(t, command)
 			}
-			repairs, err := s.Reconcile(t.Context())
+			repairs, err := s.Reconcile(t.Context(), app.Everything)
 			slices.Sort(repairs.Instances)
 			if diff := cmp.Diff(c.repaired, repairs); diff != "" || err != nil {
 				t.Errorf("repaired (-want +got), %v:\n%s", err, diff)
@@ -96,7 +96,7 @@ func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
 			if diff := cmp.Diff(before, after); diff != "" {
 				t.Errorf("not as it was (-before +after):\n%s", diff)
 			}
-			if repairs, err := s.Reconcile(t.Context()); !repairs.None() || err != nil {
+			if repairs, err := s.Reconcile(t.Context(), app.Everything); !repairs.None() || err != nil {
 				t.Errorf("repaired %+v, %v when done again, want nothing", repairs, err)
 			}
 		})
@@ -113,7 +113,7 @@ func TestReconcileRunsBesideRegistrations(t *testing.T) {
 	runs := 0
 	reconciler.Go(func() {
 		for {
-			repairs, err := s.Reconcile(t.Context())
+			repairs, err := s.Reconcile(t.Context(), app.Everything)
 			if err != nil || !repairs.None() {
 				t.Errorf("repaired %+v, %v, want nothing", repairs, err)
 			}
@@ -146,7 +146,7 @@ func TestReconcileRunsBesideRegistrations(t *testing.T) {
 		t.Errorf("only %d runs beside the writes", runs)
 	}
 	before := s.state(t)
-	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("repaired %+v, %v, want nothing", repairs, err)
 	}
 	if diff := cmp.Diff(before, s.state(t)); diff != "" {
@@ -166,7 +166,7 @@ func TestAnInstanceThatCannotBeReadHoldsUpNobody(t *testing.T) {
 		t.Errorf("all are %v, %v, want the two that can be read", instances, err)
 	}
 	s.do(t, "DEL frontend:a.test")
-	if repairs, err := s.Reconcile(t.Context()); err != nil || repairs.Lists != 1 {
+	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || repairs.Lists != 1 {
 		t.Errorf("repaired %+v, %v, want the list", repairs, err)
 	}
 	s.wantList(t, "a.test", "web 1 2 3")

@@ -14,7 +14,6 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
-	"rollcall/tests/apptest"
 )
 
 // events writes down what was told since the beginning, as "registered i1, ...".
@@ -134,7 +133,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 			if got := s.events(t); got != told {
 				t.Errorf("told %q, want %q", got, told)
 			}
-			if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+			if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 				t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
 			}
 		})
@@ -172,7 +171,7 @@ func TestAnAddressPassesToWhoRegistersItNext(t *testing.T) {
 	s.check(t, "i2", "++")
 	s.settle(t)
 	s.wantList(t, "a.test", "web 1")
-	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
 	}
 }
@@ -208,7 +207,7 @@ func TestANewStartEndsWhateverWasAtItsAddress(t *testing.T) {
 	if again := s.register(t, start(4, "cache", "b2")); again.New {
 		t.Error("what is known is new")
 	}
-	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
 	}
 }
@@ -231,7 +230,7 @@ func TestOfManyWhoRegisterAnAddressAtOnceOneIsLeft(t *testing.T) {
 		t.Errorf("registered are %v, %v, want one", instances, err)
 	}
 	s.wantList(t, "a.test", "web 1")
-	if repairs, err := s.Reconcile(t.Context()); err != nil || !repairs.None() {
+	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
 	}
 }
@@ -548,7 +547,7 @@ func TestAnOverrideExpires(t *testing.T) {
 	}
 	override(app.Override{Maintenance: true, Until: s.clock.Now().Add(time.Hour)})
 	override(app.Override{})
-	s.clock.Pass(apptest.Settle)
+	s.settle(t)
 	s.deregister(t, 2)
 	override(app.Override{Maintenance: true, Until: s.clock.Now().Add(time.Hour)})
 	s.wantList(t, "a.test", "web 1!") // somebody who knows has said so

@@ -23,6 +23,7 @@ type site struct {
 	rdb    *redis.Client
 	prefix string // of our keys
 	proxy  hipache.Keys
+	vhosts *redisstore.Vhosts
 	clock  *apptest.Clock
 	verbs  *app.Registry
 }
@@ -45,6 +46,7 @@ func siteOn(c *redis.Client, o redisstore.Options) *site {
 	s := &site{rdb: c, prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache, clock: apptest.NewClock()}
 	o.Settle, o.Now = apptest.Settle, s.clock.Now
 	s.Store = redisstore.New(c, o)
+	s.vhosts = s.Store.Vhosts()
 	s.verbs = app.NewRegistry(s.Store, nil, s.Now, hold, func(context.Context, app.Step) {})
 	return s
 }
@@ -149,7 +151,7 @@ func (s *site) announce(t *testing.T, payload string) (repaired bool, early stri
 	if !ok {
 		t.Fatalf("%q is no announcement", payload)
 	}
-	repaired, early, err := s.Announced(t.Context(), a)
+	repaired, early, err := s.vhosts.Announced(t.Context(), a, app.Everything)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +185,15 @@ func (s *site) deregister(t *testing.T, n int) {
 func (s *site) settle(t *testing.T) {
 	t.Helper()
 	s.clock.Pass(apptest.Settle)
-	if _, err := s.Compact(t.Context()); err != nil {
+	if _, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// findMarks does what a worker does when it takes the shards of vhosts.
+func (s *site) findMarks(t *testing.T) {
+	t.Helper()
+	if err := s.vhosts.FindMarks(t.Context(), app.Everything); err != nil {
 		t.Fatal(err)
 	}
 }

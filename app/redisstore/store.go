@@ -71,7 +71,6 @@ type Store struct {
 	lookAgain time.Duration // see examineWorkers
 
 	pipeline pipeline // for what many callers do at the same time
-	children children
 }
 
 var _ app.Store = (*Store)(nil)
@@ -106,10 +105,11 @@ func (s *Store) settings() []byte {
 		Hipache string `json:"hipache"`
 		Now     int64  `json:"now"`
 		Settle  int64  `json:"settle"`
-		TTL     int    `json:"ttl"`
+		MarkTTL int    `json:"mark_ttl"`
+		Passive int    `json:"passive_ttl"`
 	}{
-		s.keys.prefix, s.keys.proxy.Prefix,
-		s.Now().UnixMilli(), s.settle.Milliseconds(), int((hipache.SettleMarkTTL + s.settle).Seconds()),
+		s.keys.prefix, s.keys.proxy.Prefix, s.Now().UnixMilli(), s.settle.Milliseconds(),
+		int(hipache.SettleMarkTTL.Seconds()), int(hipache.PassiveTTL.Seconds()),
 	})
 	return doc
 }
@@ -267,8 +267,7 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 			Want: "deregister those that are not needed; the limit is ROLLCALL_MAX_INSTANCES",
 		}
 	}
-	s.reportRepairs(ctx, reply[5:])
-	s.rewritten(ctx, reply[4])
+	s.reportRepairs(ctx, reply[4:])
 	return app.Revision(reply[1]), nil
 }
 

@@ -40,6 +40,6 @@ func subject(c *redis.Client, prefix string) apptest.Subject {
 		Timeout: time.Minute, // the machine may be busy
 	})
 	return apptest.Subject{
-		Store: s, Clock: clock,
+		Store: s, Vhosts: s.Vhosts(), Clock: clock,
 	}
 }

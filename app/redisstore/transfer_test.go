@@ -86,7 +86,7 @@ func TestImportGivesTheSameRegistryAndLists(t *testing.T) {
 	if diff := cmp.Diff(want, got, byID, cmpopts.IgnoreFields(app.Instance{}, "Rev")); diff != "" {
 		t.Errorf("instances (-want +got):\n%s", diff)
 	}
-	repairs, err := to.Reconcile(t.Context())
+	repairs, err := to.Reconcile(t.Context(), app.Everything)
 	if err != nil || !repairs.None() {
 		t.Errorf("to be repaired: %+v, %v", repairs, err)
 	}

@@ -134,7 +134,7 @@ func TestAnInstanceOfANewerVersionIsNotMendedAndNoWitness(t *testing.T) {
 	s.writtenByNewer(t, "i1", `{"zone":"a"}`)
 	before := s.document(t, "i1")
 	s.do(t, "HSET ~vhost:a.test http://10.0.0.1:80 9_2_0_i1") // as many slots as the newer version likes
-	done, err := s.Reconcile(t.Context())
+	done, err := s.Reconcile(t.Context(), app.Everything)
 	if err != nil || len(done.Instances) > 0 || len(done.Orphans) > 0 {
 		t.Errorf("reconcile mended %+v, %v", done, err)
 	}

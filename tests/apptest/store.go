@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,9 +27,7 @@ type Store interface {
 	app.Store
 	Results(ctx context.Context, id string) ([]app.Result, error)
 	Follow(ctx context.Context, rep *replica.Replica)
-	Compact(ctx context.Context) (int, error)
-	Reconcile(ctx context.Context) (app.Repairs, error)
-	Announced(ctx context.Context, a hipache.Announcement) (repaired bool, failing string, err error)
+	Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error)
 	Own(ctx context.Context, c ownership.Call) (ownership.Reply, error)
 	Frontends(ctx context.Context) ([]app.Frontend, error)
 }
@@ -37,7 +36,33 @@ type Store interface {
 // its settle time is Settle.
 type Subject struct {
 	Store
-	Clock *Clock // what the store takes the time from
+	Vhosts Vhosts
+	Clock  *Clock // what the store takes the time from
+}
+
+// Vhosts has the duties of the owners of vhosts.
+type Vhosts interface {
+	Departures(ctx context.Context, owns app.Owner) (now int64, departures map[string]map[string]int64, err error)
+	RemoveSettled(ctx context.Context, settled []app.Settled) (wrote int, refused []string, err error)
+	Announced(ctx context.Context, a hipache.Announcement, owns app.Owner) (repaired bool, failing string, err error)
+}
+
+// RemoveSettled removes the backends whose departure is over at a time, as an owner does that began to wait with
+// each of them. It returns how many lists were written.
+func RemoveSettled(ctx context.Context, v Vhosts, at time.Time) (int, error) {
+	_, departures, err := v.Departures(ctx, app.Everything)
+	if err != nil {
+		return 0, err
+	}
+	var settled []app.Settled
+	for host, leaving := range departures {
+		maps.DeleteFunc(leaving, func(_ string, departure int64) bool { return departure > at.UnixMilli() })
+		if len(leaving) > 0 {
+			settled = append(settled, app.Settled{Host: host, Departures: leaving})
+		}
+	}
+	wrote, _, err := v.RemoveSettled(ctx, settled)
+	return wrote, err
 }
 
 // Settle is how long a surplus slot of a Subject's vhosts stays in its list.
@@ -580,7 +605,7 @@ func announcedIsFound(t *testing.T, s Subject) {
 	i = s.add(t, i.Begin(s.Clock.Now()))
 	announced := func(host, url string) string {
 		t.Helper()
-		_, failing, err := s.Announced(t.Context(), hipache.Announcement{Host: host, URL: url, Slot: 0, Len: 2})
+		_, failing, err := s.Vhosts.Announced(t.Context(), hipache.Announcement{Host: host, URL: url, Slot: 0, Len: 2}, app.Everything)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -632,7 +657,7 @@ func healthyAreListed(t *testing.T, s Subject) {
 
 func (s Subject) compact(t *testing.T) int {
 	t.Helper()
-	n, err := s.Compact(t.Context())
+	n, err := RemoveSettled(t.Context(), s.Vhosts, s.Clock.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -719,7 +744,7 @@ func nothingToReconcile(t *testing.T, s Subject) {
 	s.write(t, none.Begin(s.Clock.Now()))
 	s.write(t, s.observe(s.get(t, "i1"), "--"), s.get(t, "i2").Drain(time.Minute, s.Clock.Now()))
 	before := s.slots(t, "a.test")
-	repairs, err := s.Reconcile(t.Context())
+	repairs, err := s.Reconcile(t.Context(), app.Everything)
 	if err != nil || !repairs.None() {
 		t.Errorf("got %+v, %v; want nothing to repair", repairs, err)
 	}

@@ -388,9 +388,9 @@ func clockStepped(by time.Duration) func(*world) {
 		rep := replica.New()
 		worker := jobs.NewWorker(jobs.WorkerOptions{
 			ID: jobs.WorkerID(), Shares: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: rep,
-			Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
+			Vhosts: store.Vhosts(), SettleTime: 2 * time.Second, Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
 		})
-		runner := jobs.NewRunner(log, append(worker.Jobs(), jobs.Compact(store.Compact))...)
+		runner := jobs.NewRunner(log, worker.Jobs()...)
 		ctx, cancel := context.WithCancel(w.t.Context())
 		var parts sync.WaitGroup
 		parts.Go(func() { store.Follow(ctx, rep) })

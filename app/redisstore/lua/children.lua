@@ -1,24 +1,30 @@
--- children.lua takes note of dead sets that belong to wildcards: a proxy marks a backend
--- under the requested name. A name with a list of its own is left alone, and so is a name
--- whose longest wildcard with a list nobody registered.
+-- children.lua takes note of dead sets that belong to wildcards: a proxy marks a backend under the requested name. It
+-- leaves a name alone that has a list of its own, or whose longest wildcard with a list is not registered here.
 --
 -- ARGV[1]  settings, see vhost.lua
--- ARGV[2]  JSON: {names: [[requested host, vhosts that can answer for it, first match
---          first...]...], rewritten: {wildcard: true}}
+-- ARGV[2]  JSON: {names: [[requested host, vhosts that can answer for it, first match first...]...],
+--          wildcards: {wildcard: {shard, term}}: those of the caller, done: true once all dead sets were seen}
 --
--- The dead sets of a rewritten wildcard are deleted, because their marks may be positions
--- of before; those of the others are added to marked:, and deleted with the next rewrite.
--- Returns how many were deleted.
+-- The dead sets of a wildcard that is in the set rewritten are deleted, because they may hold positions of before. The
+-- others are added to marked:<wildcard>, and deleted when the list is rewritten. done removes the caller's wildcards
+-- from rewritten. Returns how many dead sets were deleted.
 local arg, deleted = cjson.decode(ARGV[2]), 0
-for _, name in ipairs(arg.names) do
+
+local function mine(host)
+  local w = arg.wildcards[host]
+  return w and (not w.term or vhost.owned(w.shard, w.term))
+end
+
+for _, name in ipairs(arg.names or {}) do
   local requested = name[1]
   local dead = vhost.dead_of(requested)
   for n = 2, #name do
     local host = name[n]
     if frontend.keytype(vhost.list_of(host)) == 'list' then
-      if host ~= requested and redis.call('EXISTS', c.prefix .. 'vhost:' .. host) == 1 and frontend.keytype(dead) == 'set' then
+      if host ~= requested and mine(host) and redis.call('EXISTS', c.prefix .. 'vhost:' .. host) == 1 and
+        frontend.keytype(dead) == 'set' then
         local marked = c.prefix .. 'marked:' .. host
-        if arg.rewritten[host] then
+        if redis.call('SISMEMBER', vhost.rewritten, host) == 1 then
           redis.call('DEL', dead)
           redis.call('SREM', marked, requested)
           deleted = deleted + 1
@@ -29,6 +35,11 @@ for _, name in ipairs(arg.names) do
       end
       break
     end
+  end
+end
+if arg.done then
+  for host in pairs(arg.wildcards) do
+    if mine(host) then redis.call('SREM', vhost.rewritten, host) end
   end
 end
 return deleted

@@ -24,8 +24,7 @@
 --          it, '' for none
 --
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
--- how many were not, wildcards whose positions changed apart by spaces, repaired...} or,
--- with nothing written, {'conflict', id}, {'lost', id or ''}, {'last', id, host},
+-- how many were not, repaired...} or, with nothing written, {'conflict', id}, {'lost', id or ''}, {'last', id, host},
 -- {'taken', 'address'|'backend'|'host', value, holder},
 -- {'full', service}.
 local change = cjson.decode(ARGV[2])
@@ -181,4 +180,4 @@ for _, s in ipairs(change.steps) do
   end
 end
 
-return {'ok', last, tostring(wrote), tostring(#order - wrote), table.concat(vhost.rewritten, ' '), unpack(vhost.repaired)}
+return {'ok', last, tostring(wrote), tostring(#order - wrote), unpack(vhost.repaired)}

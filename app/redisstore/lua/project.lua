@@ -1,17 +1,22 @@
--- project.lua has the lists of vhosts follow their members once more: after a
--- settle time, or because somebody else may have written them.
+-- project.lua has the frontends of vhosts follow their members once more: backends have settled, or another program
+-- may have written the keys.
 --
--- ARGV[1]   settings, see vhost.lua
--- ARGV[2..] vhosts
+-- ARGV[1]  settings, see vhost.lua
+-- ARGV[2]  JSON: [{host, shard, term, settled}...]; term is absent if the caller is no worker, else it has to be
+--          that of the vhost's shard; settled is url -> the departure whose settle time is over
 --
--- Returns {lists written, how many of them no settle time accounts for, wildcards whose
--- positions changed apart by spaces, repaired...}.
-local wrote, mended = 0, 0
-for i = 2, #ARGV do
-  local due = tonumber(redis.call('ZSCORE', settling, ARGV[i]) or c.now + 1)
-  if vhost.touch(ARGV[i]) then
+-- Returns {lists written, how many of them for another reason than settled backends, number of refused vhosts, the
+-- refused vhosts, repaired keys}.
+local wrote, mended, refused = 0, 0, {}
+for _, v in ipairs(cjson.decode(ARGV[2])) do
+  if v.term and not vhost.owned(v.shard, v.term) then
+    refused[#refused + 1] = v.host
+  elseif vhost.touch(v.host, nil, nil, nil, v.settled) then
     wrote = wrote + 1
-    if due > c.now then mended = mended + 1 end
+    if not v.settled then mended = mended + 1 end
   end
 end
-return {wrote, mended, table.concat(vhost.rewritten, ' '), unpack(vhost.repaired)}
+local reply = {wrote, mended, #refused}
+for _, host in ipairs(refused) do reply[#reply + 1] = host end
+for _, key in ipairs(vhost.repaired) do reply[#reply + 1] = key end
+return reply

@@ -1,0 +1,198 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"rollcall/app"
+	"rollcall/app/ownership"
+)
+
+// compared is about how many vhosts one run of Compare goes through: 20,000 are compared within 4 s.
+const compared = 10_000
+
+// Vhosts has the duties of the owner of a vhost's shard. Each method works on the vhosts that owns owns, and writes
+// them under the terms of their shards.
+type Vhosts interface {
+	// Departures returns the departures of marked backends, by vhost and URL, and the time by the store's clock in ms.
+	// The number of a departure is the end of the settle time by that clock; it names the departure.
+	Departures(ctx context.Context, owns app.Owner) (now int64, departures map[string]map[string]int64, err error)
+	// RemoveSettled removes the backends of departures. It returns the vhosts that were refused because another
+	// worker owns them.
+	RemoveSettled(ctx context.Context, settled []app.Settled) (wrote int, refused []string, err error)
+	// Compare repairs the lists and marks of about budget vhosts, and begins after those of the last call.
+	Compare(ctx context.Context, owns app.Owner, budget int) (app.Comparison, error)
+	// FindMarks looks for marks under the names of wildcards' children that no worker has heard of.
+	FindMarks(ctx context.Context, owns app.Owner) error
+	// Reconcile compares instances and vhosts with all that is derived from them.
+	Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error)
+}
+
+// departure is the wait of a marked backend to be removed from the list of a vhost.
+type departure struct {
+	number int64
+	began  int64 // on the worker's clock, ms
+}
+
+// departing is the place of a departure.
+type departing struct{ host, url string }
+
+// Settle removes the backends that have been marked for the settle time. It runs once a second. The time passes on the
+// worker's own clock. After a hand-over the new owner goes on with the elapsed time that the last owner has flushed.
+func (w *Worker) Settle(ctx context.Context) error {
+	if w.Vhosts == nil {
+		return nil
+	}
+	now, departures, err := w.Vhosts.Departures(ctx, w.Owns)
+	if err != nil {
+		return err
+	}
+	settled := w.settled(now, departures)
+	if len(settled) == 0 {
+		return nil
+	}
+	_, refused, err := w.Vhosts.RemoveSettled(ctx, settled)
+	w.doubt(refused)
+	return err
+}
+
+// settled takes note of departures, and returns those whose settle time is over. now is the store's time.
+func (w *Worker) settled(now int64, departures map[string]map[string]int64) []app.Settled {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.setClock(now)
+	ms := w.ms()
+	for _, sh := range w.shards {
+		if sh == nil {
+			continue
+		}
+		for d, known := range sh.departures {
+			if departures[d.host][d.url] != known.number {
+				delete(sh.departures, d)
+			}
+		}
+	}
+	var settled []app.Settled
+	for host, leaving := range departures {
+		sh := w.shards[ownership.ShardOf(host)]
+		if sh == nil {
+			continue
+		}
+		over := app.Settled{Host: host, Fence: sh.fence(), Departures: map[string]int64{}}
+		for url, number := range leaving {
+			d := departing{host, url}
+			known, is := sh.departures[d]
+			if !is {
+				known = departure{number, ms - w.age(sh, now, number)}
+				if sh.departures == nil {
+					sh.departures = map[departing]departure{}
+				}
+				sh.departures[d] = known
+			}
+			if ms-known.began >= w.SettleTime.Milliseconds() {
+				over.Departures[url] = number
+			}
+		}
+		if len(over.Departures) > 0 || len(leaving) == 0 {
+			settled = append(settled, over)
+		}
+	}
+	for _, sh := range w.shards {
+		if sh != nil {
+			sh.looked = ms
+		}
+	}
+	w.settledAt = w.stepped
+	return settled
+}
+
+// age returns how long ago a departure began that the worker sees for the first time, in ms. It began after the last
+// look at its shard. If the store's clock was set meanwhile, the age is not known, and is 0.
+func (w *Worker) age(sh *share, now, number int64) int64 {
+	if sh.looked == 0 || w.stepped != w.settledAt {
+		return 0
+	}
+	return min(max(now-(number-w.SettleTime.Milliseconds()), 0), w.ms()-sh.looked)
+}
+
+// progressOf is the id of a departure in the record of a shard. No instance has a space in its id.
+func progressOf(d departing) string { return "departure " + d.host + " " + d.url }
+
+// departureOf returns the departure that an entry of a shard's record describes, if it describes one.
+func departureOf(p ownership.Progress, now int64) (departing, departure, bool) {
+	rest, is := strings.CutPrefix(p.ID, "departure ")
+	host, url, _ := strings.Cut(rest, " ")
+	return departing{host, url}, departure{p.Changed, now - p.Elapsed}, is
+}
+
+// Compare repairs the lists and marks of the worker's vhosts. It runs every 2 s, and at once when the worker hears
+// announcements again after a gap. A marked backend that should get traffic is probed at once.
+func (w *Worker) Compare(ctx context.Context) error {
+	if w.Vhosts == nil {
+		return nil
+	}
+	if w.search.Swap(false) {
+		if err := w.Vhosts.FindMarks(ctx, w.Owns); err != nil {
+			w.search.Store(true)
+			return err
+		}
+	}
+	found, err := w.Vhosts.Compare(ctx, w.Owns, compared)
+	w.doubt(found.Refused)
+	LogRepairs(ctx, w.Log, found.Repairs)
+	for _, id := range found.Marked {
+		if _, mine := w.Owns(id); mine {
+			w.ProbeNow(id, true)
+		} else if err := w.Registry.ProbeNow(ctx, id); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// Listening has the worker look for what proxies have announced while it did not listen.
+func (w *Worker) Listening(ctx context.Context) {
+	w.search.Store(true)
+	if err := w.Compare(ctx); err != nil && ctx.Err() == nil {
+		w.Log.WarnContext(ctx, "marks that were not announced could not be looked for yet", "err", err)
+	}
+}
+
+// Reconcile compares the worker's instances and vhosts with the lists and indexes that are made from them.
+func (w *Worker) Reconcile(ctx context.Context) error {
+	if w.Vhosts == nil {
+		return nil
+	}
+	repairs, err := w.Vhosts.Reconcile(ctx, w.Owns)
+	LogRepairs(ctx, w.Log, repairs)
+	return err
+}
+
+// LogRepairs logs what a comparison has mended, if anything.
+func LogRepairs(ctx context.Context, log *slog.Logger, repairs app.Repairs) {
+	if !repairs.None() {
+		log.WarnContext(ctx, "registry and routing lists differed and were mended", "lists", repairs.Lists,
+			"wrong_type", repairs.WrongType, "instances", repairs.Instances, "orphans", repairs.Orphans)
+	}
+}
+
+// doubt has the next call of Own answered in full if writes were refused.
+func (w *Worker) doubt(refused []string) {
+	if len(refused) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.member.Doubt()
+}
+
+// vhostJobs returns what a worker does for its vhosts.
+func (w *Worker) vhostJobs() []Job {
+	return []Job{
+		{Name: "compact", Every: time.Second, Timeout: 10 * time.Second, Run: w.Settle},
+		{Name: "compare", Every: 2 * time.Second, Timeout: 10 * time.Second, Run: w.Compare},
+		{Name: "reconcile", Every: 30 * time.Second, Timeout: time.Minute, Run: w.Reconcile},
+	}
+}
