@@ -54,7 +54,7 @@ func (w *Worker) Settle(ctx context.Context) error {
 		return nil
 	}
 	_, refused, err := w.Vhosts.RemoveSettled(ctx, settled)
-	w.doubt(refused)
+	w.refused(refused)
 	return err
 }
 
@@ -140,7 +140,7 @@ func (w *Worker) Compare(ctx context.Context) error {
 		}
 	}
 	found, err := w.Vhosts.Compare(ctx, w.Owns, compared)
-	w.doubt(found.Refused)
+	w.refused(found.Refused)
 	LogRepairs(ctx, w.Log, found.Repairs)
 	for _, id := range found.Marked {
 		if _, mine := w.Owns(id); mine {
@@ -178,14 +178,14 @@ func LogRepairs(ctx context.Context, log *slog.Logger, repairs app.Repairs) {
 	}
 }
 
-// doubt has the next call of Own answered in full if writes were refused.
-func (w *Worker) doubt(refused []string) {
+// refused has the next call of Own answered in full if writes were refused.
+func (w *Worker) refused(refused []string) {
 	if len(refused) == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.member.Doubt()
+	w.member.RequestFull()
 }
 
 // vhostJobs returns what a worker does for its vhosts.

@@ -37,6 +37,7 @@ type registry struct {
 	away      bool          // every call fails
 	hangs     bool          // calls are carried out, and their answers are lost
 	ahead     atomic.Int64  // of its clock, ns
+	vhosts    *vhosts       // nil: none
 }
 
 func newRegistry(instances ...app.Instance) *registry {
@@ -231,11 +232,14 @@ func (g *registry) start(t testing.TB, p app.Prober) *worker {
 	g.mu.Lock()
 	g.replicas = append(g.replicas, rep)
 	g.mu.Unlock()
-	log := slog.New(slog.DiscardHandler)
-	w := &worker{Worker: jobs.NewWorker(jobs.WorkerOptions{
-		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: log, Changed: g.changed,
-		Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}),
-	})}
+	o := jobs.WorkerOptions{
+		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
+		Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}), SettleTime: settleTime,
+	}
+	if g.vhosts != nil {
+		o.Vhosts = g.vhosts
+	}
+	w := &worker{Worker: jobs.NewWorker(o)}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
 	w.ended.Go(func() { w.Work(ctx) })
@@ -249,6 +253,8 @@ func (g *registry) start(t testing.TB, p app.Prober) *worker {
 			_ = w.Tick(ctx)
 			_ = w.End(ctx)
 			_ = w.Flush(ctx)
+			_ = w.Settle(ctx)
+			_ = w.Compare(ctx)
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():

@@ -251,14 +251,14 @@ func TestAVhostWithManyBackendsIsChangedAsOneWithFew(t *testing.T) {
 				if one.ID == other.ID {
 					rt.Skip("it is the same")
 				}
-				commit(judged(one, false), other.Leave(s.clock.Now()))
+				commit(judged(one, false), other.Remove(s.clock.Now()))
 			},
 			"register": func(*rapid.T) { commit(draw(next)); next++ },
 			"leave": func(rt *rapid.T) {
 				if len(instances) <= 35 {
 					rt.Skip("too few are left")
 				}
-				commit(some().Leave(s.clock.Now()))
+				commit(some().Remove(s.clock.Now()))
 			},
 			"reweigh": func(*rapid.T) {
 				i := some()
