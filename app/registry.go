@@ -1,12 +1,9 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -46,301 +43,6 @@ func (r *Registry) lookup(id string) (i Instance, known, fresh bool) {
 	}
 	i, known = r.replica.Instance(id)
 	return i, known, true
-}
-
-// Registered is what became of a registration.
-type Registered struct {
-	Instance Instance
-	Source   AddressSource
-	New      bool     // it was not known before
-	Revision Revision // empty when nothing had to be written
-}
-
-// Register adds an instance, or repairs one that is known. State and streak of a known one
-// survive unless its address, what its check asks or its boot nonce changed. Claims says
-// which registrations move an id, and which supersede the instance at their address.
-//
-// It returns a FieldError (ErrInvalid, or ErrConflict for a vhost, an id or an address that
-// another instance holds), a ForbiddenError when the caller may not register that, or
-// ErrGone when this very start of the container is draining.
-func (r *Registry) Register(ctx context.Context, reg Registration) (Registered, error) {
-	want, source, err := reg.Instance()
-	if err != nil {
-		return Registered{}, err
-	}
-	if err := CallerOf(ctx).Authorize(want); err != nil {
-		return Registered{}, err
-	}
-	was, known, fresh := r.lookup(want.ID)
-	if known && was.State == Healthy && was.Claims.HeldAt.IsZero() {
-		if step, err := r.registration(was, want, reg); err == nil && step.Event == nil {
-			return Registered{Instance: was, Source: source}, nil
-		}
-	}
-	out := Registered{Source: source}
-	absent := fresh && !known
-	var met []string             // other instances at its address
-	taken := map[string]string{} // its vhosts that other services hold
-	err = r.retry(ctx, func() error {
-		var was Instance
-		var err error
-		if !absent {
-			was, err = r.store.Get(ctx, want.ID)
-		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		absent = false // a write that is refused says otherwise
-		step, err := r.registration(was, want, reg)
-		if held, ok := errors.AsType[*heldError](err); ok {
-			return r.idIsHeld(ctx, held, want)
-		} else if err != nil {
-			return err
-		}
-		out.Instance, out.New, out.Revision = step.Is, was.Rev == 0, ""
-		if step.Event == nil && step.Is.Claims.HeldAt.Equal(was.Claims.HeldAt) {
-			return r.stillHere(ctx, step.Is)
-		}
-		change := Change{}
-		for _, id := range met {
-			if change, err = r.meet(ctx, id, &step.Is, change, reg.Declared); err != nil {
-				return err
-			}
-		}
-		for host, service := range taken {
-			if change, err = r.claimHost(ctx, host, service, step.Is, change); err != nil {
-				return err
-			}
-		}
-		if change, err = r.takeover(ctx, step, change); err != nil {
-			return err
-		}
-		out.Revision, err = r.commit(ctx, change)
-		out.Instance = change.step(want.ID).Is
-		if t, ok := errors.AsType[*TakenError](err); ok {
-			switch t.What {
-			case "address":
-				met = append(met, t.Holder)
-			case "backend":
-				return backendIsHeld(t, step.Is)
-			default:
-				taken[t.Value] = t.Holder
-			}
-			return ErrConflict
-		}
-		met = nil
-		clear(taken)
-		return err
-	})
-	if err != nil {
-		return Registered{}, fmt.Errorf("register %s: %w", want.ID, err)
-	}
-	return out, nil
-}
-
-// Import adds an instance as an export describes it, and has it probed at once. alone says
-// that it was the last backend of a vhost which has no list now: it is listed again. It
-// returns ErrConflict when the id is known, and a TakenError for a held address or vhost.
-func (r *Registry) Import(ctx context.Context, i Instance, alone bool) error {
-	now := r.now()
-	i.Rev = 0
-	was := Instance{ID: i.ID}
-	event := eventOf(EventRegistered, was, i, now, "imported")
-	if alone { // it may only stay in a list that it is in
-		was = i
-		was.State = Healthy
-		listed := Change{Steps: []Step{{Is: was}}}
-		if _, err := r.commit(ctx, listed); err != nil {
-			return err
-		}
-		was = listed.Steps[0].Is
-	}
-	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: i, Event: event, Asserts: i.State != Healthy}}}) // its periods begin now
-	return err
-}
-
-// registration decides the step from what is known of an instance (the zero value:
-// nothing) to what it says of itself now. The step has no event when they agree. It returns
-// a heldError when another claimant holds the id.
-func (r *Registry) registration(was, want Instance, reg Registration) (Step, error) {
-	now := r.now()
-	is := want
-	is.Rev, is.RegisteredAt = was.Rev, now
-	switch {
-	case was.Rev == 0:
-		is = is.Begin(now)
-		return Step{Is: is, Event: eventOf(EventRegistered, was, is, now, "first registration")}, nil
-	case was.Service != want.Service:
-		return Step{}, &heldError{Step{Was: was, Is: was}}
-	case was.State == Draining && is.Boot != "" && is.Boot == was.Boot:
-		return Step{}, fmt.Errorf("this start of %s: %w", was.ID, ErrGone)
-	}
-	is.RegisteredAt, is.Override, is.Unknown = was.RegisteredAt, was.Override, was.Unknown
-	if !was.Understood() { // its check may say more than this version can read from the registration
-		is.Check = was.Check
-	}
-	if sameClaimant(was, is) {
-		is.Boot = cmp.Or(is.Boot, was.Boot)
-		is.Claims = was.Claims
-		if !reg.Declared {
-			is.Claims = was.Claims.asserted(now)
-		}
-	} else {
-		next, holder := was.claimed(is.claimant(), reg.Declared, now)
-		if next == nil {
-			return Step{}, &heldError{Step{Was: was, Is: holder}}
-		}
-		is.Claims = *next
-	}
-	is.Claims = is.Claims.moved(was, is)
-	again := was.State == Healthy || is.Boot != "" && is.Boot == was.Boot && !reg.Awaited
-	is.ReplaceOver = was.ReplaceOver && is.Replaces == was.Replaces && again
-	if reason := restarts(was, is); reason != "" {
-		is = is.Begin(now)
-		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
-	}
-	is.State, is.Streak, is.StreakAt, is.Falls, is.Last, is.ChangedAt = was.State, was.Streak, was.StreakAt, was.Falls, was.Last, was.ChangedAt
-	is.AssertedAt = was.AssertedAt
-	if sameFields(was, is) {
-		held := is.Claims
-		is = was
-		is.Claims = held
-		return Step{Was: was, Is: is}, nil
-	}
-	return Step{Was: was, Is: is, Event: eventOf(EventUpdated, was, is, now, "registered with other fields")}, nil
-}
-
-// restarts says why a known instance begins anew, or nothing if it does not. Another
-// interval or threshold alone does not put a live container out of service.
-func restarts(was, is Instance) string {
-	a, b := was.Check, is.Check
-	switch {
-	case was.State == Draining:
-		return "registered again while draining"
-	case was.Boot != is.Boot:
-		return "the container was started anew"
-	case was.Address != is.Address:
-		return "the address changed from " + was.Address
-	case a.Kind != b.Kind || a.Port != b.Port || a.Path != b.Path ||
-		a.Statuses != b.Statuses || a.Body != b.Body:
-		return "the check changed"
-	}
-	return ""
-}
-
-func sameFields(a, b Instance) bool {
-	return a.Check == b.Check && a.Weight == b.Weight && a.FailOpen == b.FailOpen &&
-		a.Boot == b.Boot && a.Replaces == b.Replaces && a.ReplaceOver == b.ReplaceOver &&
-		slices.Equal(a.Hosts, b.Hosts) && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
-}
-
-// stillHere notes that an instance that is about to be forgotten still asserts
-// itself: it is sick, not gone.
-func (r *Registry) stillHere(ctx context.Context, i Instance) error {
-	if i.State != Unhealthy && i.State != Failed {
-		return nil
-	}
-	return r.store.Assert(ctx, i, nil)
-}
-
-// takeover adds to a change the step of an instance and, when that makes it healthy, the
-// end of the instance that it replaces.
-func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, error) {
-	was, is := step.Was, &step.Is
-	again := was.State == Healthy && was.Replaces == is.Replaces
-	if is.State != Healthy || is.Replaces == "" || is.ReplaceOver || again {
-		c.Steps = append(c.Steps, step)
-		return c, nil
-	}
-	is.ReplaceOver = true
-	c.Steps = append(c.Steps, step)
-	old, err := r.store.Get(ctx, is.Replaces)
-	if errors.Is(err, ErrNotFound) {
-		return c, nil
-	}
-	if err != nil {
-		return Change{}, err
-	}
-	if old.Service == is.Service && old.State != Draining && c.step(old.ID) == nil {
-		now := r.now()
-		out := old.Drain(r.drainPeriod, now)
-		c.Steps = append(c.Steps, Step{Was: old, Is: out, Event: eventOf(EventDraining, old, out, now, "replaced by "+is.ID)})
-	}
-	return c, nil
-}
-
-// Report takes a heartbeat: the container's own word that it is well or sick. For
-// an instance that is probed a good report changes nothing and tells the container
-// that it is still known; a bad one is ErrInvalid.
-func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
-	detail = cleanNote(detail)
-	if was, known, _ := r.lookup(id); known && was.State == Healthy && was.Understood() && passed && CallerOf(ctx).MayChange(was) {
-		if err := r.stillWell(ctx, was, detail); !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	err := r.retry(ctx, func() error {
-		was, err := r.own(ctx, id)
-		if err != nil {
-			return err
-		}
-		if was.State == Draining {
-			return ErrGone
-		}
-		if !was.Understood() {
-			return r.stillThere(ctx, was, passed)
-		}
-		if was.Check.Kind != Heartbeat {
-			if passed {
-				return nil
-			}
-			return invalid("status", "is fail, but the health of this instance is probed by "+string(was.Check.Kind), "register it with health=heartbeat")
-		}
-		now := r.now()
-		result := Result{At: now, Passed: passed, Detail: detail}
-		if !passed {
-			result.Code = ReportedSick
-		}
-		is, err := r.observe(ctx, was, result, now)
-		if err != nil {
-			return err
-		}
-		if worthWriting(was, is) {
-			return r.commitResult(ctx, &Step{Was: was, Is: is, Asserts: true}, Fence{})
-		}
-		return r.store.Assert(ctx, was, &result)
-	})
-	if err != nil {
-		return fmt.Errorf("heartbeat of %s: %w", id, err)
-	}
-	return nil
-}
-
-// stillWell takes the good report of an instance that was healthy; ErrConflict when it
-// is not what it was.
-func (r *Registry) stillWell(ctx context.Context, was Instance, detail string) error {
-	if was.Check.Kind != Heartbeat {
-		return nil
-	}
-	now := r.now()
-	result := Result{At: now, Passed: true, Detail: detail}
-	if err := r.store.Assert(ctx, was, &result); err != nil {
-		return fmt.Errorf("heartbeat of %s: %w", was.ID, err)
-	}
-	return nil
-}
-
-// stillThere takes the report of an instance that this version does not understand. A good
-// one extends its lease and changes nothing else; a bad one is for a newer version, so the
-// caller has to send it again.
-func (r *Registry) stillThere(ctx context.Context, was Instance, passed bool) error {
-	if !passed {
-		return fmt.Errorf("a newer version of Rollcall has written the instance and has to take its report: %w", ErrUnavailable)
-	}
-	if was.Check.Kind != Heartbeat || was.State != Healthy {
-		return nil
-	}
-	return r.store.Assert(ctx, was, nil)
 }
 
 // Drain takes an instance out of its frontends. Rollcall removes it when the drain period is
@@ -455,6 +157,28 @@ func (r *Registry) change(ctx context.Context, verb, id string, decide func(Inst
 	return is, rev, nil
 }
 
+// Import adds an instance of an export, and starts its periods and its probes anew. alone says that
+// it was the last backend of a vhost that has no frontend now: Import lists it there. It returns
+// ErrConflict if the id is registered, and a TakenError if another instance has the address, or
+// another service a vhost.
+func (r *Registry) Import(ctx context.Context, i Instance, alone bool) error {
+	now := r.now()
+	i.Rev = 0
+	was := Instance{ID: i.ID}
+	event := eventOf(EventRegistered, was, i, now, "imported")
+	if alone { // an unhealthy instance may stay in a frontend, but not enter one
+		was = i
+		was.State = Healthy
+		listed := Change{Steps: []Step{{Is: was}}}
+		if _, err := r.commit(ctx, listed); err != nil {
+			return err
+		}
+		was = listed.Steps[0].Is
+	}
+	_, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: i, Event: event, Asserts: i.State != Healthy}}})
+	return err
+}
+
 // own returns an instance that the caller may change.
 func (r *Registry) own(ctx context.Context, id string) (Instance, error) {
 	i, err := r.store.Get(ctx, id)
@@ -468,7 +192,39 @@ func (r *Registry) own(ctx context.Context, id string) (Instance, error) {
 	return i, nil
 }
 
-// commit writes a change and who made it, and says what was written.
+// takeover adds a step to a change and, if its instance becomes healthy in place of another one,
+// the step that drains the other one.
+func (r *Registry) takeover(ctx context.Context, step Step, c Change) (Change, error) {
+	if !step.replaces() {
+		c.Steps = append(c.Steps, step)
+		return c, nil
+	}
+	step.Is.ReplaceOver = true
+	c.Steps = append(c.Steps, step)
+	old, err := r.store.Get(ctx, step.Is.Replaces)
+	if errors.Is(err, ErrNotFound) {
+		return c, nil
+	}
+	if err != nil {
+		return Change{}, err
+	}
+	if old.Service != step.Is.Service || old.State == Draining || c.step(old.ID) != nil {
+		return c, nil
+	}
+	now := r.now()
+	out := old.Drain(r.drainPeriod, now)
+	c.Steps = append(c.Steps, Step{Was: old, Is: out, Event: eventOf(EventDraining, old, out, now, "replaced by "+step.Is.ID)})
+	return c, nil
+}
+
+// replaces reports whether the step's instance becomes healthy, and has another instance to
+// replace.
+func (s Step) replaces() bool {
+	again := s.Was.State == Healthy && s.Was.Replaces == s.Is.Replaces
+	return s.Is.State == Healthy && s.Is.Replaces != "" && !s.Is.ReplaceOver && !again
+}
+
+// commit writes a change with its actor, and passes the written steps to onCommit.
 func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
 	for _, step := range c.Steps {
 		if step.Event != nil {
