@@ -111,35 +111,35 @@ func (c Check) validate() error {
 	return nil
 }
 
-// parseHealth reads the health field for an instance at address:
+// parseHealth parses the health field of an instance at address:
 //
 //	/path  :8081/path  http://own-host:port/path  tcp  tcp:8081  grpc  grpc:9090
 //	memcached  redis  heartbeat  none
 //
 // An empty field means tcp.
 func parseHealth(health, address string) (Check, error) {
-	const want = "give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none"
-	bad := func(problem string) (Check, error) { return Check{}, invalid("health", problem, want) }
-	if len(health) > 512 {
-		return bad("is longer than 512 characters")
-	}
-	if strings.ContainsFunc(health, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return bad("contains a space, a control character or a character outside ASCII")
-	}
-	if strings.HasPrefix(health, "/") {
+	switch {
+	case len(health) > 512:
+		return Check{}, invalidHealth("is longer than 512 characters")
+	case strings.ContainsFunc(health, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return Check{}, invalidHealth("contains a space, a control character or a character outside ASCII")
+	case strings.HasPrefix(health, "/"):
 		return parseHealthPath(health, 0)
-	}
-	if strings.HasPrefix(health, ":") {
+	case strings.HasPrefix(health, ":"):
 		port, path, found := strings.Cut(health[1:], "/")
 		n, err := parsePort(port)
 		if err != nil || !found {
-			return bad(fmt.Sprintf("is %q", health))
+			return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
 		}
 		return parseHealthPath("/"+path, n)
-	}
-	if strings.Contains(health, "://") {
+	case strings.Contains(health, "://"):
 		return parseHealthURL(health, address)
 	}
+	return parseHealthKind(health)
+}
+
+// parseHealthKind parses a kind of check, with or without a port.
+func parseHealthKind(health string) (Check, error) {
 	name, port, hasPort := strings.Cut(health, ":")
 	kind := Kind(name)
 	switch kind {
@@ -148,22 +148,27 @@ func parseHealth(health, address string) (Check, error) {
 	case TCP, GRPC, Memcached, Redis:
 	case Heartbeat, None:
 		if hasPort {
-			return bad(fmt.Sprintf("is %q, and %s has no port", health, name))
+			return Check{}, invalidHealth(fmt.Sprintf("is %q, and %s has no port", health, name))
 		}
-	case HTTP: // a bare word without a path
-		return bad(fmt.Sprintf("is %q", health))
+	case HTTP: // http needs a path
+		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
 	default:
-		return bad(fmt.Sprintf("is %q", health))
+		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
 	}
 	c := DefaultCheck(kind)
 	if hasPort {
 		n, err := parsePort(port)
 		if err != nil {
-			return bad(fmt.Sprintf("is %q, whose port is not a number from 1 to 65535", health))
+			return Check{}, invalidHealth(fmt.Sprintf("is %q, whose port is not a number from 1 to 65535", health))
 		}
 		c.Port = n
 	}
 	return c, nil
+}
+
+func invalidHealth(problem string) error {
+	return invalid("health", problem,
+		"give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none")
 }
 
 func parseHealthPath(path string, port int) (Check, error) {

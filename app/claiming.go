@@ -9,51 +9,75 @@ import (
 	"time"
 )
 
-// A heldError means that another claimant holds an id; its step notes the claim.
+// A heldError means that another claimant holds an id. Its step records the claim.
 type heldError struct{ step Step }
 
-func (*heldError) Error() string { return "the id is held" }
+func (*heldError) Error() string { return "another claimant holds the id" }
 
-// idIsHeld notes a claim on a held id, has the holder probed at once, and returns why the
-// claim is refused. An instance of another service gives way only when it is not healthy,
-// and only to a caller that may change it; ErrConflict then says that the id is free.
+// idIsHeld handles a claim on a held id. It returns ErrConflict if it has freed the id. Otherwise
+// it records the claim, has the holder probed at once, and returns the FieldError for the caller.
 func (r *Registry) idIsHeld(ctx context.Context, held *heldError, want Instance) error {
-	was, is, now := held.step.Was, held.step.Is, r.now()
-	caller := CallerOf(ctx)
-	if was.Service != want.Service {
-		if down := was.State != Healthy || was.failing(); down && caller.MayChange(was) && was.yields(want.claimant(), now) {
-			gone := was.Remove(now)
-			event := eventOf(EventGone, was, gone, now, "the service "+want.Service+" registered with its id")
-			if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: gone, Event: event}}}); err != nil {
-				return err
-			}
-			return ErrConflict
-		}
-	} else if !is.Claims.HeldAt.Equal(was.Claims.HeldAt) || !slices.Equal(was.Claims.Rivals, is.Claims.Rivals) {
-		step := Step{Was: was, Is: is}
-		if was.Claims.HeldAt.IsZero() {
-			step.Event = eventOf(EventContested, was, is, now, fmt.Sprintf("%s at %s also claims the id; %s keeps it until it is unhealthy, gone, or silent for %s",
-				want.ID, want.Address, was.Address, minutes(silence)))
-		}
-		if _, err := r.commit(ctx, Change{Steps: []Step{step}}); err != nil {
+	was, is := held.step.Was, held.step.Is
+	if was.Service != want.Service && r.givesWay(ctx, was, want) {
+		return r.freeID(ctx, was, want)
+	}
+	if was.Service == want.Service && !sameRivalry(was.Claims, is.Claims) {
+		if err := r.recordClaim(ctx, was, is, want); err != nil {
 			return err
 		}
 	}
 	if err := r.probeNow(ctx, was); err != nil {
 		return err
 	}
+	return refusedID(CallerOf(ctx), was, want)
+}
+
+// givesWay reports whether an instance yields its id to an instance of another service. It does
+// so only if it is not healthy, and only to a caller that may change it.
+func (r *Registry) givesWay(ctx context.Context, was, want Instance) bool {
+	down := was.State != Healthy || was.failing()
+	return down && CallerOf(ctx).MayChange(was) && was.yields(want.claimant(), r.now())
+}
+
+// freeID removes the holder of an id that an instance of another service claims. It returns
+// ErrConflict when it has, so that the registration is decided again.
+func (r *Registry) freeID(ctx context.Context, was, want Instance) error {
+	now := r.now()
+	gone := was.Remove(now)
+	event := eventOf(EventGone, was, gone, now, "the service "+want.Service+" registered with its id")
+	if _, err := r.commit(ctx, Change{Steps: []Step{{Was: was, Is: gone, Event: event}}}); err != nil {
+		return err
+	}
+	return ErrConflict
+}
+
+// recordClaim writes a claim on the id of an instance, with an event if it is the first one.
+func (r *Registry) recordClaim(ctx context.Context, was, is, want Instance) error {
+	step := Step{Was: was, Is: is}
+	if was.Claims.HeldAt.IsZero() {
+		step.Event = eventOf(EventContested, was, is, r.now(), fmt.Sprintf("%s at %s also claims the id; %s keeps it until it is unhealthy, gone, or silent for %s",
+			want.ID, want.Address, was.Address, minutes(silence)))
+	}
+	_, err := r.commit(ctx, Change{Steps: []Step{step}})
+	return err
+}
+
+// refusedID returns the error about a held id. It names the holder to callers that may read it,
+// and to instances of its service.
+func refusedID(caller Caller, was, want Instance) *FieldError {
 	refused := &FieldError{Field: "id", Held: true, Problem: "is held by another instance", Want: "give every instance an id of its own"}
 	switch {
-	case was.Service != want.Service && (caller.MayRead() || caller.MayChange(was)):
-		refused.Problem = "belongs to an instance of the service " + was.Service
-		refused.Want = fmt.Sprintf("give every instance an id of its own, or free this one with DELETE /v1/instances/%s", was.ID)
 	case was.Service == want.Service:
 		refused.Problem = fmt.Sprintf("%s is held by another container at %s, which keeps it until it is unhealthy, gone, or silent for %s", was.ID, was.Address, minutes(silence))
 		refused.Want = fmt.Sprintf("give every container an id of its own (the hooks do when ROLLCALL_ID is not set), or free this one with DELETE /v1/instances/%s", was.ID)
+	case caller.MayRead() || caller.MayChange(was):
+		refused.Problem = "belongs to an instance of the service " + was.Service
+		refused.Want = fmt.Sprintf("give every instance an id of its own, or free this one with DELETE /v1/instances/%s", was.ID)
 	}
 	return refused
 }
 
+// minutes formats a duration of whole minutes.
 func minutes(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
 
 // probeNow has the holder of a claimed name probed at once, if it is probed at all.
@@ -124,9 +148,9 @@ func (i Instance) holdsHost(by Instance) bool {
 	return false
 }
 
-// claimHost adds to a change what it takes for an instance to serve a vhost of another
-// service: holders that are not healthy stay registered without it being theirs. Holders
-// that keep the vhost are probed at once, and the claim is refused.
+// claimHost adds to a change the steps with which an instance takes a vhost from another service.
+// Holders that are not healthy stay registered without the vhost. If a holder keeps the vhost,
+// claimHost has the holders probed at once and returns a FieldError.
 func (r *Registry) claimHost(ctx context.Context, host, service string, by Instance, c Change) (Change, error) {
 	serving, err := r.store.Serving(ctx, host)
 	if err != nil {
@@ -135,39 +159,48 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by Insta
 	caller, now := CallerOf(ctx), r.now()
 	var holders []Instance
 	for _, i := range serving {
-		if i.Service == by.Service || c.step(i.ID) != nil {
-			continue
-		}
-		// A healthy holder has to be changed, so it gives way only to a caller that may do that.
-		mayEnd := i.State != Healthy || i.Understood() && caller.MayChange(i)
-		if i.holdsHost(by) || !mayEnd {
+		switch {
+		case i.Service == by.Service, c.step(i.ID) != nil:
+		case i.keepsHost(by, caller):
 			holders = append(holders, i)
-			continue
-		}
-		if i.State != Healthy {
+		case i.State != Healthy:
 			c.Seen = append(c.Seen, i)
-			continue
-		}
-		is, kind, reason := i.enter(Unhealthy, now), EventUnhealthy, i.Last.Reason()+"; "
-		if i.Check.Kind == None {
-			is, kind, reason = i.without(host), EventUpdated, ""
-		}
-		reason += "the service " + by.Service + " claims the vhost " + host
-		c.Steps = append(c.Steps, Step{Was: i, Is: is, Event: eventOf(kind, i, is, now, reason)})
-	}
-	if len(holders) == 0 {
-		if c.Takes == nil {
-			c.Takes = map[string]string{}
-		}
-		c.Takes[host] = service
-		return c, nil
-	}
-	for _, h := range holders[:min(len(holders), maxNamed)] {
-		if err := r.probeNow(ctx, h); err != nil {
-			return Change{}, err
+		default:
+			c.Steps = append(c.Steps, i.losesHost(host, by.Service, now))
 		}
 	}
-	return Change{}, hostIsHeld(caller, host, holders)
+	if len(holders) > 0 {
+		for _, h := range holders[:min(len(holders), maxNamed)] {
+			if err := r.probeNow(ctx, h); err != nil {
+				return Change{}, err
+			}
+		}
+		return Change{}, hostIsHeld(caller, host, holders)
+	}
+	if c.Takes == nil {
+		c.Takes = map[string]string{}
+	}
+	c.Takes[host] = service
+	return c, nil
+}
+
+// keepsHost reports whether an instance keeps a vhost that an instance of another service claims
+// for a caller. Its loss changes a healthy instance, so it yields only to a caller that may
+// change it.
+func (i Instance) keepsHost(by Instance, caller Caller) bool {
+	return i.holdsHost(by) || i.State == Healthy && !(i.Understood() && caller.MayChange(i))
+}
+
+// losesHost returns the step of a healthy instance that yields a vhost to another service. One
+// without a check loses the vhost. The last probe of any other one failed, so it becomes unhealthy.
+func (i Instance) losesHost(host, service string, now time.Time) Step {
+	claim := "the service " + service + " claims the vhost " + host
+	if i.Check.Kind == None {
+		is := i.without(host)
+		return Step{Was: i, Is: is, Event: eventOf(EventUpdated, i, is, now, claim)}
+	}
+	is := i.enter(Unhealthy, now)
+	return Step{Was: i, Is: is, Event: eventOf(EventUnhealthy, i, is, now, i.Last.Reason()+"; "+claim)}
 }
 
 // maxNamed is how many holders of a vhost are named, and probed for a claim.

@@ -46,6 +46,11 @@ func (c Claims) IsZero() bool {
 	return c.Rivals == nil && c.HeldAt.IsZero() && c.Peers == nil && c.Moved == ""
 }
 
+// sameRivalry reports whether two claims agree about the rivals and about the contest.
+func sameRivalry(a, b Claims) bool {
+	return a.HeldAt.Equal(b.HeldAt) && slices.Equal(a.Rivals, b.Rivals)
+}
+
 // claimant names the start that an instance was registered by.
 func (i Instance) claimant() string {
 	if i.Boot != "" {

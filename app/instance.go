@@ -176,21 +176,23 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
-// ValidHostName reports whether s is a lower-case DNS name: labels of letters, digits,
-// hyphens and underscores, 1 to 63 bytes each, 253 in all, no trailing dot.
+// ValidHostName reports whether s is a lower-case DNS name: labels of letters, digits, hyphens and
+// underscores, of 1 to 63 bytes each and 253 bytes in all, without a trailing dot.
 func ValidHostName(s string) bool {
-	if s == "" || len(s) > 253 {
+	if len(s) > 253 {
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+		if !validLabel(label) {
 			return false
-		}
-		for _, c := range []byte(label) {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-				return false
-			}
 		}
 	}
 	return true
+}
+
+func validLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }

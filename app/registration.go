@@ -67,59 +67,62 @@ const (
 	AddressFromCaller AddressSource = "caller"
 )
 
-// Instance checks the registration and returns the instance it describes, with no
-// state yet. Errors are FieldErrors.
+// Instance validates the registration and returns the instance that it describes, in no state
+// yet. Its errors are FieldErrors.
 func (r Registration) Instance() (Instance, AddressSource, error) {
-	var none Instance
 	if err := ValidService(r.Service); err != nil {
-		return none, "", err
+		return Instance{}, "", err
 	}
 	address, source, err := r.address()
 	if err != nil {
-		return none, "", err
+		return Instance{}, "", err
 	}
 	if err := r.Rules.permit(address); err != nil {
-		return none, "", err
-	}
-	if err := r.validText(); err != nil {
-		return none, "", err
-	}
-	check, err := r.check(address)
-	if err != nil {
-		return none, "", err
-	}
-	hosts, err := r.hosts()
-	if err != nil {
-		return none, "", err
+		return Instance{}, "", err
 	}
 	i := Instance{
-		ID: r.ID, Service: r.Service, Address: address, Hosts: hosts, Check: check,
-		Weight: 1, FailOpen: true, Boot: r.Boot, Replaces: r.Replaces,
+		ID: r.ID, Service: r.Service, Address: address,
+		Weight: valueOr(r.Weight, 1), FailOpen: valueOr(r.FailOpen, true), Boot: r.Boot, Replaces: r.Replaces,
 		Tags: slices.Clone(r.Tags), Meta: maps.Clone(r.Meta),
-	}
-	if r.Weight != nil {
-		if i.Weight = *r.Weight; i.Weight < 1 || i.Weight > MaxWeight {
-			return none, "", invalid("weight", fmt.Sprintf("is %d", i.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
-		}
-	}
-	if r.FailOpen != nil {
-		i.FailOpen = *r.FailOpen
 	}
 	if i.ID == "" {
 		i.ID = defaultID(i.Service, i.Address)
 	}
-	if err := ValidID("id", i.ID); err != nil {
-		return none, "", err
+	if err := r.validText(); err != nil {
+		return Instance{}, "", err
 	}
-	if i.Replaces != "" {
-		if err := ValidID("replaces", i.Replaces); err != nil {
-			return none, "", err
-		}
-		if i.Replaces == i.ID {
-			return none, "", invalid("replaces", "is the instance's own id", "give the id of the instance to take over from")
-		}
+	if i.Check, err = r.check(address); err != nil {
+		return Instance{}, "", err
+	}
+	if i.Hosts, err = r.hosts(); err != nil {
+		return Instance{}, "", err
+	}
+	if err := i.validNames(); err != nil {
+		return Instance{}, "", err
 	}
 	return i, source, nil
+}
+
+// valueOr returns the value that p points to, or a default if p is nil.
+func valueOr[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// validNames checks the weight of an instance, its id and the id that it replaces.
+func (i Instance) validNames() error {
+	if i.Weight < 1 || i.Weight > MaxWeight {
+		return invalid("weight", fmt.Sprintf("is %d", i.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
+	}
+	if err := ValidID("id", i.ID); err != nil || i.Replaces == "" {
+		return err
+	}
+	if i.Replaces == i.ID {
+		return invalid("replaces", "is the instance's own id", "give the id of the instance to take over from")
+	}
+	return ValidID("replaces", i.Replaces)
 }
 
 func (r Registration) address() (string, AddressSource, error) {
@@ -177,44 +180,52 @@ func (r Registration) check(address string) (Check, error) {
 	if r.Timeout == nil && r.Interval != nil && c.Interval >= MinInterval {
 		c.Timeout = min(c.Timeout, c.Interval)
 	}
-	if r.Rise != nil {
-		c.Rise = *r.Rise
-	}
-	if r.Fall != nil {
-		c.Fall = *r.Fall
-	}
+	c.Rise, c.Fall = valueOr(r.Rise, c.Rise), valueOr(r.Fall, c.Fall)
 	if err := r.expect(&c); err != nil {
 		return Check{}, err
 	}
 	return c, c.validate()
 }
 
+// expect sets the expectation of an http check: statuses, text of the body, or one of each.
 func (r Registration) expect(c *Check) error {
-	const want = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
-	var given bool
+	var given bool // the statuses
 	for _, e := range r.Expect {
-		statuses, ok := parseStatuses(e)
-		switch {
-		case c.Kind != HTTP:
+		if c.Kind != HTTP {
 			return invalid("expect", "goes with an http check only", "leave it out, or give health as a path")
-		case e == "":
-			return invalid("expect", "is empty", want)
-		case len(e) > maxExpect:
-			return invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
-		case !utf8.ValidString(e):
-			return notText("expect")
-		case !ok && looksLikeStatuses(e):
-			return invalid("expect", fmt.Sprintf("is %.80q, which is not a list of statuses", e),
-				"give statuses from 100 to 599, ranges and classes, separated by commas: 200,204 or 200-299,401 or 2xx,3xx")
-		case ok && !given:
+		}
+		statuses, isStatuses, err := parseExpect(e)
+		switch {
+		case err != nil:
+			return err
+		case isStatuses && !given:
 			c.Statuses, given = statuses, true
-		case !ok && c.Body == "":
+		case !isStatuses && c.Body == "":
 			c.Body = e
 		default:
-			return invalid("expect", "is given twice", want)
+			return invalid("expect", "is given twice", wantExpect)
 		}
 	}
 	return nil
+}
+
+const wantExpect = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
+
+// parseExpect parses one expectation. Without statuses, it is text of the body.
+func parseExpect(e string) (statuses Statuses, isStatuses bool, err error) {
+	statuses, isStatuses = parseStatuses(e)
+	switch {
+	case e == "":
+		err = invalid("expect", "is empty", wantExpect)
+	case len(e) > maxExpect:
+		err = invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
+	case !utf8.ValidString(e):
+		err = notText("expect")
+	case !isStatuses && looksLikeStatuses(e):
+		err = invalid("expect", fmt.Sprintf("is %.80q, which is not a list of statuses", e),
+			"give statuses from 100 to 599, ranges and classes, separated by commas: 200,204 or 200-299,401 or 2xx,3xx")
+	}
+	return statuses, isStatuses, err
 }
 
 func (r Registration) hosts() ([]string, error) {
@@ -279,16 +290,11 @@ func ValidID(field, s string) error {
 	return nil
 }
 
-// validWord reports whether s begins with an ASCII letter or digit and goes on with
-// those, hyphens, dots and underscores.
+// validWord reports whether s is an ASCII letter or digit, followed by letters, digits, hyphens,
+// dots and underscores.
 func validWord(s string) bool {
-	for i, c := range []byte(s) {
-		letter := (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')
-		if !letter && (i == 0 || (c != '-' && c != '.' && c != '_')) {
-			return false
-		}
-	}
-	return s != ""
+	const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	return s != "" && strings.IndexByte(alphanumerics, s[0]) >= 0 && strings.Trim(s, alphanumerics+"-._") == ""
 }
 
 // defaultID names an instance after its service and address, so that a container

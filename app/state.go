@@ -34,36 +34,47 @@ func (i Instance) Begin(now time.Time) Instance {
 	return i
 }
 
-// Observe returns the instance as it stands after one result, reached at now. A result that
-// says nothing about the instance, and an instance that this version does not understand,
-// change nothing.
+// Observe returns the instance after one result, at now. An inconclusive result changes nothing,
+// nor does any result of an instance that is draining or that this version does not understand.
 func (i Instance) Observe(r Result, now time.Time) Instance {
 	if i.State == Draining || i.State == Gone || !r.Conclusive() || !i.Understood() {
 		return i
 	}
 	if r.Passed == (i.State == Healthy) {
-		if i.Streak > 0 || (!r.Passed && r.Code != i.Last.Code) {
-			i.Last = r
-		}
-		i.Streak = 0
-		return i
+		return i.confirm(r)
 	}
 	if i.Streak == 0 {
 		i.StreakAt = r.At
 	}
-	if i.State == Starting || i.State == Failed || i.State == Unhealthy {
-		i.Streak = min(i.Streak+1, i.Check.Rise)
-		i.Last = r
-		if i.Streak == i.Check.Rise && r.At.Sub(i.StreakAt) >= i.Wait() {
-			return i.enter(Healthy, now)
-		}
-		return i
-	}
 	i.Streak++
 	i.Last = r
+	if r.Passed {
+		return i.rise(r, now)
+	}
 	if i.Streak >= i.Check.Fall {
 		return i.fall(now)
 	}
+	return i
+}
+
+// rise returns an instance that is not healthy after a pass.
+func (i Instance) rise(r Result, now time.Time) Instance {
+	if i.Streak < i.Check.Rise {
+		return i
+	}
+	i.Streak = i.Check.Rise
+	if r.At.Sub(i.StreakAt) < i.Wait() {
+		return i
+	}
+	return i.enter(Healthy, now)
+}
+
+// confirm returns the instance after a result that agrees with its state: the streak ends.
+func (i Instance) confirm(r Result) Instance {
+	if i.Streak > 0 || !r.Passed && r.Code != i.Last.Code {
+		i.Last = r
+	}
+	i.Streak = 0
 	return i
 }
 

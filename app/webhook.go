@@ -91,39 +91,49 @@ type Attempt struct {
 	RetryAfter time.Duration // what the receiver asked for; zero: nothing
 }
 
-// validate checks what a caller gave; a secret and a rate are there by now.
+// validate checks the fields that a caller sets. The caller has set a secret and a rate.
 func (w Webhook) validate() error {
-	u, err := url.Parse(w.URL)
-	switch port := 0; {
-	case w.URL == "":
-		return invalid("url", "is missing", "give the URL that events are sent to")
-	case len(w.URL) > maxURL:
-		return invalid("url", fmt.Sprintf("has %d bytes", len(w.URL)), fmt.Sprintf("give at most %d", maxURL))
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return invalid("url", fmt.Sprintf("is %.80q", w.URL), "give a URL such as https://example.com/hooks")
-	case u.User != nil:
-		return invalid("url", "has a user", "give a URL without: messages are signed with the secret")
-	case strings.Contains(w.URL, "#"):
-		return invalid("url", "has a fragment", "give a URL without")
-	case u.Port() != "":
-		if port, err = strconv.Atoi(u.Port()); err != nil || port < 1 || port > 65535 {
-			return invalid("url", "has port "+u.Port(), "give a port from 1 to 65535")
-		}
+	if err := validURL(w.URL); err != nil {
+		return err
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(w.Secret, secretPrefix))
-	if err != nil || !strings.HasPrefix(w.Secret, secretPrefix) || len(key) < minSecret || len(key) > maxSecret {
+	switch {
+	case err != nil || !strings.HasPrefix(w.Secret, secretPrefix) || len(key) < minSecret || len(key) > maxSecret:
 		return invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to be given one", minSecret, maxSecret))
-	}
-	if len(w.Headers) > maxHeaders {
+	case len(w.Headers) > maxHeaders:
 		return invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
-	}
-	if w.Rate < 1 || w.Rate > MaxRate {
+	case w.Rate < 1 || w.Rate > MaxRate:
 		return invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
 	}
 	for _, name := range w.Services {
 		if err := ValidService(name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// validURL checks the URL of a receiver.
+func validURL(address string) error {
+	if address == "" {
+		return invalid("url", "is missing", "give the URL that events are sent to")
+	}
+	if len(address) > maxURL {
+		return invalid("url", fmt.Sprintf("has %d bytes", len(address)), fmt.Sprintf("give at most %d", maxURL))
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		return invalid("url", fmt.Sprintf("is %.80q", address), "give a URL such as https://example.com/hooks")
+	case u.User != nil:
+		return invalid("url", "has a user", "give a URL without: messages are signed with the secret")
+	case strings.Contains(address, "#"):
+		return invalid("url", "has a fragment", "give a URL without")
+	case u.Port() == "":
+		return nil
+	}
+	if port, err := strconv.Atoi(u.Port()); err != nil || port < 1 || port > 65535 {
+		return invalid("url", "has port "+u.Port(), "give a port from 1 to 65535")
 	}
 	return nil
 }
