@@ -3,7 +3,6 @@ package probe
 import (
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"sync/atomic"
 
@@ -39,11 +38,6 @@ func Judge(i app.Instance, answer []byte) app.Result {
 	}
 	r.Detail = printable(r.Detail)
 	return r
-}
-
-// Frames returns what newFrames lets through of an HTTP/2 connection's bytes.
-func Frames(r *bytes.Reader) io.Reader {
-	return newFrames(&conn{Conn: canned{Reader: r}, left: r.Len() + 1})
 }
 
 // canned is a connection on which the answer is already there.

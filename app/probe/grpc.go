@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,82 +18,120 @@ import (
 )
 
 const (
-	// maxHTTP2 is all that is read of a connection: settings, headers, message, trailers.
+	// maxHTTP2 is the number of bytes that a probe reads of a connection: settings, headers,
+	// message and trailers.
 	maxHTTP2 = 64 << 10
-	// maxFramed is all that is read of the answer's body. The one message in it has two bytes.
+	// maxFramed is the number of bytes that a probe reads of the answer's body. Its one
+	// message has two bytes.
 	maxFramed = 1 << 10
 )
 
-// The gRPC statuses of a server that wants credentials first.
+// The gRPC statuses of a server that requires credentials.
 const (
 	statusPermissionDenied = "7"
 	statusUnauthenticated  = "16"
 )
 
-// judgeGRPC calls grpc.health.v1.Health/Check with an empty service name, which asks
-// about the server as a whole. It passes on SERVING, and when the server wants credentials
-// first.
+// judgeGRPC calls grpc.health.v1.Health/Check without a service name, which asks for the
+// health of the whole server. It passes on SERVING, and if the server requires credentials.
 func judgeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error) {
 	c.left = maxHTTP2
-	target := i.Target()
-	cc, err := newTransport(c).NewClientConn(ctx, "http", target)
+	request, err := healthRequest(ctx, "http", i.Target())
 	if err != nil {
 		return app.Result{}, err
 	}
-	defer cc.Close()
-	var request [5]byte // uncompressed, length 0: the empty message
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		"http://"+target+"/grpc.health.v1.Health/Check", bytes.NewReader(request[:]))
+	client, err := newTransport(c).NewClientConn(ctx, request.URL.Scheme, request.URL.Host)
 	if err != nil {
 		return app.Result{}, err
 	}
-	req.Header = http.Header{
+	defer client.Close()
+	response, err := client.RoundTrip(request) //nolint:bodyclose // closing the connection ends the body
+	if err != nil {
+		return app.Result{}, err
+	}
+	c.resetOnClose() // the server has answered, and gRPC has no request to close the connection
+	return judgeResponse(response)
+}
+
+// healthRequest returns the call of Health/Check on the server at target.
+func healthRequest(ctx context.Context, scheme, target string) (*http.Request, error) {
+	var message [5]byte // not compressed, length 0: a HealthCheckRequest without a service name
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		scheme+"://"+target+"/grpc.health.v1.Health/Check", bytes.NewReader(message[:]))
+	if err != nil {
+		return nil, err
+	}
+	request.Header = http.Header{
 		"Content-Type": {"application/grpc"},
 		"Te":           {"trailers"},
 		"User-Agent":   {userAgent},
 	}
-	resp, err := cc.RoundTrip(req) //nolint:bodyclose // the connection is closed, which ends everything
-	if err != nil {
-		return app.Result{}, err
+	return request, nil
+}
+
+// newTransport returns a transport that speaks only unencrypted HTTP/2, on c.
+func newTransport(c *conn) *http.Transport {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Transport{
+		Protocols:              &protocols,
+		DialContext:            func(context.Context, string, string) (net.Conn, error) { return &http2Conn{conn: c}, nil },
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeader,
+		// The transport keeps the memory of a closed connection for this time, 5 s by default.
+		IdleConnTimeout: time.Second,
 	}
-	c.resetOnClose() // the server has answered; gRPC has no way to ask it to close
-	switch resp.StatusCode {
+}
+
+// An HTTP/2 frame begins with a length of 24 bits and a type of 8 bits (RFC 9113, 4.1).
+const (
+	frameHeader   = 9
+	settingsFrame = 4
+)
+
+// http2Conn fails with the first word of the answer unless the answer begins with SETTINGS,
+// as HTTP/2 does. The errors of net/http do not name another protocol.
+type http2Conn struct {
+	*conn
+	first []byte // the first bytes of the answer, at most frameHeader
+}
+
+func (c *http2Conn) Read(b []byte) (int, error) {
+	n, err := c.conn.Read(b)
+	if missing := frameHeader - len(c.first); missing > 0 {
+		c.first = append(c.first, b[:min(n, missing)]...)
+		if len(c.first) == frameHeader && c.first[3] != settingsFrame {
+			return 0, c.fail(errors.New(beginning(c.first)))
+		}
+	}
+	return n, err
+}
+
+// judgeResponse judges the response to the call of Health/Check.
+func judgeResponse(r *http.Response) (app.Result, error) {
+	switch r.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden: // gRPC maps them to the statuses below
 		return passed(app.OK), nil
 	}
-	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/grpc") {
-		return failed(app.BadAnswer, fmt.Sprintf("HTTP/2 without gRPC, status %d", resp.StatusCode)), nil
+	if r.StatusCode != http.StatusOK || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		return failed(app.BadAnswer, fmt.Sprintf("HTTP/2 without gRPC, status %d", r.StatusCode)), nil
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxFramed+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxFramed+1))
 	if err != nil {
 		return app.Result{}, err
 	}
 	if len(body) > maxFramed {
 		return app.Result{}, errTooLong
 	}
-	// An error without a message comes in the header, everything else in the trailer.
-	status := cmp.Or(resp.Trailer.Get("Grpc-Status"), resp.Header.Get("Grpc-Status"))
+	// An error without a message has its status in the header, every other answer in the trailer.
+	status := cmp.Or(r.Trailer.Get("Grpc-Status"), r.Header.Get("Grpc-Status"))
 	switch status {
 	case "0":
 		return judgeHealth(body), nil
-	case statusPermissionDenied, statusUnauthenticated: // the server is alive, for callers it knows
+	case statusPermissionDenied, statusUnauthenticated:
 		return passed(app.OK), nil
 	}
 	return failed(app.BadAnswer, "gRPC status "+statusName(status)), nil
-}
-
-// newTransport returns a transport that speaks HTTP/2 without TLS on c and nothing else.
-func newTransport(c *conn) *http.Transport {
-	var h2c http.Protocols
-	h2c.SetUnencryptedHTTP2(true)
-	return &http.Transport{
-		Protocols:              &h2c,
-		DialContext:            func(context.Context, string, string) (net.Conn, error) { return newFrames(c), nil },
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-		// A closed connection's memory is held this long, and by default for 5 s.
-		IdleConnTimeout: time.Second,
-	}
 }
 
 // judgeHealth judges a framed HealthCheckResponse.
@@ -109,43 +148,51 @@ func judgeHealth(framed []byte) app.Result {
 	return failed(app.NotServing, strconv.FormatUint(health, 10))
 }
 
-// parseHealth reads the status, field 1, out of a framed HealthCheckResponse and skips
-// fields it does not know. A message without the field has the status 0.
+// parseHealth returns the status, field 1, of a framed HealthCheckResponse and skips unknown
+// fields. A message without the field has the status 0.
 func parseHealth(framed []byte) (status uint64, ok bool) {
 	if len(framed) < 5 || framed[0] != 0 || int64(binary.BigEndian.Uint32(framed[1:])) != int64(len(framed)-5) {
 		return 0, false
 	}
-	for b := framed[5:]; len(b) > 0; {
-		tag, n := binary.Uvarint(b)
-		if n <= 0 {
+	for rest := framed[5:]; len(rest) > 0; {
+		var tag, value uint64
+		if tag, value, rest, ok = cutField(rest); !ok {
 			return 0, false
 		}
-		b = b[n:]
-		value, n := binary.Uvarint(b)
-		size := uint64(max(n, 0)) // of the field's value
-		switch tag & 7 {
-		case 0: // varint
-			if tag>>3 == 1 {
-				status = value
-			}
-		case 1: // 64 bits
-			size = 8
-		case 2: // length and bytes
-			if n <= 0 || value > uint64(len(b)) {
-				return 0, false
-			}
-			size += value
-		case 5: // 32 bits
-			size = 4
-		default:
-			return 0, false
+		if tag == 1<<3 { // field 1, a varint
+			status = value
 		}
-		if size == 0 || size > uint64(len(b)) {
-			return 0, false
-		}
-		b = b[size:]
 	}
 	return status, true
+}
+
+// cutField cuts the first field off a protobuf message. value is valid for varints only.
+func cutField(b []byte) (tag, value uint64, rest []byte, ok bool) {
+	tag, n := binary.Uvarint(b)
+	if n <= 0 {
+		return 0, 0, nil, false
+	}
+	b = b[n:]
+	value, n = binary.Uvarint(b)
+	size := uint64(max(n, 0)) // of the field's value
+	switch tag & 7 {
+	case 0: // varint
+	case 1: // 64 bits
+		size = 8
+	case 2: // length and bytes
+		if n <= 0 || value > uint64(len(b)) {
+			return 0, 0, nil, false
+		}
+		size += value
+	case 5: // 32 bits
+		size = 4
+	default:
+		return 0, 0, nil, false
+	}
+	if size == 0 || size > uint64(len(b)) {
+		return 0, 0, nil, false
+	}
+	return tag, value, b[size:], true
 }
 
 var healthNames = [...]string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}

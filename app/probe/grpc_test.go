@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
+	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
@@ -54,6 +57,7 @@ func TestRealGRPCThatWantsCredentialsIsAlive(t *testing.T) {
 		codes.Unauthenticated:  pass(app.OK),
 		codes.PermissionDenied: pass(app.OK),
 		codes.Unavailable:      fail(app.BadAnswer, "gRPC status UNAVAILABLE"),
+		codes.NotFound:         fail(app.BadAnswer, "gRPC status NOT_FOUND"), // an unknown service
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
@@ -83,6 +87,20 @@ func TestRealGRPCThatHangs(t *testing.T) {
 		}))
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	expect(t, instance(app.GRPC, serveGRPC(t, server), brief), fail(app.Stalled, "connected, but no whole answer"))
+}
+
+func TestRealGRPCThatAnswersLate(t *testing.T) {
+	t.Parallel()
+	server := grpc.NewServer(grpc.UnaryInterceptor(
+		func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			time.Sleep(brief)
+			return handle(ctx, request)
+		}))
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	i := instance(app.GRPC, serveGRPC(t, server), ample)
+	if r := run(t, probe.New(probe.Options{}), i); !r.Passed || r.Latency < brief {
+		t.Errorf("got %+v after %s, want a pass after at least %s", r, r.Latency, brief)
+	}
 }
 
 func TestGRPCRequest(t *testing.T) {
@@ -170,23 +188,48 @@ func TestGRPCReadsABoundedAnswer(t *testing.T) {
 	})
 }
 
-func TestUnknownFramesAreDropped(t *testing.T) {
+func TestUnknownFramesAreIgnored(t *testing.T) {
 	t.Parallel()
-	const settings, unknown = "\x00\x00\x04\x04\x00\x00\x00\x00\x00abcd", "\x00\x00\x02\x0a\x00\x00\x00\x00\x00xy"
-	const ping = "\x00\x00\x08\x06\x00\x00\x00\x00\x0012345678"
-	for name, wrap := range map[string]func(io.Reader) io.Reader{
-		"at once":      func(r io.Reader) io.Reader { return r },
-		"byte by byte": iotest.OneByteReader,
-	} {
+	const settings, unknown = "\x00\x00\x00\x04\x00\x00\x00\x00\x00", "\x00\x00\x02\x0a\x00\x00\x00\x00\x00xy"
+	for name, size := range map[string]int{"at once": 1000, "byte by byte": 1} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sent := strings.NewReplacer("s", settings, "u", unknown, "p", ping).Replace("suuspup")
-			got, err := io.ReadAll(wrap(probe.Frames(bytes.NewReader([]byte(sent)))))
-			if want := settings + settings + ping + ping; string(got) != want || err != nil {
-				t.Errorf("%q passed as %q, %v; want %q", sent, got, err, want)
-			}
+			address := listen(t, func(c net.Conn) {
+				awaitHeaders(c)
+				for part := range slices.Chunk([]byte(settings+unknown+unknown+unauthenticated()), size) {
+					_, _ = c.Write(part)
+				}
+				silent(c)
+			})
+			expect(t, instance(app.GRPC, address, ample), pass(app.OK))
 		})
 	}
+}
+
+// awaitHeaders reads an HTTP/2 connection up to the headers of the first request.
+func awaitHeaders(c net.Conn) {
+	_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+	framer := http2.NewFramer(io.Discard, c)
+	for f, err := framer.ReadFrame(); err == nil; f, err = framer.ReadFrame() {
+		if f.Header().Type == http2.FrameHeaders {
+			return
+		}
+	}
+}
+
+// unauthenticated returns the HTTP/2 frame with which a gRPC server asks for credentials.
+func unauthenticated() string {
+	var fields, frame bytes.Buffer
+	encoder := hpack.NewEncoder(&fields)
+	for _, f := range []hpack.HeaderField{
+		{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}, {Name: "grpc-status", Value: "16"},
+	} {
+		_ = encoder.WriteField(f)
+	}
+	_ = http2.NewFramer(&frame, nil).WriteHeaders(http2.HeadersFrameParam{
+		StreamID: 1, BlockFragment: fields.Bytes(), EndHeaders: true, EndStream: true,
+	})
+	return frame.String()
 }
 
 func TestGRPCAnswersThatAreNotHTTP2(t *testing.T) {

@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"bufio"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -17,7 +18,10 @@ import (
 	"rollcall/app/probe"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // net/http logs each unknown frame of a server
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	ample = 20 * time.Second       // a timeout that is not reached

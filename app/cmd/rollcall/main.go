@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -47,6 +48,7 @@ type session struct {
 }
 
 func main() {
+	quietLibraries()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()
@@ -54,6 +56,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "rollcall:", err)
 		os.Exit(1)
 	}
+}
+
+// quietLibraries turns messages of package log into debug messages, which the default level
+// hides. net/http writes such a message for each unknown HTTP/2 frame of a probed server.
+func quietLibraries() {
+	slog.SetLogLoggerLevel(slog.LevelDebug)
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
 }
 
 func run(ctx context.Context, args, environ []string, out, logs io.Writer) error {
