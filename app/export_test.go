@@ -4,4 +4,6 @@ var (
 	ParseAddress  = parseAddress
 	ParseHealth   = parseHealth
 	ParseStatuses = parseStatuses
+	SameFields    = sameFields
+	With          = Instance.with
 )

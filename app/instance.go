@@ -9,38 +9,43 @@ import (
 )
 
 // Instance is one running copy of a service.
+//
+// This is the list of an instance's fields, and tests compare everything else with it: the record
+// in Redis, the replica's compact form, the view in the API, and the comparison of a registration
+// with the registered instance. The tag from:"registration" marks the fields that a registration
+// sets. record:"-", replica:"-" and view:"-" mark fields that a form leaves out.
 type Instance struct {
-	// Rev counts writes. A store refuses a write that was not decided on the
-	// revision it holds, so two replicas can never both win. 0 means never written.
+	// Rev counts writes. A store refuses a write that was decided on another revision, so one of
+	// two concurrent writers fails. 0 means never written.
 	Rev int64
 
 	ID       string
 	Service  string
-	Address  string   // canonical host:port, see parseAddress
-	Hosts    []string // the vhosts it serves, normalized, sorted, without doubles
-	Weight   int      // its share of a vhost's traffic; 1 to MaxWeight
-	FailOpen bool     // as the last routable member of a vhost it stays listed, whatever its state
-	Boot     string   // the container's own nonce of this start; may be empty
-	Replaces string   // id of the instance it takes over from once healthy; may be empty
-	// ReplaceOver says that Replaces has been done, or has been reported as failed: it is
-	// not done any more.
-	ReplaceOver bool
-	Tags        []string
-	Meta        map[string]string
-	Check       Check
-	Override    Override // what an operator has set for a while, over what the container says
-	Claims      Claims   // of others on its id and its address
-	Unknown     string   // fields of a newer version's document, for the store to keep; empty: none
+	Address  string   `from:"registration"` // canonical host:port, see parseAddress
+	Hosts    []string `from:"registration"` // the vhosts it serves, normalized, sorted, without duplicates
+	Weight   int      `from:"registration"` // its number of backends in each frontend, 1 to MaxWeight
+	FailOpen bool     `from:"registration"` // as the last routable instance of a vhost it stays listed in any state
+	Boot     string   `from:"registration"` // the container's nonce of this start; may be empty
+	Replaces string   `from:"registration"` // id of the instance that it replaces once it is healthy; may be empty
+	// ReplaceOver says that the replacement is done, or was reported as failed. Register does not
+	// repeat it.
+	ReplaceOver bool              `view:"-"`
+	Tags        []string          `from:"registration"`
+	Meta        map[string]string `from:"registration"`
+	Check       Check             `from:"registration"`
+	Override    Override          // of an operator
+	Claims      Claims            `view:"-"` // of other claimants on its id and address
+	Unknown     string            `view:"-"` // JSON: fields that a newer version wrote and the store keeps; may be empty
 
 	State        State
-	Streak       int           // consecutive results that disagree with State
-	StreakAt     time.Time     // when the first result of Streak, or of the one that led to State, was asked for
+	Streak       int           `view:"-"` // consecutive results that disagree with State
+	StreakAt     time.Time     `view:"-"` // when the first result of Streak, or of the streak that led to State, began
 	Falls        int           // how often it became unhealthy without CalmAfter of health in between; see Wait
-	Last         Result        // the result that last changed State, Streak or the reason
+	Last         Result        `view:"-"` // the result that last changed State, Streak or the reason
 	RegisteredAt time.Time     // first registration under this id
 	ChangedAt    time.Time     // when State last changed
-	DrainPeriod  time.Duration // while draining: how long it goes on answering
-	AssertedAt   time.Time     // when it last reported by itself, as far as that was read; not part of the document
+	DrainPeriod  time.Duration `view:"-"`                        // of a draining instance
+	AssertedAt   time.Time     `view:"-" record:"-" replica:"-"` // its last report or registration; a key of its own in Redis
 }
 
 // An Override is an operator's word over a container's. It always expires. The zero

@@ -163,7 +163,7 @@ func (r *Registry) registration(was, want Instance, reg Registration) (Step, err
 		is = is.Begin(now)
 		return Step{Was: was, Is: is, Event: eventOf(EventRegistered, was, is, now, reason)}, nil
 	}
-	if !sameFields(was, is) {
+	if !sameFields(was, is) || was.ReplaceOver != is.ReplaceOver {
 		return Step{Was: was, Is: is, Event: eventOf(EventUpdated, was, is, now, "registered with other fields")}, nil
 	}
 	claims := is.Claims
@@ -232,11 +232,10 @@ func (i Instance) with(o Instance) Instance {
 	return i
 }
 
-// sameFields reports whether a registration changed none of the fields that with sets, nor
-// ReplaceOver. restarts has compared the address.
+// sameFields reports whether a registration changed none of the fields that with sets.
 func sameFields(a, b Instance) bool {
-	return a.Check == b.Check && a.Weight == b.Weight && a.FailOpen == b.FailOpen &&
-		a.Boot == b.Boot && a.Replaces == b.Replaces && a.ReplaceOver == b.ReplaceOver &&
+	return a.Address == b.Address && a.Weight == b.Weight && a.FailOpen == b.FailOpen && a.Check == b.Check &&
+		a.Boot == b.Boot && a.Replaces == b.Replaces &&
 		slices.Equal(a.Hosts, b.Hosts) && slices.Equal(a.Tags, b.Tags) && maps.Equal(a.Meta, b.Meta)
 }
 
@@ -248,4 +247,3 @@ func (r *Registry) extendForget(ctx context.Context, i Instance) error {
 	}
 	return r.store.Assert(ctx, i, nil)
 }
-

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/replica"
+	"rollcall/tests/apptest"
 )
 
 var epoch = time.UnixMilli(1_700_000_000_000)
@@ -604,28 +604,23 @@ func TestReplicaHasConcurrentReaders(t *testing.T) {
 	wg.Wait()
 }
 
-// TestAReplicaKeepsEveryField fails for a field that is new and not held.
+// TestAReplicaKeepsEveryField changes each field of an instance in turn.
 func TestAReplicaKeepsEveryField(t *testing.T) {
 	t.Parallel()
-	i := app.Instance{
-		Rev: 7, ID: "a", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.example"}, Weight: 3, FailOpen: true,
-		Boot: "b", Replaces: "c", ReplaceOver: true, Claims: app.Claims{Moved: "10.0.0.6:80"}, Tags: []string{"blue"}, Meta: map[string]string{"owner": "me"}, Check: app.DefaultCheck(app.HTTP),
-		Override: app.Override{Maintenance: true, Weight: 2, Until: epoch}, Unknown: `{"zone":"a"}`, State: app.Unhealthy, Streak: 1, StreakAt: epoch, Falls: 2,
-		Last: app.Result{At: epoch, Code: app.Refused, Detail: "d"}, RegisteredAt: epoch, ChangedAt: epoch, DrainPeriod: time.Second, AssertedAt: epoch,
-	}
-	for f, v := range reflect.ValueOf(i).Fields() {
-		if v.IsZero() {
-			t.Errorf("%s is not set here", f.Name)
+	for path, i := range apptest.Changed() {
+		r := replica.New()
+		r.Reset([]app.Instance{i}, "1-0")
+		want := i
+		want.AssertedAt = time.Time{}
+		got, _ := r.Instance(i.ID)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("with another %s (-want +got):\n%s", path, diff)
 		}
-	}
-	s := replica.New()
-	s.Reset([]app.Instance{i}, "1-0")
-	i.AssertedAt = time.Time{} // it is not part of the document
-	got, _ := s.Instance("a")
-	if diff := cmp.Diff(got, i); diff != "" {
-		t.Errorf("by its id it is not what was put in: %s", diff)
-	}
-	if all := slices.Collect(s.All()); len(all) != 1 || cmp.Diff(all[0], i) != "" {
-		t.Errorf("among all it is %+v", all)
+		if all := slices.Collect(r.All()); len(all) != 1 || cmp.Diff(want, all[0]) != "" {
+			t.Errorf("with another %s, all instances are %+v", path, all)
+		}
+		if left := apptest.FieldTag(path, "replica") == "-"; left != (path == "AssertedAt") {
+			t.Errorf("%s: the tag replica does not agree with this test", path)
+		}
 	}
 }
