@@ -8,7 +8,7 @@ import (
 // Announcement is what a proxy says on DeadChannel when it marks a backend.
 type Announcement struct {
 	Host string // as requested: under a wildcard the name below it, in the case that was looked up
-	URL  string // compare with SameBackend
+	URL  string // Hipache writes scheme and host in lower case and adds the path "/"; PlanB writes the entry as it is
 	Slot int    // position in the list the proxy had read, which may have changed since
 	Len  int    // number of URLs in that list
 }
@@ -39,23 +39,4 @@ func cutLast(s string) (rest string, n int, ok bool) {
 // String is the payload: "host;url;slot;len".
 func (a Announcement) String() string {
 	return a.Host + ";" + a.URL + ";" + strconv.Itoa(a.Slot) + ";" + strconv.Itoa(a.Len)
-}
-
-// SameBackend reports whether two URLs are one backend in different spelling:
-// Hipache announces an entry parsed and serialised again (scheme and host in lower
-// case, "/" for no path), PlanB as it is stored.
-func SameBackend(a, b string) bool { return sameForm(a) == sameForm(b) }
-
-// sameForm lowers the scheme and the authority only: what follows them is case
-// sensitive.
-func sameForm(url string) string {
-	start := 0
-	if i := strings.Index(url, "://"); i >= 0 {
-		start = i + len("://")
-	}
-	end := len(url)
-	if i := strings.IndexAny(url[start:], "/?#"); i >= 0 {
-		end = start + i
-	}
-	return strings.ToLower(url[:end]) + strings.TrimSuffix(url[end:], "/")
 }

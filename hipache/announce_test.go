@@ -56,30 +56,3 @@ func FuzzParseAnnouncement(f *testing.F) {
 		}
 	})
 }
-
-func TestSameBackend(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		a, b string
-		want bool
-	}{
-		{"http://h:1", "http://h:1", true},
-		{"http://h:1", "http://h:1/", true},
-		{"HTTP://H:1", "http://h:1/", true},
-		{"http://h:1/Path/", "http://H:1/Path", true},
-		{"http://h:1/Path", "http://h:1/path", false},
-		{"http://h:1?Q", "http://h:1?q", false},
-		{"http://h:1", "http://h:2", false},
-		{"http://h:1", "https://h:1", false},
-		{"H:1", "h:1/", true},
-		{"", "/", true},
-		{"", "http://", false},
-	} {
-		if got := hipache.SameBackend(c.a, c.b); got != c.want {
-			t.Errorf("%q and %q: got %t, want %t", c.a, c.b, got, c.want)
-		}
-		if got := hipache.SameBackend(c.b, c.a); got != c.want {
-			t.Errorf("%q and %q: got %t, want %t", c.b, c.a, got, c.want)
-		}
-	}
-}

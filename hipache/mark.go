@@ -34,9 +34,8 @@ func NewMarker(r redis.Cmdable, k Keys, ttl time.Duration) *Marker {
 // reports false, and neither marks nor announces, when no other backend of the
 // frontend is open or the backend has left the list; see mark.lua.
 //
-// The URL is announced as it is stored: the readers that compare it literally
-// (PlanB's active checks, hchecker) find it, and those that know Hipache's
-// spelling use SameBackend.
+// The URL is announced as it is stored, so that readers that compare it literally
+// (PlanB's active checks, hchecker) find it.
 //
 // The time to live is the set's, not the mark's: every mark renews those before it.
 func (m *Marker) Mark(ctx context.Context, f Frontend, b Backend) (marked bool, err error) {

@@ -143,9 +143,6 @@ func (m *Member) RequestFull() { m.version = "" }
 // Lost reports whether the worker's lease is over.
 func (m *Member) Lost(now time.Time) bool { return m.sent.IsZero() || now.Sub(m.sent) >= Lease }
 
-// Until is when the worker's lease ends unless it is renewed.
-func (m *Member) Until() time.Time { return m.sent.Add(Lease) }
-
 // Owned lists the shards and terms of the last reply. It is not written to.
 func (m *Member) Owned() map[int]Term { return m.owned }
 

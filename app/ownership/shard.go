@@ -1,9 +1,6 @@
 package ownership
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // Shards is the number of shards. It is part of the protocol: all workers of a registry
 // have to agree on it.
@@ -34,9 +31,6 @@ func Share(workers int) int {
 // Term names one period in which a worker owns a shard: the worker's id and its counter
 // when it took the shard. The empty term owns nothing.
 type Term string
-
-// TermOf is the term of what a worker takes with its call number count.
-func TermOf(worker string, count int64) Term { return Term(fmt.Sprintf("%s %d", worker, count)) }
 
 // Worker is the id of the worker that a term belongs to.
 func (t Term) Worker() string {

@@ -21,7 +21,6 @@ type Wheel[T any] struct {
 	width int64      // of a slot
 	slots []Timer[T] // heads of rings
 	tick  int64      // the last slot that was gone through, counted from time 0
-	n     int
 }
 
 // NewWheel returns a wheel that begins at a time. Timers further away than
@@ -35,9 +34,6 @@ func NewWheel[T any](width int64, slots int, now int64) *Wheel[T] {
 	return w
 }
 
-// Len is the number of timers that are set.
-func (w *Wheel[T]) Len() int { return w.n }
-
 // Put sets a timer, which may be set already.
 func (w *Wheel[T]) Put(t *Timer[T], at int64) {
 	w.Stop(t)
@@ -47,7 +43,6 @@ func (w *Wheel[T]) Put(t *Timer[T], at int64) {
 	t.prev, t.next = head.prev, head
 	head.prev.next = t
 	head.prev = t
-	w.n++
 }
 
 // Stop takes a timer out, if it is set.
@@ -57,7 +52,6 @@ func (w *Wheel[T]) Stop(t *Timer[T]) {
 	}
 	t.prev.next, t.next.prev = t.next, t.prev
 	t.next, t.prev = nil, nil
-	w.n--
 }
 
 // Advance takes out every timer whose slot has begun by now, and calls fire with each,

@@ -2,6 +2,7 @@
 package ownershiptest
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -64,7 +65,7 @@ func (t *Table) Call(c ownership.Call) (r ownership.Reply, notify bool) {
 	if changed || c.Known != t.Version || c.Known == "" {
 		r.Full, r.Owned = true, map[int]ownership.Term{}
 		if t.take(c) || changed {
-			t.Version = string(ownership.TermOf(c.Worker, c.Count))
+			t.Version = string(termOf(c.Worker, c.Count))
 		}
 		for n, term := range t.Shards {
 			if term.Worker() == c.Worker {
@@ -124,7 +125,7 @@ func (t *Table) take(c ownership.Call) (changed bool) {
 					count = max(count, countOf(other)+1)
 				}
 			}
-			t.Shards[n] = ownership.TermOf(c.Worker, count)
+			t.Shards[n] = termOf(c.Worker, count)
 			mine++
 			changed = true
 		}
@@ -137,4 +138,9 @@ func countOf(t ownership.Term) (n int64) {
 		n = 10*n + int64(c-'0')
 	}
 	return n
+}
+
+// termOf returns the term under which a worker takes shards with its call number count.
+func termOf(worker string, count int64) ownership.Term {
+	return ownership.Term(fmt.Sprintf("%s %d", worker, count))
 }
