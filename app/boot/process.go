@@ -431,11 +431,13 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
-		FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(), Serving: ctx,
-		Metrics: p.metrics.handler(), Served: p.metrics.served,
-		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
-		RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
+		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(),
+		Metrics: p.metrics.handler(), Served: p.metrics.served, Serving: ctx, Now: p.store.Now, Log: p.log,
+		Settings: handlers.Settings{
+			FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(),
+			Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
+			RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
+		},
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
 	return p.serve(ctx, p.web, api.Handler())
