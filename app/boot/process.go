@@ -366,13 +366,13 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	p.metrics.owns(p.worker.Stats)
 	work := p.worker.Jobs()
 	if p.config.HcheckerPing {
-		beacon := hipache.Beacon{Redis: p.rdb}
-		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.worker.Swept, p.store.Now, beacon.Shine))
+		ping := hipache.Ping{Redis: p.rdb}
+		work = append(work, jobs.Beacon(hipache.PingEvery, p.worker.Swept, p.store.Now, ping.Renew))
 		run("beacon", func(ctx context.Context) error {
 			<-ctx.Done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			return beacon.Douse(ctx)
+			return ping.Clear(ctx)
 		})
 	}
 	runner := jobs.NewRunner(p.log, work...)
@@ -422,7 +422,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
 		p.metrics.marksMended.Inc()
-		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
+		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Position)
 	case failing != "" && p.worker.ProbeNow(failing, true):
 		p.metrics.earlyProbes.Inc()
 		p.log.DebugContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)
