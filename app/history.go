@@ -6,28 +6,30 @@ import (
 	"time"
 )
 
-// Recent is what the owner of an instance has in memory beside the instance's record.
+// Recent is what the owner of an instance knows of it beside its document.
 type Recent struct {
-	Results []Result  // the last results, oldest first
-	Due     time.Time // when the next probe is due; zero: none is
-	At      time.Time // when the owner wrote this down; zero: never
+	Results []Result  // the last ones, oldest first
+	Due     time.Time // when the next probe is due; zero when none is
+	At      time.Time // as of when that was known; zero when nothing was
+
+	Disputed bool // another worker reaches the instance, and its owner does not
 }
 
-// historyLength is the number of results that a History keeps.
+// historyLength is how many results are kept of an instance.
 const historyLength = 20
 
-// packedLength is the length of a packed result in bytes: 45 bits for the time in ms since 1970, 1
-// for the pass, 10 for the code and 16 for the latency in ms.
+// packedLength is the length of a packed result: 45 bits of the time in ms since 1970, 1
+// that it passed, 10 of the code and 16 of the latency in ms.
 const packedLength = 9
 
-// History is the last results of an instance, packed, without their details. A worker has one for
-// each of its instances. The zero value is empty.
+// History is the last results of an instance, packed: a worker holds one for each
+// instance that it owns. The zero value is empty. It leaves out the details of results.
 type History struct {
 	n       uint8 // bytes in use
 	results [historyLength * packedLength]byte
 }
 
-// Add appends a result. It drops the oldest one if the history is full.
+// Add appends a result, and forgets the oldest when there are too many.
 func (h *History) Add(r Result) {
 	if int(h.n) == len(h.results) {
 		copy(h.results[:], h.results[packedLength:])
@@ -43,17 +45,18 @@ func (h *History) Add(r Result) {
 	h.n += packedLength
 }
 
-// Packed returns the history in its stored form. The slice is valid until the next Add.
+// Packed is the history as it is stored. It is valid until the next Add.
 func (h *History) Packed() []byte { return h.results[:h.n] }
 
-// Unpack replaces the history by a stored one. It takes the newest results of one that is too long.
+// Unpack replaces the history by one that was stored. Of one that is too long the newest
+// results count.
 func (h *History) Unpack(packed []byte) {
 	packed = packed[:len(packed)/packedLength*packedLength]
 	packed = packed[max(0, len(packed)-len(h.results)):]
 	h.n = uint8(copy(h.results[:], packed)) //nolint:gosec // at most 180
 }
 
-// Results returns the results, oldest first.
+// Results lists the results, oldest first.
 func (h *History) Results() []Result {
 	results := make([]Result, 0, int(h.n)/packedLength)
 	for b := h.results[:h.n]; len(b) >= packedLength; b = b[packedLength:] {

@@ -89,7 +89,7 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 	}
 	f.Record = ownership.AppendRecord(make([]byte, 0, 256*len(sh.entries)), w.Now().UnixMilli())
 	for id, e := range sh.entries {
-		p := ownership.Progress{ID: id, Changed: e.held.ChangedAt().UnixMilli(), History: e.history.Packed()}
+		p := ownership.Progress{ID: id, Changed: e.held.ChangedAt().UnixMilli(), History: e.history.Packed(), Dispute: w.opinions.isDisputed(id)}
 		if e.probe.Set() {
 			p.Due = e.probe.At()
 		}

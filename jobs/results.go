@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -79,6 +80,13 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		w.soon(e)
 		return
 	}
+	var about *opinion
+	if w.inDoubt(is, r) {
+		before, now := w.ask(is)
+		about = cmp.Or(before, now)
+	} else {
+		w.opinions.answers(is.ID)
+	}
 	e.history.Add(r)
 	if e.clear && r.Passed && is.Routable() {
 		e.clear = false
@@ -93,13 +101,13 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		return
 	}
 	e.deciding = true
-	w.writes.Go(func() { w.decide(context.WithoutCancel(w.ctx), e, o) })
+	w.writes.Go(func() { w.decide(context.WithoutCancel(w.ctx), e, o, about) })
 }
 
 // decide writes what a result has made of an instance, if it may.
-func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
+func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *opinion) {
 	removes := o.MakesUnhealthy()
-	if removes && !w.self.allow(w.ctx, o) { //nolint:contextcheck // the witnesses are asked until the worker stops, the write is not cut off
+	if removes && !w.mayRemove(w.ctx, o, about) { //nolint:contextcheck // others are asked until the worker stops, the write is not cut off
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		e.deciding = false
@@ -130,6 +138,12 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome) {
 		return
 	}
 	w.schedule(e, e.held.Instance())
+}
+
+// mayRemove reports whether a failure may remove its instance: the self-check does not doubt it, and no other worker
+// reaches the instance.
+func (w *Worker) mayRemove(ctx context.Context, o app.Outcome, about *opinion) bool {
+	return w.self.allow(ctx, o) && !(w.inDoubt(o.Was, o.Result) && w.isDisputed(ctx, o.Was, about))
 }
 
 // lookedUp keeps count of names that cannot be looked up.

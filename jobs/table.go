@@ -105,6 +105,9 @@ func (w *Worker) update(e *target, h *replica.Compact) {
 	}
 	was, is := e.held.Instance(), h.Instance()
 	e.held = h
+	if is.State != app.Healthy || !was.SameProbe(is) {
+		w.opinions.answers(is.ID)
+	}
 	w.understand(e, is)
 	w.self.meet(is)
 	if was.State != is.State || !was.ChangedAt.Equal(is.ChangedAt) {
@@ -133,6 +136,7 @@ func (w *Worker) remove(e *target) {
 	w.stop(&e.ends)
 	w.stop(&e.restore)
 	e.share = nil
+	w.opinions.forget(e.held.ID())
 	w.entries--
 	if e.foreign {
 		w.foreign--

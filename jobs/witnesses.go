@@ -14,6 +14,7 @@ import (
 const (
 	askTimeout  = 2 * time.Second  // of a witness, whatever its own timeout is
 	sampleEvery = 10 * time.Second // how often the registry is asked for further witnesses
+	maxRounds   = 6                // of witnesses that one failure waits for
 )
 
 // witnesses keeps a SelfCheck for the goroutines of one worker, and asks the witnesses that
@@ -58,6 +59,13 @@ func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back
 	return r, w.self.Doubts(i, r) && !o.MakesUnhealthy()
 }
 
+// isOwn reports whether an instance is on the worker's own host.
+func (w *witnesses) isOwn(i app.Instance) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.self.isOwn(hostOf(i))
+}
+
 func (w *witnesses) suspended() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -77,13 +85,15 @@ func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 	if !o.Result.Code.ProvesPath() {
 		w.sample(ctx)
 	}
+	asked := false
 	for rounds := 0; ; rounds++ {
 		w.mu.Lock()
-		// The first round may have been asked for another instance, and in part its host.
-		decision, ask := w.self.Decide(o.Was, o.Result, w.now(), rounds > 1)
+		// A round in progress was started for another instance. It leaves out witnesses whose answers are fresh enough
+		// for that instance and too old for this one, so this instance may need a round of its own.
+		decision, ask := w.self.Decide(o.Was, o.Result, w.now(), asked || rounds == maxRounds)
 		round := w.round
 		if decision == AskWitnesses && round == nil {
-			round = w.ask(ctx, ask)
+			round, asked = w.ask(ctx, ask), true
 		}
 		w.mu.Unlock()
 		if decision != AskWitnesses {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +36,7 @@ type Shares interface {
 type WorkerOptions struct {
 	ID       string // new at each start
 	Shares   Shares
+	Peers    Peers
 	Prober   app.Prober
 	Registry *app.Registry
 	Vhosts   Vhosts           // nil: the worker does nothing for vhosts
@@ -55,9 +57,10 @@ type WorkerOptions struct {
 // other one.
 type Worker struct {
 	WorkerOptions
-	self  *witnesses
-	start time.Time // the origin of the worker's monotonic clock
-	epoch int64     // start in ms since 1970
+	self     *witnesses
+	opinions *opinions
+	start    time.Time // the origin of the worker's monotonic clock
+	epoch    int64     // start in ms since 1970
 
 	calling sync.Mutex // held during a call of Own
 	left    bool       // it has given back everything, and does not come again; guarded by calling
@@ -87,9 +90,6 @@ type Worker struct {
 	lookups Lookups
 	stats   WorkerStats
 
-	reported time.Time // when an error was last logged
-	failures int       // errors since then
-
 	settledAt int64       // stepped at the last look at departures
 	search    atomic.Bool // marks may exist that the worker has not heard of
 }
@@ -100,15 +100,17 @@ type WorkerStats struct {
 	Instances int
 	Workers   int // at the last call
 	HandOvers int64
+	Disputed  int           // instances that other workers reach and this one does not
 	Flush     time.Duration // what the last flush took
 }
 
 // share is a shard that the worker owns.
 type share struct {
-	number  int
-	term    ownership.Term
-	entries map[string]*target
-	stored  bool // a record of it may be in the store
+	number   int
+	term     ownership.Term
+	entries  map[string]*target
+	stored   bool      // a record of it may be in the store
+	received time.Time // when another worker gave it; zero: it was free
 
 	departures map[departing]departure // of its vhosts
 	looked     int64                   // when they were last read, on the worker's clock, ms; 0: never
@@ -119,7 +121,7 @@ type share struct {
 func NewWorker(o WorkerOptions) *Worker {
 	w := &Worker{
 		WorkerOptions: o, member: ownership.NewMember(o.ID), start: time.Now(), room: make(chan struct{}, judging),
-		self: &witnesses{prober: o.Prober, now: o.Now, changed: o.Changed}, ctx: context.Background(),
+		self: &witnesses{prober: o.Prober, now: o.Now, changed: o.Changed}, opinions: newOpinions(), ctx: context.Background(),
 	}
 	w.self.get, w.self.any = o.Registry.Get, w.sample
 	w.epoch = w.start.UnixMilli()
@@ -140,7 +142,7 @@ func (w *Worker) Stats() WorkerStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.stats
-	s.Shards, s.Instances, s.Workers = w.owned, w.entries, w.member.Workers()
+	s.Shards, s.Instances, s.Workers, s.Disputed = w.owned, w.entries, w.member.Workers(), w.opinions.disputed()
 	return s
 }
 
@@ -183,18 +185,26 @@ func (w *Worker) Tick(ctx context.Context) error {
 	if err := w.seeing(ctx); err != nil {
 		return err // it does not renew a lease on what it cannot see
 	}
-	suspended := w.self.suspended()
-	if suspended {
+	if w.self.suspended() {
 		w.self.recheck(context.WithoutCancel(ctx)) // it does not wait
 	}
+	w.review(context.WithoutCancel(ctx)) // neither does this
 	w.mu.Lock()
-	surplus := w.member.Surplus(suspended)
+	gifts := w.gifts(time.Now())
+	surplus := w.member.Surplus(w.cutOff())
 	w.mu.Unlock()
-	if len(surplus) > 0 {
-		w.handOver(ctx, surplus)
+	given := slices.Clone(surplus)
+	for _, g := range gifts {
+		given = append(given, g.Shard)
 	}
-	return w.own(ctx, surplus, false)
+	if len(given) > 0 {
+		w.handOver(ctx, given)
+	}
+	return w.own(ctx, surplus, gifts, false)
 }
+
+// cutOff reports whether the worker does not trust its network, and wants no shards.
+func (w *Worker) cutOff() bool { return w.self.suspended() || w.opinions.isUnfit() }
 
 // seeing waits a moment for a replica that has not been read yet.
 func (w *Worker) seeing(ctx context.Context) error {
@@ -212,12 +222,12 @@ func (w *Worker) seeing(ctx context.Context) error {
 }
 
 // own makes one call and acts on the reply.
-func (w *Worker) own(ctx context.Context, release []int, stopping bool) error {
-	suspended := w.self.suspended()
+func (w *Worker) own(ctx context.Context, release []int, gifts []ownership.Gift, stopping bool) error {
+	suspended := w.cutOff()
 	sent := time.Now()
 	w.mu.Lock()
 	c := w.member.Next(sent, release)
-	c.Suspended = suspended
+	c.Suspended, c.Give = suspended, gifts
 	w.modest = w.newerThere() && (w.modest || w.foreign > 0)
 	stopping = stopping || w.modest
 	c.Stopping = stopping
@@ -383,7 +393,11 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 	w.mu.Lock()
 	for k, n := range numbers {
 		if w.shards[n] == nil {
-			w.shards[n] = &share{number: n, term: gained[n], entries: map[string]*target{}, stored: len(records[k]) > 0, departures: departures[n]}
+			sh := &share{number: n, term: gained[n], entries: map[string]*target{}, stored: len(records[k]) > 0, departures: departures[n]}
+			if w.member.Received(n) {
+				sh.received = time.Now()
+			}
+			w.shards[n] = sh
 			w.owned++
 		}
 	}
@@ -459,7 +473,7 @@ func (w *Worker) leave(ctx context.Context) {
 	}
 	w.unwatch()
 	w.left = true
-	if err := w.own(ctx, nil, true); err != nil {
+	if err := w.own(ctx, nil, nil, true); err != nil {
 		w.Log.WarnContext(ctx, "the shards could not be given back: another worker takes them in some seconds", "err", err)
 	}
 }
@@ -522,7 +536,7 @@ func (w *Worker) Once(ctx context.Context) error {
 func (w *Worker) lookOn(ctx context.Context) error {
 	w.calling.Lock()
 	defer w.calling.Unlock()
-	return w.own(ctx, nil, true)
+	return w.own(ctx, nil, nil, true)
 }
 
 // pace is how soon an instance is probed again, after the result that made it what it is. A
@@ -551,20 +565,9 @@ func (w *Worker) sample(_ context.Context, n int) ([]app.Instance, error) {
 }
 
 // report logs what went wrong with a write. A write that is refused because another worker
-// owns the instance, or because the instance is gone or changed, is not wrong. report logs one error a second, and the
-// number of errors since the last line.
+// owns the instance, or because the instance is gone or changed, is not wrong.
 func (w *Worker) report(ctx context.Context, err error) {
-	if err == nil || errors.Is(err, app.ErrNotOwner) || errors.Is(err, app.ErrConflict) {
-		return
+	if err != nil && !errors.Is(err, app.ErrNotOwner) && !errors.Is(err, app.ErrConflict) {
+		w.Log.WarnContext(ctx, "a result could not be written; the check is done again", "err", err)
 	}
-	w.mu.Lock()
-	w.failures++
-	failures := w.failures
-	if time.Since(w.reported) < time.Second {
-		w.mu.Unlock()
-		return
-	}
-	w.reported, w.failures = time.Now(), 0
-	w.mu.Unlock()
-	w.Log.WarnContext(ctx, "results could not be written; the checks are done again", "errors", failures, "err", err)
 }

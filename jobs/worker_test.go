@@ -30,6 +30,7 @@ type registry struct {
 	records   map[int][]byte
 	beats     map[string]int64
 	replicas  []*replica.Replica
+	workers   []*jobs.Worker
 	events    []string
 	revision  int
 	refused   int           // commits under another term than the present one
@@ -104,6 +105,25 @@ func (g *registry) Beats(_ context.Context, ids []string) (int64, []int64, error
 		beats[n] = g.beats[id]
 	}
 	return g.now().UnixMilli(), beats, g.failure()
+}
+
+// SendQuestion and SendOpinion reach the other workers at once, unless the registry is away.
+func (g *registry) SendQuestion(_ context.Context, q ownership.Question) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		go w.Question(q)
+	}
+	return g.failure()
+}
+
+func (g *registry) SendOpinion(_ context.Context, o ownership.Opinion) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		go w.Opinion(o)
+	}
+	return g.failure()
 }
 
 func (g *registry) Get(_ context.Context, id string) (app.Instance, error) {
@@ -233,13 +253,16 @@ func (g *registry) start(t testing.TB, p app.Prober) *worker {
 	g.replicas = append(g.replicas, rep)
 	g.mu.Unlock()
 	o := jobs.WorkerOptions{
-		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
+		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Peers: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
 		Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}), SettleTime: settleTime,
 	}
 	if g.vhosts != nil {
 		o.Vhosts = g.vhosts
 	}
 	w := &worker{Worker: jobs.NewWorker(o)}
+	g.mu.Lock()
+	g.workers = append(g.workers, w.Worker)
+	g.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
 	w.ended.Go(func() { w.Work(ctx) })
@@ -828,7 +851,7 @@ func TestOneRunProbesWhatIsDueAndLeaves(t *testing.T) {
 			rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
 			rep.SetCurrent(time.Now())
 			w := jobs.NewWorker(jobs.WorkerOptions{
-				ID: fmt.Sprint("once", workers.Add(1)), Shares: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
+				ID: fmt.Sprint("once", workers.Add(1)), Shares: g, Peers: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
 				Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}),
 			})
 			if err := w.Once(t.Context()); err != nil {

@@ -136,6 +136,7 @@ func (m *metrics) owns(stats func() jobs.WorkerStats) {
 	gauge("worker_shards", "Shards of the registry that this worker owns, of 256.", func(s jobs.WorkerStats) float64 { return float64(s.Shards) })
 	gauge("worker_instances", "Instances that this worker owns.", func(s jobs.WorkerStats) float64 { return float64(s.Instances) })
 	gauge("workers", "Workers that share the registry, as this one knows.", func(s jobs.WorkerStats) float64 { return float64(s.Workers) })
+	gauge("worker_disputed", "Instances that other workers reach and this one does not: it does not remove them.", func(s jobs.WorkerStats) float64 { return float64(s.Disputed) })
 	gauge("worker_flush_seconds", "How long the last flush of results took.", func(s jobs.WorkerStats) float64 { return s.Flush.Seconds() })
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "rollcall_shards_lost_total", Help: "Shards that this worker gave to other workers, or lost to them.",

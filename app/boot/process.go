@@ -354,7 +354,7 @@ func (p *Process) read(ctx context.Context) error {
 // newWorker returns a worker on this process's replica.
 func (p *Process) newWorker() *jobs.Worker {
 	return jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: p.store, Prober: p.prober, Registry: p.registry, Replica: p.replica, Now: p.store.Now, Log: p.log,
+		ID: jobs.WorkerID(), Shares: p.store, Peers: p.store, Prober: p.prober, Registry: p.registry, Replica: p.replica, Now: p.store.Now, Log: p.log,
 		Vhosts: p.vhosts, SettleTime: p.config.Settle,
 		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
 	})
@@ -366,13 +366,13 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	p.metrics.owns(p.worker.Stats)
 	work := p.worker.Jobs()
 	if p.config.HcheckerPing {
-		ping := hipache.Ping{Redis: p.rdb}
-		work = append(work, jobs.Beacon(hipache.PingEvery, p.worker.Swept, p.store.Now, ping.Renew))
+		beacon := hipache.Beacon{Redis: p.rdb}
+		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.worker.Swept, p.store.Now, beacon.Shine))
 		run("beacon", func(ctx context.Context) error {
 			<-ctx.Done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			return ping.Clear(ctx)
+			return beacon.Douse(ctx)
 		})
 	}
 	runner := jobs.NewRunner(p.log, work...)
@@ -383,6 +383,9 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 			Shares: func() { _ = p.worker.Tick(ctx) }, // the job says what is wrong
 			Flush:  p.worker.Asked,
 			Probe:  func(id string) { p.worker.ProbeNow(id, true) },
+
+			Question: p.worker.Question,
+			Opinion:  p.worker.Opinion,
 		})
 		return nil
 	})
@@ -422,7 +425,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
 		p.metrics.marksMended.Inc()
-		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Position)
+		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
 	case failing != "" && p.worker.ProbeNow(failing, true):
 		p.metrics.earlyProbes.Inc()
 		p.log.DebugContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)
@@ -431,13 +434,11 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(),
-		Metrics: p.metrics.handler(), Served: p.metrics.served, Serving: ctx, Now: p.store.Now, Log: p.log,
-		Settings: handlers.Settings{
-			FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(),
-			Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
-			RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
-		},
+		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
+		FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(), Serving: ctx,
+		Metrics: p.metrics.handler(), Served: p.metrics.served,
+		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
+		RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
 	return p.serve(ctx, p.web, api.Handler())

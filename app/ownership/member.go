@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -38,8 +39,16 @@ type Call struct {
 	Suspended bool   // the worker doubts its network
 	Gone      []Peer // workers to drop, each if its counter is still this one
 	Release   []int  // shards to give back
+	Give      []Gift // shards to give to another worker
 	Limit     int    // the largest number of shards that the worker wants; 0 means its fair share
 	Known     string // the version of the table that the worker knows: it need not be sent again
+}
+
+// Gift is a shard that its owner gives to another live worker. The receiver owns it at once, under a term with
+// the receiver's counter at that moment.
+type Gift struct {
+	Shard  int
+	Worker string
 }
 
 // Reply is the answer to a Call.
@@ -184,5 +193,12 @@ func (m *Member) Surplus(suspended bool) []int {
 	if len(m.owned) <= share {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(m.owned))[share:]
+	// The worker keeps the newest shards: another worker may just have given it one.
+	return slices.SortedFunc(maps.Keys(m.owned), func(a, b int) int {
+		return cmp.Or(cmp.Compare(m.owned[b].Count(), m.owned[a].Count()), cmp.Compare(a, b))
+	})[share:]
 }
+
+// Received reports whether another worker gave the worker this shard: its term has a counter of a call in which
+// the worker did not take it.
+func (m *Member) Received(shard int) bool { return m.owned[shard].Count() != m.count }

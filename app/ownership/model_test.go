@@ -259,6 +259,9 @@ func (m *model) step(w *worker, tick int, rough bool) error {
 		c := w.Next(now, w.Surplus(w.doubts))
 		c.Suspended = w.doubts
 		c.Stopping = w.stops || w.once == 1
+		if rough {
+			c.Give = m.gifts(w)
+		}
 		r, _ := m.redis.Call(c)
 		m.look()
 		if r.Reused {
@@ -288,6 +291,16 @@ func (m *model) step(w *worker, tick int, rough bool) error {
 		w.at = len(m.redis.stream)
 	}
 	return m.work(w, now, tick)
+}
+
+// gifts gives the shard of one of a few instances to another worker, now and then: so few that a late write
+// meets the shard after several gifts.
+func (m *model) gifts(w *worker) []ownership.Gift {
+	shard := ownership.ShardOf(ids[m.r.IntN(3)])
+	if m.r.IntN(2) == 0 || w.Owned()[shard] == "" {
+		return nil
+	}
+	return []ownership.Gift{{Shard: shard, Worker: m.live[m.r.IntN(len(m.live))].ID()}}
 }
 
 // again is a worker that finds its id in use: it joins under another one.
@@ -389,6 +402,7 @@ func TestEveryRuleIsNeeded(t *testing.T) {
 		"release":       "a worker gives back what is above its share",
 		"revision":      "a revision has a nonce",
 		"early":         "a new owner waits for its replica",
+		"gift":          "a shard that is given away has a term with the receiver's counter",
 	} {
 		t.Run(rule, func(t *testing.T) {
 			t.Parallel()

@@ -21,10 +21,12 @@ type Progress struct {
 	Elapsed int64  // how much of the state's time has passed, ms
 	Left    int64  // until an override expires, ms; 0 without one
 	Due     int64  // when the next probe is due, ms since 1970; 0: none is
+	Dispute bool   // another worker reaches the instance, and this one does not
 	History []byte // packed results
 }
 
-const recordVersion = 1
+// recordVersion is the version that is written. Version 1 had no Dispute.
+const recordVersion = 2
 
 var errRecord = errors.New("not a record of a shard")
 
@@ -39,6 +41,11 @@ func (p *Progress) Append(b []byte) []byte {
 	for _, n := range [...]int64{p.Changed, p.Elapsed, p.Left, p.Due} {
 		b = binary.AppendVarint(b, n)
 	}
+	dispute := int64(0)
+	if p.Dispute {
+		dispute = 1
+	}
+	b = binary.AppendVarint(b, dispute)
 	return appendBytes(b, string(p.History))
 }
 
@@ -53,13 +60,15 @@ func ReadRecord(b []byte) (at int64, entries iter.Seq[Progress], err error) {
 		return 0, func(func(Progress) bool) {}, nil
 	}
 	r := reader{b: b[1:]}
-	if at = r.number(); b[0] != recordVersion || r.bad {
+	version := b[0]
+	if at = r.number(); version < 1 || version > recordVersion || r.bad {
 		return 0, func(func(Progress) bool) {}, errRecord
 	}
 	return at, func(yield func(Progress) bool) {
 		for r := r; len(r.b) > 0; {
 			p := Progress{ID: string(r.bytes())}
 			p.Changed, p.Elapsed, p.Left, p.Due = r.number(), r.number(), r.number(), r.number()
+			p.Dispute = version > 1 && r.number() != 0
 			p.History = r.bytes()
 			if r.bad || !yield(p) {
 				return

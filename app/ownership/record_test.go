@@ -14,7 +14,7 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	want := []ownership.Progress{
 		{ID: "a", Changed: 1_900_000_000_123, Elapsed: 5000, Due: 1_900_000_000_999, History: []byte("123456789")},
-		{ID: "b", Left: 7},
+		{ID: "b", Left: 7, Dispute: true},
 		{ID: "c"},
 	}
 	b := ownership.AppendRecord(nil, 1_900_000_000_001)

@@ -1,6 +1,9 @@
 package ownership
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // Shards is the number of shards. It is part of the protocol: all workers of a registry
 // have to agree on it.
@@ -36,4 +39,14 @@ type Term string
 func (t Term) Worker() string {
 	worker, _, _ := strings.Cut(string(t), " ")
 	return worker
+}
+
+// Count returns the counter of a term; 0 if the term was edited by hand.
+func (t Term) Count() int64 {
+	_, text, _ := strings.Cut(string(t), " ")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
 }

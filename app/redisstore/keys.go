@@ -37,7 +37,7 @@ import (
 //	tokens          hash    token id -> JSON, with the token's SHA-256
 //	secret          string  random; what instances' keys are made with
 //	epoch           string  random; another value means another registry
-//	shares, ask, flushed, probe  channels; see below
+//	shares, ask, flushed, probe, opinion  channels; see below
 //	clock, vhosts, webhooks, ticks  strings; no longer used, see steps 2 and 3 in migrations
 //
 // The proxy's keys are hipache.Keys, with a prefix of their own.
@@ -76,4 +76,5 @@ const (
 	askChannel     = "ask"     // shard: a web process wants its record
 	probeChannel   = "probe"   // instance id: it is to be probed at once
 	flushedChannel = "flushed" // shard: its record was written because somebody asked
+	opinionChannel = "opinion" // JSON: a worker asks another one to probe an instance, or answers
 )

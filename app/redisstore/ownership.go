@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -41,6 +42,9 @@ func (s *Store) Own(ctx context.Context, c ownership.Call) (ownership.Reply, err
 	}
 	for _, n := range c.Release {
 		args = append(args, n)
+	}
+	for _, g := range c.Give {
+		args = append(args, fmt.Sprint(g.Shard, " ", g.Worker))
 	}
 	k, before := s.keys, s.now()
 	reply, err := ownScript.Run(ctx, s.rdb, []string{k.workers(), k.shards(), k.events(), k.web()}, args...).StringSlice()
@@ -161,7 +165,7 @@ func (s *Store) Recent(ctx context.Context, id string) (app.Recent, error) {
 		}
 		var h app.History
 		h.Unpack(p.History)
-		r := app.Recent{Results: h.Results(), At: time.UnixMilli(at)}
+		r := app.Recent{Results: h.Results(), At: time.UnixMilli(at), Disputed: p.Dispute}
 		if p.Due > 0 {
 			r.Due = time.UnixMilli(p.Due)
 		}
@@ -228,6 +232,9 @@ type Asked struct {
 	Shares func()                                                       // shards are to be had, or a worker has joined
 	Flush  func(ctx context.Context, shard int) (owned bool, err error) // somebody looks at an instance
 	Probe  func(id string)                                              // an instance is to be probed at once
+
+	Question func(q ownership.Question) // a worker asks for a second opinion
+	Opinion  func(o ownership.Opinion)  // the answer to such a question
 }
 
 // Answer calls the functions whenever another process asks, until the context is over. A
@@ -235,7 +242,7 @@ type Asked struct {
 func (s *Store) Answer(ctx context.Context, a Asked) {
 	k := s.keys
 	shares, ask, probe := k.channel(sharesChannel), k.channel(askChannel), k.channel(probeChannel)
-	sub := s.rdb.Subscribe(ctx, shares, ask, probe)
+	sub := s.rdb.Subscribe(ctx, shares, ask, probe, k.channel(opinionChannel))
 	defer sub.Close()
 	messages := sub.Channel()
 	for {
@@ -252,8 +259,48 @@ func (s *Store) Answer(ctx context.Context, a Asked) {
 				a.Probe(m.Payload)
 			case m.Channel == ask:
 				s.flushAsked(ctx, m.Payload, a)
+			default:
+				s.opinion(ctx, m.Payload, a)
 			}
 		}
+	}
+}
+
+// opinionMessage is a message on opinionChannel, which all workers read. Exactly one field is set.
+type opinionMessage struct {
+	Question *ownership.Question `json:"question,omitempty"`
+	Opinion  *ownership.Opinion  `json:"opinion,omitempty"`
+}
+
+// SendQuestion sends a question to its worker. A lost question means that no opinion comes.
+func (s *Store) SendQuestion(ctx context.Context, q ownership.Question) error {
+	return s.sendOpinion(ctx, opinionMessage{Question: &q})
+}
+
+// SendOpinion sends the answer to a question.
+func (s *Store) SendOpinion(ctx context.Context, o ownership.Opinion) error {
+	return s.sendOpinion(ctx, opinionMessage{Opinion: &o})
+}
+
+func (s *Store) sendOpinion(ctx context.Context, m opinionMessage) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return wrapIf("send to another worker", s.rdb.Publish(ctx, s.keys.channel(opinionChannel), text).Err())
+}
+
+func (s *Store) opinion(ctx context.Context, payload string, a Asked) {
+	var m opinionMessage
+	switch err := json.Unmarshal([]byte(payload), &m); {
+	case err != nil:
+		s.log.WarnContext(ctx, "a message of another worker cannot be read", "err", err)
+	case m.Question != nil:
+		a.Question(*m.Question)
+	case m.Opinion != nil:
+		a.Opinion(*m.Opinion)
 	}
 }
 

@@ -49,6 +49,9 @@ func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 					c.Release = append(c.Release, shard)
 				}
 			}
+			if r.IntN(3) == 0 {
+				c.Give = append(c.Give, ownership.Gift{Shard: r.IntN(ownership.Shards), Worker: fmt.Sprintf("w%d", r.IntN(6))})
+			}
 			switch r.IntN(15) {
 			case 0:
 				shard := r.IntN(ownership.Shards)

@@ -43,8 +43,9 @@ func handled(t testing.TB, h http.HandlerFunc) *server {
 	return s
 }
 
-// boundSocket returns a TCP socket on a port of loopback that does not listen, and its port.
-func boundSocket(t testing.TB) (fd, port int) {
+// refused is the URL of a port nobody listens on, and nobody can before the test
+// ends: it is bound.
+func refused(t testing.TB) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -58,37 +59,18 @@ func boundSocket(t testing.TB) (fd, port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fd, name.(*syscall.SockaddrInet4).Port
+	return fmt.Sprintf("http://127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
 }
 
-// refused returns the URL of a port that refuses connections until the test ends.
-func refused(t testing.TB) string {
-	t.Helper()
-	_, port := boundSocket(t)
-	return fmt.Sprintf("http://127.0.0.1:%d", port)
-}
-
-// rude is a backend that reads the head of a request and then calls then with the
-// connection.
+// rude is a backend that reads a request's head and then does what it is told to
+// the connection.
 func rude(t testing.TB, then func(*net.TCPConn)) (url string, hits *atomic.Int64) {
-	t.Helper()
-	hits = new(atomic.Int64)
-	return accepts(t, func(c *net.TCPConn) {
-		t.Cleanup(func() { _ = c.Close() })
-		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-			hits.Add(1)
-			then(c)
-		}
-	}), hits
-}
-
-// accepts calls handle with each connection to the URL that it returns, one at a time.
-func accepts(t testing.TB, handle func(*net.TCPConn)) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	hits = new(atomic.Int64)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -97,29 +79,44 @@ func accepts(t testing.TB, handle func(*net.TCPConn)) (url string) {
 			if err != nil {
 				return
 			}
-			handle(c.(*net.TCPConn))
+			t.Cleanup(func() { _ = c.Close() })
+			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+				hits.Add(1)
+				then(c.(*net.TCPConn))
+			}
 		}
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-done
 	})
-	return "http://" + l.Addr().String()
+	return "http://" + l.Addr().String(), hits
 }
 
 func reset(c *net.TCPConn)  { _ = c.SetLinger(0); _ = c.Close() }
 func closed(c *net.TCPConn) { _ = c.Close() }
 func hang(*net.TCPConn)     {}
 
-// blackHole returns the URL of a port with a full backlog. It neither accepts nor refuses
-// connections.
+// blackHole is the URL of a port that takes no more connections and refuses none:
+// its queue is full.
 func blackHole(t testing.TB) string {
 	t.Helper()
-	fd, port := boundSocket(t)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	name, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
 	for {
 		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
 		if err != nil {

@@ -33,7 +33,7 @@ const (
 // newNameServer listens on port 53 of a loopback address of its own.
 func newNameServer(t *testing.T) *nameServer {
 	t.Helper()
-	s := &nameServer{host: fmt.Sprintf("127.53.%d.53", part)}
+	s := &nameServer{host: fmt.Sprintf("127.53.%d.53", os.Getpid()%120)}
 	c, err := net.ListenPacket("udp", net.JoinHostPort(s.host, "53"))
 	if err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func runWorker(ctx context.Context, addr string) error {
 	prober, late, rep := &clockwork{now: store.Now}, atomic.Pointer[lateness]{}, replica.New()
 	late.Store(&lateness{})
 	worker := jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: store, Prober: prober, Replica: rep, Now: store.Now, Log: log,
+		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: prober, Replica: rep, Now: store.Now, Log: log,
 		Registry: app.NewRegistry(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
 		Changed:  func(context.Context, app.EventKind, string) {},
 		Late:     func(d time.Duration) { late.Load().note(d) },

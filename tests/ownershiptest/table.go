@@ -61,6 +61,15 @@ func (t *Table) Call(c ownership.Call) (r ownership.Reply, notify bool) {
 			changed, notify = true, true
 		}
 	}
+	for _, g := range c.Give {
+		if count, lives := t.Workers[g.Worker]; lives && t.Shards[g.Shard].Worker() == c.Worker {
+			if t.Mutant == "gift" {
+				count = 0
+			}
+			t.Shards[g.Shard] = termOf(g.Worker, count)
+			changed, notify = true, true
+		}
+	}
 	r = ownership.Reply{Last: t.Last, Web: t.Web}
 	if changed || c.Known != t.Version || c.Known == "" {
 		r.Full, r.Owned = true, map[int]ownership.Term{}

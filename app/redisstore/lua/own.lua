@@ -15,7 +15,8 @@
 -- ARGV[6]  the version of the table that it knows; '' for none
 -- ARGV[7]  channel on which the others hear that there is something to take or to give
 -- ARGV[8]  how many workers are reported as gone; each is a pair in ARGV[9..]: id, counter
--- ARGV[..] after the pairs, the shards that the worker gives back
+-- ARGV[..] after the pairs, the shards that the worker gives back: "17" to any worker, "17 id" to the live
+--          worker with that id, under a term with that worker's counter
 --
 -- Returns {'reused'} when another worker has called under this id, or {'ok', id of the last
 -- event or '', Redis's time in ms, web, version, '1' when the table follows or '', the number of workers, id and
@@ -58,8 +59,14 @@ end
 local function owner(term) return term and string.match(term, '^(%S+) %d+$') end
 
 for n = 9 + 2 * gone, #ARGV do
-  if owner(redis.call('HGET', shards, ARGV[n])) == me then
-    redis.call('HDEL', shards, ARGV[n])
+  local shard, receiver = string.match(ARGV[n], '^(%d+) ?(.*)$')
+  local count = receiver ~= '' and redis.call('HGET', workers, receiver)
+  if owner(redis.call('HGET', shards, shard)) == me and (receiver == '' or count) then
+    if count then
+      redis.call('HSET', shards, shard, string.format('%s %.0f', receiver, counter(count)))
+    else
+      redis.call('HDEL', shards, shard)
+    end
     changed = true
   end
 end

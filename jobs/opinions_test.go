@@ -1,0 +1,172 @@
+package jobs_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rollcall/app"
+	"rollcall/app/ownership"
+)
+
+// silent returns how instances answer a worker: those of the set do not, all others pass.
+func silent(ids ...string) func(string) app.Code {
+	return func(id string) app.Code { return map[bool]app.Code{true: app.TimedOut}[slices.Contains(ids, id)] }
+}
+
+// owner returns the worker that owns an instance.
+func (g *registry) owner(id string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.table.Shards[ownership.ShardOf(id)].Worker()
+}
+
+// owns counts the shards of a worker.
+func (g *registry) owns(id string) (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, term := range g.table.Shards {
+		if term.Worker() == id {
+			n++
+		}
+	}
+	return n
+}
+
+// pair starts two workers with networks of their own, and returns them in an order in which the first one owns an
+// instance.
+func pair(t *testing.T, g *registry, id string) (owner, peer *worker, ownerNet, peerNet *network) {
+	t.Helper()
+	ownerNet, peerNet = &network{}, &network{}
+	owner, peer = g.start(t, ownerNet), g.start(t, peerNet)
+	time.Sleep(10 * time.Second)
+	if g.owner(id) != owner.ID {
+		owner, peer, ownerNet, peerNet = peer, owner, peerNet, ownerNet
+	}
+	return owner, peer, ownerNet, peerNet
+}
+
+func TestAnInstanceThatAnotherWorkerReachesIsNotRemovedAndMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := fleet(40)
+		owner, peer, cut, _ := pair(t, g, "i7")
+		cut.is(silent("i7"))
+		time.Sleep(20 * time.Second)
+		if got, want := g.happened(), []string{"worker-disputed"}; !slices.Equal(got, want) || owner.Stats().Disputed != 1 {
+			t.Errorf("after 20 s: %v, want %v; %d are disputed", got, want, owner.Stats().Disputed)
+		}
+		if g.owner("i7") != owner.ID {
+			t.Error("its shard has moved already")
+		}
+		time.Sleep(20 * time.Second)
+		if g.owner("i7") != peer.ID || owner.Stats().Disputed != 0 {
+			t.Errorf("after 40 s it is owned by %s, want %s; %d are disputed", g.owner("i7"), peer.ID, owner.Stats().Disputed)
+		}
+		if a, b := g.owns(owner.ID), g.owns(peer.ID); a != 128 || b != 128 {
+			t.Errorf("the workers own %d and %d shards", a, b)
+		}
+		time.Sleep(5 * time.Minute)
+		owner.stop()
+		peer.stop()
+		if got, want := g.happened(), []string{"worker-disputed"}; !slices.Equal(got, want) || g.refused > 0 {
+			t.Errorf("five minutes later: %v, want %v; %d writes were refused", got, want, g.refused)
+		}
+	})
+}
+
+// A shard that was given does not come back while it is disputed the other way round.
+func TestAShardMovesOnlyOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := fleet(40)
+		owner, peer, first, second := pair(t, g, "i7")
+		first.is(silent("i7"))
+		time.Sleep(40 * time.Second)
+		first.is(silent())
+		second.is(silent("i7"))
+		time.Sleep(5 * time.Minute)
+		if g.owner("i7") != peer.ID || g.state("i7") != app.Healthy {
+			t.Errorf("it is owned by %s, want %s, and %s", g.owner("i7"), peer.ID, g.state("i7"))
+		}
+		owner.stop()
+		peer.stop()
+	})
+}
+
+// The other worker confirms the failure, does not answer, or cannot tell because it is cut off: the instance is removed as
+// fast as with one worker.
+func TestADeathIsFoundAsFastWithSecondOpinions(t *testing.T) {
+	t.Parallel()
+	for name, peerIs := range map[string]func(g *registry, net *network){
+		"confirms": func(_ *registry, net *network) { net.is(silent("i7")) },
+		"hears no question": func(g *registry, _ *network) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.workers = nil
+		},
+		"is cut off": func(_ *registry, net *network) { net.is(everybody(app.TimedOut)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := fleet(40)
+				owner, peer, ownerNet, peerNet := pair(t, g, "i7")
+				peerIs(g, peerNet)
+				ownerNet.is(silent("i7"))
+				began := time.Now()
+				for g.state("i7") == app.Healthy && time.Since(began) < time.Minute {
+					time.Sleep(10 * time.Millisecond)
+				}
+				// An interval, two timeouts, 200 ms and a slot.
+				if took := time.Since(began); took > 2*time.Second+2*time.Second+400*time.Millisecond {
+					t.Errorf("it was removed after %s", took)
+				}
+				owner.stop()
+				peer.stop()
+			})
+		})
+	}
+}
+
+// One of two workers does not reach a third of the instances.
+func TestAPartialPartitionRemovesNoInstance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := fleet(300)
+		owner, peer, cut, whole := pair(t, g, "i7")
+		var third []string
+		for n, id := range g.ids() {
+			if n%3 == 0 {
+				third = append(third, id)
+			}
+		}
+		cut.is(silent(third...))
+		time.Sleep(20 * time.Second)
+		if got, want := g.happened(), []string{"worker-disputed"}; !slices.Equal(got, want) {
+			t.Errorf("after 20 s: %v, want %v", got, want)
+		}
+		// One that neither worker reaches dies meanwhile.
+		victim := third[slices.IndexFunc(third, func(id string) bool { return g.owner(id) == owner.ID })]
+		whole.is(silent(victim))
+		time.Sleep(8 * time.Second)
+		if g.state(victim) != app.Unhealthy {
+			t.Errorf("8 s after its death %s is %s", victim, g.state(victim))
+		}
+		time.Sleep(time.Minute)
+		if n := g.owns(owner.ID); n != 0 {
+			t.Errorf("the worker that does not reach a third owns %d shards", n)
+		}
+		cut.is(silent(victim))
+		time.Sleep(20 * time.Second)
+		if n := g.owns(owner.ID); n != 128 {
+			t.Errorf("after the partition it owns %d shards", n)
+		}
+		owner.stop()
+		peer.stop()
+		if got, want := g.happened(), []string{victim + " unhealthy", "worker-disputed"}; !slices.Equal(got, want) || g.refused > 0 {
+			t.Errorf("in the end: %v, want %v; %d writes were refused", got, want, g.refused)
+		}
+	})
+}
