@@ -26,40 +26,51 @@ const packedLength = 9
 // instance that it owns. The zero value is empty. It leaves out the details of results.
 type History struct {
 	n       uint8 // bytes in use
+	oldest  uint8 // where the oldest result begins; not 0 only in a full history
 	results [historyLength * packedLength]byte
 }
 
 // Add appends a result, and forgets the oldest when there are too many.
 func (h *History) Add(r Result) {
-	if int(h.n) == len(h.results) {
-		copy(h.results[:], h.results[packedLength:])
-		h.n -= packedLength
+	to := h.results[h.oldest:] // of a full history the oldest result is overwritten
+	if int(h.n) < len(h.results) {
+		to = h.results[h.n:]
+		h.n += packedLength
+	} else if h.oldest += packedLength; int(h.oldest) == len(h.results) {
+		h.oldest = 0
 	}
 	latency := uint64(min(max(r.Latency.Milliseconds(), 0), math.MaxUint16))
 	n := uint64(r.At.UnixMilli())<<19 | uint64(r.Code&1023)<<8 | latency>>8
 	if r.Passed {
 		n |= 1 << 18
 	}
-	binary.BigEndian.PutUint64(h.results[h.n:], n)
-	h.results[h.n+packedLength-1] = byte(latency & 255)
-	h.n += packedLength
+	binary.BigEndian.PutUint64(to, n)
+	to[packedLength-1] = byte(latency & 255)
 }
 
 // Packed is the history as it is stored. It is valid until the next Add.
-func (h *History) Packed() []byte { return h.results[:h.n] }
+func (h *History) Packed() []byte {
+	if h.oldest > 0 {
+		results := h.results
+		n := copy(h.results[:], results[h.oldest:])
+		copy(h.results[n:], results[:h.oldest])
+		h.oldest = 0
+	}
+	return h.results[:h.n]
+}
 
 // Unpack replaces the history by one that was stored. Of one that is too long the newest
 // results count.
 func (h *History) Unpack(packed []byte) {
 	packed = packed[:len(packed)/packedLength*packedLength]
 	packed = packed[max(0, len(packed)-len(h.results)):]
-	h.n = uint8(copy(h.results[:], packed)) //nolint:gosec // at most 180
+	h.n, h.oldest = uint8(copy(h.results[:], packed)), 0 //nolint:gosec // at most 180
 }
 
 // Results lists the results, oldest first.
 func (h *History) Results() []Result {
 	results := make([]Result, 0, int(h.n)/packedLength)
-	for b := h.results[:h.n]; len(b) >= packedLength; b = b[packedLength:] {
+	for b := h.Packed(); len(b) >= packedLength; b = b[packedLength:] {
 		n := binary.BigEndian.Uint64(b)
 		results = append(results, Result{
 			At:      time.UnixMilli(int64(n >> 19)),

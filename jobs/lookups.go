@@ -54,6 +54,9 @@ func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason st
 	return "", false
 }
 
+// Idle reports whether no lookup has failed lately: then a conclusive result changes nothing.
+func (l *Lookups) Idle() bool { return len(l.failed) == 0 }
+
 // Failing reports whether names cannot be looked up.
 func (l *Lookups) Failing() bool { return l.names > 0 }
 

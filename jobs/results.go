@@ -7,16 +7,21 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/replica"
 )
 
 // probe queues an instance to be probed at once.
 func (w *Worker) probe(e *target) {
-	if e.queued {
-		return
+	if !e.queued {
+		w.wheel.Stop(&e.probe)
+		w.enqueue(e, w.ms())
 	}
-	w.wheel.Stop(&e.probe)
-	e.queued, e.due = true, w.ms()
+}
+
+// enqueue queues an instance, which the wheel does not hold, for a probe that is due at a time.
+func (w *Worker) enqueue(e *target, due int64) {
+	e.queued, e.due = true, due
 	w.pool.add(e)
 }
 
@@ -36,27 +41,28 @@ func (w *Worker) run(e *target, f *flight) {
 	w.pool.begin(f, now)
 	w.mu.Unlock()
 	if w.Late != nil {
-		w.Late(max(0, time.Duration(w.ms()-due)*time.Millisecond))
+		w.Late(max(0, time.Duration(w.at(now)-due)*time.Millisecond))
 	}
 	i := held.Instance()
 	r := w.Prober.Probe(ctx, i)
-	steady := r.Passed && held.Steady()
+	steady := r.Passed && held.Steady() // most results, by far
 	var back bool
-	if ctx.Err() == nil {
+	if (!steady || w.self.keeps(e.hash)) && ctx.Err() == nil {
 		r, back = w.self.weigh(i, r)
 	}
+	after := w.ms()
 	w.mu.Lock()
 	w.pool.end(f)
 	e.queued = false
 	if e.share == nil || ctx.Err() != nil {
 		return
 	}
-	w.lookedUp(i, r)
-	if steady && e.held == held && !e.clear && !e.again { // most of them, by far
+	if steady && e.held == held && !e.clear && !e.again && w.lookups.Idle() {
 		e.history.Add(r)
-		w.schedule(e, i)
+		w.scheduleAt(e, i.Check.Interval, ownership.Steady, after)
 		return
 	}
+	w.lookedUp(i, r)
 	w.answered(e, i, r, back)
 }
 

@@ -3,6 +3,7 @@ package jobs
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -113,11 +114,13 @@ func (s *SelfCheck) Meet(i app.Instance, now time.Time) {
 	s.meet(i, now)
 }
 
-// Keeps reports whether a healthy instance is a witness, or would become one: there are not
-// enough yet, or its hash is lower than another's.
-func (s *SelfCheck) Keeps(id string) bool {
-	n := len(s.witnesses)
-	return n < maxWitnesses || s.witnesses[n-1].hash >= hashOf(id)
+// Keeps returns the largest hash of the id of a healthy instance that is a witness, or would become one: any hash while
+// there are not enough witnesses.
+func (s *SelfCheck) Keeps() uint64 {
+	if n := len(s.witnesses); n >= maxWitnesses {
+		return s.witnesses[n-1].hash
+	}
+	return math.MaxUint64
 }
 
 // meet returns the witness, or nil when it is not kept.

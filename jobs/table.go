@@ -21,6 +21,7 @@ const (
 // target is an instance that the worker owns.
 type target struct {
 	held     *replica.Compact // as it was last written; not by this worker only
+	hash     uint64           // of the id
 	share    *share           // nil once the worker has let go of it
 	probe    ownership.Timer[target]
 	ends     *ending // nil: the state does not end by itself
@@ -70,7 +71,7 @@ func (w *Worker) heard(id string, is *replica.Compact) {
 
 // add begins to work on an instance. p is what its last owner flushed, if anything.
 func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flushed bool) {
-	e := &target{held: h, share: sh}
+	e := &target{held: h, share: sh, hash: ownership.Hash(h.ID())}
 	e.probe.Value = e
 	sh.entries[h.ID()] = e
 	w.entries++
@@ -92,9 +93,9 @@ func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flush
 	case isNew, flushed && p.Due > 0 && p.Due <= now, !flushed && w.once, i.State == app.Starting:
 		w.probe(e)
 	case flushed && i.Streak > 0:
-		w.wheel.Put(&e.probe, ownership.Due(ownership.Hash(i.ID), i.Check.Interval, ownership.Now, now))
+		w.wheel.Put(&e.probe, ownership.Due(e.hash, i.Check.Interval, ownership.Now, now))
 	default:
-		w.wheel.Put(&e.probe, ownership.Due(ownership.Hash(i.ID), i.Check.Interval, ownership.Steady, now))
+		w.wheel.Put(&e.probe, ownership.Due(e.hash, i.Check.Interval, ownership.Steady, now))
 	}
 }
 
@@ -169,7 +170,12 @@ func (w *Worker) schedule(e *target, i app.Instance) {
 		w.probe(e)
 		return
 	}
-	due := ownership.Due(ownership.Hash(i.ID), i.Check.Interval, pace(i), max(w.ms(), e.due))
+	w.scheduleAt(e, i.Check.Interval, pace(i), w.ms())
+}
+
+// scheduleAt schedules the next probe of an instance at a pace, after a result that was reached at now.
+func (w *Worker) scheduleAt(e *target, interval time.Duration, pace ownership.Pace, now int64) {
+	due := ownership.Due(e.hash, interval, pace, max(now, e.due))
 	if e.next > 0 {
 		due, e.next = min(due, e.next), 0
 	}
@@ -179,7 +185,7 @@ func (w *Worker) schedule(e *target, i app.Instance) {
 // soon has an instance probed again after a moment: its last result did not count.
 func (w *Worker) soon(e *target) {
 	if e.share != nil && e.held.Instance().Probed() {
-		w.wheel.Put(&e.probe, ownership.Due(ownership.Hash(e.held.ID()), e.held.Interval(), ownership.Soon, w.ms()))
+		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.held.Interval(), ownership.Soon, w.ms()))
 	}
 }
 

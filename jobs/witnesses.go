@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rollcall/app"
@@ -28,6 +29,8 @@ type witnesses struct {
 
 	asking sync.WaitGroup
 
+	largest atomic.Uint64 // as Keeps returned it last
+
 	mu      sync.Mutex
 	self    SelfCheck
 	round   chan struct{} // closed when the witnesses that are being asked have answered
@@ -37,10 +40,20 @@ type witnesses struct {
 	told   bool // what the last event said
 }
 
+// keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. It takes
+// no lock, as it is called with each result.
+func (w *witnesses) keeps(hash uint64) bool { return hash <= w.largest.Load() }
+
+// unlock ends a change of the witnesses.
+func (w *witnesses) unlock() {
+	w.largest.Store(w.self.Keeps())
+	w.mu.Unlock()
+}
+
 // meet tells the self-check of instances as the registry holds them.
 func (w *witnesses) meet(instances ...app.Instance) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	for _, i := range instances {
 		w.self.Meet(i, w.now())
 	}
@@ -50,10 +63,7 @@ func (w *witnesses) meet(instances ...app.Instance) {
 // count at all, and that the instance has to be probed again.
 func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back bool) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if r.Passed && i.State == app.Healthy && !w.self.Keeps(i.ID) {
-		return r, false // most of them: nothing depends on it
-	}
+	defer w.unlock()
 	r = w.self.Record(i, r, w.now())
 	o := app.Outcome{Was: i, Result: r}
 	return r, w.self.Doubts(i, r) && !o.MakesUnhealthy()
@@ -75,7 +85,7 @@ func (w *witnesses) suspended() bool {
 
 func (w *witnesses) forget(id string) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	w.self.Forget(id)
 }
 
@@ -156,7 +166,7 @@ func (w *witnesses) probe(ctx context.Context, i app.Instance) {
 		}
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	defer w.unlock()
 	w.self.Record(i, r, w.now())
 }
 

@@ -137,6 +137,9 @@ func NewWorker(o WorkerOptions) *Worker {
 // on with the monotonic one: a step of any clock does not matter.
 func (w *Worker) ms() int64 { return w.epoch + time.Since(w.start).Milliseconds() }
 
+// at is a time with a monotonic reading on the worker's clock.
+func (w *Worker) at(t time.Time) int64 { return w.epoch + t.Sub(w.start).Milliseconds() }
+
 // Stats returns how the worker does now.
 func (w *Worker) Stats() WorkerStats {
 	w.mu.Lock()
@@ -442,7 +445,8 @@ func (w *Worker) sweep(now time.Time) {
 	if w.member.Lost(now) {
 		return // what it owns may be another worker's by now
 	}
-	w.wheel.Advance(w.ms(), w.fire)
+	at := w.at(now)
+	w.wheel.Advance(at, func(e *target) { w.fire(e, at) })
 	if w.pool.backlog() == 0 {
 		w.swept = w.Now()
 	}
@@ -450,13 +454,14 @@ func (w *Worker) sweep(now time.Time) {
 
 // fire starts the probe of an instance that is due. One that is late by more than an
 // interval waits for its phase: otherwise all would start at once after an outage.
-func (w *Worker) fire(e *target) {
-	if late := w.ms() - e.probe.At(); late > catchUp.Milliseconds() && time.Duration(late)*time.Millisecond > e.held.Interval() {
-		w.wheel.Put(&e.probe, ownership.Due(ownership.Hash(e.held.ID()), e.held.Interval(), ownership.Steady, w.ms()))
+func (w *Worker) fire(e *target, now int64) {
+	if late := now - e.probe.At(); late > catchUp.Milliseconds() && time.Duration(late)*time.Millisecond > e.held.Interval() {
+		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.held.Interval(), ownership.Steady, now))
 		return
 	}
-	w.probe(e)
-	e.due = e.probe.At()
+	if !e.queued {
+		w.enqueue(e, e.probe.At())
+	}
 }
 
 // leave ends what is under way, flushes everything and gives it back.
@@ -523,7 +528,8 @@ func (w *Worker) Once(ctx context.Context) error {
 		return err
 	}
 	w.mu.Lock()
-	w.wheel.Advance(w.ms(), w.fire)
+	now := w.ms()
+	w.wheel.Advance(now, func(e *target) { w.fire(e, now) })
 	w.mu.Unlock()
 	if err := w.pool.idle(ctx); err != nil {
 		return err
