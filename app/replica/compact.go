@@ -1,34 +1,64 @@
 package replica
 
 import (
+	"math"
 	"time"
 	"unique"
 
 	"rollcall/app"
 )
 
-// Compact is an instance in half the memory, for those who hold many: what many instances
-// have in common is there once for all of them. It does not have AssertedAt.
+// Compact is an instance in a third of the memory, for processes that hold many: values that many instances have in common
+// exist once, and values that few instances have are apart. Times are kept in ms. It does not have AssertedAt.
 type Compact struct {
-	common   unique.Handle[common]
-	rev      int64
-	id       string
-	address  string
-	boot     string
-	replaces string
-	hosts    []string
-	tags     []string
-	meta     map[string]string
+	common  unique.Handle[common]
+	rare    *rare // nil: none of it is set
+	rev     int64
+	id      string
+	address string
+	boot    string
+	hosts   []string
 
-	claims       *app.Claims // nil: none
-	replaceOver  bool
 	streak       int32 // at most MaxStreak
 	falls        int32
-	drainPeriod  time.Duration
-	streakAt     time.Time
-	last         app.Result
-	registeredAt time.Time
-	changedAt    time.Time
+	streakAt     moment
+	registeredAt moment
+	changedAt    moment
+
+	lastAt      moment
+	lastLatency time.Duration
+	lastCode    app.Code
+	lastPassed  bool
+}
+
+// rare is the part of an instance that most instances do not have.
+type rare struct {
+	replaces    string
+	replaceOver bool
+	tags        []string
+	meta        map[string]string
+	claims      app.Claims
+	drainPeriod time.Duration
+	lastDetail  string
+}
+
+// moment is a time in ms since 1970, as it is stored; noMoment is the zero time.
+type moment int64
+
+const noMoment moment = math.MinInt64
+
+func momentOf(t time.Time) moment {
+	if t.IsZero() {
+		return noMoment
+	}
+	return moment(t.UnixMilli())
+}
+
+func (m moment) time() time.Time {
+	if m == noMoment {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(m))
 }
 
 // common is what instances of a service mostly are alike in.
@@ -44,16 +74,17 @@ type common struct {
 
 // NewCompact returns the compact form of i, whose slices and map are not written to any more.
 func NewCompact(i app.Instance) *Compact {
-	var claims *app.Claims
-	if !i.Claims.IsZero() {
-		claims = &i.Claims
-	}
-	return &Compact{
+	h := &Compact{
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
-		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, replaces: i.Replaces, hosts: i.Hosts, tags: i.Tags, meta: i.Meta,
-		claims: claims, replaceOver: i.ReplaceOver,
-		streak: int32(i.Streak), falls: int32(i.Falls), drainPeriod: i.DrainPeriod, streakAt: i.StreakAt, last: i.Last, registeredAt: i.RegisteredAt, changedAt: i.ChangedAt, //nolint:gosec // small counts
+		rev:    i.Rev, id: i.ID, address: i.Address, boot: i.Boot, hosts: i.Hosts,
+		streak: int32(i.Streak), falls: int32(i.Falls), //nolint:gosec // small counts
+		streakAt: momentOf(i.StreakAt), registeredAt: momentOf(i.RegisteredAt), changedAt: momentOf(i.ChangedAt),
+		lastAt: momentOf(i.Last.At), lastLatency: i.Last.Latency, lastCode: i.Last.Code, lastPassed: i.Last.Passed,
 	}
+	if i.Replaces != "" || i.ReplaceOver || i.Tags != nil || i.Meta != nil || !i.Claims.IsZero() || i.DrainPeriod != 0 || i.Last.Detail != "" {
+		h.rare = &rare{i.Replaces, i.ReplaceOver, i.Tags, i.Meta, i.Claims, i.DrainPeriod, i.Last.Detail}
+	}
+	return h
 }
 
 // Instance returns the whole of it.
@@ -61,12 +92,13 @@ func (h *Compact) Instance() app.Instance {
 	c := h.common.Value()
 	i := app.Instance{
 		Rev: h.rev, ID: h.id, Service: c.service, Address: h.address, Hosts: h.hosts, Weight: c.weight, FailOpen: c.failOpen,
-		Boot: h.boot, Replaces: h.replaces, Tags: h.tags, Meta: h.meta, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state,
-		Streak: int(h.streak), Falls: int(h.falls), DrainPeriod: h.drainPeriod, StreakAt: h.streakAt, Last: h.last, RegisteredAt: h.registeredAt, ChangedAt: h.changedAt,
-		ReplaceOver: h.replaceOver,
+		Boot: h.boot, Check: c.check, Override: c.override, Unknown: c.unknown, State: c.state, Streak: int(h.streak), Falls: int(h.falls),
+		Last:     app.Result{At: h.lastAt.time(), Latency: h.lastLatency, Passed: h.lastPassed, Code: h.lastCode},
+		StreakAt: h.streakAt.time(), RegisteredAt: h.registeredAt.time(), ChangedAt: h.changedAt.time(),
 	}
-	if h.claims != nil {
-		i.Claims = *h.claims
+	if r := h.rare; r != nil {
+		i.Replaces, i.ReplaceOver, i.Tags, i.Meta, i.Claims = r.replaces, r.replaceOver, r.tags, r.meta, r.claims
+		i.DrainPeriod, i.Last.Detail = r.drainPeriod, r.lastDetail
 	}
 	return i
 }
@@ -81,7 +113,7 @@ func (h *Compact) Rev() int64 { return h.rev }
 func (h *Compact) State() app.State { return h.common.Value().state }
 
 // ChangedAt is when its state began.
-func (h *Compact) ChangedAt() time.Time { return h.changedAt }
+func (h *Compact) ChangedAt() time.Time { return h.changedAt.time() }
 
 // Interval is that of its check.
 func (h *Compact) Interval() time.Duration { return h.common.Value().check.Interval }
