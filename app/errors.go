@@ -29,8 +29,10 @@ var (
 	// ErrLastBackend means that an instance stays registered because a vhost of it has
 	// no other backend.
 	ErrLastBackend = errors.New("the last backend of a vhost")
-	// ErrUnavailable means the store cannot be reached; nothing was decided.
+	// ErrUnavailable means the store cannot be reached. Nothing was written, unless the error is an ErrUncertain as well.
 	ErrUnavailable = errors.New("unavailable")
+	// ErrUncertain means that the store was sent a change and gave no answer: it may have written the change.
+	ErrUncertain = errors.New("the change may have been made")
 )
 
 // A FieldError is an ErrInvalid (or an ErrConflict, when Held is set) that names

@@ -62,6 +62,11 @@ func TestFailures(t *testing.T) {
 			problem{Type: "urn:rollcall:unavailable", Title: "The registry cannot be reached", Status: 503, Want: "try again: every call may be repeated"},
 			"level=WARN",
 		},
+		"uncertain": {
+			func(context.Context) error { return fmt.Errorf("commit: %w: %w: %s", app.ErrUnavailable, app.ErrUncertain, secret) },
+			problem{Type: "urn:rollcall:unavailable", Title: "The registry cannot be reached", Status: 503, Want: "the change may have been made all the same; try again: every call may be repeated"},
+			"level=WARN",
+		},
 		"deadline": {
 			func(context.Context) error { return fmt.Errorf("%s: %w", secret, context.DeadlineExceeded) },
 			problem{Type: "urn:rollcall:internal", Title: "Internal error", Status: 500},

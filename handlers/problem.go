@@ -56,6 +56,9 @@ var statuses = []struct {
 	{input.ErrMalformed, http.StatusBadRequest, "malformed", "Malformed", ""},
 }
 
+// wantUncertain replaces the advice of a call whose change may have been made.
+const wantUncertain = "the change may have been made all the same; try again: every call may be repeated"
+
 var (
 	errCrossOrigin = errors.New("another site's page is calling")
 	errForeignHost = errors.New("without tokens only localhost and loopback addresses are served")
@@ -104,6 +107,9 @@ func describe(err error) problem {
 		p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error(), Want: s.want}
 		if errors.Is(err, app.ErrUnavailable) {
 			p.Detail = diagnose.Outage(err)
+			if errors.Is(err, app.ErrUncertain) {
+				p.Want = wantUncertain
+			}
 		}
 		if hint, ok := errors.AsType[*input.HintError](err); ok {
 			p.Want = hint.Want

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -64,6 +65,15 @@ func (a *API) register(c echo.Context) error {
 	return c.JSON(statusOf(all[0]), a.receiptOf(all[0].Registered))
 }
 
+// notTriedError is the error of a registration that was not tried because an earlier one of the same call found the registry
+// out of reach.
+type notTriedError struct{ cause error }
+
+func (e *notTriedError) Error() string { return e.cause.Error() }
+
+// Is leaves out app.ErrUncertain: this registration was certainly not made.
+func (e *notTriedError) Is(target error) bool { return target == app.ErrUnavailable }
+
 // registerAll registers all, then waits for all. One that finds the registry out of
 // reach speaks for those after it, which would only find out the same, slowly.
 func (a *API) registerAll(ctx context.Context, entries []input.Entry, declared bool, from caller, wait time.Duration) []registered {
@@ -75,7 +85,7 @@ func (a *API) registerAll(ctx context.Context, entries []input.Entry, declared b
 		last = cmp.Or(all[n].Revision, last)
 		if errors.Is(all[n].err, app.ErrUnavailable) {
 			for later := n + 1; later < len(all); later++ {
-				all[later].err = all[n].err
+				all[later].err = &notTriedError{all[n].err}
 			}
 			break
 		}
@@ -123,6 +133,9 @@ func (a *API) healthy(ctx context.Context, done app.Registered, began time.Time,
 	}
 	if err == nil && is.State != app.Healthy && is.Replaces != "" && ctx.Err() == nil {
 		is, err = a.endReplacement(ctx, is)
+	}
+	if errors.Is(err, app.ErrUnavailable) { // the registration was made
+		err = fmt.Errorf("%w: %w", err, app.ErrUncertain)
 	}
 	if err == nil && is.State != app.Healthy {
 		err = &notHealthyError{instance: is, waited: time.Since(began)}

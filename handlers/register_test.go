@@ -463,6 +463,25 @@ func TestArrayWithoutRegistry(t *testing.T) {
 		if v.Status != http.StatusServiceUnavailable || v.Problem.Type != "urn:rollcall:unavailable" {
 			t.Errorf("entry %d: %s", n, v)
 		}
+		if n > 0 && v.Problem.Want != "try again: every call may be repeated" { // only the first one was tried
+			t.Errorf("entry %d: advised %q", n, v.Problem.Want)
+		}
+	}
+}
+
+// TestARegistrationThatWasMadeIsNotRefusedWithoutSayingSo loses Redis while a caller waits.
+func TestARegistrationThatWasMadeIsNotRefusedWithoutSayingSo(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := newServiceOn(t, server.Client(t))
+	s.follow(server.Client)
+	answers := s.form(http.MethodPost, "/v1/register?wait=1s", "service", "web", "port", "80", "id", "w1").start()
+	s.awaitState("w1", app.Starting)
+	server.Freeze()
+	defer server.Thaw()
+	p := decode[problem](<-answers)
+	if p.Status != http.StatusServiceUnavailable || !strings.Contains(p.Want, "may have been made") {
+		t.Errorf("got %+v, want 503 and that the change may have been made", p)
 	}
 }
 

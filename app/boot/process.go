@@ -309,6 +309,7 @@ func (p *Process) Run(ctx context.Context) error {
 		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
 	}
 	every(time.Minute, p.store.SyncClock)
+	every(returnEvery, new(memory).check)
 	if p.roles.Web || p.roles.Cron || p.roles.DNS {
 		run("schema", p.watchSchema)
 	}

@@ -102,6 +102,42 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	}
 }
 
+func TestAChangeWithoutAnAnswerIsUncertainOnlyIfItWasSent(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s := siteOn(server.Client(t), redisstore.Options{})
+	s.up(t, 1)
+	commit := func(n int, within time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), within)
+		defer cancel()
+		i := app.Instance{ID: fmt.Sprint("i", n), Service: "web", Address: fmt.Sprintf("10.0.0.%d:80", n)}
+		_, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i}}})
+		return err
+	}
+
+	server.Freeze()
+	sent := make(chan error, 1)
+	go func() { sent <- commit(2, time.Second) }()
+	eventually(t, "a call is under way", s.Busy)
+	if err := commit(3, time.Millisecond); !errors.Is(err, app.ErrUnavailable) || errors.Is(err, app.ErrUncertain) {
+		t.Errorf("a change that was not sent: got %v, want it unavailable and not uncertain", err)
+	}
+	if err := <-sent; !errors.Is(err, app.ErrUnavailable) || !errors.Is(err, app.ErrUncertain) {
+		t.Errorf("a change that was sent: got %v, want it unavailable and uncertain", err)
+	}
+	server.Thaw()
+	eventually(t, "the change that was sent is made", func() bool { _, err := s.Get(t.Context(), "i2"); return err == nil })
+	if _, err := s.Get(t.Context(), "i3"); !errors.Is(err, app.ErrNotFound) {
+		t.Errorf("the change that was not sent: got %v, want that it is not made", err)
+	}
+
+	server.Kill()
+	eventually(t, "a change is certainly not made while connections are refused", func() bool {
+		err := commit(4, time.Second)
+		return errors.Is(err, app.ErrUnavailable) && !errors.Is(err, app.ErrUncertain)
+	})
+}
+
 // Redis's own word for "not now", inside of a script and outside.
 func TestRedisThatRefusesIsUnavailable(t *testing.T) {
 	t.Parallel()

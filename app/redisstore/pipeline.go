@@ -2,6 +2,9 @@ package redisstore
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +28,12 @@ type trip struct {
 	over chan struct{}
 }
 
-// process is what the client's Process is. When it returns with the context's error the
-// command may still be carried out, and must not be looked at.
+// errWithdrawn means that a call ended before its command was sent.
+var errWithdrawn = errors.New("not sent in time")
+
+// process is what the client's Process is. When the context is over first, process takes back a command that still waits
+// and returns errWithdrawn: the command is not carried out. If the command has been sent, process returns the context's
+// error: the command may still be carried out, and must not be looked at.
 func (p *pipeline) process(ctx context.Context, cmd redis.Cmder) error {
 	p.mu.Lock()
 	if !p.busy {
@@ -45,8 +52,14 @@ func (p *pipeline) process(ctx context.Context, cmd redis.Cmder) error {
 	case <-t.over:
 		return cmd.Err()
 	case <-ctx.Done():
-		return ctx.Err()
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := slices.Index(t.cmds, cmd); p.waiting == t && n >= 0 {
+		t.cmds = slices.Delete(t.cmds, n, n+1)
+		return fmt.Errorf("%w: %w", errWithdrawn, ctx.Err())
+	}
+	return ctx.Err()
 }
 
 // next sends what waits, on behalf of no caller in particular.
@@ -54,8 +67,8 @@ func (p *pipeline) next(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.waiting
-	p.busy, p.waiting = t != nil, nil
-	if t == nil {
+	p.waiting = nil
+	if p.busy = t != nil && len(t.cmds) > 0; !p.busy {
 		return
 	}
 	go func() {

@@ -78,7 +78,10 @@ func TestChangesOfTheSameMomentShareARoundTrip(t *testing.T) {
 	}
 	close(g.open)
 	calls.Wait()
-	if want := []int{4}; !slices.Equal(g.together, want) {
+	if want := []int{3}; !slices.Equal(g.together, want) {
 		t.Errorf("%d went together, want %d", g.together, want)
+	}
+	if _, err := s.Get(t.Context(), "i5"); !errors.Is(err, app.ErrNotFound) {
+		t.Errorf("the change of the caller that is gone: got %v, want that it is not made", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -243,7 +244,7 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	}
 	reply, err := s.run(ctx, commitScript, args...).StringSlice()
 	if err != nil {
-		return "", wrap("commit", err)
+		return "", wrapChange("commit", err)
 	}
 	switch reply[0] {
 	case "ok":
@@ -479,6 +480,18 @@ func wrap(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
+}
+
+// wrapChange is wrap for a call that changes something: an error without an answer of Redis is also app.ErrUncertain if the
+// call may have reached it.
+func wrapChange(doing string, err error) error {
+	wrapped := wrap(doing, err)
+	_, answered := errors.AsType[redis.Error](err)
+	dial, ok := errors.AsType[*net.OpError](err)
+	if answered || !errors.Is(wrapped, app.ErrUnavailable) || errors.Is(err, errWithdrawn) || errors.Is(err, redis.ErrPoolTimeout) || ok && dial.Op == "dial" {
+		return wrapped
+	}
+	return fmt.Errorf("%w: %w", wrapped, app.ErrUncertain)
 }
 
 // refusals are in the answers of a Redis that cannot serve a call now.
