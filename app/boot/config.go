@@ -36,6 +36,7 @@ type Config struct {
 	WebhookNetworks   []netip.Prefix `env:"ROLLCALL_WEBHOOK_NETWORKS" doc:"networks that webhooks may call; without it all, loopback only while ROLLCALL_BIND is"`
 	RegisterRate      int            `env:"ROLLCALL_REGISTER_RATE" envDefault:"1000" doc:"registrations a second of one token, or of one address where none is required, at one process; bursts are twice that; 0: any number"`
 	MaxInstances      int            `env:"ROLLCALL_MAX_INSTANCES" envDefault:"20000" doc:"instances of a service; 0: any number"`
+	MaxBackends       int            `env:"ROLLCALL_MAX_BACKENDS" envDefault:"4000" doc:"backends of a vhost, see docs/scaling.md; 0: any number"`
 	MaxHosts          int            `env:"ROLLCALL_MAX_HOSTS" envDefault:"20" doc:"vhosts of an instance"`
 	MaxBody           int64          `env:"ROLLCALL_MAX_BODY" envDefault:"262144" doc:"bytes of a request's body"`
 	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks of proxies whose X-Forwarded-For (or else Forwarded) names the client, comma-separated; a header that names no address is 422"`
@@ -98,7 +99,7 @@ func (c Config) check() error {
 	if c.AdminToken != "" && len(c.AdminToken) < minAdminToken {
 		return fmt.Errorf("config: ROLLCALL_ADMIN_TOKEN must have at least %d characters", minAdminToken)
 	}
-	for name, limit := range map[string]int64{"ROLLCALL_REGISTER_RATE": int64(c.RegisterRate), "ROLLCALL_MAX_INSTANCES": int64(c.MaxInstances)} {
+	for name, limit := range map[string]int64{"ROLLCALL_REGISTER_RATE": int64(c.RegisterRate), "ROLLCALL_MAX_INSTANCES": int64(c.MaxInstances), "ROLLCALL_MAX_BACKENDS": int64(c.MaxBackends)} {
 		if limit < 0 {
 			return fmt.Errorf("config: %s (%d) must be a number, or 0 for any number", name, limit)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -142,7 +143,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	}
 	p.closers = append(p.closers, func() { _ = p.rdb.Close() })
 	p.rdb.AddHook(redisTimer{p.metrics.redisLatency})
-	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Limit: c.MaxInstances, Log: log})
+	p.store = redisstore.New(p.rdb, redisstore.Options{Prefix: c.Prefix, Hipache: p.proxy, Settle: c.Settle, Limit: c.MaxInstances, Backends: c.MaxBackends, Log: log})
 	if err := p.store.SyncClock(ctx); err != nil {
 		return p, err
 	}
@@ -405,8 +406,16 @@ func (p *Process) onDemand() *jobs.Runner {
 		jobs.Job{Name: "expire", Timeout: time.Minute, Run: work}, // one run of a worker does all three
 		jobs.Job{Name: "compact", Timeout: time.Minute, Run: work},
 		jobs.Job{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
+		jobs.Job{Name: "compare", Timeout: time.Minute, Run: p.compare},
 		jobs.Job{Name: "reconcile", Timeout: time.Minute, Run: p.reconcile},
 	)
+}
+
+// compare compares the lists of all vhosts, whichever worker owns them.
+func (p *Process) compare(ctx context.Context) error {
+	found, err := p.store.Vhosts().Compare(ctx, app.Everything, math.MaxInt)
+	jobs.LogRepairs(ctx, p.log, found.Repairs)
+	return err
 }
 
 // reconcile compares everything, whichever worker owns it.

@@ -45,29 +45,31 @@ func withVhosts(source string) *redis.Script {
 
 // Options are the settings of a store. The zero value of a field means its default.
 type Options struct {
-	Prefix  string        // of our own keys; default "rollcall:"
-	Hipache hipache.Keys  // the proxy's keys
-	Settle  time.Duration // how long a marked backend stays listed; default hipache.SettleTime
-	Timeout time.Duration // of every call: a Redis that hangs is like one that is down; default 900ms
-	Limit   int           // how many instances a service may have; default any number
-	Log     *slog.Logger  // default slog.Default()
+	Prefix   string        // of our own keys; default "rollcall:"
+	Hipache  hipache.Keys  // the proxy's keys
+	Settle   time.Duration // how long a marked backend stays listed; default hipache.SettleTime
+	Timeout  time.Duration // of every call: a Redis that hangs is like one that is down; default 900ms
+	Limit    int           // how many instances a service may have; default any number
+	Backends int           // how many backends a vhost may have; default any number
+	Log      *slog.Logger  // default slog.Default()
 
 	Now func() time.Time // this machine's clock; default time.Now
 }
 
 // Store is the registry in one Redis.
 type Store struct {
-	rdb     redis.UniversalClient
-	keys    keys
-	settle  time.Duration
-	timeout time.Duration
-	limit   int
-	log     *slog.Logger
-	now     func() time.Time
-	clock   atomic.Pointer[reading] // nil before SyncClock
-	asking  asking
-	stats   Stats
-	refusal atomic.Pointer[error] // of the last tick that Redis answered; nil: it was written
+	rdb      redis.UniversalClient
+	keys     keys
+	settle   time.Duration
+	timeout  time.Duration
+	limit    int
+	backends int
+	log      *slog.Logger
+	now      func() time.Time
+	clock    atomic.Pointer[reading] // nil before SyncClock
+	asking   asking
+	stats    Stats
+	refusal  atomic.Pointer[error] // of the last tick that Redis answered; nil: it was written
 
 	lookAgain time.Duration // see examineWorkers
 
@@ -85,13 +87,14 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	}
 	timeout := cmp.Or(o.Timeout, 900*time.Millisecond)
 	return &Store{
-		rdb:     rdb,
-		keys:    keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
-		settle:  cmp.Or(o.Settle, hipache.SettleTime),
-		timeout: timeout,
-		limit:   o.Limit,
-		log:     cmp.Or(o.Log, slog.Default()),
-		now:     o.Now,
+		rdb:      rdb,
+		keys:     keys{prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache},
+		settle:   cmp.Or(o.Settle, hipache.SettleTime),
+		timeout:  timeout,
+		limit:    o.Limit,
+		backends: o.Backends,
+		log:      cmp.Or(o.Log, slog.Default()),
+		now:      o.Now,
 
 		lookAgain: lookAgain,
 
@@ -166,9 +169,10 @@ func (s *Store) Results(ctx context.Context, id string) ([]app.Result, error) {
 // changeArg is a change as commit.lua reads it; the head of the script says what
 // the fields are.
 type changeArg struct {
-	Steps []stepArg `json:"steps"`
-	Keep  int       `json:"keep"`
-	Limit int       `json:"limit,omitempty"`
+	Steps    []stepArg `json:"steps"`
+	Keep     int       `json:"keep"`
+	Limit    int       `json:"limit,omitempty"`
+	Backends int       `json:"backends,omitempty"`
 
 	Seen  []seenArg         `json:"seen,omitempty"`
 	Takes map[string]string `json:"takes,omitempty"`
@@ -211,11 +215,12 @@ type hostArg struct {
 	ID   string `json:"id"`   // empty: not registered any more
 
 	Was *string `json:"was,omitempty"` // nothing happens unless the slots belong to this id now
+	New bool    `json:"new,omitempty"` // the instance did not serve the vhost before
 }
 
 // Commit makes a change; see app.Store.
 func (s *Store) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
-	arg := changeArg{Keep: keepEvents, Limit: s.limit, Takes: c.Takes, Shard: c.Fence.Shard, Term: c.Fence.Term}
+	arg := changeArg{Keep: keepEvents, Limit: s.limit, Backends: s.backends, Takes: c.Takes, Shard: c.Fence.Shard, Term: c.Fence.Term}
 	for _, i := range c.Seen {
 		arg.Seen = append(arg.Seen, seenArg{i.ID, i.Rev})
 	}
@@ -266,6 +271,11 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 		return "", &app.FieldError{
 			Field: "service", Held: true, Problem: fmt.Sprintf("has %d instances already", arg.Limit),
 			Want: "deregister those that are not needed; the limit is ROLLCALL_MAX_INSTANCES",
+		}
+	case "crowded":
+		return "", &app.FieldError{
+			Field: "host", Held: true, Problem: fmt.Sprintf("%s has %d backends already", reply[1], arg.Backends),
+			Want: "deregister those that are not needed, or serve a part of them under another vhost; the limit is ROLLCALL_MAX_BACKENDS",
 		}
 	}
 	s.reportRepairs(ctx, reply[4:])
@@ -327,7 +337,7 @@ func hostsOf(was, is app.Instance) []hostArg {
 		if from := is.Claims.Moved; from != "" && is.FailOpen && !is.Override.Maintenance {
 			hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Keep: 1, ID: is.ID, Was: &is.ID})
 		}
-		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: keepOf(is), ID: is.ID})
+		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: keepOf(is), ID: is.ID, New: was.Rev == 0 || !slices.Contains(was.Hosts, h)})
 	}
 	return hosts
 }

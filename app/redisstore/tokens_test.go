@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,6 +86,30 @@ func TestThereAreSoManyTokens(t *testing.T) {
 			t.Errorf("one more: %v", err)
 		}
 	})
+}
+
+func TestAVhostHasSoManyBackends(t *testing.T) {
+	t.Parallel()
+	s := siteOn(redistest.New(t), redisstore.Options{Prefix: redistest.Prefix(t), Hipache: hipache.Keys{Prefix: redistest.Prefix(t)}, Backends: 3})
+	s.up(t, 1, weight(2))
+	s.up(t, 2, hosts("a.test", "b.test"))
+	refused := func(n int, edits ...func(*app.Registration)) {
+		t.Helper()
+		_, err := s.verbs.Register(t.Context(), saying(n, edits...))
+		if field, ok := errors.AsType[*app.FieldError](err); !ok || field.Field != "host" || !field.Held || !strings.Contains(field.Problem, "a.test has 3 backends") {
+			t.Errorf("a further one: %v", err)
+		}
+	}
+	refused(3)
+	s.register(t, saying(1, weight(3))) // it is there
+	s.register(t, saying(3, hosts("b.test")))
+	refused(3, hosts("b.test", "a.test"))
+	s.check(t, "i1", "--")
+	s.check(t, "i2", "--")
+	s.check(t, "i2", "++")
+	s.wantList(t, "a.test", "web 1! 1! 2 1!")
+	s.settle(t)
+	s.register(t, saying(4)) // the others have left the list
 }
 
 func TestAServiceHasSoManyInstances(t *testing.T) {

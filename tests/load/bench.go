@@ -100,7 +100,7 @@ func (b *bench) site() (*site, error) {
 func (s *site) env() []string {
 	return []string{
 		"REDIS_URL=redis://" + s.redis.at, "PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_METRICS_PORT=0", "ROLLCALL_LOG_LEVEL=info",
-		"ROLLCALL_REGISTER_RATE=0", "ROLLCALL_MAX_INSTANCES=0",
+		"ROLLCALL_REGISTER_RATE=0", "ROLLCALL_MAX_INSTANCES=0", "ROLLCALL_MAX_BACKENDS=0",
 	}
 }
 

@@ -4,6 +4,7 @@
 -- ARGV[1]  settings, see vhost.lua
 -- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream,
 --          limit: how many instances a service may have, absent: any number,
+--          backends: how many backends a vhost may have, absent: any number,
 --          seen: [{id, rev}] instances that must be at these revisions, absent: none,
 --          takes: {vhost: the service that it is taken from}, absent: none,
 --          shard, term: the term under which the writing worker owns the shard of the thing
@@ -15,8 +16,9 @@
 --   step.beat          the last report by itself that the step depends on, 0: none; absent: it
 --                      depends on none
 --   step.asserts       true when the instance reports by itself
---   step.hosts         [{host, url, n, keep, id, was}]: what becomes of each vhost's slots;
---                      with was, only if they belong to that id until now
+--   step.hosts         [{host, url, n, keep, id, was, new}]: what becomes of each vhost's slots;
+--                      with was, only if they belong to that id until now; new is true if the
+--                      instance did not serve the vhost before
 --   step.passed        true when the instance has just passed a check
 --   step.spare         true when the instance leaves only if each of its vhosts has another backend
 -- ARGV[3..] of each step its document, '' when the instance is gone; its event, JSON for the
@@ -26,7 +28,7 @@
 -- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
 -- how many were not, repaired...} or, with nothing written, {'conflict', id}, {'lost', id or ''}, {'last', id, host},
 -- {'taken', 'address'|'backend'|'host', value, holder},
--- {'full', service}.
+-- {'full', service}, {'crowded', host}.
 local change = cjson.decode(ARGV[2])
 local prefix = c.prefix
 local services, events = prefix .. 'services', prefix .. 'events'
@@ -111,6 +113,7 @@ for _, s in ipairs(change.steps) do
       local id = backend(s, h)
       if id then return {'taken', 'backend', h.host, id} end
     end
+    if h.new and change.backends and vhost.size(h.host) >= change.backends then return {'crowded', h.host} end
     if s.spare and vhost.needs(h.host, h.url) then return {'last', s.id, h.host} end
   end
   if not s.gone and s.rev == 0 and change.limit and

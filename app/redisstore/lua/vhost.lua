@@ -163,6 +163,13 @@ function vhost.touch(host, service, changes, passed, settled)
   return wrote
 end
 
+-- vhost.size returns the number of backends of a vhost: those in its list, or the registered ones if they are more.
+function vhost.size(host)
+  local list = vhost.list_of(host)
+  local listed = frontend.keytype(list) == 'list' and redis.call('LLEN', list) - 1 or 0
+  return math.max(redis.call('HLEN', members_of(host)), listed)
+end
+
 -- vhost.needs reports whether a vhost would be without a backend if the one at url left.
 function vhost.needs(host, url)
   local v = frontend_of(host)
