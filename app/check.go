@@ -92,7 +92,7 @@ func (c Check) Lease() time.Duration {
 	return time.Duration(c.Fall)*c.Interval + c.Timeout
 }
 
-// validate checks what does not depend on the instance.
+// validate checks the timing of the check.
 func (c Check) validate() error {
 	switch {
 	case c.Interval < MinInterval || c.Interval > MaxInterval:

@@ -44,6 +44,7 @@ type FieldError struct {
 	Held    bool   // the value is fine but somebody else has it
 }
 
+// Error implements error.
 func (e *FieldError) Error() string {
 	if e.Want == "" {
 		return fmt.Sprintf("%s %s", e.Field, e.Problem)
@@ -69,6 +70,7 @@ type ForbiddenError struct {
 	Want string // what would be right
 }
 
+// Error implements error.
 func (e *ForbiddenError) Error() string { return "the caller may not " + e.What + "; " + e.Want }
 
 // Is makes a ForbiddenError an ErrForbidden.
@@ -81,6 +83,7 @@ type TakenError struct {
 	Holder string // the instance's id or the service's name
 }
 
+// Error implements error.
 func (e *TakenError) Error() string {
 	return fmt.Sprintf("%s %s belongs to %s", e.What, e.Value, e.Holder)
 }
@@ -94,6 +97,7 @@ type TrimmedError struct {
 	Lost  Revision // set when the registry has no event of this id: Redis lost it, or never had it
 }
 
+// Error implements error.
 func (e *TrimmedError) Error() string {
 	if e.Lost != "" {
 		return "the registry has no event " + string(e.Lost) + ": Redis was emptied, restored from an older copy, or lost it in a failover; read everything anew"

@@ -104,7 +104,7 @@ func (v *Webhooks) Create(ctx context.Context, w Webhook) (Webhook, error) {
 			invalid("url", "does not take a ping: "+ping.Reason(), "give the URL of a receiver that answers with 2xx within 10s"))
 	}
 	if w.Format == AlertmanagerFormat {
-		w.Due = w.CreatedAt // what is firing already
+		w.Due = w.CreatedAt // send the alerts that are firing already
 	}
 	if err := v.store.Add(ctx, w); err != nil {
 		return Webhook{}, fmt.Errorf("create webhook: %w", err)
@@ -163,7 +163,7 @@ func (v *Webhooks) pause(ctx context.Context, id, reason string, e Event) (Webho
 func (v *Webhooks) Replay(ctx context.Context, id string, r Replay) (Webhook, error) {
 	first, err := v.store.Events(ctx, r.After, 1)
 	if trimmed, ok := errors.AsType[*TrimmedError](err); ok && trimmed.Lost != "" {
-		first, err = nil, nil // nothing has happened since
+		first, err = nil, nil // no event followed it
 	}
 	if err != nil {
 		return Webhook{}, err

@@ -30,35 +30,36 @@ const (
 	firstToken  = "admin"
 )
 
-// A Token lets who has it do what its scopes say. What it is itself nobody knows but who
-// has it.
+// A Token gives its holder the rights of its scopes. Only its SHA-256 is stored; the token itself
+// cannot be recovered.
 type Token struct {
 	ID        string
-	Name      string // in the history
+	Name      string // in events
 	Hash      []byte // SHA-256
 	Scopes    []Scope
 	CreatedAt time.Time
 	ExpiresAt time.Time // zero: never
 }
 
+// expired reports whether the token has expired at now.
 func (t Token) expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt) }
 
 // A Store keeps tokens.
 type Store interface {
-	// Add adds a token and an event. It returns a FieldError when there are MaxTokens.
+	// Add adds a token and an event. It returns a FieldError if there are MaxTokens.
 	Add(ctx context.Context, t Token, e app.Event) error
 	// Remove removes a token and adds an event, or returns app.ErrNotFound.
 	Remove(ctx context.Context, id string, e app.Event) error
-	// Read returns all tokens, and what instances' keys are made with: always the same.
+	// Read returns all tokens, and the secret of the instances' keys, which never changes.
 	Read(ctx context.Context) (tokens []Token, secret string, err error)
 }
 
-// Tokens knows callers by their tokens and keys, and has the verbs that people change
-// tokens with. It decides on what it has read last, so that no call has to ask the store;
-// somebody has to Refresh it. The zero value is not usable.
+// Tokens authenticates callers by their tokens and keys, and has the verbs that change tokens. It
+// decides by the tokens that Refresh read last, so that a call needs no read of the store. The zero
+// value is not usable.
 type Tokens struct {
 	store    Store
-	first    []byte // hash of the token that is in the configuration; nil: there is none
+	first    []byte // hash of the configured admin token; nil: none is configured
 	required bool
 	now      func() time.Time
 	onCommit func(context.Context, app.Event)
@@ -66,14 +67,15 @@ type Tokens struct {
 	read atomic.Pointer[ring]
 }
 
-// ring is what was read.
+// ring is the result of Refresh.
 type ring struct {
 	tokens map[string]Token
 	secret []byte
 }
 
-// NewTokens returns the tokens of a store, and a first one that may do everything unless
-// it is empty. now and onCommit are as for NewRegistry.
+// NewTokens returns the tokens of a store. first is the configured admin token, which may do
+// everything; empty: there is none. required says that calls without a token are refused. now and
+// onCommit are as for app.NewRegistry.
 func NewTokens(store Store, first string, required bool, now func() time.Time, onCommit func(context.Context, app.Event)) *Tokens {
 	t := &Tokens{store: store, required: required, now: now, onCommit: onCommit}
 	if first != "" {
@@ -83,15 +85,16 @@ func NewTokens(store Store, first string, required bool, now func() time.Time, o
 	return t
 }
 
+// hashOf returns the SHA-256 of a token.
 func hashOf(credential string) []byte {
 	h := sha256.Sum256([]byte(credential))
 	return h[:]
 }
 
-// Required reports whether who has no token may do nothing.
+// Required reports whether calls without a token are refused.
 func (t *Tokens) Required() bool { return t.required }
 
-// Refresh reads the tokens anew. While it cannot, those that are known go on counting.
+// Refresh reads the tokens again. If it fails, the tokens of the last read stay valid.
 func (t *Tokens) Refresh(ctx context.Context) error {
 	tokens, secret, err := t.store.Read(ctx)
 	if err != nil {
@@ -105,7 +108,7 @@ func (t *Tokens) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// HasAdmin reports whether there is a token that may create others.
+// HasAdmin reports whether there is a valid token with the scope admin.
 func (t *Tokens) HasAdmin() bool {
 	for _, token := range t.read.Load().tokens {
 		if slices.Contains(token.Scopes, ScopeAdmin) && !token.expired(t.now()) {
@@ -115,8 +118,9 @@ func (t *Tokens) HasAdmin() bool {
 	return t.first != nil
 }
 
-// Caller returns who has a token or an instance's key, if it is one.
-func (t *Tokens) Caller(credential string) (Caller, bool) {
+// Caller returns the holder of a token or of an instance's key. known is false if the credential is
+// neither.
+func (t *Tokens) Caller(credential string) (c Caller, known bool) {
 	if subtle.ConstantTimeCompare(hashOf(credential), t.first) == 1 {
 		return Caller{Name: firstToken, Token: firstToken, Scopes: []Scope{ScopeAdmin}}, true
 	}
@@ -131,6 +135,7 @@ func (t *Tokens) Caller(credential string) (Caller, bool) {
 	return t.keyHolder(credential)
 }
 
+// keyHolder returns the holder of an instance's key.
 func (t *Tokens) keyHolder(credential string) (Caller, bool) {
 	text, ok := strings.CutPrefix(credential, keyPrefix)
 	text, _, whole := cutLast(text)
@@ -142,13 +147,14 @@ func (t *Tokens) keyHolder(credential string) (Caller, bool) {
 	return Caller{Name: "key:" + id, instance: id, registered: registered}, true
 }
 
+// cutLast splits s at its last underscore.
 func cutLast(s string) (before, after string, found bool) {
 	n := max(strings.LastIndexByte(s, '_'), 0)
 	return s[:n], strings.TrimPrefix(s[n:], "_"), n > 0
 }
 
-// KeyOf returns the key of an instance, good for itself only and as long as it is
-// registered. It is empty where nobody needs one.
+// KeyOf returns the key of an instance. It gives the right to change that instance, while it is
+// registered. KeyOf returns "" if no token is required.
 func (t *Tokens) KeyOf(i app.Instance) string {
 	if !t.required {
 		return ""
@@ -156,6 +162,8 @@ func (t *Tokens) KeyOf(i app.Instance) string {
 	return t.key(i.ID, i.RegisteredAt.UnixMilli())
 }
 
+// key returns the key of an instance by its id and the time of its first registration, in ms since
+// 1970.
 func (t *Tokens) key(id string, registered int64) string {
 	text := keyPrefix + id + "_" + strconv.FormatInt(registered, 36)
 	mac := hmac.New(sha256.New, t.read.Load().secret)
@@ -163,8 +171,8 @@ func (t *Tokens) key(id string, registered int64) string {
 	return text + "_" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// Create makes a token, which is returned this once and never again; it counts for ever
-// when expires is zero.
+// Create creates a token and returns it with its text. The text is not stored, so this is the only
+// time that it is known. The token never expires if expires is zero.
 func (t *Tokens) Create(ctx context.Context, name string, scopes []Scope, expires time.Duration) (Token, string, error) {
 	if err := validToken(name, scopes, expires); err != nil {
 		return Token{}, "", err
@@ -187,6 +195,7 @@ func (t *Tokens) Create(ctx context.Context, name string, scopes []Scope, expire
 	return token, text, nil
 }
 
+// validToken checks the input of Create.
 func validToken(name string, scopes []Scope, expires time.Duration) error {
 	switch {
 	case name == "":
@@ -208,6 +217,7 @@ func validToken(name string, scopes []Scope, expires time.Duration) error {
 	return app.ValidID("name", name)
 }
 
+// joined returns the scopes, separated by spaces.
 func joined(scopes []Scope) string {
 	texts := make([]string, len(scopes))
 	for n, s := range scopes {
@@ -216,7 +226,7 @@ func joined(scopes []Scope) string {
 	return strings.Join(texts, " ")
 }
 
-// Revoke ends a token, or returns app.ErrNotFound.
+// Revoke revokes a token, or returns app.ErrNotFound.
 func (t *Tokens) Revoke(ctx context.Context, id string) error {
 	tokens, _, err := t.store.Read(ctx)
 	if err != nil {
@@ -241,12 +251,14 @@ func (t *Tokens) List(ctx context.Context) ([]Token, error) {
 	return tokens, err
 }
 
+// eventOf returns an event about a token.
 func (t *Tokens) eventOf(ctx context.Context, kind app.EventKind, token Token, reason string) app.Event {
 	return app.Event{Kind: kind, At: t.now(), Subject: token.ID, Reason: reason, Actor: app.CallerOf(ctx).Actor()}
 }
 
-// changed has this process know at once what others will within a second.
+// changed applies a change of the tokens to this process at once. Other processes read it within a
+// second.
 func (t *Tokens) changed(ctx context.Context, e app.Event) {
-	_ = t.Refresh(ctx) // or the next one does
+	_ = t.Refresh(ctx) // if it fails, the next refresh reads the change
 	t.onCommit(ctx, e)
 }

@@ -15,11 +15,11 @@ const (
 	// Every is how often a worker calls.
 	Every = time.Second
 
-	// patience is the longest gap between two successful calls of an observer in which
-	// the silence of another worker still counts. After a longer gap the observer may have
-	// been frozen, and the other worker with it.
+	// patience is the longest gap between two successful calls of an observer during which another
+	// worker's silence counts. During a longer gap the observer may have been frozen, and the other
+	// worker too.
 	patience = 2 * time.Second
-	// inFull is how many calls there are to one that has to be answered in full.
+	// inFull is the number of calls per full answer.
 	inFull = 3
 )
 
@@ -28,20 +28,20 @@ type Peer struct {
 	Worker string
 	Count  int64
 
-	Suspended bool // it doubts its network, and gets shards only if all workers do
+	Suspended bool // its self-check failed: it owns shards only if all workers are suspended
 }
 
 // Call is one call of a worker to own.lua.
 type Call struct {
 	Worker    string
 	Count     int64  // the worker's own counter: higher with every call
-	Stopping  bool   // the worker leaves and gives everything back, or it only looks on
-	Suspended bool   // the worker doubts its network
+	Stopping  bool   // the worker gives all shards back, or only reads the table
+	Suspended bool   // the worker's self-check failed
 	Gone      []Peer // workers to drop, each if its counter is still this one
 	Release   []int  // shards to give back
 	Give      []Gift // shards to give to another worker
 	Limit     int    // the largest number of shards that the worker wants; 0 means its fair share
-	Known     string // the version of the table that the worker knows: it need not be sent again
+	Known     string // the version of the table that the worker has; the reply omits that table
 }
 
 // Gift is a shard that its owner gives to another live worker. The receiver owns it at once, under a term with
@@ -53,18 +53,18 @@ type Gift struct {
 
 // Reply is the answer to a Call.
 type Reply struct {
-	Reused  bool         // another worker has called under this id: nothing was done
-	Last    string       // id of the last event of the stream; empty when there was none
+	Reused  bool         // another worker has called with this id: the call did nothing
+	Last    string       // id of the last event of the stream; empty: no event
 	Now     int64        // the time by Redis's clock, ms since 1970
 	Web     int64        // a counter that web processes raise once a second
-	Workers []Peer       // all workers, without one that stops
+	Workers []Peer       // all workers, except a stopping one
 	Version string       // of the table: another one after every change
-	Full    bool         // Owned is set; not when the caller knows this version
+	Full    bool         // Owned is set; false if the caller has this version
 	Owned   map[int]Term // of the caller
 }
 
-// Member is what one worker knows of its place among the workers. Times are monotonic
-// readings of this process's clock.
+// Member is one worker's knowledge about the group of workers. Times are monotonic readings of this
+// process's clock.
 type Member struct {
 	id    string
 	count int64
@@ -77,26 +77,26 @@ type Member struct {
 	owned   map[int]Term
 
 	web      int64
-	webAlive time.Time // when web was seen to change, or when a gap in our calls ended
+	webAlive time.Time // when web last changed, or when a gap in the calls ended
 	webSeen  bool
 }
 
 type sighting struct {
 	count int64
-	since time.Time // the sending of the call that first answered with count
-	alive bool      // count has changed since the worker was first seen
+	since time.Time // when the first call that was answered with count was sent
+	alive bool      // count has changed since the first sighting
 }
 
-// NewMember returns a worker that has not called yet. The id must be new at each start.
+// NewMember returns a worker that has not called yet. Each start needs a new id.
 func NewMember(id string) *Member {
 	return &Member{id: id, seen: map[string]sighting{}, owned: map[int]Term{}}
 }
 
-// ID is the worker's id.
+// ID returns the worker's id.
 func (m *Member) ID() string { return m.id }
 
-// Next returns the next call, to be sent now. Release lists shards that the worker has
-// flushed and gives back.
+// Next returns the next call, which the caller sends now. Release lists the shards that the worker
+// has flushed and gives back.
 func (m *Member) Next(now time.Time, release []int) Call {
 	m.count++
 	c := Call{Worker: m.id, Count: m.count, Release: release, Known: m.version}
@@ -108,13 +108,13 @@ func (m *Member) Next(now time.Time, release []int) Call {
 		}
 		slices.SortFunc(c.Gone, func(a, b Peer) int { return strings.Compare(a.Worker, b.Worker) })
 	}
-	if m.count%inFull == 0 { // the table may have been edited by hand
+	if m.count%inFull == 0 { // an operator may have edited the table
 		c.Known = ""
 	}
 	return c
 }
 
-// Apply takes the reply to a call that was sent at a time.
+// Apply applies the reply to a call that was sent at a time.
 func (m *Member) Apply(sent time.Time, r Reply) {
 	gap := sent.Sub(m.sent) > patience // at the first call, too
 	m.sent, m.workers, m.peers = sent, len(r.Workers), r.Workers
@@ -139,29 +139,30 @@ func (m *Member) Apply(sent time.Time, r Reply) {
 	}
 }
 
-// Failed takes note of a call that had no answer: the silence of others during it proves
+// Failed records that a call had no answer. The silence of other workers during the call proves
 // nothing.
 func (m *Member) Failed() {
 	m.seen = map[string]sighting{}
-	m.version = "" // it may have been carried out
+	m.version = "" // Redis may have executed the call
 }
 
-// RequestFull has the next call answered in full: a write was refused that should not have been.
+// RequestFull makes the next reply a full one: Redis has refused a write that it should have
+// accepted.
 func (m *Member) RequestFull() { m.version = "" }
 
 // Lost reports whether the worker's lease is over.
 func (m *Member) Lost(now time.Time) bool { return m.sent.IsZero() || now.Sub(m.sent) >= Lease }
 
-// Owned lists the shards and terms of the last reply. It is not written to.
+// Owned returns the shards and terms of the last reply. The caller must not write to the map.
 func (m *Member) Owned() map[int]Term { return m.owned }
 
-// Workers is the number of workers at the last reply.
+// Workers returns the number of workers at the last reply.
 func (m *Member) Workers() int { return m.workers }
 
-// Peers lists the workers of the last reply.
+// Peers returns the workers of the last reply.
 func (m *Member) Peers() []Peer { return m.peers }
 
-// OthersAlive reports whether other workers are there, and each has been seen alive.
+// OthersAlive reports whether there are other workers, and the counter of each has changed.
 func (m *Member) OthersAlive() bool {
 	for _, s := range m.seen {
 		if !s.alive {
@@ -171,11 +172,11 @@ func (m *Member) OthersAlive() bool {
 	return len(m.seen) > 0
 }
 
-// WebAlive reports whether a web process was heard of within a lease, or none ever was.
+// WebAlive reports whether a web process has raised its counter within a lease, or none ever has.
 func (m *Member) WebAlive() bool { return !m.webSeen || m.sent.Sub(m.webAlive) < Lease }
 
-// Surplus lists the shards above the worker's fair share, which it should flush and give
-// back. A suspended worker has no share while another one is fit.
+// Surplus returns the shards above the worker's fair share, which it flushes and gives back. The
+// fair share of a suspended worker is zero while another worker is not suspended.
 func (m *Member) Surplus(suspended bool) []int {
 	fit := 0
 	for _, p := range m.peers {

@@ -6,21 +6,22 @@ import (
 	"iter"
 )
 
-// Flush is the record of one shard on its way to Redis, under the term of its owner.
+// Flush is the record of one shard for Redis, with the term of its owner.
 type Flush struct {
 	Shard  int
 	Term   Term
 	Record []byte // empty: the shard has no instances
 }
 
-// Progress is what the owner of a shard knows of an instance beside its document, or of a departure: a marked backend
-// that waits to leave a vhost's list. It is lost without harm: a time that is lost begins anew.
+// Progress is what the owner of a shard has in memory about an instance beside its document, or
+// about a departure: a marked backend that leaves a vhost's list after its settle time. The loss of
+// a Progress is harmless: its time starts again.
 type Progress struct {
-	ID      string // of the instance; that of a departure has spaces
-	Changed int64  // when the state began, as in the document, ms since 1970: else it is of another state
-	Elapsed int64  // how much of the state's time has passed, ms
-	Left    int64  // until an override expires, ms; 0 without one
-	Due     int64  // when the next probe is due, ms since 1970; 0: none is
+	ID      string // of the instance; the id of a departure contains spaces
+	Changed int64  // when the state began, as in the document, in ms since 1970; another time means another state
+	Elapsed int64  // how much of the state's time has passed, in ms
+	Left    int64  // until an override expires, in ms; 0: no override
+	Due     int64  // when the next probe is due, in ms since 1970; 0: none is
 	Dispute bool   // another worker reaches the instance, and this one does not
 	History []byte // packed results
 }
@@ -30,7 +31,7 @@ const recordVersion = 2
 
 var errRecord = errors.New("not a record of a shard")
 
-// AppendRecord begins a record that is written at a time, in ms since 1970 by Redis's clock.
+// AppendRecord begins a record with its time, in ms since 1970 by Redis's clock.
 func AppendRecord(b []byte, at int64) []byte {
 	return binary.AppendVarint(append(b, recordVersion), at)
 }
@@ -53,8 +54,8 @@ func appendBytes(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// ReadRecord returns when a record was written, and what it holds. What cannot be read is
-// left out: it is as if it had never been flushed.
+// ReadRecord returns the time and the content of a record. It omits unreadable parts, as if they
+// had not been flushed.
 func ReadRecord(b []byte) (at int64, entries iter.Seq[Progress], err error) {
 	if len(b) == 0 {
 		return 0, func(func(Progress) bool) {}, nil

@@ -6,12 +6,11 @@ import "time"
 const (
 	// Undecided is the delay while an instance is starting or has a streak.
 	Undecided = time.Second
-	// Again is the delay after a first failure and after a first pass: the second result
-	// decides.
+	// Again is the delay after a first failure and after a first pass. The second result decides.
 	Again = 200 * time.Millisecond
 )
 
-// Pace is how soon an instance is probed again.
+// Pace is how soon the next probe of an instance is due.
 type Pace uint8
 
 // The paces.
@@ -21,11 +20,10 @@ const (
 	Now                // after Again
 )
 
-// Due is when the next probe of an instance is due, in ms, after one whose result was
-// reached at now. It is a pure function: nothing about it is stored. A steady instance
-// is probed at a phase of its own within its interval, so that a thousand instances that
-// were registered in the same second are not probed in the same instant for ever.
-// The result is later than now by at most the interval.
+// Due returns when the next probe of an instance is due, in ms, after a result at now. It is a pure
+// function without stored state. A steady instance has a phase of its own within its interval, so
+// that the probes of a thousand instances that were registered in the same second spread over the
+// interval. Due returns a time within the interval after now.
 func Due(hash uint64, interval time.Duration, p Pace, now int64) int64 {
 	ms := max(interval.Milliseconds(), 1)
 	switch p {

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Shards is the number of shards. It is part of the protocol: all workers of a registry
-// have to agree on it.
+// Shards is the number of shards. It is part of the protocol: all workers of a registry need the
+// same number.
 const Shards = 256
 
-// Hash is FNV-1a, 64 bits, of a name. The shard and the phase of an instance come from
-// it.
+// Hash returns the 64-bit FNV-1a hash of a name, from which the shard and the phase of an instance
+// follow.
 func Hash(name string) uint64 {
 	const offset, prime = 14695981039346656037, 1099511628211
 	h := uint64(offset)
@@ -20,10 +20,10 @@ func Hash(name string) uint64 {
 	return h
 }
 
-// ShardOf is the shard of an instance id, a vhost or a service.
+// ShardOf returns the shard of an instance id, a vhost or a service.
 func ShardOf(name string) int { return int(Hash(name) % Shards) }
 
-// Share is the largest number of shards that each of some workers may own.
+// Share returns the largest number of shards that each of a number of workers may own.
 func Share(workers int) int {
 	if workers < 1 {
 		return Shards
@@ -31,11 +31,11 @@ func Share(workers int) int {
 	return (Shards + workers - 1) / workers
 }
 
-// Term names one period in which a worker owns a shard: the worker's id and its counter
-// when it took the shard. The empty term owns nothing.
+// Term names one period of a worker's ownership of a shard: the worker's id, and its counter when
+// it took the shard. Under the empty term a worker owns no shard.
 type Term string
 
-// Worker is the id of the worker that a term belongs to.
+// Worker returns the id of the term's worker.
 func (t Term) Worker() string {
 	worker, _, _ := strings.Cut(string(t), " ")
 	return worker

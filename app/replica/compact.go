@@ -8,11 +8,12 @@ import (
 	"rollcall/app"
 )
 
-// Compact is an instance in a third of the memory, for processes that hold many: values that many instances have in common
-// exist once, and values that few instances have are apart. Times are kept in ms. It does not have AssertedAt.
+// Compact is an instance in a third of the memory. Instances share the values that are mostly equal
+// within a service, values that few instances have are in a part of their own, and times are in ms.
+// It lacks AssertedAt.
 type Compact struct {
 	common  unique.Handle[common]
-	rare    *rare // nil: none of it is set
+	rare    *rare // nil: no such value is set
 	rev     int64
 	id      string
 	address string
@@ -42,7 +43,7 @@ type rare struct {
 	lastDetail  string
 }
 
-// moment is a time in ms since 1970, as it is stored; noMoment is the zero time.
+// moment is a time in ms since 1970, as records have it. noMoment is the zero time.
 type moment int64
 
 const noMoment moment = math.MinInt64
@@ -61,7 +62,7 @@ func (m moment) time() time.Time {
 	return time.UnixMilli(int64(m))
 }
 
-// common is what instances of a service mostly are alike in.
+// common is the fields that are mostly equal within a service.
 type common struct {
 	service  string
 	weight   int
@@ -72,7 +73,8 @@ type common struct {
 	unknown  string
 }
 
-// NewCompact returns the compact form of i, whose slices and map are not written to any more.
+// NewCompact returns the compact form of an instance. The caller must not write to the instance's
+// slices and map any more.
 func NewCompact(i app.Instance) *Compact {
 	h := &Compact{
 		common: unique.Make(common{i.Service, i.Weight, i.FailOpen, i.Check, i.Override, i.State, i.Unknown}),
@@ -87,7 +89,7 @@ func NewCompact(i app.Instance) *Compact {
 	return h
 }
 
-// Instance returns the whole of it.
+// Instance returns the instance.
 func (h *Compact) Instance() app.Instance {
 	c := h.common.Value()
 	i := app.Instance{
@@ -103,21 +105,21 @@ func (h *Compact) Instance() app.Instance {
 	return i
 }
 
-// ID is the id of the instance.
+// ID returns the id of the instance.
 func (h *Compact) ID() string { return h.id }
 
-// Rev is its revision.
+// Rev returns its revision.
 func (h *Compact) Rev() int64 { return h.rev }
 
-// State is its state.
+// State returns its state.
 func (h *Compact) State() app.State { return h.common.Value().state }
 
-// ChangedAt is when its state began.
+// ChangedAt returns when its state began.
 func (h *Compact) ChangedAt() time.Time { return h.changedAt.time() }
 
-// Interval is that of its check.
+// Interval returns the interval of its check.
 func (h *Compact) Interval() time.Duration { return h.common.Value().check.Interval }
 
-// Steady reports whether it is healthy and has passed its last probe: another pass changes
-// nothing.
+// Steady reports whether the instance is healthy and passed its last probe, so that another pass
+// does not change it.
 func (h *Compact) Steady() bool { return h.streak == 0 && h.State() == app.Healthy }

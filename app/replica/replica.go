@@ -16,71 +16,69 @@ import (
 	"rollcall/app"
 )
 
-// freshFor is how long a replica may go without word from the store before it no
-// longer answers.
+// freshFor is how old the last confirmation by the store may be. An older replica does not answer.
 const freshFor = 2 * time.Second
 
-// Replica is one process's copy of the registry, kept up to date from the store's
-// events. Reads are answered from it, so they cost the store nothing, and every
-// answer names the revision it stands on. A replica that has not heard from the
-// store for two seconds says so instead of answering.
+// Replica is one process's copy of the registry. A follower keeps it up to date from the store's
+// event stream. Reads of the API come from the replica, so they cost the store no call, and each
+// answer names the replica's revision. A replica that the store has not confirmed for two seconds
+// returns an error instead.
 //
-// It holds what events tell: streaks are not in it. It also
-// holds the last events themselves, from which any number of readers are served at
-// their own pace.
+// The replica has the fields that events carry, so its streaks are as of the last event. It also
+// has the last events themselves, and any number of readers reads them at its own pace.
 type Replica struct {
 	mu        sync.RWMutex
-	instances map[string]*Compact // never written to: a change puts another one there
+	instances map[string]*Compact // a change replaces the value, which is never written to
 	services  map[string]*members
 	revision  app.Revision
 	heard     time.Time
 	loaded    bool
 	resets    int
-	changed   chan struct{} // closed and replaced with every change
+	changed   chan struct{} // closed and replaced at each change
 
 	watchers []*watcher
 
-	recent []app.Event  // oldest first, little more than keptEvents; never handed out
-	before app.Revision // recent has everything after this
+	recent []app.Event  // oldest first, a little more than keptEvents; readers get copies
+	before app.Revision // recent has all events after this revision
 }
 
 // members are the instances of a service.
 type members struct {
 	revision  app.Revision
 	instances map[*Compact]struct{}
-	view      atomic.Pointer[Service] // made when somebody reads; nil after a change
+	view      atomic.Pointer[Service] // made by the first reader; nil after a change
 }
 
-// Service is a service as of its last change. Readers share it: it is not written to.
+// Service is a service as of its last change. Readers share it and must not write to it.
 type Service struct {
 	Revision  app.Revision
 	Instances []app.Instance // sorted by id
-	Routable  []app.Instance // those that others may use
+	Routable  []app.Instance // the routable ones among Instances
 
 	encoding sync.Once
 	encoded  []byte
 }
 
-// Encoded returns what encode makes of the service, which is made once.
+// Encoded returns the result of encode, which it calls once for all readers.
 func (s *Service) Encoded(encode func() []byte) []byte {
 	s.encoding.Do(func() { s.encoded = encode() })
 	return s.encoded
 }
 
-// keptEvents is how many events a replica holds at least, once there were that many.
+// keptEvents is the number of last events that a replica keeps at least.
 const keptEvents = 4096
 
-// New returns a replica that has not heard anything yet.
+// New returns an empty replica, which does not answer before Reset and SetCurrent.
 func New() *Replica {
 	return &Replica{changed: make(chan struct{})}
 }
 
-// watcher hears of changes.
+// watcher is a subscription of Watch.
 type watcher struct{ changed func(id string, is *Compact) }
 
-// Watch has changed called with every instance that changes from now on, in order, until
-// stop is called; nil stands for one that is gone. The replica is locked meanwhile, and must
-// not be asked for anything.
+// Watch calls changed for each instance that changes from now on, in order, until the caller calls
+// stop. is is nil if the instance is gone. The replica is locked during the call, so changed must
+// not call its methods.
 func (r *Replica) Watch(changed func(id string, is *Compact)) (stop func()) {
 	w := &watcher{changed}
 	r.mu.Lock()
@@ -93,8 +91,8 @@ func (r *Replica) Watch(changed func(id string, is *Compact)) (stop func()) {
 	}
 }
 
-// Reset replaces everything by the instances as they stood at a revision or later, and
-// the last events until then, oldest first and without a gap.
+// Reset replaces the content of the replica by the instances at a revision or later, and by the
+// last events until that revision, oldest first and without a gap.
 func (r *Replica) Reset(instances []app.Instance, at app.Revision, last ...app.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,7 +120,7 @@ func (r *Replica) Reset(instances []app.Instance, at app.Revision, last ...app.E
 	r.wake()
 }
 
-// Apply adds what entries tell, oldest first.
+// Apply applies entries of the event stream, oldest first.
 func (r *Replica) Apply(entries []app.Entry) {
 	if len(entries) == 0 {
 		return
@@ -130,7 +128,7 @@ func (r *Replica) Apply(entries []app.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.loaded {
-		return // nothing to add to: Reset comes first
+		return
 	}
 	for _, e := range entries {
 		r.remove(e.Event.Instance, e.Event.Revision)
@@ -152,7 +150,7 @@ func (r *Replica) Apply(entries []app.Entry) {
 	r.wake()
 }
 
-// SetCurrent says that everything the store had to tell until at has been applied.
+// SetCurrent records that the replica has all events until at.
 func (r *Replica) SetCurrent(at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,8 +193,8 @@ func (r *Replica) wake() {
 	r.changed = make(chan struct{})
 }
 
-// Age is how long ago the replica was known to be up to date; ErrUnavailable when
-// that is too long, or never was.
+// Age returns how long ago the replica was up to date. It returns ErrUnavailable if that is too
+// long ago, or if the replica has never been up to date.
 func (r *Replica) Age(now time.Time) (time.Duration, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -210,21 +208,21 @@ func (r *Replica) Age(now time.Time) (time.Duration, error) {
 	}
 }
 
-// Revision is the point in history that answers stand on.
+// Revision returns the revision of the replica's content.
 func (r *Replica) Revision() app.Revision {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.revision
 }
 
-// Services lists the names of the services that have instances, sorted.
+// Services returns the names of the services that have instances, sorted.
 func (r *Replica) Services() []string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return slices.Sorted(maps.Keys(r.services))
 }
 
-// Service returns a service; nil when it has no instances.
+// Service returns a service, or nil if it has no instances.
 func (r *Replica) Service(name string) *Service {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -243,7 +241,7 @@ func (r *Replica) Service(name string) *Service {
 	if m.view.CompareAndSwap(nil, view) {
 		return view
 	}
-	return m.view.Load() // nothing changes while we read
+	return m.view.Load() // the lock of the reader keeps changes out
 }
 
 // Routable returns the routable instances of a service, sorted by id. Callers share the slice
@@ -255,8 +253,8 @@ func (r *Replica) Routable(service string) []app.Instance {
 	return nil
 }
 
-// Instances lists the instances of a service, sorted by id; all of them when the
-// name is empty.
+// Instances returns the instances of a service, sorted by id, or all instances if the name is
+// empty.
 func (r *Replica) Instances(service string) []app.Instance {
 	if service != "" {
 		view := r.Service(service)
@@ -280,8 +278,8 @@ func sorted(from iter.Seq[*Compact], n int) []app.Instance {
 	return instances
 }
 
-// All goes through the instances of all services, in no order, without a copy of them
-// all. The replica stands still meanwhile and must not be asked for anything else.
+// All iterates over the instances of all services, in no order, without copying all of them. The
+// replica is locked meanwhile, so the loop must not call its methods.
 func (r *Replica) All() iter.Seq[app.Instance] {
 	return func(yield func(app.Instance) bool) {
 		r.mu.RLock()
@@ -294,7 +292,7 @@ func (r *Replica) All() iter.Seq[app.Instance] {
 	}
 }
 
-// Compacts goes through the instances as the replica holds them. See All.
+// Compacts iterates over the instances in their compact form. See All.
 func (r *Replica) Compacts() iter.Seq[*Compact] {
 	return func(yield func(*Compact) bool) {
 		r.mu.RLock()
@@ -307,8 +305,8 @@ func (r *Replica) Compacts() iter.Seq[*Compact] {
 	}
 }
 
-// ServiceRevision is the revision of a service's last change; that of the whole when
-// it has no instances, for it may have had some a moment ago.
+// ServiceRevision returns the revision of a service's last change. For a service without instances
+// it returns the revision of the replica: the service may have had instances a moment ago.
 func (r *Replica) ServiceRevision(name string) app.Revision {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -318,17 +316,16 @@ func (r *Replica) ServiceRevision(name string) app.Revision {
 	return r.revision
 }
 
-// Resets counts how often the replica was read anew. After a reset it may stand on an earlier
-// revision than before: Redis may have been emptied or restored.
+// Resets counts the calls of Reset. After a reset, the revision may be lower than before: Redis may
+// have been emptied or restored.
 func (r *Replica) Resets() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.resets
 }
 
-// EventsAfter returns up to limit events after a revision, oldest first, and whether
-// the replica holds the event of that revision and all there were since: if not, only the
-// store can tell.
+// EventsAfter returns up to limit events after a revision, oldest first. held is false if the
+// replica lacks the event of that revision or a later one. Then only the store can answer.
 func (r *Replica) EventsAfter(rev app.Revision, limit int) (events []app.Event, held bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -345,8 +342,8 @@ func (r *Replica) EventsAfter(rev app.Revision, limit int) (events []app.Event, 
 	return slices.Clone(r.recent[from:min(from+limit, len(r.recent))]), true
 }
 
-// Latest returns up to limit of the held events that are wanted, newest first; when a
-// revision is given, only those before it.
+// Latest returns up to limit wanted events, newest first. If before is not empty, it returns only
+// earlier ones.
 func (r *Replica) Latest(before app.Revision, limit int, wanted func(app.Event) bool) []app.Event {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -362,7 +359,7 @@ func (r *Replica) Latest(before app.Revision, limit int, wanted func(app.Event) 
 	return events
 }
 
-// Instance returns one instance.
+// Instance returns an instance, and whether there is one with that id.
 func (r *Replica) Instance(id string) (app.Instance, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -372,8 +369,8 @@ func (r *Replica) Instance(id string) (app.Instance, bool) {
 	return app.Instance{}, false
 }
 
-// Wait returns as soon as done says so, which is asked now and after every change;
-// or with the context's error.
+// Wait returns nil once done returns true, or the context's cause. It calls done now and after each
+// change.
 func (r *Replica) Wait(ctx context.Context, done func() bool) error {
 	for {
 		r.mu.RLock()
@@ -390,8 +387,8 @@ func (r *Replica) Wait(ctx context.Context, done func() bool) error {
 	}
 }
 
-// WaitRevision waits until the replica stands on a revision or a later one, so that a
-// caller reads its own write.
+// WaitRevision waits until the replica is at a revision or a later one, so that a caller reads its
+// own write.
 func (r *Replica) WaitRevision(ctx context.Context, rev app.Revision) error {
 	return r.Wait(ctx, func() bool { return r.Revision().Compare(rev) >= 0 })
 }
