@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// Kind is how health is found out.
+// Kind is how Rollcall determines the health of an instance.
 type Kind string
 
-// The kinds of check. Heartbeat and None are not probed: with Heartbeat the
-// container reports by itself, with None it is healthy because it says so.
+// The kinds of check. Rollcall does not probe Heartbeat and None: an instance with Heartbeat
+// reports by itself, one with None is healthy while it is registered.
 const (
 	HTTP      Kind = "http"
 	TCP       Kind = "tcp"
@@ -31,8 +31,8 @@ func (k Kind) known() bool {
 	return false
 }
 
-// Check says how an instance's health is found out and how results are judged.
-// It is comparable: two checks are the same if and only if they are ==.
+// Check says how Rollcall determines the health of an instance, and when results change its state.
+// Checks are comparable with ==.
 type Check struct {
 	Kind     Kind
 	Port     int      // the port probed; 0 means the instance's own
@@ -44,8 +44,8 @@ type Check struct {
 	Timeout  time.Duration // one probe's limit; for Heartbeat, how late a report may be
 	Rise     int           // consecutive passes that make an instance healthy
 	Fall     int           // consecutive failures that make it unhealthy
-	Grace    time.Duration // how long it may be starting before it is called failed
-	Forget   time.Duration // how long unhealthy or failed before it is removed
+	Grace    time.Duration // time to become healthy; then a starting instance is failed
+	Forget   time.Duration // time unhealthy or failed until removal
 }
 
 // Limits on the timing of a check.
@@ -59,7 +59,7 @@ const (
 	MaxForget   = 30 * 24 * time.Hour
 )
 
-// DefaultCheck is the check of an instance that gives no timing of its own.
+// DefaultCheck returns the check of a kind with the default timing.
 func DefaultCheck(kind Kind) Check {
 	c := Check{
 		Kind:     kind,
@@ -80,11 +80,11 @@ func DefaultCheck(kind Kind) Check {
 	return c
 }
 
-// Probed reports whether Rollcall finds out the health by calling the instance.
+// Probed reports whether Rollcall probes instances with this check.
 func (c Check) Probed() bool { return c.Kind != Heartbeat && c.Kind != None }
 
-// Lease is how long a heartbeat instance counts as alive after a report: Fall
-// intervals, plus the time a report may be late. Other kinds have no lease.
+// Lease is how long a report keeps a heartbeat instance alive: Fall intervals, plus Timeout. Other
+// kinds have no lease.
 func (c Check) Lease() time.Duration {
 	if c.Kind != Heartbeat {
 		return 0

@@ -80,7 +80,7 @@ func refusedID(caller Caller, was, want Instance) *FieldError {
 // minutes formats a duration of whole minutes.
 func minutes(d time.Duration) string { return strings.TrimSuffix(d.String(), "0s") }
 
-// probeNow has the holder of a claimed name probed at once, if it is probed at all.
+// probeNow has the holder of a claimed id or vhost probed at once, if its check has a probe.
 func (r *Registry) probeNow(ctx context.Context, holder Instance) error {
 	if !holder.Check.Probed() || holder.State == Draining {
 		return nil
@@ -88,9 +88,9 @@ func (r *Registry) probeNow(ctx context.Context, holder Instance) error {
 	return r.store.ProbeNow(ctx, holder.ID)
 }
 
-// meet adds to a change what becomes of the instance that an instance finds at its address:
-// it is superseded, unless it has superseded this very start before. Then both are alive and
-// share the address.
+// meet adds to a change the step of the instance that another one finds at its address. The former
+// is superseded, unless it has superseded this start before. Then both are alive and share the
+// address.
 func (r *Registry) meet(ctx context.Context, id string, is *Instance, c Change, declared bool) (Change, error) {
 	old, err := r.store.Get(ctx, id)
 	if errors.Is(err, ErrNotFound) {
@@ -124,8 +124,8 @@ func (r *Registry) meet(ctx context.Context, id string, is *Instance, c Change, 
 	return c, nil
 }
 
-// backendIsHeld refuses a second instance with the same address in one vhost: one entry of a
-// frontend belongs to one instance.
+// backendIsHeld refuses a second instance with the same address in one vhost: one backend belongs
+// to one instance.
 func backendIsHeld(t *TakenError, is Instance) error {
 	return &FieldError{
 		Field: "host", Held: true, Problem: fmt.Sprintf("%s already has the backend %s, which belongs to %s", t.Value, is.Address, t.Holder),
@@ -133,9 +133,9 @@ func backendIsHeld(t *TakenError, is Instance) error {
 	}
 }
 
-// holdsHost reports whether an instance keeps a vhost from an instance of another service.
-// One that is not healthy does not keep it from a healthy one, and of two that have not been
-// healthy yet the first one does. An instance without a check gives way to a later one.
+// holdsHost reports whether an instance keeps a vhost that an instance of another service claims.
+// An instance that is not healthy does not keep it from a healthy one. Of two that have not been
+// healthy yet, the first one keeps it. An instance without a check yields to a later one.
 func (i Instance) holdsHost(by Instance) bool {
 	switch {
 	case i.State == Healthy && i.Check.Kind == None:
@@ -203,9 +203,11 @@ func (i Instance) losesHost(host, service string, now time.Time) Step {
 	return Step{Was: i, Is: is, Event: eventOf(EventUnhealthy, i, is, now, i.Last.Reason()+"; "+claim)}
 }
 
-// maxNamed is how many holders of a vhost are named, and probed for a claim.
+// maxNamed is how many holders of a vhost the error names, and a claim probes.
 const maxNamed = 5
 
+// hostIsHeld returns the error about a held vhost. It names the holders to callers that may read
+// them.
 func hostIsHeld(caller Caller, host string, holders []Instance) error {
 	e := &FieldError{
 		Field: "host", Held: true, Problem: host + " is served by another service",
@@ -226,14 +228,15 @@ func hostIsHeld(caller Caller, host string, holders []Instance) error {
 	return e
 }
 
+// without returns the instance without one of its vhosts.
 func (i Instance) without(host string) Instance {
 	i.Hosts = slices.DeleteFunc(slices.Clone(i.Hosts), func(h string) bool { return h == host })
 	return i
 }
 
-// commitOrLeave commits what a result has made of an instance. When another service has come
-// to serve one of its vhosts meanwhile, the instance gets that vhost back from instances that
-// are not healthy, and otherwise goes on without it.
+// commitOrLeave commits the change of a result. If another service has taken one of the instance's
+// vhosts meanwhile, the instance takes it back from instances that are not healthy, and otherwise
+// loses it.
 func (r *Registry) commitOrLeave(ctx context.Context, c Change, id string) (Change, error) {
 	for range MaxHosts + 1 {
 		_, err := r.commit(ctx, c)

@@ -5,34 +5,35 @@ import (
 	"time"
 )
 
+// The times and limits of claims.
 const (
-	silence     = time.Minute      // after that long without an assertion, the holder of a contested id gives it up
-	heardEvery  = 10 * time.Second // how often an assertion of such a holder is written
-	rivalryEnds = 10 * time.Minute // a rival that has not claimed the id for that long is forgotten
-	maxRivals   = 32               // more moves than that within rivalryEnds make an id contested by themselves
+	silence     = time.Minute      // the holder of a contested id loses it after that long without a report or registration
+	heardEvery  = 10 * time.Second // how often Rollcall writes that such a holder has reported
+	rivalryEnds = 10 * time.Minute // Rollcall drops a rival that has not claimed the id for that long
+	maxRivals   = 32               // more moves within rivalryEnds than this make an id contested
 	maxPeers    = 32
 )
 
-// Claims is what an instance's record says about the claims on its id and its address.
+// Claims records the claims on an instance's id and on its address.
 //
-// A claimant is a boot nonce; without one, an address. A registration by another claimant
-// moves an id (a restart, a correction). When a former holder asserts itself afterwards,
-// both are alive and the id is contested: the present holder keeps it against every other
-// claimant until it is unhealthy, gone, or silent for a minute.
+// A claimant is a boot nonce or, without one, an address. A registration by another claimant moves
+// an id (a restart, a correction). If the former holder registers again afterwards, both are alive
+// and the id is contested: the present holder keeps it against each other claimant until it is
+// unhealthy, gone, or silent for a minute.
 //
-// A registration supersedes another instance at its address if their boot nonces differ.
-// When the superseded start asserts itself again, both are alive: they are peers and share
-// the address from then on.
+// A registration supersedes another instance at its address if their boot nonces differ. If the
+// superseded start registers again, both are alive: they are peers and share the address from then
+// on.
 type Claims struct {
 	Rivals []Rival   // other claimants of the id, the latest last
-	HeldAt time.Time // when the holder of a contested id last asserted itself; zero: the id is not contested
+	HeldAt time.Time // when the holder of a contested id last reported or registered; zero: the id is not contested
 	Peers  []Start   // other instances at the address: superseded, or alive beside this one
 	// Moved is the address before the last move of the id. It stays in the frontends as
 	// the last routable backend until the instance is healthy at its new address.
 	Moved string
 }
 
-// A Rival is a claimant that held or claimed an id which another claimant holds now.
+// A Rival is a claimant of an id that another claimant holds.
 type Rival struct {
 	Claimant string
 	At       time.Time // when it lost or last claimed the id
@@ -41,7 +42,7 @@ type Rival struct {
 // A Start is one start of an instance.
 type Start struct{ ID, Boot string }
 
-// IsZero reports whether there is no claim on record.
+// IsZero reports whether the instance has no claims.
 func (c Claims) IsZero() bool {
 	return c.Rivals == nil && c.HeldAt.IsZero() && c.Peers == nil && c.Moved == ""
 }
@@ -51,7 +52,7 @@ func sameRivalry(a, b Claims) bool {
 	return a.HeldAt.Equal(b.HeldAt) && slices.Equal(a.Rivals, b.Rivals)
 }
 
-// claimant names the start that an instance was registered by.
+// claimant returns the claimant of the instance's present start.
 func (i Instance) claimant() string {
 	if i.Boot != "" {
 		return i.Boot
@@ -59,8 +60,8 @@ func (i Instance) claimant() string {
 	return i.Address
 }
 
-// sameClaimant reports whether both were registered by one claimant. A registration without
-// a nonce from the holder's address is its holder's.
+// sameClaimant reports whether both registrations have one claimant. A registration without a
+// nonce, from the holder's address, is the holder's.
 func sameClaimant(was, is Instance) bool {
 	if was.Boot != "" && is.Boot != "" {
 		return was.Boot == is.Boot
@@ -68,9 +69,9 @@ func sameClaimant(was, is Instance) bool {
 	return was.Address == is.Address
 }
 
-// yields reports whether the holder of a contested id gives it up to a claimant. One failed
-// probe is enough: a dead instance is not to keep its successor waiting. An instance that
-// reports by itself is alive until its lease ends.
+// yields reports whether the holder of a contested id loses it to a claimant. One failed probe is
+// enough, so that a dead instance does not block its successor. An instance that reports by itself
+// is alive until its lease ends.
 func (i Instance) yields(claimant string, now time.Time) bool {
 	switch i.State {
 	case Starting:
@@ -84,16 +85,15 @@ func (i Instance) yields(claimant string, now time.Time) bool {
 	return !i.Claims.HeldAt.IsZero() && now.Sub(i.Claims.HeldAt) >= silence
 }
 
-// failing reports whether the last probe of a healthy instance failed, as far as this version
-// can judge that.
+// failing reports whether the last probe of a healthy instance failed. This version must understand
+// the instance.
 func (i Instance) failing() bool {
 	return i.State == Healthy && i.Understood() && i.Check.Probed() && i.Streak > 0
 }
 
-// claimed decides a claim on a held id. When the id moves, next is the claims of the new
-// holder. Otherwise next is nil and holder is the present holder with the claim noted. A
-// registration that is declared on behalf of an instance is no proof that the instance is
-// alive, so it never makes an id contested.
+// claimed decides a claim on a held id. If the id moves, next is the claims of the new holder.
+// Otherwise next is nil, and holder is the present holder with the claim recorded. A declared
+// registration does not prove that its instance is alive, so it never makes an id contested.
 func (i Instance) claimed(claimant string, declared bool, now time.Time) (next *Claims, holder Instance) {
 	c := i.Claims
 	rivals := c.recent(now)
@@ -115,8 +115,8 @@ func (i Instance) claimed(claimant string, declared bool, now time.Time) (next *
 	return nil, i
 }
 
-// asserted returns the claims of a holder that has just asserted itself. A contest is over
-// when no rival has claimed the id for a while.
+// asserted returns the claims of a holder that has just reported or registered. The contest is over
+// if no rival has claimed the id for rivalryEnds.
 func (c Claims) asserted(now time.Time) Claims {
 	switch {
 	case c.HeldAt.IsZero() || now.Sub(c.HeldAt) < heardEvery:
@@ -128,7 +128,7 @@ func (c Claims) asserted(now time.Time) Claims {
 	return c
 }
 
-// recent returns a copy of the rivals that are not forgotten yet.
+// recent returns a copy of the rivals that have claimed the id within rivalryEnds.
 func (c Claims) recent(now time.Time) []Rival {
 	return slices.DeleteFunc(slices.Clone(c.Rivals), func(r Rival) bool { return now.Sub(r.At) >= rivalryEnds })
 }
@@ -137,14 +137,14 @@ func indexOfRival(rivals []Rival, claimant string) int {
 	return slices.IndexFunc(rivals, func(r Rival) bool { return r.Claimant == claimant })
 }
 
-// note puts a claimant last among rivals, and forgets the first ones when there are too many.
+// note moves a claimant to the end of the rivals, and drops the oldest ones beyond maxRivals.
 func note(rivals []Rival, claimant string, now time.Time) []Rival {
 	rivals = slices.DeleteFunc(rivals, func(r Rival) bool { return r.Claimant == claimant })
 	rivals = append(rivals, Rival{claimant, now})
 	return rivals[max(0, len(rivals)-maxRivals):]
 }
 
-// moved returns the claims of an instance that is registered again, with what depends on
+// moved returns the claims of an instance that is registered again, with the fields that depend on
 // its address.
 func (c Claims) moved(was, is Instance) Claims {
 	c.Moved, c.Peers = was.Claims.Moved, nil
@@ -162,8 +162,8 @@ func (c Claims) moved(was, is Instance) Claims {
 	return c
 }
 
-// meets returns the claims of an instance that is registered at the address of another one:
-// they are peers, and so are the peers of the other one.
+// meets returns the claims of an instance that is registered at the address of another one: the
+// other one and its peers are its peers.
 func (c Claims) meets(self Start, other Instance) Claims {
 	peers := slices.Clone(c.Peers)
 	for _, p := range append([]Start{{other.ID, other.Boot}}, other.Claims.Peers...) {

@@ -5,29 +5,28 @@ import (
 	"fmt"
 )
 
-// The failure vocabulary. Everything else a verb returns is internal.
+// The errors of the verbs. A verb may also return others, which are internal.
 var (
-	// ErrInvalid means the caller's input cannot be used; see FieldError.
+	// ErrInvalid means that the caller's input cannot be used; see FieldError.
 	ErrInvalid = errors.New("invalid")
-	// ErrNotFound means there is no such instance, service, webhook, token or event.
+	// ErrNotFound means that no such instance, service, webhook, token or event exists.
 	ErrNotFound = errors.New("not found")
-	// ErrConflict means somebody else holds what the caller asked for: a newer
-	// revision, a vhost, or an id.
+	// ErrConflict means that the registry has changed since it was read, or that another instance
+	// or service has the id, the address or the vhost.
 	ErrConflict = errors.New("conflict")
-	// ErrGone means the instance is leaving and cannot be changed any more.
+	// ErrGone means that the instance is draining, so that it cannot be changed any more.
 	ErrGone = errors.New("draining")
-	// ErrNotOwner means that another worker owns the instance, or that a result or a time
-	// was about something that is not so any more: it does not count.
+	// ErrNotOwner means that another worker owns the instance, or that a result or a time is of a
+	// state that has ended. The store ignores it.
 	ErrNotOwner = errors.New("not the owner")
-	// ErrClaimLost means that another worker has the webhook by now, or that nobody
-	// has: what the loser found out counts for nothing.
+	// ErrClaimLost means that the claim of a webhook has ended. Its outcome is not recorded.
 	ErrClaimLost = errors.New("claim lost")
 	// ErrUndelivered means that a receiver did not take a message.
 	ErrUndelivered = errors.New("undelivered")
-	// ErrForbidden means that the caller is known and may not do that; see ForbiddenError.
+	// ErrForbidden means that the caller is known and lacks the right; see ForbiddenError.
 	ErrForbidden = errors.New("forbidden")
-	// ErrLastBackend means that an instance stays registered because a vhost of it has
-	// no other backend.
+	// ErrLastBackend means that an instance stays registered because one of its vhosts has no
+	// other backend.
 	ErrLastBackend = errors.New("the last backend of a vhost")
 	// ErrUnavailable means the store cannot be reached. Nothing was written, unless the error is an ErrUncertain as well.
 	ErrUnavailable = errors.New("unavailable")
@@ -35,13 +34,12 @@ var (
 	ErrUncertain = errors.New("the change may have been made")
 )
 
-// A FieldError is an ErrInvalid (or an ErrConflict, when Held is set) that names
-// the field at fault and says what would be right.
+// A FieldError is an ErrInvalid, or an ErrConflict if Held is set, about one field of the input.
 type FieldError struct {
 	Field   string // as the caller wrote it: "host", "interval", "meta.owner"
-	Problem string // what is wrong with it, in words
-	Want    string // what would be right; may be empty
-	Held    bool   // the value is fine but somebody else has it
+	Problem string // in words: "is longer than 512 characters"
+	Want    string // how to correct it: "give a shorter path"; may be empty
+	Held    bool   // the value is valid, but another instance or service has it
 }
 
 // Error implements error.
@@ -64,10 +62,10 @@ func invalid(field, problem, want string) error {
 	return &FieldError{Field: field, Problem: problem, Want: want}
 }
 
-// A ForbiddenError is an ErrForbidden that says what the caller may not do.
+// A ForbiddenError is an ErrForbidden about one action.
 type ForbiddenError struct {
-	What string // in words: "register the service web"
-	Want string // what would be right
+	What string // the action, in words: "register the service web"
+	Want string // how to get the right
 }
 
 // Error implements error.
@@ -76,7 +74,8 @@ func (e *ForbiddenError) Error() string { return "the caller may not " + e.What 
 // Is makes a ForbiddenError an ErrForbidden.
 func (e *ForbiddenError) Is(target error) bool { return target == ErrForbidden }
 
-// A TakenError is an ErrConflict over something that only one can have.
+// A TakenError is an ErrConflict about an address, a backend or a vhost that another instance or
+// service has.
 type TakenError struct {
 	What   string // "address", "backend" or "host"
 	Value  string // the address; the vhost that the backend is of; the vhost
@@ -91,10 +90,10 @@ func (e *TakenError) Error() string {
 // Is makes a TakenError an ErrConflict.
 func (e *TakenError) Is(target error) bool { return target == ErrConflict }
 
-// A TrimmedError is an ErrGone: the events after a revision are not all there.
+// A TrimmedError is an ErrGone: some of the events after a revision are no longer stored.
 type TrimmedError struct {
-	First Revision // the first event that is; empty: there is none
-	Lost  Revision // set when the registry has no event of this id: Redis lost it, or never had it
+	First Revision // the first stored event; empty: none is
+	Lost  Revision // the revision, if the registry never had this event or Redis lost it; else empty
 }
 
 // Error implements error.

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// EventKind is what an event says.
+// EventKind is the kind of an event.
 type EventKind string
 
-// The kinds of event. Those named like a state say that an instance entered it.
+// The kinds of event. An event with the name of a state means that an instance entered the state.
 const (
-	EventRegistered EventKind = "registered" // a new instance, or one that begins anew
+	EventRegistered EventKind = "registered" // a new instance, or one that starts again
 	EventUpdated    EventKind = "updated"    // registered again with other fields, or overridden; state unchanged
 	EventHealthy    EventKind = "healthy"
 	EventUnhealthy  EventKind = "unhealthy"
@@ -33,48 +33,47 @@ const (
 	EventRevoked    EventKind = "token-revoked"
 )
 
-// EventKinds is all of them.
+// EventKinds lists all kinds.
 var EventKinds = []EventKind{
 	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone, EventContested,
 	EventPaused, EventResumed, EventBenched, EventBack, EventDisputed, EventNamesFail, EventNamesBack, EventCreated, EventRevoked,
 }
 
-// Event is one entry of the registry's history. Every change of an instance's state
-// has exactly one. Its JSON is what everybody outside is told.
+// Event is one entry of the registry's history. Each change of an instance's state has exactly one.
+// The API and webhooks show its JSON.
 type Event struct {
 	Revision    Revision  `json:"id"` // set by the store
 	Kind        EventKind `json:"kind"`
 	At          time.Time `json:"at"`
-	Service     string    `json:"service,omitempty"` // empty, like the next three, when it is not about an instance
+	Service     string    `json:"service,omitempty"` // empty, like the next three fields, if the event is not about an instance
 	Instance    string    `json:"instance,omitempty"`
 	From        State     `json:"from,omitempty"`
 	To          State     `json:"to,omitempty"`
-	Subject     string    `json:"subject,omitempty"`     // what it is about when that is not an instance
-	Reason      string    `json:"reason"`                // in words, for people
+	Subject     string    `json:"subject,omitempty"`     // the webhook, worker or token that the event is about; empty for an instance
+	Reason      string    `json:"reason"`                // for people
 	Maintenance bool      `json:"maintenance,omitempty"` // the instance is in maintenance
-	Actor       string    `json:"actor,omitempty"`       // who did it: a token's name, or key: and an instance; empty: Rollcall itself, or anybody
+	Actor       string    `json:"actor,omitempty"`       // who made the change: a token's name, or "key:" and an instance's id; empty for Rollcall itself, and if no token is required
 }
 
-// Entry is an event together with the instance as it stood after it; Instance is
-// the zero value when it is gone.
+// Entry is an event together with the instance after it. Instance is the zero value if the instance
+// is gone.
 type Entry struct {
 	Event    Event
 	Instance Instance
 }
 
-// Revision names a point in the history of the registry: the id of the last event
-// that is part of it, as Redis writes stream ids (milliseconds-number). The empty
-// revision is the beginning.
+// Revision is a point in the history of the registry: the id of the last event before it, in the
+// form of Redis's stream ids (milliseconds-number). The empty revision is the beginning.
 type Revision string
 
-// Compare is -1, 0 or +1 when r is before, at or after other.
+// Compare returns -1, 0 or +1 if r is before, at or after other.
 func (r Revision) Compare(other Revision) int {
 	rms, rn := r.parts()
 	oms, on := other.parts()
 	return cmp.Or(cmp.Compare(rms, oms), cmp.Compare(rn, on))
 }
 
-// Before is the last revision that may be before r.
+// Before returns the last revision that can be before r.
 func (r Revision) Before() Revision {
 	switch ms, n := r.parts(); {
 	case n > 0:
@@ -85,10 +84,10 @@ func (r Revision) Before() Revision {
 	return revision(0, 0)
 }
 
-// RevisionAt is the first revision that may be of a time.
+// RevisionAt returns the first revision that can be at a time.
 func RevisionAt(t time.Time) Revision { return revision(uint64(max(t.UnixMilli(), 0)), 0) }
 
-// Time is when r was.
+// Time returns the time of r.
 func (r Revision) Time() time.Time {
 	ms, _ := r.parts()
 	return time.UnixMilli(int64(ms)) //nolint:gosec // Redis made it from its clock
@@ -96,7 +95,8 @@ func (r Revision) Time() time.Time {
 
 func revision(ms, n uint64) Revision { return Revision(fmt.Sprintf("%d-%d", ms, n)) }
 
-// Valid reports whether r is written like a revision: a number, or two with a hyphen.
+// Valid reports whether r has the form of a revision: one number, or two with a hyphen between
+// them.
 func (r Revision) Valid() bool {
 	first, second, two := strings.Cut(string(r), "-")
 	_, err := strconv.ParseUint(first, 10, 64)
@@ -113,7 +113,7 @@ func (r Revision) parts() (ms, n uint64) {
 	return ms, n
 }
 
-// eventOf describes the step of an instance from was to is.
+// eventOf returns the event of the step from was to is.
 func eventOf(kind EventKind, was, is Instance, now time.Time, reason string) *Event {
 	return &Event{
 		Kind: kind, At: now, Service: is.Service, Instance: is.ID,

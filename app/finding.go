@@ -6,12 +6,12 @@ type Severity string
 // The severities.
 const (
 	Error   Severity = "error"   // end users or the registry suffer, or will at the next restart
-	Warning Severity = "warning" // something is not as it should be, and nobody suffers yet
+	Warning Severity = "warning" // a fault that affects no user yet
 )
 
-// Finding is something wrong with a Redis, its settings or its keys.
+// Finding is a fault of a Redis, of its settings or of its keys.
 type Finding struct {
 	Severity Severity
 	What     string
-	Fix      string // what to do about it
+	Fix      string // how to repair it
 }

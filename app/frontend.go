@@ -2,23 +2,23 @@ package app
 
 import "time"
 
-// Frontend is a vhost as the proxy reads it, with what the registry knows of it.
+// Frontend is a vhost's list as the proxy reads it, with the state of its backends in the registry.
 type Frontend struct {
 	Host       string
-	Service    string // whose vhost it is; empty when only foreign slots are left
-	Identifier string // what the proxy's list begins with; empty without a list
+	Service    string // the service that serves the vhost; empty if only foreign backends are left
+	Identifier string // the first entry of the list; empty without a list
 	Slots      []Slot
-	Unlisted   []string // ids of registered instances that have no slot
+	Unlisted   []string // ids of registered instances without a backend in the list
 }
 
-// Slot is one entry of a vhost's list.
+// Slot is one backend of a frontend.
 type Slot struct {
 	URL      string
 	Instance string    // empty: foreign, or no longer registered
-	Foreign  bool      // not written by Rollcall: left alone
-	Marked   bool      // in the dead set: gets no traffic now
-	Unusable bool      // not a URL that a request can be sent to; foreign, then
-	Leaves   time.Time // when it is taken out of the list; zero when it stays
+	Foreign  bool      // not written by Rollcall, which leaves it alone
+	Marked   bool      // has a dead mark, and gets no traffic
+	Unusable bool      // not a URL that a proxy can send a request to; foreign, then
+	Leaves   time.Time // when Rollcall removes it from the list; zero: it stays
 }
 
 // Routed reports whether the proxy sends requests to the slot.
@@ -31,15 +31,15 @@ type Settled struct {
 	Departures map[string]int64 // by URL; a departure names one wait of a marked backend to be removed
 }
 
-// Repairs is what a reconciliation found and mended.
+// Repairs is what a reconciliation repaired.
 type Repairs struct {
-	Lists     int      // lists of the proxy that were written anew or extended
+	Lists     int      // frontends written again or extended
 	WrongType []string // keys of the proxy that had the wrong type
-	Instances []string // ids whose places in queues or vhosts were incomplete
-	Orphans   []string // ids that vhosts knew but the registry does not
+	Instances []string // ids whose entries in the indexes were incomplete
+	Orphans   []string // ids in vhosts that the registry does not have
 }
 
-// None reports whether everything was in order.
+// None reports whether the reconciliation repaired nothing.
 func (r Repairs) None() bool {
 	return r.Lists == 0 && len(r.WrongType) == 0 && len(r.Instances) == 0 && len(r.Orphans) == 0
 }

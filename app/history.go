@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// Recent is what the owner of an instance knows of it beside its document.
+// Recent is what the owner of an instance has in memory beside the instance's record.
 type Recent struct {
-	Results []Result  // the last ones, oldest first
-	Due     time.Time // when the next probe is due; zero when none is
-	At      time.Time // as of when that was known; zero when nothing was
+	Results []Result  // the last results, oldest first
+	Due     time.Time // when the next probe is due; zero: none is
+	At      time.Time // when the owner wrote this down; zero: never
 
 	Disputed bool // another worker reaches the instance, and its owner does not
 }
 
-// historyLength is how many results are kept of an instance.
+// historyLength is the number of results that a History keeps.
 const historyLength = 20
 
-// packedLength is the length of a packed result: 45 bits of the time in ms since 1970, 1
-// that it passed, 10 of the code and 16 of the latency in ms.
+// packedLength is the length of a packed result in bytes: 45 bits for the time in ms since 1970, 1
+// for the pass, 10 for the code and 16 for the latency in ms.
 const packedLength = 9
 
-// History is the last results of an instance, packed: a worker holds one for each
-// instance that it owns. The zero value is empty. It leaves out the details of results.
+// History is the last results of an instance, packed, without their details. A worker has one for
+// each of its instances. The zero value is empty.
 type History struct {
 	n       uint8 // bytes in use
 	oldest  uint8 // where the oldest result begins; not 0 only in a full history
 	results [historyLength * packedLength]byte
 }
 
-// Add appends a result, and forgets the oldest when there are too many.
+// Add appends a result. It drops the oldest one if the history is full.
 func (h *History) Add(r Result) {
 	to := h.results[h.oldest:] // of a full history the oldest result is overwritten
 	if int(h.n) < len(h.results) {
@@ -48,7 +48,7 @@ func (h *History) Add(r Result) {
 	to[packedLength-1] = byte(latency & 255)
 }
 
-// Packed is the history as it is stored. It is valid until the next Add.
+// Packed returns the history in its stored form. The slice is valid until the next Add.
 func (h *History) Packed() []byte {
 	if h.oldest > 0 {
 		results := h.results
@@ -59,15 +59,14 @@ func (h *History) Packed() []byte {
 	return h.results[:h.n]
 }
 
-// Unpack replaces the history by one that was stored. Of one that is too long the newest
-// results count.
+// Unpack replaces the history by a stored one. It takes the newest results of one that is too long.
 func (h *History) Unpack(packed []byte) {
 	packed = packed[:len(packed)/packedLength*packedLength]
 	packed = packed[max(0, len(packed)-len(h.results)):]
 	h.n, h.oldest = uint8(copy(h.results[:], packed)), 0 //nolint:gosec // at most 180
 }
 
-// Results lists the results, oldest first.
+// Results returns the results, oldest first.
 func (h *History) Results() []Result {
 	results := make([]Result, 0, int(h.n)/packedLength)
 	for b := h.Packed(); len(b) >= packedLength; b = b[packedLength:] {

@@ -48,32 +48,31 @@ type Instance struct {
 	AssertedAt   time.Time     `view:"-" record:"-" replica:"-"` // its last report or registration; a key of its own in Redis
 }
 
-// An Override is an operator's word over a container's. It always expires. The zero
-// value overrides nothing.
+// An Override replaces a part of the registration, by an operator and until a time. The zero value
+// overrides nothing.
 type Override struct {
-	Maintenance bool      // gets no traffic and is not found, whatever its checks say
-	Weight      int       // instead of the instance's own; 0: its own
+	Maintenance bool      // no traffic and no discovery, whatever the state
+	Weight      int       // replaces the instance's weight; 0: no other weight
 	Until       time.Time // when it expires
 }
 
-// Equal reports whether two overrides say the same.
+// Equal reports whether two overrides are equal.
 func (o Override) Equal(other Override) bool {
 	return o.Maintenance == other.Maintenance && o.Weight == other.Weight && o.Until.Equal(other.Until)
 }
 
-// Understood reports whether this version knows every field and value of the instance. An
-// instance that a newer version has written may have others. It is neither probed nor judged
-// by this version, which cannot know what a failed probe means for it.
+// Understood reports whether this version knows every field and value of the instance. A newer
+// version may have written others. This version neither probes such an instance nor changes its
+// state: it does not know what a failure means for it.
 func (i Instance) Understood() bool {
 	return i.Unknown == "" && i.Check.Kind.known() && i.State.known()
 }
 
-// Routable reports whether end users' requests may be sent to the instance, and
-// whether others find it.
+// Routable reports whether the instance gets traffic, and whether service discovery returns it.
 func (i Instance) Routable() bool { return i.State == Healthy && !i.Override.Maintenance }
 
-// Slots is the instance's share of each of its vhosts: its weight while it is
-// routable, else 0.
+// Slots returns the number of the instance's backends in each of its frontends: its weight while it
+// is routable, else 0.
 func (i Instance) Slots() int {
 	switch {
 	case !i.Routable():
@@ -84,17 +83,17 @@ func (i Instance) Slots() int {
 	return i.Weight
 }
 
-// MayStay reports whether the instance stays listed when it is the last routable one
-// of a vhost. One that has never passed since it began may not: it is not what was
-// listed. One in maintenance may not: somebody who knows said so.
+// MayStay reports whether the instance stays listed as the last routable one of a vhost. An
+// instance that has not passed since its registration does not: it was not listed. An instance in
+// maintenance does not: an operator took it out.
 func (i Instance) MayStay() bool {
 	return i.FailOpen && i.State != Starting && i.State != Failed && !i.Override.Maintenance
 }
 
-// URL is the canonical backend entry of the instance, http://host:port.
+// URL returns the backend of the instance as frontends contain it, http://host:port.
 func (i Instance) URL() string { return "http://" + i.Address }
 
-// Target is the host:port that probes connect to.
+// Target returns the host:port that probes connect to.
 func (i Instance) Target() string {
 	if i.Check.Port == 0 {
 		return i.Address
@@ -103,6 +102,7 @@ func (i Instance) Target() string {
 	return net.JoinHostPort(host, strconv.Itoa(i.Check.Port))
 }
 
+// latest returns the later one of two times.
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -132,10 +132,10 @@ func parseAddress(address string) (string, error) {
 	return net.JoinHostPort(host, strconv.Itoa(n)), nil
 }
 
-// canonicalHost returns a backend's host as it is stored: an IP address in its
-// shortest form or a lower-case name. Names that some resolvers read as numbers
-// (decimal, octal or hexadecimal addresses) are refused; those that only begin with a
-// digit are not: a container's host name is the beginning of its hexadecimal id.
+// canonicalHost returns a host as it is stored: an IP address in its shortest form, or a lower-case
+// name. It refuses names that some resolvers read as numbers (decimal, octal or hexadecimal
+// addresses). A name may begin with a digit: a container's host name is the beginning of its
+// hexadecimal id.
 func canonicalHost(host string) (string, error) {
 	const want = "give an IP address or a host name"
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -160,7 +160,7 @@ func canonicalHost(host string) (string, error) {
 	return host, nil
 }
 
-// splitAddress takes a canonical address apart.
+// splitAddress splits a canonical address.
 func splitAddress(address string) (host, port string) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -169,8 +169,8 @@ func splitAddress(address string) (host, port string) {
 	return host, port
 }
 
-// lowerASCII is s in lower case where it is ASCII. strings.ToLower would turn the
-// Kelvin sign into a k, and one name into another.
+// lowerASCII returns s with ASCII letters in lower case. strings.ToLower would also turn the Kelvin
+// sign into a k, and one name into another.
 func lowerASCII(s string) string {
 	b := []byte(s)
 	for i, c := range b {

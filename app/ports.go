@@ -7,31 +7,32 @@ import (
 	"time"
 )
 
-// A Store keeps the registry. Every method returns ErrUnavailable, within a second
-// or so, when it cannot reach what it keeps it in.
+// A Store keeps the registry. Every method returns ErrUnavailable, within about a second, if it
+// cannot reach the registry.
 type Store interface {
 	// Get returns an instance, or ErrNotFound.
 	Get(ctx context.Context, id string) (Instance, error)
-	// Commit makes a change in one atomic step: the instances, their indexes, the routing
-	// lists of their vhosts and the events. It sets the revision of each Step's Is. It
-	// returns ErrConflict when an instance is not at the revision the change was decided on,
-	// ErrNotOwner when the fence or a beat is not the present one, a *TakenError when an
-	// address, a backend or a vhost belongs to another instance or service, ErrLastBackend
-	// when a step spares the last backend of a vhost, and then nothing is written.
+	// Commit writes a change in one atomic step: the instances, their indexes, the frontends of
+	// their vhosts and the events. It sets the revision of each Step's Is. Commit writes nothing
+	// and returns an error
+	//
+	//	ErrConflict     if an instance is not at the revision of the decision
+	//	ErrNotOwner     if the fence or a beat is not the present one
+	//	*TakenError     if another instance or service has an address, a backend or a vhost
+	//	ErrLastBackend  if a step with Spare would remove the last backend of a vhost
 	Commit(ctx context.Context, c Change) (Revision, error)
-	// CanSpare reports whether each vhost of an instance has as many routable instances
-	// as others, the instance among them; without vhosts, whether its service has.
-	// Draining instances are not counted.
+	// CanSpare reports whether at least half of the instances of each vhost of i are routable, i
+	// among the others. Draining instances do not count. If i has no vhosts, the instances of its
+	// service count.
 	CanSpare(ctx context.Context, i Instance) (bool, error)
-	// Assert notes that an instance has reported by itself, and the result if there is one.
-	// It returns ErrConflict when the instance was written since it was read.
+	// Assert records that an instance has reported or registered, and the result if there is one.
+	// It returns ErrConflict if the instance was written since it was read.
 	Assert(ctx context.Context, i Instance, r *Result) error
-	// Passed removes the marks of an instance's backends: it has just passed a probe.
+	// Passed removes the marks of an instance's backends after a pass.
 	Passed(ctx context.Context, i Instance) error
 	// Serving returns the instances that serve a vhost.
 	Serving(ctx context.Context, host string) ([]Instance, error)
-	// ProbeNow has the owner of an instance probe it at once, unless that was done a moment
-	// ago.
+	// ProbeNow has the owner of an instance probe it at once, unless it did a moment ago.
 	ProbeNow(ctx context.Context, id string) error
 }
 
@@ -48,21 +49,21 @@ type Replica interface {
 	Routable(service string) []Instance
 }
 
-// A Prober checks an instance once. It returns before ctx is over, and within the
-// check's timeout.
+// A Prober executes the check of an instance once. It returns within the check's timeout, and when
+// ctx is over.
 type Prober interface {
 	Probe(ctx context.Context, i Instance) Result
 }
 
-// A Change is one atomic step of the registry. No instance appears in it twice.
+// A Change is one atomic step of the registry. It contains each instance at most once.
 type Change struct {
 	Steps []Step
-	Seen  []Instance        // not changed, but the change only holds while they are at these revisions
-	Takes map[string]string // vhost -> the service that it is taken from
-	Fence Fence             // of the worker that makes the change; the zero value for any other process
+	Seen  []Instance        // unchanged instances; the change is valid only while they are at these revisions
+	Takes map[string]string // vhost -> the service that loses it
+	Fence Fence             // of the worker that makes the change; zero for any other process
 }
 
-// step returns the step of an instance, nil when there is none.
+// step returns the step of an instance, or nil if the change has none.
 func (c Change) step(id string) *Step {
 	n := slices.IndexFunc(c.Steps, func(s Step) bool { return s.Is.ID == id })
 	if n < 0 {
@@ -71,20 +72,20 @@ func (c Change) step(id string) *Step {
 	return &c.Steps[n]
 }
 
-// A Step takes one instance from what it was to what it is.
+// A Step is the change of one instance.
 type Step struct {
-	Was   Instance // Rev 0: it must not exist
-	Is    Instance // State Gone: it is removed
-	Event *Event   // nil when nothing happened that anybody is told of
-	Beat  *int64   // when set, the step only holds while this is the instance's last assertion
-	Spare bool     // the instance leaves only if each of its vhosts has another backend
+	Was   Instance // before; Rev 0: the id must not exist
+	Is    Instance // after; State Gone: Commit removes the instance
+	Event *Event   // nil if the step has no event
+	Beat  *int64   // if set, the step is valid only while this is the instance's last assertion, in ms since 1970
+	Spare bool     // the step is valid only if each vhost of the instance has another backend
 
-	Asserts bool // the instance has reported by itself, as with Store.Assert
+	Asserts bool // the instance has reported or registered, as with Store.Assert
 }
 
-// A Fence names the shard of the thing that causes a write, and the term under which the
-// writing worker owns it. The store refuses a write under any other term than the present
-// one. The zero value is no fence.
+// A Fence names the shard that a write belongs to, and the term under which the writing worker owns
+// the shard. The store refuses a write under any term but the present one. The zero value is no
+// fence.
 type Fence struct {
 	Shard int
 	Term  string
@@ -97,12 +98,11 @@ type Owner func(name string) (Fence, bool)
 // Everything is the Owner of a caller that is no worker: it writes without a fence.
 func Everything(string) (Fence, bool) { return Fence{}, true }
 
-// revisionNonce is how many bits of a revision are random. After a failover that lost
-// writes the counter may come to the same value again, on another document.
+// revisionNonce is how many bits of a revision are random. After a failover that lost writes, the
+// counter may reach the same value again with another document.
 const revisionNonce = 20
 
-// NextRevision returns a revision for the write after the one at rev. It is larger, and
-// never the same twice.
+// NextRevision returns a revision for the write after rev. It is larger than rev and never repeats.
 func NextRevision(rev int64) int64 {
 	return (rev>>revisionNonce+1)<<revisionNonce | rand.Int64N(1<<revisionNonce) //nolint:gosec // not secret
 }

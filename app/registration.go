@@ -19,23 +19,22 @@ const (
 	MaxHosts  = 20
 	MaxWeight = 100
 
-	maxExpect = 4 << 10 // bytes of a body that a probe looks at
+	maxExpect = 4 << 10 // bytes of a body that a probe reads
 )
 
-// Registration is what a container says of itself. The zero value of a field means
-// that it said nothing.
+// Registration is the input of Register. A field with its zero value is not given.
 type Registration struct {
 	Service  string
 	ID       string
 	Boot     string
 	Replaces string
-	Address  string // host:port, or a host when Port is given
+	Address  string // host:port, or a host if Port is given
 	Port     int
 	Caller   string // the IP address the call came from
-	Rules    Rules  // of who is asked
+	Rules    Rules  // of the process that handles the call
 	Hosts    []string
 	Health   string
-	Expect   []string // statuses ("200-299,401"), and text of the body; one of each
+	Expect   []string // at most one list of statuses ("200-299,401") and one text of the body
 	Weight   *int
 	FailOpen *bool
 	Tags     []string
@@ -44,21 +43,21 @@ type Registration struct {
 	Interval, Timeout, Grace, Forget *time.Duration
 	Rise, Fall                       *int
 
-	// Declared says that the registration was made on behalf of the instance, as one of a
-	// batch is. It is no proof that the instance is alive.
+	// Declared says that another party registers the instance, as in a batch. The registration does
+	// not prove that the instance is alive.
 	Declared bool
-	// Awaited says that the caller waits for the outcome, so that it asks for a replacement
-	// anew rather than asserting itself once more.
+	// Awaited says that the caller waits for the outcome. Then a registration of the same start
+	// requests the replacement of another instance again.
 	Awaited bool
 }
 
-// Rules are what is configured about registrations. The zero value is the default.
+// Rules are the configured limits of registrations. The zero value is the default.
 type Rules struct {
 	MaxHosts int                   // vhosts of an instance; 0: MaxHosts
 	Allow    func(netip.Addr) bool // reports whether Rollcall may call an address; nil: every address
 }
 
-// AddressSource says where an instance's address came from.
+// AddressSource is the source of an instance's address.
 type AddressSource string
 
 // The sources of an address.
@@ -125,6 +124,8 @@ func (i Instance) validNames() error {
 	return ValidID("replaces", i.Replaces)
 }
 
+// address returns the canonical address of the instance, from the fields or from the address of the
+// caller.
 func (r Registration) address() (string, AddressSource, error) {
 	if r.Port < 0 || r.Port > 65535 {
 		return "", "", invalid("port", fmt.Sprintf("is %d", r.Port), "give a number from 1 to 65535")
@@ -164,6 +165,7 @@ func (r Rules) permit(address string) error {
 	return nil
 }
 
+// check returns the check that the registration describes.
 func (r Registration) check(address string) (Check, error) {
 	c, err := parseHealth(r.Health, address)
 	if err != nil {
@@ -228,6 +230,7 @@ func parseExpect(e string) (statuses Statuses, isStatuses bool, err error) {
 	return statuses, isStatuses, err
 }
 
+// hosts returns the vhosts, normalized and sorted.
 func (r Registration) hosts() ([]string, error) {
 	if limit := cmp.Or(r.Rules.MaxHosts, MaxHosts); len(r.Hosts) > limit {
 		return nil, invalid("host", fmt.Sprintf("is given %d times", len(r.Hosts)), fmt.Sprintf("an instance serves at most %d", limit))
@@ -247,8 +250,8 @@ func (r Registration) hosts() ([]string, error) {
 	return hosts, nil
 }
 
-// validText refuses what would not be the same once it has been stored as JSON: such
-// an instance would look like a changed one with every registration.
+// validText refuses text that changes when it is stored as JSON. Such an instance would differ from
+// its record at each registration.
 func (r Registration) validText() error {
 	if !utf8.ValidString(r.Boot) {
 		return notText("boot")
@@ -271,6 +274,7 @@ func (r Registration) validText() error {
 
 func notText(field string) error { return invalid(field, "is not text in UTF-8", "give it in UTF-8") }
 
+// ValidService returns a FieldError unless s is the name of a service.
 func ValidService(s string) error {
 	const want = "give 1 to 63 lower-case letters, digits, hyphens, dots or underscores, beginning with a letter or digit"
 	if s == "" {
@@ -282,6 +286,7 @@ func ValidService(s string) error {
 	return nil
 }
 
+// ValidID returns a FieldError about a field unless s is an id.
 func ValidID(field, s string) error {
 	if len(s) > 128 || !validWord(s) {
 		return invalid(field, fmt.Sprintf("is %.80q", s),
@@ -297,12 +302,12 @@ func validWord(s string) bool {
 	return s != "" && strings.IndexByte(alphanumerics, s[0]) >= 0 && strings.Trim(s, alphanumerics+"-._") == ""
 }
 
-// defaultID names an instance after its service and address, so that a container
-// that registers again is the same instance.
+// defaultID derives an id from a service and an address, so that a container that registers again
+// is the same instance.
 func defaultID(service, address string) string {
 	host, port := splitAddress(address)
 	id := service + "-" + strings.ReplaceAll(host, ":", "-") + "-" + port
-	if len(id) > 128 { // a long name for a host: neither its beginning nor its end alone tells it from others
+	if len(id) > 128 { // neither the beginning nor the end of a long host is unique
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(host))
 		id = fmt.Sprintf("%s-x%016x-%s", service, h.Sum64(), port)

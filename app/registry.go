@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// attempts bounds how often a verb decides again after it lost a race. Losing that
-// often means something is wrong, not busy.
+// attempts is how often a verb decides again after a conflict. More conflicts than that are a
+// fault, not load.
 const attempts = 10
 
-// Registry has the verbs that change the registry. Handlers and jobs call the same
-// ones; the zero value is not usable.
+// Registry has the verbs that change the registry. Handlers and jobs call the same ones. The zero
+// value is not usable.
 type Registry struct {
 	store       Store
 	replica     Replica // nil: Registry reads everything from the store
@@ -58,8 +58,8 @@ func (r *Registry) Drain(ctx context.Context, id, boot string, period time.Durat
 	})
 }
 
-// Deregister removes an instance at once. With a boot nonce, only that start is removed:
-// for any other one it is a FieldError (ErrConflict).
+// Deregister removes an instance at once. If boot is not empty and is not the nonce of the present
+// start, Deregister returns a FieldError (ErrConflict).
 func (r *Registry) Deregister(ctx context.Context, id, boot string) (Instance, Revision, error) {
 	return r.change(ctx, "deregister", id, func(was Instance, now time.Time) (Instance, *Event, error) {
 		is := was.Remove(now)
@@ -78,9 +78,9 @@ func (i Instance) startedBy(boot string) error {
 	}
 }
 
-// EndReplacement gives up the replacement of another instance by one that is not healthy,
-// because the caller that waited for it is told that the other instance stays. Registering
-// again starts the replacement anew.
+// EndReplacement cancels the replacement of another instance by one that is not healthy. A caller
+// that waited for the replacement has the answer that the other instance stays. A new registration
+// starts the replacement again.
 func (r *Registry) EndReplacement(ctx context.Context, id string) (Instance, Revision, error) {
 	return r.change(ctx, "end the replacement by", id, func(was Instance, now time.Time) (Instance, *Event, error) {
 		if was.State == Healthy || was.Replaces == "" || was.ReplaceOver {
@@ -92,8 +92,7 @@ func (r *Registry) EndReplacement(ctx context.Context, id string) (Instance, Rev
 	})
 }
 
-// Override sets what an operator wants of an instance for a while, or takes it back
-// when o overrides nothing.
+// Override sets the override of an instance, or ends it if o is the zero value.
 func (r *Registry) Override(ctx context.Context, id string, o Override) (Instance, Revision, error) {
 	if o.Weight < 0 || o.Weight > MaxWeight {
 		return Instance{}, "", invalid("weight", fmt.Sprintf("is %d", o.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
@@ -125,6 +124,7 @@ func (r *Registry) ProbeNow(ctx context.Context, id string) error { return r.sto
 // Passed removes the marks of an instance's backends after a pass.
 func (r *Registry) Passed(ctx context.Context, i Instance) error { return r.store.Passed(ctx, i) }
 
+// reason returns the reason of the event that sets the override.
 func (o Override) reason() string {
 	until := " until " + o.Until.UTC().Format(time.RFC3339)
 	switch {
@@ -136,6 +136,8 @@ func (o Override) reason() string {
 	return "no longer overridden"
 }
 
+// change changes one instance by a decision, which returns the instance after the change and the
+// event, or no event if nothing changes.
 func (r *Registry) change(ctx context.Context, verb, id string, decide func(Instance, time.Time) (Instance, *Event, error)) (is Instance, rev Revision, err error) {
 	err = r.retry(ctx, func() error {
 		was, err := r.own(ctx, id)
@@ -243,7 +245,8 @@ func (r *Registry) commit(ctx context.Context, c Change) (Revision, error) {
 	return rev, nil
 }
 
-// Get returns an instance, or ErrNotFound.
+// Get returns an instance, or ErrNotFound. To a caller that may not read everything, it returns
+// only instances that the caller may change.
 func (r *Registry) Get(ctx context.Context, id string) (Instance, error) {
 	if CallerOf(ctx).MayRead() {
 		return r.store.Get(ctx, id)
@@ -251,7 +254,7 @@ func (r *Registry) Get(ctx context.Context, id string) (Instance, error) {
 	return r.own(ctx, id)
 }
 
-// retry runs a decision again when somebody else wrote first.
+// retry repeats a decision while it returns ErrConflict, but no FieldError.
 func (r *Registry) retry(ctx context.Context, decide func() error) error {
 	var err error
 	for range attempts {

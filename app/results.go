@@ -19,8 +19,8 @@ func (o Outcome) MakesUnhealthy() bool {
 	return o.Was.State == Healthy && o.Was.Observe(o.Result, o.Result.At).State != Healthy
 }
 
-// Changes reports whether the result, reached at now, changes anything that is worth a write,
-// or the instance has waited for another pass.
+// Changes reports whether the result, at now, changes a field that is worth a write, or the
+// instance passes during its wait.
 func (o Outcome) Changes(now time.Time) bool {
 	is := o.Was.Observe(o.Result, now)
 	return worthWriting(o.Was, is) || is.Waits()
@@ -62,8 +62,8 @@ func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (Instance, error)
 	return applied, nil
 }
 
-// observe returns an instance as it stands after a result. A flapping one that passes
-// waits only while its service can spare it.
+// observe returns an instance after a result. A flapping instance that passes waits only while its
+// service can spare it.
 func (r *Registry) observe(ctx context.Context, was Instance, result Result, now time.Time) (Instance, error) {
 	is := was.Observe(result, now)
 	if !is.Waits() {
@@ -76,9 +76,9 @@ func (r *Registry) observe(ctx context.Context, was Instance, result Result, now
 	return is.EndWait(now), nil
 }
 
-// Expire ends the state of an instance whose time is over, unless the instance has asserted
-// itself since beat (then it returns ErrNotOwner). It returns the instance as it stands then;
-// ErrLastBackend when it is sick and a vhost of it has no other backend.
+// Expire changes an instance whose state's time is over, and returns it. It returns ErrNotOwner if
+// the instance has reported or registered since beat, and ErrLastBackend if the instance is sick
+// and one of its vhosts has no other backend.
 func (r *Registry) Expire(ctx context.Context, was Instance, f Fence, beat int64) (Instance, error) {
 	now := r.now()
 	is := was.Expire(now)
@@ -96,6 +96,7 @@ func (r *Registry) Expire(ctx context.Context, was Instance, f Fence, beat int64
 	return c.Steps[0].Is, nil
 }
 
+// expiryReason returns why the end of a state's time changed the state.
 func expiryReason(was, is Instance) string {
 	switch was.State {
 	case Starting:
@@ -135,7 +136,7 @@ func resultReason(was, is Instance) string {
 	return reason
 }
 
-// commitResult writes what one result made of an instance, and sets the revision of the step.
+// commitResult writes the step of a result, and sets the step's revision.
 func (r *Registry) commitResult(ctx context.Context, step *Step, f Fence) error {
 	was, is := step.Was, step.Is
 	if is.State != was.State {

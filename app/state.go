@@ -2,10 +2,10 @@ package app
 
 import "time"
 
-// State is where an instance is in its life; the diagram is in the package comment.
+// State is the phase of an instance's life. The package comment has the diagram.
 type State string
 
-// The states. Gone is never stored: it is what the last event of an instance says.
+// The states. Gone is never stored: only the last event of an instance has it.
 const (
 	Starting  State = "starting"
 	Healthy   State = "healthy"
@@ -23,8 +23,8 @@ func (s State) known() bool {
 	return false
 }
 
-// Begin returns the instance as it stands when it has just been registered, or
-// registered anew with another address, check or boot nonce.
+// Begin returns the instance in the state after its registration, or after a registration with
+// another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
 	i = i.enter(Starting, now)
 	i.Last, i.StreakAt, i.Falls = Result{}, time.Time{}, 0
@@ -78,8 +78,8 @@ func (i Instance) confirm(r Result) Instance {
 	return i
 }
 
-// Alive reports whether a result begins the forget period anew: a report, good or bad, by
-// an instance that reports by itself, a pass, and the first unanswered probe after answered ones.
+// Alive reports whether a result starts the forget period again: a pass, a report of either kind by
+// an instance that reports by itself, or the first unanswered probe after answered ones.
 func (i Instance) Alive(r Result) bool {
 	switch {
 	case i.State != Unhealthy && i.State != Failed, !r.Conclusive():
@@ -90,21 +90,22 @@ func (i Instance) Alive(r Result) bool {
 	return r.Passed || i.Last.Code.Answered() && !r.Code.Answered()
 }
 
-// Sick reports whether an instance whose forget period is over is still there: it is
-// probed, fails, and answers. One that reports by itself has been silent for that long.
+// Sick reports whether an instance whose forget period is over is sick: a probed instance whose
+// last failure was an answer. An instance that reports by itself is never sick then, because it
+// sent no report for that long.
 func (i Instance) Sick() bool {
 	return (i.State == Unhealthy || i.State == Failed) && i.Check.Probed() && i.Last.Code.Answered()
 }
 
-// The wait of a flapping instance. The figures are those of Kubernetes' back-off of a
+// The wait of a flapping instance. Kubernetes uses the same figures for the back-off of a
 // container that crashes again and again.
 const (
-	FirstWait   = 10 * time.Second // after the second time that it became unhealthy; doubled with each further one
+	FirstWait   = 10 * time.Second // after the second time that it became unhealthy; doubled with each further time
 	LongestWait = 5 * time.Minute
-	CalmAfter   = 10 * time.Minute // healthy for so long, an instance is flapping no more
+	CalmAfter   = 10 * time.Minute // an instance that has been healthy for so long is no longer flapping
 )
 
-// fall returns the instance as it stands when it has become unhealthy.
+// fall returns the instance after the failure that makes it unhealthy.
 func (i Instance) fall(now time.Time) Instance {
 	if now.Sub(i.ChangedAt) >= CalmAfter {
 		i.Falls = 0
@@ -113,8 +114,8 @@ func (i Instance) fall(now time.Time) Instance {
 	return i.enter(Unhealthy, now)
 }
 
-// Wait returns how long an unhealthy instance has to pass without a failure, besides Rise
-// passes, before it is healthy. It is 0 after the first fall.
+// Wait returns how long an unhealthy instance has to pass without a failure, in addition to Rise
+// passes, until it is healthy. It is 0 after the first fall.
 func (i Instance) Wait() time.Duration {
 	wait := FirstWait
 	for n := 2; n < i.Falls && wait < LongestWait; n++ {
@@ -126,24 +127,23 @@ func (i Instance) Wait() time.Duration {
 	return min(wait, LongestWait)
 }
 
-// Waits reports whether the instance has passed often enough to be healthy, but not for
-// long enough.
+// Waits reports whether the instance has passed often enough to be healthy, but not for long
+// enough.
 func (i Instance) Waits() bool {
 	return (i.State == Unhealthy || i.State == Failed) && i.Streak > 0 && i.Streak >= i.Check.Rise
 }
 
-// Flapping reports whether the instance has become unhealthy again and again, and has not
-// been healthy for CalmAfter since.
+// Flapping reports whether the instance has become unhealthy repeatedly, and has not been healthy
+// for CalmAfter since.
 func (i Instance) Flapping(now time.Time) bool {
 	return i.Falls >= 2 && (i.State != Healthy || now.Sub(i.ChangedAt) < CalmAfter)
 }
 
-// EndWait returns an instance that waits as it stands when it is healthy at once, because
-// its service needs it.
+// EndWait returns a waiting instance in state healthy. Its service needs it now.
 func (i Instance) EndWait(now time.Time) Instance { return i.enter(Healthy, now) }
 
-// Expire returns the instance as it stands once its deadline has passed. One that this
-// version does not understand stays as it is.
+// Expire returns the instance after the end of its state's time. An instance that this version does
+// not understand stays as it is.
 func (i Instance) Expire(now time.Time) Instance {
 	if !i.Understood() {
 		return i
@@ -175,10 +175,10 @@ func (i Instance) Drain(period time.Duration, now time.Time) Instance {
 	return i
 }
 
-// StateTimeout is how long the present state lasts before it ends by itself, and whether it does.
-// The owner of the instance measures that time; an assertion of an instance begins the time
-// of a lease, and the time until an unhealthy instance is removed, anew.
-// Of an instance that this version does not understand, no state ends.
+// StateTimeout returns how long the present state can last, and whether its time is limited. The
+// owner of the instance measures the time. A report starts the time of a lease again, and so it
+// does for the forget period. If this version does not understand the instance, no state's time is
+// limited.
 func (i Instance) StateTimeout() (after time.Duration, ends bool) {
 	if !i.Understood() {
 		return 0, false
@@ -201,8 +201,9 @@ func (i Instance) StateTimeout() (after time.Duration, ends bool) {
 	return 0, false
 }
 
-// Deadline is when the present state ends by itself, for people: it is on the registry's
-// clock, and later when the registry was out of reach. It is zero when the state does not end.
+// Deadline returns when the time of the present state is over, for people. It is on the registry's
+// clock, and too early if the registry was unreachable meanwhile. It is zero if the time is not
+// limited.
 func (i Instance) Deadline() time.Time {
 	after, ends := i.StateTimeout()
 	if !ends {
@@ -211,18 +212,18 @@ func (i Instance) Deadline() time.Time {
 	return latest(i.ChangedAt, i.AssertedAt).Add(after)
 }
 
-// Probed reports whether the instance is to be probed, by this version.
+// Probed reports whether this version probes the instance.
 func (i Instance) Probed() bool {
 	return i.Check.Probed() && i.State != Draining && i.State != Gone && i.Understood()
 }
 
-// SameProbe reports whether a result of one counts for the other: the same instance, probed
-// at the same address by the same check.
+// SameProbe reports whether a result of one counts for the other: it is the same start of the same
+// instance, with the same address and check.
 func (i Instance) SameProbe(o Instance) bool {
 	return i.Address == o.Address && i.Check == o.Check && i.Boot == o.Boot && i.RegisteredAt.Equal(o.RegisteredAt)
 }
 
-// Remove returns the instance as it stands when it is gone.
+// Remove returns the instance in state gone.
 func (i Instance) Remove(now time.Time) Instance { return i.enter(Gone, now) }
 
 // enter moves the instance to a state.

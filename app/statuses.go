@@ -20,7 +20,7 @@ func StatusRange(lo, hi int) Statuses { return joinStatuses([]statusRange{{lo, h
 func (s Statuses) Contains(status int) bool {
 	for part := range strings.SplitSeq(string(s), ",") {
 		if r, ok := parseStatusRange(part); ok && r.lo <= status && status <= r.hi {
-			return true
+			return true // one number or range, however wrong
 		}
 	}
 	return false
@@ -34,7 +34,7 @@ func (s Statuses) Range() (lo, hi int, ok bool) {
 
 type statusRange struct{ lo, hi int }
 
-// parseStatuses reads a list of statuses, ranges and classes: 200,204  200-299,401  2xx.
+// parseStatuses parses a list of statuses, ranges and classes: "200,204", "200-299,401" or "2xx".
 func parseStatuses(list string) (Statuses, bool) {
 	var ranges []statusRange
 	for part := range strings.SplitSeq(list, ",") {
@@ -67,7 +67,7 @@ func joinStatuses(ranges []statusRange) Statuses {
 	return Statuses(strings.Join(texts, ","))
 }
 
-// parseStatusRange reads "200", "200-299", "2xx" or "2xx-3xx".
+// parseStatusRange parses "200", "200-299", "2xx" or "2xx-3xx".
 func parseStatusRange(s string) (r statusRange, ok bool) {
 	first, last, isRange := strings.Cut(s, "-")
 	if !isRange {
@@ -78,7 +78,7 @@ func parseStatusRange(s string) (r statusRange, ok bool) {
 	return statusRange{lo, hi}, ok1 && ok2 && lo <= hi
 }
 
-// parseStatus reads a status, or a class such as 2xx with fill for each x.
+// parseStatus parses a status, or a class such as 2xx with fill in place of each x.
 func parseStatus(s string, fill byte) (int, bool) {
 	if len(s) != 3 || s[0] < '1' || s[0] > '5' {
 		return 0, false
@@ -96,8 +96,8 @@ func parseStatus(s string, fill byte) (int, bool) {
 	return status, true
 }
 
-// looksLikeStatuses reports whether the author of s meant statuses rather than text
-// of the body: ">=200", "200|204", "200 OK", "399-200", "20".
+// looksLikeStatuses reports whether s is a mistaken list of statuses rather than text of the body:
+// ">=200", "200|204", "200 OK", "399-200", "20".
 func looksLikeStatuses(s string) bool {
 	const digits, signs = "0123456789", "xX*,;|/&+<>=!~^-–—…[](){} \t"
 	words := strings.NewReplacer("OK", "", "ok", "", "or", "", "and", "", "to", "", "..", "").Replace(s)

@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// MaxKeep is the most instances that DrainInTurn keeps.
+// MaxKeep is the largest number of instances that DrainInTurn can keep.
 const MaxKeep = 100
 
 // DrainInTurn drains an instance like Drain, but only while at least keep other instances of its
-// service are routable: instances that restart for the same reason take turns. However many of
-// them ask at once, keep is never undercut. An instance that is not routable drains at once. It returns
-// a FieldError (ErrConflict) about keep while there are too few.
+// service are routable, so that instances that restart for the same reason take turns. This also
+// holds if many of them call at once. An instance that is not routable drains at once. DrainInTurn
+// returns a FieldError (ErrConflict) about keep while too few others are routable.
 func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, period time.Duration, keep int) (is Instance, rev Revision, err error) {
 	if keep < 1 || keep > MaxKeep {
 		return Instance{}, "", invalid("keep", fmt.Sprintf("is %d", keep), fmt.Sprintf("give a number from 1 to %d", MaxKeep))
@@ -47,8 +47,8 @@ func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, period time
 	return is, rev, nil
 }
 
-// routableOthers returns n other instances of a service that are routable, as the store has
-// them now, or a FieldError about keep.
+// routableOthers returns n other routable instances of the service of i, as stored now, or a
+// FieldError about keep if there are fewer.
 func (r *Registry) routableOthers(ctx context.Context, i Instance, n int) ([]Instance, error) {
 	if _, _, fresh := r.lookup(i.ID); !fresh {
 		return nil, fmt.Errorf("the instances of %s: %w", i.Service, ErrUnavailable)

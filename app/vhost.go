@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// maxWildcardLabels is how many labels may follow "*." for Hipache to find it: it
-// cuts a requested name to its last six labels before it builds wildcards.
+// maxWildcardLabels is the largest number of labels after "*." that Hipache finds: it cuts a
+// requested name to its last six labels before it builds wildcards.
 const maxWildcardLabels = 5
 
-// NormalizeHost returns the vhost as the proxies look it up: lower case, no port,
-// no trailing dot; a name, "*.name" or "*".
+// NormalizeHost returns a vhost in the form in which the proxies look it up: a name, "*.name" or
+// "*", in lower case, without a port or a trailing dot.
 func NormalizeHost(host string) (string, error) {
 	const want = "give a name such as shop.example.com, *.example.com or *"
 	bad := func(problem string) (string, error) { return "", invalid("host", problem, want) }
@@ -29,7 +29,7 @@ func NormalizeHost(host string) (string, error) {
 	if h == "__ping__" {
 		return bad("is __ping__, which the proxy answers by itself")
 	}
-	if host == "*" { // and not "*.", which is "*." and a name that came out empty
+	if host == "*" { // "*." is not "*": its name is empty
 		return host, nil
 	}
 	name, wildcard := strings.CutPrefix(h, "*.")

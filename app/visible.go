@@ -6,10 +6,10 @@ import (
 	"unicode"
 )
 
-// Visible returns s with an escape such as \u202e in place of every character that people do
-// not see, or that changes how the text around it is shown: control characters other than
-// line feed and tab, bidirectional controls, invisible letters, line separators.
-// The joiners that emoji and some scripts need stay.
+// Visible returns s with an escape such as \u202e in place of each invisible character, and of each
+// character that changes the display of the text around it: control characters other than line feed
+// and tab, bidirectional controls, invisible letters, line separators. The joiners that emoji and
+// some scripts need stay.
 func Visible(s string) string {
 	if strings.IndexFunc(s, isHidden) < 0 {
 		return s
@@ -28,6 +28,7 @@ func Visible(s string) string {
 	return b.String()
 }
 
+// isHidden reports whether Visible escapes a character.
 func isHidden(r rune) bool {
 	switch r {
 	case '\n', '\t', '\u200c', '\u200d': // the last two are the joiners

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Format is how a webhook's messages are written.
+// Format is the format of a webhook's messages.
 type Format string
 
 // The formats.
 const (
-	EventFormat        Format = "event"        // what happened, as /v1/events tells it
+	EventFormat        Format = "event"        // events as in /v1/events
 	SlackFormat        Format = "slack"        // a line of text for a Slack channel
 	AlertmanagerFormat Format = "alertmanager" // alerts for Alertmanager's /api/v2/alerts
 )
@@ -35,37 +35,36 @@ const (
 	minSecret, maxSecret, secretLength = 24, 64, 32 // bytes
 )
 
-// A Webhook is a receiver that is told of events by HTTP, one after the other, and how
-// far that is.
+// A Webhook is the subscription of a receiver to events, with the progress of its deliveries.
 type Webhook struct {
 	ID          string
 	URL         string
-	Secret      string // whsec_ and base64: what messages are signed with
+	Secret      string // signs the messages; whsec_ and base64
 	Format      Format
 	Headers     map[string]string // sent with each message, by canonical name; the values are secrets
-	Services    []string          // told of their events only; of all when empty
-	Kinds       []EventKind       // told of these only; of all when empty
-	Rate        int               // events of a minute that are told one by one; the rest is told in a digest
+	Services    []string          // filter; empty: all services
+	Kinds       []EventKind       // filter; empty: all kinds
+	Rate        int               // events of a minute that are sent one by one; a digest contains the others
 	Description string
 	CreatedAt   time.Time
 	Newer       bool // a newer version has written fields that this one does not know
 
-	Paused   string    // why it is told nothing; empty: it is told
-	Cursor   Revision  // the last event that it has been told of, or need not be
-	Minute   time.Time // when the minute began that Told counts
-	Told     int       // events told one by one
-	Repeated time.Time // Alertmanager: when what is firing was last repeated
-	Failures int       // attempts that failed, in a row
-	Failing  time.Time // when the first of those was made
+	Paused   string    // why it is paused; empty: it is not
+	Cursor   Revision  // the last event that was delivered or filtered out
+	Minute   time.Time // the beginning of the minute of Told
+	Told     int       // events that were sent one by one
+	Repeated time.Time // Alertmanager: when the firing alerts were last repeated
+	Failures int       // consecutive failed attempts
+	Failing  time.Time // when the first of them was made
 	Replay   Replay    // zero: none
-	Due      time.Time // when the next attempt is made; zero: when something happens
+	Due      time.Time // when the next attempt is due; zero: at the next event
 }
 
-// A Replay tells events once more: those after After, up to Until.
+// A Replay delivers the events after After, up to Until, once more.
 type Replay struct{ After, Until Revision }
 
-// Understood reports whether this version knows how to deliver to the webhook: all its fields
-// and its format.
+// Understood reports whether this version knows all fields and the format of the webhook, so that
+// it can deliver.
 func (w Webhook) Understood() bool {
 	switch w.Format {
 	case EventFormat, SlackFormat, AlertmanagerFormat:
@@ -74,21 +73,21 @@ func (w Webhook) Understood() bool {
 	return false
 }
 
-// Wants reports whether an event passes the filters. No webhook is told of itself.
+// Wants reports whether an event passes the filters. No webhook receives events about itself.
 func (w Webhook) Wants(e Event) bool {
 	return e.Subject != w.ID &&
 		(len(w.Services) == 0 || slices.Contains(w.Services, e.Service)) &&
 		(len(w.Kinds) == 0 || slices.Contains(w.Kinds, e.Kind))
 }
 
-// An Attempt is one message, sent once.
+// An Attempt is one try to deliver a message.
 type Attempt struct {
-	Message string // the message's id, the same with every attempt
-	Kind    string // what it tells: the kind of an event, or digest, gap or ping
+	Message string // the message's id, the same in each attempt
+	Kind    string // the kind of its event, or digest, gap or ping
 	Number  int    // 1 is the message's first
 	Result
 
-	RetryAfter time.Duration // what the receiver asked for; zero: nothing
+	RetryAfter time.Duration // as the receiver asked; zero: it did not
 }
 
 // validate checks the fields that a caller sets. The caller has set a secret and a rate.
@@ -138,15 +137,15 @@ func validURL(address string) error {
 	return nil
 }
 
-// ownHeaders are set by the sender or belong to the connection, by canonical name. Those of
-// Standard Webhooks begin with Webhook-.
+// ownHeaders lists, by canonical name, the headers that the sender sets or that belong to the
+// connection. The headers of Standard Webhooks begin with Webhook-.
 var ownHeaders = []string{
 	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te",
 	"Trailer", "Transfer-Encoding", "Upgrade", "User-Agent",
 }
 
-// ParseHeader reads a header of a webhook's messages, "Name: value". It returns a FieldError, which never
-// quotes the value: that is a password or a token.
+// ParseHeader parses a header of a webhook's messages, "Name: value". Its FieldError never contains
+// the value, which may be a password or a token.
 func ParseHeader(line string) (name, value string, err error) {
 	name, value, found := strings.Cut(line, ":")
 	name, value = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)

@@ -10,71 +10,70 @@ import (
 	"time"
 )
 
-// A WebhookStore keeps webhooks, and how far each is. What it does not know is
-// ErrNotFound.
+// A WebhookStore keeps webhooks and the progress of their deliveries. Its methods return
+// ErrNotFound for an unknown id.
 type WebhookStore interface {
-	// Add adds a webhook, due at its Due, which is told of what happens from now on. It
-	// returns a FieldError when there are MaxWebhooks.
+	// Add adds a webhook, due at its Due, which receives the events from now on. It returns a
+	// FieldError if the registry has MaxWebhooks.
 	Add(ctx context.Context, w Webhook) error
 	Get(ctx context.Context, id string) (Webhook, error)
-	// List returns all, oldest first.
+	// List returns all webhooks, oldest first.
 	List(ctx context.Context) ([]Webhook, error)
 	Remove(ctx context.Context, id string) error
-	// Pause pauses a webhook for a reason, or resumes it when that is empty, and adds an
-	// event; neither when it is so already, which changed says. One that is resumed has
+	// Pause pauses a webhook for a reason, or resumes it if the reason is empty, and adds an event.
+	// changed is false, and no event is added, if the webhook was so already. A resumed webhook has
 	// no failures.
 	Pause(ctx context.Context, id, reason string, e Event) (changed bool, err error)
-	// Replay has events told once more. It returns ErrConflict while others are.
+	// Replay starts a replay. It returns ErrConflict during another one.
 	Replay(ctx context.Context, id string, r Replay) error
 	// Attempts returns the last attempts, newest first.
 	Attempts(ctx context.Context, id string) ([]Attempt, error)
 	EventLog
 }
 
-// An EventLog has the events of the last while.
+// An EventLog has the recent events.
 type EventLog interface {
-	// Events returns up to limit events after a revision, oldest first, or a
-	// *TrimmedError when some of them are no longer kept.
+	// Events returns up to limit events after a revision, oldest first, or a *TrimmedError if some
+	// of them are no longer stored.
 	Events(ctx context.Context, after Revision, limit int) ([]Event, error)
 }
 
-// An Outbox shares the webhooks out to those who deliver. One worker at a time has a
-// webhook, so that what it is told comes in order.
+// An Outbox distributes the webhooks to the workers that deliver. One worker at a time has a
+// webhook, so that its events arrive in order.
 type Outbox interface {
 	EventLog
-	// Claim takes up to limit webhooks that are due, or idle while there are events that
-	// they were not told of yet, and says when the next one is due; zero: not by itself.
-	// One that is not settled within DeliveryLease is due again.
+	// Claim claims up to limit webhooks that are due, or that have undelivered events. next is when
+	// the next webhook is due; zero: none is until another event. A claim that is not completed
+	// within DeliveryLease ends, and the webhook is due again.
 	Claim(ctx context.Context, limit int) (claims []DeliveryClaim, next time.Time, err error)
 	// Complete ends a claim, or returns ErrClaimLost.
 	Complete(ctx context.Context, c DeliveryClaim, d Delivery) error
 }
 
-// DeliveryLease is how long a claim of a webhook is good for: longer than an attempt may
-// take.
+// DeliveryLease is how long a claim of a webhook is valid: longer than an attempt can take.
 const DeliveryLease = 15 * time.Second
 
-// A DeliveryClaim is one worker's right to make an attempt.
+// A DeliveryClaim is a worker's right to make an attempt.
 type DeliveryClaim struct {
 	Webhook Webhook
-	Token   string // changes with every claim
+	Token   string // another one with each claim
 }
 
-// A Delivery is the end of a claim: how far the webhook is now, its Due included, and what
-// led to it.
+// A Delivery is the outcome of a claim: the webhook with its new progress and Due, and the attempt
+// and event that led to it.
 type Delivery struct {
 	Webhook Webhook
-	Attempt *Attempt // nil when there was nothing to send
-	Event   *Event   // nil when nobody is told
+	Attempt *Attempt // nil if there was no message to send
+	Event   *Event   // nil if the outcome has no event
 }
 
 // A Sender sends messages.
 type Sender interface {
-	// Ping sends a message that tells nothing.
+	// Ping sends a message without an event.
 	Ping(ctx context.Context, w Webhook) Attempt
 }
 
-// Webhooks has the verbs that people change webhooks with; the zero value is not usable.
+// Webhooks has the verbs that change webhooks. The zero value is not usable.
 type Webhooks struct {
 	store    WebhookStore
 	sender   Sender
@@ -87,8 +86,8 @@ func NewWebhooks(store WebhookStore, sender Sender, now func() time.Time, onComm
 	return &Webhooks{store: store, sender: sender, now: now, onCommit: onCommit}
 }
 
-// Create adds a webhook whose receiver takes a ping. It returns a FieldError, which is
-// ErrUndelivered, too, when that is what is wrong.
+// Create adds a webhook if its receiver answers a ping. Otherwise the FieldError is also
+// ErrUndelivered.
 func (v *Webhooks) Create(ctx context.Context, w Webhook) (Webhook, error) {
 	w.ID, w.CreatedAt = "wh-"+strings.ToLower(rand.Text()[:16]), v.now()
 	if w.Secret == "" {
@@ -126,7 +125,7 @@ func (v *Webhooks) Attempts(ctx context.Context, id string) ([]Attempt, error) {
 	return v.store.Attempts(ctx, id)
 }
 
-// Ping sends a webhook's receiver a message that tells nothing, and returns how that went.
+// Ping sends a message without an event to a webhook's receiver, and returns the outcome.
 func (v *Webhooks) Ping(ctx context.Context, id string) (Attempt, error) {
 	w, err := v.Get(ctx, id)
 	if err != nil {
@@ -135,7 +134,8 @@ func (v *Webhooks) Ping(ctx context.Context, id string) (Attempt, error) {
 	return v.sender.Ping(ctx, w), nil
 }
 
-// Pause has a webhook told nothing until it is resumed; then it goes on where it was.
+// Pause stops the deliveries of a webhook until Resume. Then they continue with the next
+// undelivered event.
 func (v *Webhooks) Pause(ctx context.Context, id string) (Webhook, error) {
 	return v.pause(ctx, id, "paused by hand", Event{Kind: EventPaused, Reason: "paused by hand"})
 }
@@ -157,9 +157,9 @@ func (v *Webhooks) pause(ctx context.Context, id, reason string, e Event) (Webho
 	return v.Get(ctx, id)
 }
 
-// Replay has a webhook told once more of the events of r, as far as they pass its filters.
-// It returns ErrNotFound when there are none, a *TrimmedError when some of them are no
-// longer kept, and ErrConflict while it is at another replay.
+// Replay delivers the events of r that pass the webhook's filters once more. It returns ErrNotFound
+// if there are none, a *TrimmedError if some of them are no longer stored, and ErrConflict during
+// another replay.
 func (v *Webhooks) Replay(ctx context.Context, id string, r Replay) (Webhook, error) {
 	first, err := v.store.Events(ctx, r.After, 1)
 	if trimmed, ok := errors.AsType[*TrimmedError](err); ok && trimmed.Lost != "" {

@@ -15,51 +15,80 @@ import (
 	"rollcall/handlers/input"
 )
 
-// access is who may call a route. Every route has one.
+// access is the token that a route needs.
 type access int
 
 const (
-	everybody access = iota // nobody is asked who he is
-	callers                 // who has any token, or an instance's key: what it is good for, the verb knows
-	readers
-	admins
+	noToken    access = iota
+	anyToken          // or an instance's key; the verb checks the scope
+	readToken         // scope read
+	adminToken        // scope admin
 )
 
 var (
 	errNoToken  = errors.New("there is no token")
-	errBadToken = errors.New("the token does not count, or does not any more")
+	errBadToken = errors.New("unknown or revoked token")
 )
 
-// admit refuses callers without the access that a route asks for, and puts the caller into
-// the request's context. It runs before the body is read and before the registry is looked at.
-func (a *API) admit(who access) echo.MiddlewareFunc {
+// gate admits the callers of a route.
+type gate struct{ tokens *auth.Tokens }
+
+// admit refuses callers without the access that a route needs, and puts the caller into the request's context.
+// It runs before the handler reads the body or the registry.
+func (g gate) admit(needs access) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		if who == everybody {
+		if needs == noToken {
 			return next
 		}
 		return func(c echo.Context) error {
-			caller, err := a.callerOf(c.Request())
+			caller, err := g.callerOf(c.Request())
 			switch {
 			case err != nil:
-			case who == readers:
+			case needs == readToken:
 				err = caller.Require(auth.ScopeRead)
-			case who == admins:
+			case needs == adminToken:
 				err = caller.Require(auth.ScopeAdmin)
 			}
 			if err != nil {
 				return err
 			}
-			c.SetRequest(from(caller, c.Request()))
+			c.SetRequest(withCaller(c.Request(), caller))
 			return next(c)
 		}
 	}
 }
 
-// checkHost refuses a request to a name other than this machine's while no token is
-// required: being on this machine is then the permission, and a page of another site that
-// has its own name point here (DNS rebinding) would have it. A browser sends the name.
-func (a *API) checkHost(r *http.Request) error {
-	if isLoopback(r.Host) || a.Tokens.Required() {
+// withCaller returns a request with the caller in its context.
+func withCaller(r *http.Request, caller auth.Caller) *http.Request {
+	return r.WithContext(app.WithCaller(r.Context(), caller))
+}
+
+// callerOf returns the caller of a request, from a bearer token or from the password that a browser sends. While
+// tokens are not required, a password belongs to a proxy before Rollcall and is ignored.
+func (g gate) callerOf(r *http.Request) (auth.Caller, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
+	given := strings.EqualFold(scheme, "Bearer")
+	if g.tokens.Required() && !given {
+		_, token, given = r.BasicAuth()
+	}
+	switch {
+	case !given && g.tokens.Required():
+		return auth.Caller{}, errNoToken
+	case !given:
+		return auth.Unrestricted, nil
+	}
+	caller, known := g.tokens.Caller(strings.TrimSpace(token))
+	if !known {
+		return auth.Caller{}, errBadToken
+	}
+	return caller, nil
+}
+
+// checkHost refuses a request to another name than this machine's while no token is required. Callers on this
+// machine then need no token. A page of another site whose name points here (DNS rebinding) must not profit
+// from that; its browser sends that name.
+func checkHost(r *http.Request, tokens *auth.Tokens) error {
+	if isLoopback(r.Host) || tokens.Required() {
 		return nil
 	}
 	return fmt.Errorf("host %s: %w", input.Quote(r.Host), errForeignHost)
@@ -77,30 +106,4 @@ func isLoopback(header string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
-}
-
-// from is a request in whose context the caller is.
-func from(caller auth.Caller, r *http.Request) *http.Request {
-	return r.WithContext(app.WithCaller(r.Context(), caller))
-}
-
-// callerOf finds out who calls, by a bearer token or by the password that a browser was
-// given. Where no token is required a password is somebody else's: of a proxy before us.
-func (a *API) callerOf(r *http.Request) (auth.Caller, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
-	given := strings.EqualFold(scheme, "Bearer")
-	if a.Tokens.Required() && !given {
-		_, token, given = r.BasicAuth()
-	}
-	switch {
-	case !given && a.Tokens.Required():
-		return auth.Caller{}, errNoToken
-	case !given:
-		return auth.Unrestricted, nil
-	}
-	caller, known := a.Tokens.Caller(strings.TrimSpace(token))
-	if !known {
-		return auth.Caller{}, errBadToken
-	}
-	return caller, nil
 }

@@ -25,6 +25,7 @@ func guarded(t *testing.T, change ...func(*handlers.API)) *service {
 	t.Helper()
 	s := newService(t, change...)
 	s.api.Tokens = auth.NewTokens(s.store.Tokens(), boss, true, s.store.Now, func(context.Context, app.Event) {})
+	s.serve()
 	s.refresh()
 	return s
 }
@@ -115,6 +116,7 @@ func TestEveryRouteWantsATokenThatIsGoodForIt(t *testing.T) {
 	t.Parallel()
 	s := guarded(t)
 	s.api.Webhooks = app.NewWebhooks(s.store.Webhooks(), takes(), s.store.Now, func(context.Context, app.Event) {})
+	s.serve()
 	mine, other := s.put("w1", "web", "10.0.0.1:80"), s.put("s1", "shop", "10.0.0.2:80")
 	reader := s.token("read")
 	unknown := map[string]string{
@@ -290,6 +292,7 @@ func TestATokenCountsUntilItIsRevokedOrExpires(t *testing.T) {
 
 	another := guarded(t) // a process that hears of it when it reads the tokens anew
 	another.api.Tokens = auth.NewTokens(s.store.Tokens(), "", true, s.store.Now, func(context.Context, app.Event) {})
+	another.serve()
 	another.get("/v1/services").as(lasting).problem(http.StatusUnauthorized)
 	another.refresh()
 	another.get("/v1/services").as(lasting).want(http.StatusOK)

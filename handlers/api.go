@@ -1,17 +1,14 @@
-// Package handlers is Rollcall's HTTP surface: it reads requests, calls the verbs of
-// the registry and writes answers. routes is the whole of it at a glance. echo and
-// validator stay in this package.
+// Package handlers is Rollcall's HTTP API: it reads requests, calls the verbs of the registry and writes answers.
+// The method routes lists every route. Each resource has a file and a type. Only this package and handlers/page
+// import echo.
 package handlers
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -24,46 +21,46 @@ import (
 	"rollcall/handlers/page"
 )
 
-// API is what the handlers need. All fields but TrustedProxies, Serving, Served, Rules
-// and RegisterRate are required.
+// API has the parts that serve the HTTP API. Serving, Served and the settings but MaxBody may be zero.
 type API struct {
 	Registry *app.Registry
-	Replica  *replica.Replica // for reads, kept up to date by somebody else
-	Store    Reader           // for reads that are not in the replica
-	Tokens   *auth.Tokens     // kept up to date by somebody else
+	Replica  *replica.Replica // followed by the process
+	Store    Reader
+	Tokens   *auth.Tokens // refreshed by the process
 	Webhooks *app.Webhooks
 	Jobs     Jobs
-	Writable func() error // the error of the last write if Redis refused it
+	Metrics  http.Handler // for Prometheus
 	Now      func() time.Time
 	Log      *slog.Logger
+	Settings
 
-	FrontendKey    func(host string) string // the name of a vhost's list in the proxy's Redis
-	DrainPeriod    time.Duration            // how long a drained instance goes on answering, unless the call says
-	Metrics        http.Handler             // for Prometheus
-	TrustedProxies []*net.IPNet             // whose X-Forwarded-For names the caller; nobody's when empty
-	Serving        context.Context          //nolint:containedctx // over when streams and long polls have to end; nil: never
-
-	Served func(method, route string, status int, took time.Duration) // hears of every answer; nil: nobody does
-
-	Rules        app.Rules // for registrations
-	RegisterRate int       // registrations a second of one caller; 0: any number
-	MaxBody      int64     // bytes of a body that are read
-
-	registrations limiter
-	turns         sync.Map // by service, a *atomic.Uint64: how many picks took turns
+	Serving context.Context                                            //nolint:containedctx // its end ends streams and long polls; nil: never
+	Served  func(method, route string, status int, took time.Duration) // called after every answer; may be nil
 }
 
-// Reader reads what the replica does not hold.
+// Settings are the settings of the HTTP API.
+type Settings struct {
+	FrontendKey    func(host string) string // key of a vhost's frontend in Redis
+	DrainPeriod    time.Duration            // default drain period
+	TrustedProxies []*net.IPNet             // proxies whose X-Forwarded-For or Forwarded header names the client
+	Rules          app.Rules                // for registrations
+	RegisterRate   int                      // registrations a second and caller; 0: no limit
+	MaxBody        int64                    // bytes of a request's body
+}
+
+// Reader reads the data that the replica does not hold.
 type Reader interface {
-	// Recent returns what the owner of an instance knows of it beside its document.
+	// Recent returns the last results of an instance and the time of its next probe.
 	Recent(ctx context.Context, id string) (app.Recent, error)
 	// Frontends returns every vhost as the proxy reads it, sorted by name.
 	Frontends(ctx context.Context) ([]app.Frontend, error)
 	// Host reads the keys that the proxy reads for a Host header.
 	Host(ctx context.Context, header string) (diagnose.Host, error)
-	// Events returns up to limit events after a revision, oldest first, or an
-	// *app.TrimmedError when some of them are no longer kept.
+	// Events returns up to limit events after a revision, oldest first. It returns an *app.TrimmedError if
+	// Redis no longer keeps all of them.
 	Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error)
+	// Writable returns the error of the process's last write if Redis refused it.
+	Writable() error
 }
 
 // Jobs runs jobs on demand.
@@ -72,133 +69,98 @@ type Jobs interface {
 	RunOnce(ctx context.Context, name string) error
 }
 
-// Handler returns the HTTP surface.
+// Handler returns the handler of the HTTP API.
 func (a *API) Handler() http.Handler {
 	e := echo.New()
-	e.HTTPErrorHandler = a.fail
+	problems := problems{a.Log}
+	e.HTTPErrorHandler = problems.answer
 	e.IPExtractor = echo.ExtractIPDirect()
-	a.registrations.perSecond = a.RegisterRate
-	e.Use(a.measured, a.survive)
-	a.routes(e)
+	e.Use(measure(a.Served), guard(a.MaxBody, a.Tokens))
+	a.routes(e, problems)
 	return e
 }
 
-func (a *API) routes(e *echo.Echo) {
-	status := a.statusPage()
-	on := func(methods, path string, who access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
-		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{a.admit(who)}, m...)...)
+func (a *API) routes(e *echo.Echo, problems problems) {
+	gate := gate{a.Tokens}
+	on := func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
+		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{gate.admit(needs)}, m...)...)
 	}
-	on("POST", "/v1/register", callers, a.register)
-	on("GET HEAD", "/v1/instances/:id", callers, a.instance, plain)
-	on("PATCH", "/v1/instances/:id", admins, a.override)
-	on("POST", "/v1/instances/:id/heartbeat", callers, a.heartbeat)
-	on("POST", "/v1/instances/:id/drain", callers, a.drain)
-	on("DELETE", "/v1/instances/:id", callers, a.deregister)
-	on("GET HEAD", "/v1/services", readers, a.services, plain)
-	on("GET HEAD", "/v1/services/:name", readers, a.service)
-	on("GET HEAD", "/v1/services/:name/pick", readers, a.pick)
-	on("GET HEAD", "/v1/services/:name/env", readers, a.linkOne)
-	on("GET HEAD", "/v1/env", readers, a.linkMany)
-	on("GET", "/v1/events", readers, a.events)
-	on("GET HEAD", "/v1/frontends", readers, a.frontends, plain)
-	on("GET HEAD", "/v1/explain", readers, a.explain)
-	on("GET HEAD", "/v1/sd/prometheus", readers, a.prometheus)
-	on("GET HEAD", "/v1/tls/ask", everybody, a.tlsAsk)
-	on("POST", "/v1/webhooks", admins, a.createWebhook)
-	on("GET HEAD", "/v1/webhooks", admins, a.webhooks, plain)
-	on("GET HEAD", "/v1/webhooks/:id", admins, a.webhook, plain)
-	on("DELETE", "/v1/webhooks/:id", admins, a.deleteWebhook, plain)
-	on("POST", "/v1/webhooks/:id/pause", admins, a.pauseWebhook, plain)
-	on("POST", "/v1/webhooks/:id/resume", admins, a.resumeWebhook, plain)
-	on("POST", "/v1/webhooks/:id/test", admins, a.testWebhook, plain)
-	on("POST", "/v1/webhooks/:id/replay", admins, a.replay)
-	on("GET HEAD", "/v1/webhooks/:id/deliveries", admins, a.deliveries, plain)
-	on("POST", "/v1/tokens", admins, a.createToken)
-	on("GET HEAD", "/v1/tokens", admins, a.tokens, plain)
-	on("DELETE", "/v1/tokens/:id", admins, a.revokeToken, plain)
-	on("POST", "/v1/jobs/:name/run", admins, a.runJob, plain)
-	on("GET HEAD", "/", readers, status.Overview)
-	on("GET HEAD", "/instances", readers, status.Instances)
-	on("GET HEAD", "/instances/:id", readers, status.Instance)
-	on("GET HEAD", "/services/:name", readers, status.Service)
-	on("GET HEAD", "/frontends", readers, status.Frontends)
-	on("GET HEAD", "/explain", readers, status.Explain)
-	on("GET HEAD", "/events", readers, status.Events)
-	on("GET HEAD", "/static/:file", everybody, status.Static)
-	on("GET HEAD", "/livez", everybody, a.livez)
-	on("GET HEAD", "/readyz", everybody, a.readyz)
-	on("GET HEAD", "/openapi.yaml", everybody, a.openapi)
-	on("GET HEAD", "/metrics", readers, echo.WrapHandler(a.Metrics))
+	reads := reads{a.Replica, a.Log}
+	history := history{a.Replica, a.Store}
+	explainer := diagnose.Explainer{Proxy: a.Store, Replica: a.Replica, Registry: a.Registry}
+
+	registrations := &registrations{
+		reads: reads, registry: a.Registry, tokens: a.Tokens, problems: problems, rules: a.Rules,
+		clients: clients{a.TrustedProxies}, limiter: limiter{perSecond: a.RegisterRate}, frontendKey: a.FrontendKey,
+	}
+	on("POST", "/v1/register", anyToken, registrations.register)
+
+	instances := instances{reads: reads, registry: a.Registry, store: a.Store, now: a.Now, drainPeriod: a.DrainPeriod}
+	on("GET HEAD", "/v1/instances/:id", anyToken, instances.get, noParams)
+	on("PATCH", "/v1/instances/:id", adminToken, instances.override)
+	on("POST", "/v1/instances/:id/heartbeat", anyToken, instances.heartbeat)
+	on("POST", "/v1/instances/:id/drain", anyToken, instances.drain)
+	on("DELETE", "/v1/instances/:id", anyToken, instances.deregister)
+
+	services := &services{reads: reads, history: history, serving: a.Serving}
+	on("GET HEAD", "/v1/services", readToken, services.list, noParams)
+	on("GET HEAD", "/v1/services/:name", readToken, services.get)
+	on("GET HEAD", "/v1/services/:name/pick", readToken, services.pick)
+	on("GET HEAD", "/v1/services/:name/env", readToken, services.linkOne)
+	on("GET HEAD", "/v1/env", readToken, services.linkMany)
+	on("GET HEAD", "/v1/sd/prometheus", readToken, services.prometheus)
+
+	events := events{reads: reads, history: history, serving: a.Serving}
+	on("GET", "/v1/events", readToken, events.stream)
+
+	frontends := frontends{reads: reads, store: a.Store, explainer: explainer, key: a.FrontendKey}
+	on("GET HEAD", "/v1/frontends", readToken, frontends.list, noParams)
+	on("GET HEAD", "/v1/explain", readToken, frontends.explain)
+	on("GET HEAD", "/v1/tls/ask", noToken, frontends.tlsAsk)
+
+	webhooks := webhooks{a.Webhooks, a.Now}
+	on("POST", "/v1/webhooks", adminToken, webhooks.create)
+	on("GET HEAD", "/v1/webhooks", adminToken, webhooks.list, noParams)
+	on("GET HEAD", "/v1/webhooks/:id", adminToken, webhooks.get, noParams)
+	on("DELETE", "/v1/webhooks/:id", adminToken, webhooks.delete, noParams)
+	on("POST", "/v1/webhooks/:id/pause", adminToken, webhooks.pause, noParams)
+	on("POST", "/v1/webhooks/:id/resume", adminToken, webhooks.resume, noParams)
+	on("POST", "/v1/webhooks/:id/test", adminToken, webhooks.test, noParams)
+	on("POST", "/v1/webhooks/:id/replay", adminToken, webhooks.replay)
+	on("GET HEAD", "/v1/webhooks/:id/deliveries", adminToken, webhooks.deliveries, noParams)
+
+	tokens := tokens{a.Tokens}
+	on("POST", "/v1/tokens", adminToken, tokens.create)
+	on("GET HEAD", "/v1/tokens", adminToken, tokens.list, noParams)
+	on("DELETE", "/v1/tokens/:id", adminToken, tokens.revoke, noParams)
+
+	operations := operations{reads: reads, store: a.Store, jobs: a.Jobs}
+	on("POST", "/v1/jobs/:name/run", adminToken, operations.runJob, noParams)
+	on("GET HEAD", "/livez", noToken, operations.livez)
+	on("GET HEAD", "/readyz", noToken, operations.readyz)
+	on("GET HEAD", "/openapi.yaml", noToken, operations.openapi)
+	on("GET HEAD", "/metrics", readToken, echo.WrapHandler(a.Metrics))
+
+	status := &page.Page{
+		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Explainer: explainer, Now: a.Now,
+		DrainPeriod: a.DrainPeriod, Problem: problems.forPage,
+	}
+	on("GET HEAD", "/", readToken, status.Overview)
+	on("GET HEAD", "/instances", readToken, status.Instances)
+	on("GET HEAD", "/instances/:id", readToken, status.Instance)
+	on("GET HEAD", "/services/:name", readToken, status.Service)
+	on("GET HEAD", "/frontends", readToken, status.Frontends)
+	on("GET HEAD", "/explain", readToken, status.Explain)
+	on("GET HEAD", "/events", readToken, status.Events)
+	on("GET HEAD", "/static/:file", noToken, status.Static)
 }
 
-func (a *API) statusPage() *page.Page {
-	return &page.Page{
-		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Now: a.Now, DrainPeriod: a.DrainPeriod,
-		Problem: func(c echo.Context, err error) page.Problem {
-			p := a.problemOf(c, err)
-			return page.Problem{Status: p.Status, Title: p.Title, Detail: p.Detail, Field: p.Field, Want: p.Want}
-		},
-	}
-}
-
-// measured tells how each request was answered. It has errors answered first.
-func (a *API) measured(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		began := time.Now()
-		if err := next(c); err != nil {
-			c.Error(err)
-		}
-		if a.Served != nil {
-			a.Served(c.Request().Method, c.Path(), c.Response().Status, time.Since(began))
-		}
-		return nil
-	}
-}
-
-// survive turns a panic into an internal error, which only the log describes, bounds the
-// body, and refuses the requests that a page of another site makes a browser send: while
-// Rollcall listens on loopback only, being on this machine is the permission.
-func (a *API) survive(next echo.HandlerFunc) echo.HandlerFunc {
-	sites := http.NewCrossOriginProtection()
-	return func(c echo.Context) (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-			}
-		}()
-		c.Request().Body = http.MaxBytesReader(c.Response().Writer, c.Request().Body, a.MaxBody)
-		if err := a.checkHost(c.Request()); err != nil {
-			return err
-		}
-		if err := sites.Check(c.Request()); err != nil {
-			return fmt.Errorf("%w: %w", errCrossOrigin, err)
-		}
-		return next(c)
-	}
-}
-
-// plain is for calls that take no parameters: one that is given is a mistake.
-func plain(next echo.HandlerFunc) echo.HandlerFunc {
+// noParams refuses parameters in the URL of a call that has none.
+func noParams(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		if err := input.NoParameters(c.Request()); err != nil {
 			return err
 		}
 		return next(c)
-	}
-}
-
-// age is how long ago the replica was up to date, or why it cannot be read from.
-func (a *API) age() (time.Duration, error) { return a.Replica.Age(time.Now()) }
-
-// wrote waits until this process's reads have what it has just written. When that
-// takes long the write still holds, so the answer does not wait for ever.
-func (a *API) wrote(ctx context.Context, r app.Revision) {
-	if r == "" {
-		return
-	}
-	reading, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	if err := a.Replica.WaitRevision(reading, r); err != nil && ctx.Err() == nil {
-		a.Log.WarnContext(ctx, "a write is not in the replica yet", "revision", r)
 	}
 }

@@ -12,37 +12,39 @@ import (
 	"rollcall/handlers/input"
 )
 
-// clientOf returns the address of the client. That is the connection's, unless it comes from
-// a trusted proxy and has an X-Forwarded-For header, or else a Forwarded header (RFC 7239):
-// then it is the last address in it that is not a trusted proxy's. When that element cannot
-// be understood, clientOf returns a FieldError: a proxy's address is not the client's.
-func (a *API) clientOf(r *http.Request) (string, error) {
-	direct, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return "", nil // the call did not come over IP
-	}
-	if addr, err := netip.ParseAddr(direct); err != nil || !a.trusts(addr) {
+// clients finds the addresses of clients.
+type clients struct{ trusted []*net.IPNet }
+
+// address returns the address of the client: the last address in the X-Forwarded-For header, or else in the Forwarded header
+// (RFC 7239), that is not a trusted proxy's. Without such a header, or on a connection from another host than a trusted proxy, it
+// returns the address of the connection. It returns a FieldError if it cannot parse that element of the header, because the
+// address of a proxy is not the client's.
+func (t clients) address(r *http.Request) (string, error) {
+	direct, _, _ := net.SplitHostPort(r.RemoteAddr) // empty if the connection is not over IP
+	if addr, _ := netip.ParseAddr(direct); !t.trusts(addr) {
 		return direct, nil
 	}
 	name, elements := "X-Forwarded-For", listed(r.Header.Values("X-Forwarded-For"))
 	if elements == nil {
-		name, elements = "Forwarded", listed(r.Header.Values("Forwarded"))
+		name, elements = "Forwarded", forwardedFor(listed(r.Header.Values("Forwarded")))
 	}
 	if elements == nil {
 		return direct, nil
 	}
-	client := ""
+	return t.lastUntrusted(name, elements)
+}
+
+// lastUntrusted returns the last address that is not a trusted proxy's, or the first address if all are.
+func (t clients) lastUntrusted(name string, elements []string) (client string, err error) {
 	for _, e := range slices.Backward(elements) {
-		if name == "Forwarded" {
-			e = forwardedFor(e)
-		} else if e == "" {
-			continue // RFC 9110 has readers skip empty elements of a list
+		if e == "" && name != "Forwarded" {
+			continue // RFC 9110: readers skip empty elements of a list
 		}
 		addr, err := parseForwarded(e)
 		if err != nil {
 			return "", notForwarded(name, input.Quote(e))
 		}
-		if client = addr.String(); !a.trusts(addr) {
+		if client = addr.String(); !t.trusts(addr) {
 			return client, nil
 		}
 	}
@@ -52,6 +54,11 @@ func (a *API) clientOf(r *http.Request) (string, error) {
 	return client, nil
 }
 
+func (t clients) trusts(addr netip.Addr) bool {
+	ip := net.IP(addr.Unmap().AsSlice())
+	return slices.ContainsFunc(t.trusted, func(n *net.IPNet) bool { return n.Contains(ip) })
+}
+
 func notForwarded(name, is string) error {
 	return &app.FieldError{
 		Field: name, Problem: "is " + is + ", which is no address of a client",
@@ -59,7 +66,7 @@ func notForwarded(name, is string) error {
 	}
 }
 
-// listed returns the elements of a list in header lines, nil when there is no such header.
+// listed returns the elements of a list in header lines, nil without such a header.
 func listed(lines []string) []string {
 	var elements []string
 	for _, line := range lines {
@@ -70,32 +77,32 @@ func listed(lines []string) []string {
 	return elements
 }
 
-// forwardedFor returns the value of for= in an element of Forwarded, empty when there is none.
-func forwardedFor(element string) string {
-	for pair := range strings.SplitSeq(element, ";") {
-		name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
-		if strings.EqualFold(strings.TrimSpace(name), "for") {
-			return strings.TrimSpace(value)
+// forwardedFor returns the value of for= of each element of Forwarded, empty if there is none.
+func forwardedFor(elements []string) []string {
+	for n, e := range elements {
+		elements[n] = ""
+		for pair := range strings.SplitSeq(e, ";") {
+			name, value, _ := strings.Cut(strings.TrimSpace(pair), "=")
+			if strings.EqualFold(strings.TrimSpace(name), "for") {
+				elements[n] = strings.TrimSpace(value)
+				break
+			}
 		}
 	}
-	return ""
+	return elements
 }
 
-// parseForwarded reads an address with or without quotes, brackets, a port and a zone. The
-// port is that of the client's connection, and the zone means something to the proxy only.
+// parseForwarded parses an address with or without quotes, brackets, a port and a zone. It drops the port, which is that of the
+// client's connection, and the zone, which has a meaning on the proxy only.
 func parseForwarded(s string) (netip.Addr, error) {
 	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
 		s = s[1 : len(s)-1]
 	}
-	if host, port, err := net.SplitHostPort(s); err == nil {
-		if port != "" && strings.Trim(port, "0123456789") != "" {
-			return netip.Addr{}, fmt.Errorf("port %q", port)
-		}
-		s = host
-	} else if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
-		s = s[1 : len(s)-1]
+	host, err := withoutPort(s)
+	if err != nil {
+		return netip.Addr{}, err
 	}
-	addr, err := netip.ParseAddr(s)
+	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -105,7 +112,15 @@ func parseForwarded(s string) (netip.Addr, error) {
 	return addr, nil
 }
 
-func (a *API) trusts(addr netip.Addr) bool {
-	ip := net.IP(addr.Unmap().AsSlice())
-	return slices.ContainsFunc(a.TrustedProxies, func(n *net.IPNet) bool { return n.Contains(ip) })
+func withoutPort(s string) (string, error) {
+	if host, port, err := net.SplitHostPort(s); err == nil {
+		if strings.Trim(port, "0123456789") != "" {
+			return "", fmt.Errorf("port %q", port)
+		}
+		return host, nil
+	}
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		return s[1 : len(s)-1], nil
+	}
+	return s, nil
 }

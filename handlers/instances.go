@@ -12,30 +12,40 @@ import (
 	"rollcall/handlers/input"
 )
 
-// detail is an instance with what only its own page shows.
-type detail struct {
+// instances handles the calls on one instance.
+type instances struct {
+	reads
+	registry    *app.Registry
+	store       Reader
+	now         func() time.Time
+	drainPeriod time.Duration
+}
+
+// instanceDetail is an instance with the fields that only its own answer has.
+type instanceDetail struct {
 	instanceView
-	Streak   int          `json:"streak"` // results in a row that disagree with the state
-	Last     *resultView  `json:"last"`   // the result that decided how it stands
+	Streak   int          `json:"streak"` // consecutive results that disagree with the state
+	Last     *resultView  `json:"last"`   // the result that decided the state
 	NextDue  *time.Time   `json:"next_probe,omitempty"`
-	Deadline *time.Time   `json:"deadline,omitempty"` // when the state ends by itself
-	Results  []resultView `json:"results"`            // the last ones, oldest first
-	AsOf     *time.Time   `json:"as_of,omitempty"`    // when Results and NextDue were true
-	Disputed bool         `json:"disputed,omitempty"` // another worker reaches it, and its owner does not
+	Deadline *time.Time   `json:"deadline,omitempty"` // time at which the state ends without a result
+	Results  []resultView `json:"results"`            // last results, oldest first
+	AsOf     *time.Time   `json:"as_of,omitempty"`    // age of Results and NextDue
+	Disputed bool         `json:"disputed,omitempty"` // another worker reaches the instance, and its owner does not
 	Links    links        `json:"links"`
 }
 
-func (a *API) instance(c echo.Context) error {
+// get answers with an instance and its last results.
+func (h instances) get(c echo.Context) error {
 	ctx := c.Request().Context()
-	i, err := a.Registry.Get(ctx, c.Param("id"))
+	i, err := h.registry.Get(ctx, c.Param("id"))
 	if err != nil {
 		return err
 	}
-	recent, err := a.Store.Recent(ctx, i.ID)
+	recent, err := h.store.Recent(ctx, i.ID)
 	if err != nil {
 		return err
 	}
-	d := detail{
+	d := instanceDetail{
 		instanceView: instanceOf(i), Streak: i.Streak, NextDue: instant(recent.Due), Deadline: instant(i.Deadline()),
 		Results: make([]resultView, len(recent.Results)), AsOf: instant(recent.At), Disputed: recent.Disputed, Links: linksOf(i.ID),
 	}
@@ -48,9 +58,8 @@ func (a *API) instance(c echo.Context) error {
 	return c.JSON(http.StatusOK, d)
 }
 
-// heartbeat takes a report: status=pass (or nothing) or status=fail, and note=text. It
-// counts whatever the note is.
-func (a *API) heartbeat(c echo.Context) error {
+// heartbeat accepts a report: status=pass (the default) or status=fail, with note=text. Any note is accepted.
+func (h instances) heartbeat(c echo.Context) error {
 	var report struct {
 		Status string `field:"status" validate:"omitempty,oneof=pass fail"`
 		Note   string `field:"note"`
@@ -58,7 +67,7 @@ func (a *API) heartbeat(c echo.Context) error {
 	if err := input.Report(c.Request(), &report); err != nil {
 		return err
 	}
-	err := a.Registry.Report(c.Request().Context(), c.Param("id"), report.Status != "fail", report.Note)
+	err := h.registry.Report(c.Request().Context(), c.Param("id"), report.Status != "fail", report.Note)
 	if errors.Is(err, app.ErrNotFound) {
 		return input.Hint(err, "register it again")
 	}
@@ -68,38 +77,38 @@ func (a *API) heartbeat(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// drain takes an instance, or with a boot nonce only that start of it, out of the lists and
-// answers when it may stop. With keep it does so only while that many others are healthy.
-func (a *API) drain(c echo.Context) error {
+// drain drains an instance, or with boot only that start of it, and answers after the drain period. With keep it
+// drains only while that many other instances of the service are healthy.
+func (h instances) drain(c echo.Context) error {
 	given := struct {
 		Hold time.Duration `field:"hold" validate:"min=0s,max=5m"`
 		Boot string        `field:"boot" validate:"text=128"`
 		Keep *int          `field:"keep"`
-	}{Hold: a.DrainPeriod}
+	}{Hold: h.drainPeriod}
 	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
-	ctx, drain := c.Request().Context(), a.Registry.Drain
+	ctx, drain := c.Request().Context(), h.registry.Drain
 	if given.Keep != nil {
-		drain = func(ctx context.Context, id, boot string, hold time.Duration) (app.Instance, app.Revision, error) {
-			return a.Registry.DrainInTurn(ctx, id, boot, hold, *given.Keep)
+		drain = func(ctx context.Context, id, boot string, period time.Duration) (app.Instance, app.Revision, error) {
+			return h.registry.DrainInTurn(ctx, id, boot, period, *given.Keep)
 		}
 	}
 	i, rev, err := drain(ctx, c.Param("id"), given.Boot, given.Hold)
 	if err != nil {
 		return err
 	}
-	a.wrote(ctx, rev)
+	h.awaitWrite(ctx, rev)
 	select {
-	case <-time.After(given.Hold): // by this process's clock, whether or not a worker lives
+	case <-time.After(given.Hold): // on this process's clock, because no worker may be running
 		return c.JSON(http.StatusOK, instanceOf(i))
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// deregister removes an instance, or with a boot nonce only that start of it. One that is not there is removed already.
-func (a *API) deregister(c echo.Context) error {
+// deregister removes an instance, or with boot only that start of it. Removing an unknown instance succeeds.
+func (h instances) deregister(c echo.Context) error {
 	var query struct {
 		Boot string `field:"boot" validate:"text=128"`
 	}
@@ -107,10 +116,10 @@ func (a *API) deregister(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	_, rev, err := a.Registry.Deregister(ctx, c.Param("id"), query.Boot)
+	_, rev, err := h.registry.Deregister(ctx, c.Param("id"), query.Boot)
 	if err != nil && !errors.Is(err, app.ErrNotFound) {
 		return err
 	}
-	a.wrote(ctx, rev)
+	h.awaitWrite(ctx, rev)
 	return c.NoContent(http.StatusNoContent)
 }

@@ -201,6 +201,7 @@ func TestInstancesDrainInTurn(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.api.Registry = app.NewRegistry(s.store, s.api.Replica, s.store.Now, 5*time.Second, func(context.Context, app.Step) {})
+	s.serve()
 	const all, keep = 8, 6
 	for n := range all {
 		s.register("service", "web", "port", fmt.Sprint(80+n), "id", fmt.Sprintf("w%d", n), "health", "none")

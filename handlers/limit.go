@@ -10,31 +10,31 @@ import (
 	"rollcall/handlers/input"
 )
 
-// forgetAfter is how often callers are forgotten who have not called for a while.
-const forgetAfter = time.Minute
+// sweepEvery is the time between removals of the callers that have not called recently.
+const sweepEvery = time.Minute
 
-// limiter bounds how often each caller may do something. The zero value bounds nothing.
+// limiter bounds the registrations a second of each caller. The zero value has no bound.
 type limiter struct {
-	perSecond int // 0: any number
+	perSecond int // 0: no limit
 
 	mu      sync.Mutex
 	callers map[string]*rate.Limiter
 	swept   time.Time
 }
 
-// A limitError says that a caller does something too often.
+// A limitError refuses a caller that registers too often.
 type limitError struct {
 	perSecond int
-	again     time.Duration // when it would be in time
+	again     time.Duration // wait before the next attempt
 }
 
 func (e *limitError) Error() string {
 	return fmt.Sprintf("more than %d registrations a second", e.perSecond)
 }
 
-// take notes that a caller does something n times, at most input.MaxEntries, unless that is too
-// often.
-func (l *limiter) take(caller string, n int) error {
+// admit counts n registrations of a caller, at most input.MaxEntries. It returns a limitError, and counts none, if the
+// caller exceeds its rate.
+func (l *limiter) admit(caller string, n int) error {
 	if l.perSecond == 0 {
 		return nil
 	}
@@ -50,10 +50,10 @@ func (l *limiter) take(caller string, n int) error {
 func (l *limiter) of(caller string, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.swept) > forgetAfter {
+	if now.Sub(l.swept) > sweepEvery {
 		fresh := map[string]*rate.Limiter{}
 		for name, is := range l.callers {
-			if is.TokensAt(now) < float64(is.Burst()) { // the others are as if they had never called
+			if is.TokensAt(now) < float64(is.Burst()) { // a full bucket equals a new one
 				fresh[name] = is
 			}
 		}

@@ -71,16 +71,19 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
 		Registry: app.NewRegistry(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
-		Replica:  replica.New(), Store: s.store, Jobs: jobs{}, Writable: s.store.Writable, Now: s.store.Now, Log: log,
-		FrontendKey: hipache.Keys{}.Frontend, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
+		Replica:  replica.New(), Store: s.store, Jobs: jobs{}, Now: s.store.Now, Log: log,
+		Metrics: http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
 	}
 	for _, c := range change {
 		c(s.api)
 	}
-	s.http = openapitest.Check(t, s.api.Handler())
+	s.serve()
 	return s
 }
+
+// serve serves with the present parts of the API. A test that replaces a part calls it again.
+func (s *service) serve() { s.http = openapitest.Check(s.t, s.api.Handler()) }
 
 // follow keeps the reads up to date until the test ends.
 func (s *service) follow(client func(testing.TB) *redis.Client) {

@@ -18,37 +18,44 @@ import (
 //go:embed openapi.yaml
 var openapi []byte
 
-// openapi describes the API.
-func (a *API) openapi(c echo.Context) error {
+// operations handles the calls of operators and orchestrators.
+type operations struct {
+	reads
+	store Reader
+	jobs  Jobs
+}
+
+// openapi answers with the description of the API.
+func (o operations) openapi(c echo.Context) error {
 	return c.Blob(http.StatusOK, "application/yaml", openapi)
 }
 
-// runJob runs a job now and answers when it is done.
-func (a *API) runJob(c echo.Context) error {
+// runJob runs a job and answers when it has ended.
+func (o operations) runJob(c echo.Context) error {
 	name := c.Param("name")
-	if !slices.Contains(a.Jobs.Names(), name) {
-		return fmt.Errorf("job %s (there are %s): %w", input.Quote(name), strings.Join(a.Jobs.Names(), ", "), app.ErrNotFound)
+	if !slices.Contains(o.jobs.Names(), name) {
+		return fmt.Errorf("job %s (there are %s): %w", input.Quote(name), strings.Join(o.jobs.Names(), ", "), app.ErrNotFound)
 	}
 	began := time.Now()
-	ctx := app.WithCaller(c.Request().Context(), auth.Unrestricted) // what a job does, nobody has asked for
-	if err := a.Jobs.RunOnce(ctx, name); err != nil {
+	ctx := app.WithCaller(c.Request().Context(), auth.Unrestricted) // the changes of a job have no actor
+	if err := o.jobs.RunOnce(ctx, name); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, map[string]any{"job": name, "took_ms": time.Since(began).Milliseconds()})
 }
 
-// livez says that the process serves.
-func (a *API) livez(c echo.Context) error { return c.String(http.StatusOK, "ok\n") }
+// livez answers while the process serves.
+func (o operations) livez(c echo.Context) error { return c.String(http.StatusOK, "ok\n") }
 
-// readyz answers 503 when the replica is older than 2 s, or when Redis refused this process's
-// last write, which it makes every second: a registration would be refused, too.
-func (a *API) readyz(c echo.Context) error {
-	age, err := a.age()
+// readyz answers 503 if the replica is too old, or if Redis refused this process's last write. The process writes
+// once a second, and Redis would refuse a registration, too.
+func (o operations) readyz(c echo.Context) error {
+	age, err := o.age()
 	if err == nil {
-		err = a.Writable()
+		err = o.store.Writable()
 	}
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, map[string]any{"revision": a.Replica.Revision(), "age_ms": age.Milliseconds()})
+	return c.JSON(http.StatusOK, map[string]any{"revision": o.replica.Revision(), "age_ms": age.Milliseconds()})
 }

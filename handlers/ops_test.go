@@ -63,7 +63,9 @@ func TestFailures(t *testing.T) {
 			"level=WARN",
 		},
 		"uncertain": {
-			func(context.Context) error { return fmt.Errorf("commit: %w: %w: %s", app.ErrUnavailable, app.ErrUncertain, secret) },
+			func(context.Context) error {
+				return fmt.Errorf("commit: %w: %w: %s", app.ErrUnavailable, app.ErrUncertain, secret)
+			},
 			problem{Type: "urn:rollcall:unavailable", Title: "The registry cannot be reached", Status: 503, Want: "the change may have been made all the same; try again: every call may be repeated"},
 			"level=WARN",
 		},

@@ -10,31 +10,31 @@ import (
 	"rollcall/handlers/input"
 )
 
-// overrideRequest asks for an override. It lasts 24 hours at most: long enough for a
-// night's work, too short to be forgotten for good.
+// overrideRequest is the body of a request for an override. An override lasts 24 hours at most, so that a forgotten
+// one ends.
 type overrideRequest struct {
 	Maintenance *bool         `field:"maintenance"`
 	Weight      *int          `field:"weight" validate:"omitempty,min=1,max=100"`
 	For         time.Duration `field:"for" validate:"omitempty,min=1s,max=24h"`
 }
 
-// override sets a weight or maintenance for a while: maintenance=true or weight=n,
-// with for=10m; maintenance=false takes back whatever is set.
-func (a *API) override(c echo.Context) error {
+// override sets maintenance (maintenance=true) or a weight (weight=n) with an expiry (for=10m).
+// maintenance=false alone ends the override.
+func (h instances) override(c echo.Context) error {
 	var given overrideRequest
 	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
-	o, err := given.override(a.Now())
+	o, err := given.override(h.now())
 	if err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
-	i, rev, err := a.Registry.Override(ctx, c.Param("id"), o)
+	i, rev, err := h.registry.Override(ctx, c.Param("id"), o)
 	if err != nil {
 		return err
 	}
-	a.wrote(ctx, rev)
+	h.awaitWrite(ctx, rev)
 	return c.JSON(http.StatusOK, instanceOf(i))
 }
 

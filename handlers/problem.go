@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
+	"rollcall/handlers/page"
 )
 
 // problem is the body of every error answer, application/problem+json (RFC 9457).
@@ -30,13 +32,13 @@ type problem struct {
 	Reason   string    `json:"reason,omitempty"` // of the last check
 }
 
-// statuses maps the failure vocabulary to HTTP. What is not in it is internal.
+// statuses maps the kinds of errors to HTTP. Any other error is internal.
 var statuses = []struct {
 	err    error
 	status int
 	code   string
 	title  string
-	want   string // unless the error knows better
+	want   string // unless the error has its own
 }{
 	{app.ErrUndelivered, http.StatusFailedDependency, "undelivered", "Not delivered", ""},
 	{app.ErrInvalid, http.StatusUnprocessableEntity, "invalid", "Invalid input", ""},
@@ -67,7 +69,7 @@ var (
 	errNotHealthy  = errors.New("not healthy")
 )
 
-// a notHealthyError says how an instance stood when somebody stopped waiting for it.
+// A notHealthyError has the instance that was not healthy at the end of a wait.
 type notHealthyError struct {
 	instance app.Instance
 	waited   time.Duration
@@ -86,94 +88,131 @@ func (e *notHealthyError) reason() string { return diagnose.LastResult(e.instanc
 
 func (e *notHealthyError) Is(target error) bool { return target == errNotHealthy }
 
-// describe makes a problem of an error. What the caller must not know, it leaves out.
+// describe returns the problem of an error, without details that the caller must not learn.
 func describe(err error) problem {
+	for _, describe := range []func(error) (problem, bool){limited, known, unrouted} {
+		if p, ok := describe(err); ok {
+			return p
+		}
+	}
+	return problem{Type: "urn:rollcall:internal", Title: "Internal error", Status: http.StatusInternalServerError}
+}
+
+// limited describes an error of a limit on requests.
+func limited(err error) (problem, bool) {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return problem{
 			Type: "urn:rollcall:too-large", Title: "Too large", Status: http.StatusRequestEntityTooLarge,
 			Detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit), Want: "send less, or in several calls",
-		}
+		}, true
 	}
 	if tooOften, ok := errors.AsType[*limitError](err); ok {
 		return problem{
 			Type: "urn:rollcall:too-many-requests", Title: "Too many requests", Status: http.StatusTooManyRequests,
 			Detail: tooOften.Error(), Want: "try again later; the limit is ROLLCALL_REGISTER_RATE",
-		}
+		}, true
 	}
-	for _, s := range statuses {
-		if !errors.Is(err, s.err) {
-			continue
-		}
-		p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error(), Want: s.want}
-		if errors.Is(err, app.ErrUnavailable) {
-			p.Detail = diagnose.Outage(err)
-			if errors.Is(err, app.ErrUncertain) {
-				p.Want = wantUncertain
-			}
-		}
-		if hint, ok := errors.AsType[*input.HintError](err); ok {
-			p.Want = hint.Want
-		}
-		if forbidden, ok := errors.AsType[*app.ForbiddenError](err); ok {
-			p.Detail, p.Want = forbidden.Error(), forbidden.Want
-		}
-		if field, ok := errors.AsType[*app.FieldError](err); ok {
-			p.Detail, p.Field, p.Want = field.Error(), field.Field, field.Want
-		}
-		if sick, ok := errors.AsType[*notHealthyError](err); ok {
-			p.Instance, p.State, p.Reason = sick.instance.ID, sick.instance.State, sick.reason()
-		}
-		return p
-	}
-	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
-		p := problem{Type: "about:blank", Title: http.StatusText(e.Code), Status: e.Code}
-		switch e.Code {
-		case http.StatusNotFound:
-			p.Detail, p.Want = "there is nothing at this path", "see /openapi.yaml for what there is"
-		case http.StatusMethodNotAllowed:
-			p.Detail, p.Want = "this path does not take this method", "see Allow, or /openapi.yaml"
-		}
-		return p
-	}
-	return problem{Type: "urn:rollcall:internal", Title: "Internal error", Status: http.StatusInternalServerError}
+	return problem{}, false
 }
 
-// problemOf describes an error, and logs what is not the caller's fault.
-func (a *API) problemOf(c echo.Context, err error) problem {
+// known describes an error of a kind in statuses.
+func known(err error) (problem, bool) {
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			p := problem{Type: "urn:rollcall:" + s.code, Title: s.title, Status: s.status, Detail: err.Error(), Want: s.want}
+			p.add(err)
+			return p, true
+		}
+	}
+	return problem{}, false
+}
+
+// add adds the details that errors of some types have.
+func (p *problem) add(err error) {
+	if errors.Is(err, app.ErrUnavailable) {
+		p.Detail = diagnose.Outage(err)
+		if errors.Is(err, app.ErrUncertain) {
+			p.Want = wantUncertain
+		}
+	}
+	if hint, ok := errors.AsType[*input.HintError](err); ok {
+		p.Want = hint.Want
+	}
+	if forbidden, ok := errors.AsType[*app.ForbiddenError](err); ok {
+		p.Detail, p.Want = forbidden.Error(), forbidden.Want
+	}
+	if field, ok := errors.AsType[*app.FieldError](err); ok {
+		p.Detail, p.Field, p.Want = field.Error(), field.Field, field.Want
+	}
+	if sick, ok := errors.AsType[*notHealthyError](err); ok {
+		p.Instance, p.State, p.Reason = sick.instance.ID, sick.instance.State, sick.reason()
+	}
+}
+
+// unrouted describes an error of the router.
+func unrouted(err error) (problem, bool) {
+	e, ok := errors.AsType[*echo.HTTPError](err)
+	if !ok {
+		return problem{}, false
+	}
+	p := problem{Type: "about:blank", Title: http.StatusText(e.Code), Status: e.Code}
+	switch e.Code {
+	case http.StatusNotFound:
+		p.Detail, p.Want = "there is nothing at this path", "see /openapi.yaml for what there is"
+	case http.StatusMethodNotAllowed:
+		p.Detail, p.Want = "this path does not take this method", "see Allow, or /openapi.yaml"
+	}
+	return p, true
+}
+
+// problems answers requests with errors.
+type problems struct{ log *slog.Logger }
+
+// of describes an error, and logs it unless it is the caller's fault.
+func (w problems) of(c echo.Context, err error) problem {
 	p, r := describe(err), c.Request()
 	attrs := []any{"method", r.Method, "path", c.Path(), "status", p.Status, "err", err}
 	switch {
 	case p.Status == http.StatusInternalServerError:
-		a.Log.ErrorContext(r.Context(), "request failed", attrs...)
+		w.log.ErrorContext(r.Context(), "request failed", attrs...)
 	case errors.Is(err, app.ErrUnavailable):
-		a.Log.WarnContext(r.Context(), "registry out of reach", attrs...)
+		w.log.WarnContext(r.Context(), "registry out of reach", attrs...)
 	}
 	return p
 }
 
-// fail writes the answer to a request that could not be served.
-func (a *API) fail(err error, c echo.Context) {
+// forPage is of for the status page.
+func (w problems) forPage(c echo.Context, err error) page.Problem {
+	p := w.of(c, err)
+	return page.Problem{Status: p.Status, Title: p.Title, Detail: p.Detail, Field: p.Field, Want: p.Want}
+}
+
+// answer answers a request with an error. It writes nothing if the caller has gone or the answer has begun.
+func (w problems) answer(err error, c echo.Context) {
 	ctx := c.Request().Context()
 	switch {
-	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || c.Response().Committed): // the caller went away
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || c.Response().Committed): // the caller has gone
 	case c.Response().Committed:
-		a.Log.WarnContext(ctx, "answer cut short", "method", c.Request().Method, "path", c.Path(), "err", err)
+		w.log.WarnContext(ctx, "answer cut short", "method", c.Request().Method, "path", c.Path(), "err", err)
 	default:
-		p := a.problemOf(c, err)
-		h := c.Response().Header()
-		h.Set(echo.HeaderContentType, "application/problem+json")
-		if p.Status == http.StatusServiceUnavailable {
-			h.Set(echo.HeaderRetryAfter, "1")
-		}
-		if tooOften, ok := errors.AsType[*limitError](err); ok {
-			h.Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(tooOften.again.Seconds()))))
-		}
-		if p.Status == http.StatusUnauthorized { // for programs, and for browsers, which then ask
-			h.Add(echo.HeaderWWWAuthenticate, `Bearer realm="Rollcall"`)
-			h.Add(echo.HeaderWWWAuthenticate, `Basic realm="Rollcall", charset="UTF-8"`)
-		}
+		p := w.of(c, err)
+		setHeaders(c.Response().Header(), p, err)
 		if err := c.JSON(p.Status, p); err != nil {
-			a.Log.DebugContext(ctx, "answer not written", "err", err)
+			w.log.DebugContext(ctx, "answer not written", "err", err)
 		}
+	}
+}
+
+func setHeaders(h http.Header, p problem, err error) {
+	h.Set(echo.HeaderContentType, "application/problem+json")
+	if p.Status == http.StatusServiceUnavailable {
+		h.Set(echo.HeaderRetryAfter, "1")
+	}
+	if tooOften, ok := errors.AsType[*limitError](err); ok {
+		h.Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(tooOften.again.Seconds()))))
+	}
+	if p.Status == http.StatusUnauthorized { // Bearer for programs; Basic has a browser ask for the token
+		h.Add(echo.HeaderWWWAuthenticate, `Bearer realm="Rollcall"`)
+		h.Add(echo.HeaderWWWAuthenticate, `Basic realm="Rollcall", charset="UTF-8"`)
 	}
 }

@@ -1,144 +1,70 @@
 package handlers
 
 import (
-	"encoding/json"
-	"maps"
-	"net/http"
-	"slices"
-	"strings"
+	"context"
+	"fmt"
+	"log/slog"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"rollcall/app"
-	"rollcall/app/diagnose"
+	"rollcall/app/replica"
 	"rollcall/handlers/input"
 )
 
-// services lists what there is, with how much of it is healthy.
-func (a *API) services(c echo.Context) error {
-	if _, err := a.age(); err != nil {
-		return err
-	}
-	type service struct {
-		Name      string `json:"name"`
-		Healthy   int    `json:"healthy"`
-		Instances int    `json:"instances"`
-	}
-	rev := a.Replica.Revision()
-	counts := map[string]service{}
-	for i := range a.Replica.All() {
-		s := counts[i.Service]
-		s.Name = i.Service
-		if s.Instances++; i.Routable() {
-			s.Healthy++
-		}
-		counts[i.Service] = s
-	}
-	list := slices.AppendSeq([]service{}, maps.Values(counts))
-	slices.SortFunc(list, func(a, b service) int { return strings.Compare(a.Name, b.Name) })
-	return c.JSON(http.StatusOK, map[string]any{"revision": rev, "services": list})
+// reads answers from the replica.
+type reads struct {
+	replica *replica.Replica
+	log     *slog.Logger
 }
 
-// service lists the healthy instances of a service; with ?state= those in that state,
-// or any. With If-None-Match and ?wait= it answers when the service has changed.
-func (a *API) service(c echo.Context) error {
-	query := struct {
-		State string        `field:"state" validate:"oneof=starting healthy unhealthy failed draining any"`
-		Wait  time.Duration `field:"wait" validate:"min=0s,max=5m"`
-	}{State: string(app.Healthy)}
-	if err := input.Query(c.Request(), &query); err != nil {
-		return err
+// age returns the age of the replica. It returns app.ErrUnavailable if the replica is too old to answer from.
+func (r reads) age() (time.Duration, error) { return r.replica.Age(time.Now()) }
+
+// maxWriteWait bounds the wait for a write to reach the replica. The write holds in any case.
+const maxWriteWait = time.Second
+
+// awaitWrite waits until the replica has a write of this process, so that the caller's next read returns it.
+func (r reads) awaitWrite(ctx context.Context, rev app.Revision) {
+	if rev == "" {
+		return
 	}
-	ctx, name, seen := c.Request().Context(), c.Param("name"), a.seenRevision(c.Request(), c.Param("name"))
-	if err := a.awaitChange(ctx, name, seen, query.Wait); err != nil {
-		return err
+	waiting, cancel := context.WithTimeout(ctx, maxWriteWait)
+	defer cancel()
+	if err := r.replica.WaitRevision(waiting, rev); err != nil && ctx.Err() == nil {
+		r.log.WarnContext(ctx, "a write is not in the replica yet", "revision", rev)
 	}
-	now := a.Replica.Revision()
-	service, err := a.serviceOf(name)
+}
+
+// service returns a service that has instances.
+func (r reads) service(name string) (*replica.Service, error) {
+	if _, err := r.age(); err != nil {
+		return nil, err
+	}
+	service := r.replica.Service(name)
+	if service == nil {
+		return nil, fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound)
+	}
+	return service, nil
+}
+
+// routable returns the routable instances of a service, at least one. The slice is read-only.
+func (r reads) routable(name string) ([]app.Instance, error) {
+	service, err := r.service(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	rev := service.Revision
-	if a.upToDate(ctx, name, seen) {
-		if seen.Compare(rev) > 0 && now.Compare(seen) > 0 { // a tag of another process: keep its event in memory
-			seen = now
-		}
-		c.Response().Header().Set("ETag", etag(seen))
-		return c.NoContent(http.StatusNotModified)
+	if len(service.Routable) == 0 {
+		return nil, fmt.Errorf("service %s: %w", input.Quote(name), errNoneHealthy)
 	}
-	c.Response().Header().Set("ETag", etag(rev))
-	if query.State == string(app.Healthy) { // what everybody asks for
-		answer := service.Encoded(func() []byte { return serviceAnswer(name, rev, service.Routable) })
-		return c.JSONBlob(http.StatusOK, answer)
-	}
-	instances := slices.DeleteFunc(slices.Clone(service.Instances), func(i app.Instance) bool { return !selected(i, query.State) })
-	return c.JSONBlob(http.StatusOK, serviceAnswer(name, rev, instances))
+	return service.Routable, nil
 }
 
-func serviceAnswer(name string, rev app.Revision, instances []app.Instance) []byte {
-	answer, _ := json.Marshal(map[string]any{"revision": rev, "service": name, "instances": viewsOf(instances)}) // text and numbers always have a JSON form
-	return append(answer, '\n')
-}
-
-// selected reports whether ?state= asks for an instance. One in maintenance is healthy,
-// and others do not find it.
-func selected(i app.Instance, state string) bool {
-	if state == string(app.Healthy) {
-		return i.Routable()
+// whileServing returns a context that also ends with serving, the context of the process. serving may be nil.
+func whileServing(ctx, serving context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	if serving == nil {
+		return ctx, cancel
 	}
-	return state == "any" || state == string(i.State)
-}
-
-// slotView is a backend of a vhost, and whether requests go to it.
-type slotView struct {
-	URL      string     `json:"url"`
-	Instance string     `json:"instance,omitempty"`
-	Routed   bool       `json:"routed"`
-	Why      string     `json:"why"`
-	Leaves   *time.Time `json:"leaves,omitempty"` // when it is taken out of the list
-}
-
-type frontendView struct {
-	Host       string     `json:"host"`
-	Key        string     `json:"key"`
-	Service    string     `json:"service"`
-	Identifier string     `json:"identifier"`
-	Slots      []slotView `json:"slots"`
-	Unlisted   []slotView `json:"unlisted"` // registered for it, and not in its list
-}
-
-// frontends shows every vhost as the proxy reads it.
-func (a *API) frontends(c echo.Context) error {
-	if _, err := a.age(); err != nil {
-		return err
-	}
-	list, err := a.Store.Frontends(c.Request().Context())
-	if err != nil {
-		return err
-	}
-	views := make([]frontendView, len(list))
-	for n, f := range list {
-		views[n] = a.frontendOf(f)
-	}
-	return c.JSON(http.StatusOK, map[string]any{"frontends": views})
-}
-
-func (a *API) frontendOf(f app.Frontend) frontendView {
-	v := frontendView{
-		Host: f.Host, Key: a.FrontendKey(f.Host), Service: f.Service, Identifier: f.Identifier,
-		Slots: []slotView{}, Unlisted: []slotView{},
-	}
-	listed, unlisted := diagnose.Backends(f, a.Replica.Instance)
-	for _, b := range listed {
-		v.Slots = append(v.Slots, slotOf(b))
-	}
-	for _, b := range unlisted {
-		v.Unlisted = append(v.Unlisted, slotOf(b))
-	}
-	return v
-}
-
-func slotOf(b diagnose.Backend) slotView {
-	return slotView{URL: b.URL, Instance: b.Instance, Routed: b.Routed, Why: b.Reason, Leaves: instant(b.Leaves)}
+	stop := context.AfterFunc(serving, cancel)
+	return ctx, func() { stop(); cancel() }
 }

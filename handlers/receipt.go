@@ -7,25 +7,25 @@ import (
 	"rollcall/app/diagnose"
 )
 
-// receipt is the answer to a registration: what was understood, and what will happen.
+// receipt is the answer to a registration: the instance as Rollcall understood it, and the next steps.
 type receipt struct {
 	ID          string            `json:"id"`
 	Service     string            `json:"service"`
 	State       app.State         `json:"state"`
 	New         bool              `json:"new"`
 	Address     string            `json:"address"`
-	AddressFrom app.AddressSource `json:"address_from"` // "given", or "caller": where the call came from
+	AddressFrom app.AddressSource `json:"address_from"` // "given", or "caller": the address of the client
 	Check       checkView         `json:"check"`
-	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // when the next probe is due; absent when it is healthy or not probed
+	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // absent if the instance is healthy or not probed
 	Frontends   []frontendChange  `json:"frontends"`
 	Replaces    string            `json:"replaces,omitempty"`
-	Next        string            `json:"next"` // what happens now, in words
+	Next        string            `json:"next"` // the next step, in words
 	Links       links             `json:"links"`
-	Revision    app.Revision      `json:"revision,omitempty"` // absent when nothing had to be written
+	Revision    app.Revision      `json:"revision,omitempty"` // absent if the registration needed no write
 	Key         string            `json:"key,omitempty"`      // a token for this instance alone, where one is required
 }
 
-// frontendChange is what will be written for a vhost once the instance is healthy.
+// frontendChange is the change of a vhost once the instance is healthy.
 type frontendChange struct {
 	Host    string `json:"host"`
 	Key     string `json:"key"`
@@ -33,6 +33,7 @@ type frontendChange struct {
 	Slots   int    `json:"slots"`
 }
 
+// links are the calls on an instance.
 type links struct {
 	Self       string `json:"self"`
 	Heartbeat  string `json:"heartbeat"`
@@ -48,18 +49,18 @@ func linksOf(id string) links {
 	}
 }
 
-func (a *API) receiptOf(done app.Registered) receipt {
+func (r *registrations) receiptOf(done app.Registered) receipt {
 	i := done.Instance
-	r := receipt{
+	answer := receipt{
 		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,
 		Check: checkOf(i), Frontends: []frontendChange{}, Replaces: i.Replaces,
-		Next: diagnose.Next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: a.Tokens.KeyOf(i),
+		Next: diagnose.Next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: r.tokens.KeyOf(i),
 	}
 	if i.State == app.Starting && i.Probed() {
-		r.FirstProbe = instant(i.ChangedAt) // at once
+		answer.FirstProbe = instant(i.ChangedAt) // at once
 	}
 	for _, h := range i.Hosts {
-		r.Frontends = append(r.Frontends, frontendChange{Host: h, Key: a.FrontendKey(h), Backend: i.URL(), Slots: i.Weight})
+		answer.Frontends = append(answer.Frontends, frontendChange{Host: h, Key: r.frontendKey(h), Backend: i.URL(), Slots: i.Weight})
 	}
-	return r
+	return answer
 }

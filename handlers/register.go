@@ -15,28 +15,27 @@ import (
 	"rollcall/handlers/input"
 )
 
-// registered is what became of one registration.
+// registrations handles POST /v1/register.
+type registrations struct {
+	reads
+	registry    *app.Registry
+	tokens      *auth.Tokens
+	problems    problems
+	clients     clients
+	rules       app.Rules
+	limiter     limiter
+	frontendKey func(host string) string
+}
+
+// registered is the outcome of one registration.
 type registered struct {
 	app.Registered
 	err error
 }
 
-// verdict is the answer to one registration of several.
-type verdict struct {
-	Status  int      `json:"status"`
-	Receipt *receipt `json:"receipt,omitempty"`
-	Problem *problem `json:"problem,omitempty"`
-}
-
-// caller is the address that a call comes from, or why that is unknown.
-type caller struct {
-	address string
-	unknown error
-}
-
-// register adds an instance, or several, each judged alone. With ?wait= it answers
-// when they are healthy, or when the wait is over.
-func (a *API) register(c echo.Context) error {
+// register adds one instance, or each instance of an array. With ?wait= it answers when they are healthy, or when the
+// wait is over.
+func (r *registrations) register(c echo.Context) error {
 	var query struct {
 		Wait time.Duration `field:"wait" validate:"min=0s,max=5m"`
 	}
@@ -48,21 +47,24 @@ func (a *API) register(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	from, unknown := a.clientOf(c.Request())
-	if err := a.registrations.take(cmp.Or(auth.TokenOf(ctx), from), len(entries)); err != nil {
+	client, addressErr := r.clients.address(c.Request())
+	if err := r.limiter.admit(cmp.Or(auth.TokenOf(ctx), client), len(entries)); err != nil {
 		return err
 	}
-	all := a.registerAll(ctx, entries, isArray, caller{from, unknown}, query.Wait)
+	for n := range entries {
+		r.complete(&entries[n], client, addressErr, isArray, query.Wait > 0)
+	}
+	all := r.registerAll(ctx, entries, query.Wait)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if isArray {
-		return c.JSON(http.StatusMultiStatus, a.verdictsOf(c, all))
+		return c.JSON(http.StatusMultiStatus, r.outcomesOf(c, all))
 	}
 	if err := all[0].err; err != nil {
 		return err
 	}
-	return c.JSON(statusOf(all[0]), a.receiptOf(all[0].Registered))
+	return c.JSON(statusOf(all[0]), r.receiptOf(all[0].Registered))
 }
 
 // notTriedError is the error of a registration that was not tried because an earlier one of the same call found the registry
@@ -74,65 +76,53 @@ func (e *notTriedError) Error() string { return e.cause.Error() }
 // Is leaves out app.ErrUncertain: this registration was certainly not made.
 func (e *notTriedError) Is(target error) bool { return target == app.ErrUnavailable }
 
-// registerAll registers all, then waits for all. One that finds the registry out of
-// reach speaks for those after it, which would only find out the same, slowly.
-func (a *API) registerAll(ctx context.Context, entries []input.Entry, declared bool, from caller, wait time.Duration) []registered {
+// complete adds to a registration the data that is not in its body. A registration without an address has the
+// client's address, or the error of finding that out.
+func (r *registrations) complete(e *input.Entry, client string, addressErr error, declared, awaited bool) {
+	if e.Err == nil && e.Registration.Address == "" {
+		e.Err = addressErr
+	}
+	e.Registration.Caller, e.Registration.Rules = client, r.rules
+	e.Registration.Declared, e.Registration.Awaited = declared, awaited
+}
+
+// registerAll registers all entries, then waits for all of them to become healthy, unless wait is 0. If the registry is
+// out of reach for one entry, the later entries get the same error at once.
+func (r *registrations) registerAll(ctx context.Context, entries []input.Entry, wait time.Duration) []registered {
 	began := time.Now()
 	all := make([]registered, len(entries))
 	var last app.Revision
+	var outage error
 	for n, entry := range entries {
-		all[n] = a.registerOne(ctx, entry, from, declared, wait > 0)
+		if all[n].err = cmp.Or(outage, entry.Err); all[n].err != nil {
+			continue
+		}
+		all[n].Registered, all[n].err = r.registry.Register(ctx, entry.Registration)
 		last = cmp.Or(all[n].Revision, last)
 		if errors.Is(all[n].err, app.ErrUnavailable) {
-			for later := n + 1; later < len(all); later++ {
-				all[later].err = &notTriedError{all[n].err}
-			}
-			break
+			outage = &notTriedError{all[n].err}
 		}
 	}
-	a.wrote(ctx, last)
-	for n, r := range all {
-		if r.err == nil && wait > 0 {
-			all[n].Instance, all[n].err = a.healthy(ctx, r.Registered, began, wait)
+	r.awaitWrite(ctx, last)
+	for n, one := range all {
+		if one.err == nil && wait > 0 {
+			all[n].Instance, all[n].err = r.awaitHealthy(ctx, one.Registered, began, wait)
 		}
 	}
 	return all
 }
 
-func (a *API) registerOne(ctx context.Context, entry input.Entry, from caller, declared, awaited bool) (r registered) {
-	reg, err := entry.Registration, entry.Err
-	if err == nil && reg.Address == "" {
-		err = from.unknown
-	}
-	if err != nil {
-		return registered{err: err}
-	}
-	reg.Caller, reg.Rules, reg.Declared, reg.Awaited = from.address, a.Rules, declared, awaited
-	r.Registered, r.err = a.Registry.Register(ctx, reg)
-	return r
-}
-
-// healthy waits until an instance that was registered is healthy, and returns it as
-// it stands when the wait is over: with an error if it is not. It does not wait on
-// when the instance takes another turn.
-func (a *API) healthy(ctx context.Context, done app.Registered, began time.Time, wait time.Duration) (app.Instance, error) {
-	was := done.Instance
-	waiting, cancel := context.WithDeadline(ctx, began.Add(wait))
-	defer cancel()
-	_ = a.Replica.Wait(waiting, func() bool {
-		if a.Replica.Revision().Compare(done.Revision) < 0 {
-			return false
-		}
-		i, known := a.Replica.Instance(was.ID)
-		return !known || i.State == app.Healthy || i.State != was.State
-	})
-	is, err := a.Registry.Get(ctx, was.ID)
+// awaitHealthy waits until an instance that has registered is healthy or has changed to another state, at most until
+// the wait is over, and returns the current instance. It returns a notHealthyError if the instance is not healthy.
+func (r *registrations) awaitHealthy(ctx context.Context, done app.Registered, began time.Time, wait time.Duration) (app.Instance, error) {
+	r.awaitStateChange(ctx, done, began.Add(wait))
+	is, err := r.registry.Get(ctx, done.Instance.ID)
 	if errors.Is(err, app.ErrNotFound) {
-		is, err = was, nil
+		is, err = done.Instance, nil
 		is.State = app.Gone
 	}
 	if err == nil && is.State != app.Healthy && is.Replaces != "" && ctx.Err() == nil {
-		is, err = a.endReplacement(ctx, is)
+		is, err = r.endReplacement(ctx, is)
 	}
 	if errors.Is(err, app.ErrUnavailable) { // the registration was made
 		err = fmt.Errorf("%w: %w", err, app.ErrUncertain)
@@ -143,32 +133,51 @@ func (a *API) healthy(ctx context.Context, done app.Registered, began time.Time,
 	return is, err
 }
 
-// endReplacement makes true what the caller is about to be told: that the instance which was
-// to be replaced stays.
-func (a *API) endReplacement(ctx context.Context, i app.Instance) (app.Instance, error) {
-	is, rev, err := a.Registry.EndReplacement(ctx, i.ID)
+func (r *registrations) awaitStateChange(ctx context.Context, done app.Registered, deadline time.Time) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	_ = r.replica.Wait(ctx, func() bool { // the caller reads the instance in any case
+		if r.replica.Revision().Compare(done.Revision) < 0 {
+			return false
+		}
+		i, known := r.replica.Instance(done.Instance.ID)
+		return !known || i.State == app.Healthy || i.State != done.Instance.State
+	})
+}
+
+// endReplacement cancels the replacement by an instance that did not become healthy in time, because the answer says
+// that the replaced instance stays.
+func (r *registrations) endReplacement(ctx context.Context, i app.Instance) (app.Instance, error) {
+	is, rev, err := r.registry.EndReplacement(ctx, i.ID)
 	switch {
 	case errors.Is(err, app.ErrNotFound):
 		return i, nil
 	case err != nil:
 		return i, err
 	}
-	a.wrote(ctx, rev)
+	r.awaitWrite(ctx, rev)
 	return is, nil
 }
 
-func (a *API) verdictsOf(c echo.Context, all []registered) []verdict {
-	verdicts := make([]verdict, len(all))
-	for n, r := range all {
-		if r.err != nil {
-			p := a.problemOf(c, r.err)
-			verdicts[n] = verdict{Status: p.Status, Problem: &p}
+// outcome is the answer to one registration of an array.
+type outcome struct {
+	Status  int      `json:"status"`
+	Receipt *receipt `json:"receipt,omitempty"`
+	Problem *problem `json:"problem,omitempty"`
+}
+
+func (r *registrations) outcomesOf(c echo.Context, all []registered) []outcome {
+	outcomes := make([]outcome, len(all))
+	for n, one := range all {
+		if one.err != nil {
+			p := r.problems.of(c, one.err)
+			outcomes[n] = outcome{Status: p.Status, Problem: &p}
 			continue
 		}
-		answer := a.receiptOf(r.Registered)
-		verdicts[n] = verdict{Status: statusOf(r), Receipt: &answer}
+		answer := r.receiptOf(one.Registered)
+		outcomes[n] = outcome{Status: statusOf(one), Receipt: &answer}
 	}
-	return verdicts
+	return outcomes
 }
 
 func statusOf(r registered) int {

@@ -10,7 +10,10 @@ import (
 	"rollcall/handlers/input"
 )
 
-// tokenView is a token as admins see it.
+// tokens handles the calls on tokens.
+type tokens struct{ tokens *auth.Tokens }
+
+// tokenView is a token in an answer.
 type tokenView struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name"`
@@ -24,8 +27,8 @@ func tokenOf(t auth.Token) tokenView {
 	return tokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, CreatedAt: instant(t.CreatedAt), ExpiresAt: instant(t.ExpiresAt)}
 }
 
-// createToken makes a token. The answer is the only one with the token itself.
-func (a *API) createToken(c echo.Context) error {
+// create creates a token. No other answer shows the token itself.
+func (h tokens) create(c echo.Context) error {
 	var given struct {
 		Name    string         `field:"name"`
 		Scopes  []string       `field:"scope"`
@@ -42,7 +45,7 @@ func (a *API) createToken(c echo.Context) error {
 	if given.Expires != nil {
 		expires = *given.Expires
 	}
-	token, text, err := a.Tokens.Create(c.Request().Context(), given.Name, scopes, expires)
+	token, text, err := h.tokens.Create(c.Request().Context(), given.Name, scopes, expires)
 	if err != nil {
 		return err
 	}
@@ -52,8 +55,9 @@ func (a *API) createToken(c echo.Context) error {
 	return c.JSON(http.StatusCreated, v)
 }
 
-func (a *API) tokens(c echo.Context) error {
-	all, err := a.Tokens.List(c.Request().Context())
+// list answers with the tokens, without their secrets.
+func (h tokens) list(c echo.Context) error {
+	all, err := h.tokens.List(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -64,9 +68,9 @@ func (a *API) tokens(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]any{"tokens": views})
 }
 
-// revokeToken ends a token. One that there is not is a mistake: another one goes on.
-func (a *API) revokeToken(c echo.Context) error {
-	if err := a.Tokens.Revoke(c.Request().Context(), c.Param("id")); err != nil {
+// revoke revokes a token. An unknown id is an error, because the token that the caller means stays valid.
+func (h tokens) revoke(c echo.Context) error {
+	if err := h.tokens.Revoke(c.Request().Context(), c.Param("id")); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)

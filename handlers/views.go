@@ -7,8 +7,7 @@ import (
 	"rollcall/app/diagnose"
 )
 
-// instanceView is an instance as callers see it. Times are RFC 3339, durations are
-// Go's.
+// instanceView is an instance in an answer. Times are RFC 3339, durations are Go's.
 type instanceView struct {
 	ID        string            `json:"id"`
 	Service   string            `json:"service"`
@@ -29,23 +28,24 @@ type instanceView struct {
 	CreatedAt *time.Time        `json:"registered_at"`
 }
 
-// flappingView is shown of an instance that has become unhealthy again and again.
+// flappingView is the flapping of an instance that has repeatedly become unhealthy.
 type flappingView struct {
-	Times int        `json:"times"`           // how often it became unhealthy
-	Wait  string     `json:"wait"`            // how long it has to pass before it is healthy again
-	Until *time.Time `json:"until,omitempty"` // while it is healthy: when it is flapping no more
+	Times int        `json:"times"`           // times that it became unhealthy
+	Wait  string     `json:"wait"`            // passes needed before it is healthy again, as a duration
+	Until *time.Time `json:"until,omitempty"` // end of the flapping; only while it is healthy
 }
 
-// overrideView is what an operator has set for a while.
+// overrideView is an override of an operator.
 type overrideView struct {
 	Maintenance bool       `json:"maintenance,omitempty"`
 	Weight      int        `json:"weight,omitempty"`
 	Until       *time.Time `json:"until"`
 }
 
+// checkView is the check of an instance.
 type checkView struct {
 	Kind     app.Kind `json:"kind"`
-	Target   string   `json:"target,omitempty"` // what is probed
+	Target   string   `json:"target,omitempty"` // URL or address that is probed
 	Expect   string   `json:"expect,omitempty"`
 	Body     string   `json:"expect_body,omitempty"`
 	Interval string   `json:"interval"`
@@ -54,10 +54,10 @@ type checkView struct {
 	Fall     int      `json:"fall"`
 	Grace    string   `json:"grace"`
 	Forget   string   `json:"forget"`
-	Lease    string   `json:"lease,omitempty"` // how long a report keeps a heartbeat instance alive
+	Lease    string   `json:"lease,omitempty"` // of a heartbeat instance
 }
 
-// resultView is one check's result.
+// resultView is the result of one check.
 type resultView struct {
 	At        *time.Time `json:"at"`
 	Passed    bool       `json:"passed"`
@@ -65,6 +65,7 @@ type resultView struct {
 	LatencyMS int64      `json:"latency_ms"`
 }
 
+// instant returns a time in UTC and whole milliseconds, or nil for the zero time.
 func instant(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

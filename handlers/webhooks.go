@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -13,33 +14,40 @@ import (
 	"rollcall/handlers/input"
 )
 
-// webhookView is a webhook as callers see it.
+// webhooks handles the calls on webhooks.
+type webhooks struct {
+	webhooks *app.Webhooks
+	now      func() time.Time
+}
+
+// webhookView is a webhook in an answer.
 type webhookView struct {
 	ID          string          `json:"id"`
 	URL         string          `json:"url"`
 	Secret      string          `json:"secret,omitempty"` // only in the answer to its creation
 	Format      app.Format      `json:"format"`
-	Headers     []string        `json:"headers,omitempty"` // their names; the values are never shown
+	Headers     []string        `json:"headers,omitempty"` // names; the values are never shown
 	Services    []string        `json:"services,omitempty"`
 	Kinds       []app.EventKind `json:"kinds,omitempty"`
 	Rate        int             `json:"rate"`
 	Description string          `json:"description,omitempty"`
 	CreatedAt   *time.Time      `json:"created_at"`
 	State       string          `json:"state"`
-	Reason      string          `json:"reason,omitempty"` // why it is paused
-	Cursor      app.Revision    `json:"cursor"`           // the last event that it has been told of, or need not be
-	Failures    int             `json:"failures"`         // in a row
+	Reason      string          `json:"reason,omitempty"` // of the pause
+	Cursor      app.Revision    `json:"cursor"`           // last event that is delivered or needs no delivery
+	Failures    int             `json:"failures"`         // consecutive
 	Failing     *time.Time      `json:"failing_since,omitempty"`
-	Next        *time.Time      `json:"next_attempt,omitempty"` // when something happens, if there is none
-	Replay      *replayView     `json:"replay,omitempty"`       // while it is at one
+	Next        *time.Time      `json:"next_attempt,omitempty"` // absent if none is due
+	Replay      *replayView     `json:"replay,omitempty"`       // while one is running
 }
 
+// replayView is the range of a replay.
 type replayView struct {
 	After app.Revision `json:"after"`
 	Until app.Revision `json:"until"`
 }
 
-// attemptView is one attempt at a message.
+// attemptView is one attempt to deliver a message.
 type attemptView struct {
 	Message string `json:"message"` // its webhook-id
 	Kind    string `json:"kind"`
@@ -66,44 +74,53 @@ func attemptOf(a app.Attempt) attemptView {
 	return attemptView{Message: a.Message, Kind: a.Kind, Number: a.Number, resultView: resultOf(a.Result)}
 }
 
-// createWebhook adds a webhook whose receiver takes a first ping. The answer is the only
-// one with its secret.
-func (a *API) createWebhook(c echo.Context) error {
-	given := struct {
-		URL         string   `field:"url"`
-		Secret      string   `field:"secret"`
-		Format      string   `field:"format" validate:"oneof=event slack alertmanager"`
-		Headers     []string `field:"header"`
-		Services    []string `field:"service" validate:"max=20"`
-		Kinds       []string `field:"kind" validate:"max=20,dive,eventkind"`
-		Rate        *int     `field:"rate"`
-		Description string   `field:"description" validate:"text=200"`
-	}{Format: string(app.EventFormat), Rate: new(app.DefaultRate)}
-	if err := input.QueryAndBody(c.Request(), &given); err != nil {
-		return err
-	}
+// newWebhook is the body of a request for a webhook.
+type newWebhook struct {
+	URL         string   `field:"url"`
+	Secret      string   `field:"secret"`
+	Format      string   `field:"format" validate:"oneof=event slack alertmanager"`
+	Headers     []string `field:"header"`
+	Services    []string `field:"service" validate:"max=20"`
+	Kinds       []string `field:"kind" validate:"max=20,dive,eventkind"`
+	Rate        *int     `field:"rate"`
+	Description string   `field:"description" validate:"text=200"`
+}
+
+func (n newWebhook) webhook() (app.Webhook, error) {
 	w := app.Webhook{
-		URL: given.URL, Secret: given.Secret, Format: app.Format(given.Format), Services: given.Services, Rate: *given.Rate,
-		Description: given.Description,
+		URL: n.URL, Secret: n.Secret, Format: app.Format(n.Format), Services: n.Services, Rate: *n.Rate,
+		Description: n.Description,
 	}
-	for _, line := range given.Headers {
+	if len(n.Headers) > 0 {
+		w.Headers = map[string]string{}
+	}
+	for _, line := range n.Headers {
 		name, value, err := app.ParseHeader(line)
 		if err != nil {
-			return err
+			return w, err
 		}
 		if _, twice := w.Headers[name]; twice {
-			return &app.FieldError{Field: "header", Problem: name + " is given twice", Want: "give each header once"}
-		}
-		if w.Headers == nil {
-			w.Headers = map[string]string{}
+			return w, &app.FieldError{Field: "header", Problem: name + " is given twice", Want: "give each header once"}
 		}
 		w.Headers[name] = value
 	}
-	for _, kind := range given.Kinds {
+	for _, kind := range n.Kinds {
 		w.Kinds = append(w.Kinds, app.EventKind(kind))
 	}
-	w, err := a.Webhooks.Create(c.Request().Context(), w)
+	return w, nil
+}
+
+// create adds a webhook whose receiver accepts a first ping. No other answer shows its secret.
+func (h webhooks) create(c echo.Context) error {
+	given := newWebhook{Format: string(app.EventFormat), Rate: new(app.DefaultRate)}
+	if err := input.QueryAndBody(c.Request(), &given); err != nil {
+		return err
+	}
+	w, err := given.webhook()
 	if err != nil {
+		return err
+	}
+	if w, err = h.webhooks.Create(c.Request().Context(), w); err != nil {
 		return err
 	}
 	v := webhookOf(w)
@@ -111,8 +128,9 @@ func (a *API) createWebhook(c echo.Context) error {
 	return c.JSON(http.StatusCreated, v)
 }
 
-func (a *API) webhooks(c echo.Context) error {
-	all, err := a.Webhooks.List(c.Request().Context())
+// list answers with the webhooks.
+func (h webhooks) list(c echo.Context) error {
+	all, err := h.webhooks.List(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -123,51 +141,44 @@ func (a *API) webhooks(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]any{"webhooks": views})
 }
 
-func (a *API) webhook(c echo.Context) error {
-	w, err := a.Webhooks.Get(c.Request().Context(), c.Param("id"))
+// get answers with one webhook.
+func (h webhooks) get(c echo.Context) error { return answerWith(c, h.webhooks.Get) }
+
+// pause stops the deliveries of a webhook.
+func (h webhooks) pause(c echo.Context) error { return answerWith(c, h.webhooks.Pause) }
+
+// resume continues the deliveries of a paused webhook.
+func (h webhooks) resume(c echo.Context) error { return answerWith(c, h.webhooks.Resume) }
+
+func answerWith(c echo.Context, verb func(ctx context.Context, id string) (app.Webhook, error)) error {
+	w, err := verb(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, webhookOf(w))
 }
 
-// deleteWebhook removes a webhook. One that is not there is removed already.
-func (a *API) deleteWebhook(c echo.Context) error {
-	err := a.Webhooks.Delete(c.Request().Context(), c.Param("id"))
+// delete removes a webhook. Removing an unknown webhook succeeds.
+func (h webhooks) delete(c echo.Context) error {
+	err := h.webhooks.Delete(c.Request().Context(), c.Param("id"))
 	if err != nil && !errors.Is(err, app.ErrNotFound) {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
 }
 
-func (a *API) pauseWebhook(c echo.Context) error {
-	w, err := a.Webhooks.Pause(c.Request().Context(), c.Param("id"))
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, webhookOf(w))
-}
-
-func (a *API) resumeWebhook(c echo.Context) error {
-	w, err := a.Webhooks.Resume(c.Request().Context(), c.Param("id"))
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, webhookOf(w))
-}
-
-// testWebhook sends a ping now and says how it went.
-func (a *API) testWebhook(c echo.Context) error {
-	ping, err := a.Webhooks.Ping(c.Request().Context(), c.Param("id"))
+// test sends a ping and answers with the result.
+func (h webhooks) test(c echo.Context) error {
+	ping, err := h.webhooks.Ping(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, attemptOf(ping))
 }
 
-// deliveries lists the last attempts, newest first.
-func (a *API) deliveries(c echo.Context) error {
-	attempts, err := a.Webhooks.Attempts(c.Request().Context(), c.Param("id"))
+// deliveries answers with the last attempts, newest first.
+func (h webhooks) deliveries(c echo.Context) error {
+	attempts, err := h.webhooks.Attempts(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err
 	}
@@ -176,66 +187,4 @@ func (a *API) deliveries(c echo.Context) error {
 		views[n] = attemptOf(attempt)
 	}
 	return c.JSON(http.StatusOK, map[string]any{"deliveries": views})
-}
-
-// replay has a webhook told of events once more: ?event=id for one, ?since=id or
-// ?since=time for all from then on, up to ?until= if that is given.
-func (a *API) replay(c echo.Context) error {
-	var given struct {
-		Event string `field:"event"`
-		Since string `field:"since"`
-		Until string `field:"until"`
-	}
-	if err := input.QueryAndBody(c.Request(), &given); err != nil {
-		return err
-	}
-	if given.Event != "" {
-		if given.Since != "" || given.Until != "" {
-			return &app.FieldError{Field: "event", Problem: "is given with since or until", Want: "give event for one, or since"}
-		}
-		given.Since, given.Until = given.Event, given.Event
-		if !app.Revision(given.Event).Valid() {
-			return &app.FieldError{Field: "event", Problem: "is " + input.Quote(given.Event), Want: "give the id of an event"}
-		}
-	}
-	if given.Since == "" {
-		return &app.FieldError{Field: "since", Problem: "is missing", Want: "give the id of the first event, or a time such as 2030-01-02T15:04:05Z; or event for one"}
-	}
-	since, byTime, err := pointIn("since", given.Since)
-	if err != nil {
-		return err
-	}
-	until := app.RevisionAt(a.Now().Add(time.Millisecond)).Before()
-	if given.Until != "" {
-		if until, _, err = pointIn("until", given.Until); err != nil {
-			return err
-		}
-		if until.Compare(since) < 0 {
-			return &app.FieldError{Field: "until", Problem: "is before since", Want: "give a later one, or leave it out"}
-		}
-	}
-	r := app.Replay{After: since.Before(), Until: until}
-	w, err := a.Webhooks.Replay(c.Request().Context(), c.Param("id"), r)
-	if _, trimmed := errors.AsType[*app.TrimmedError](err); trimmed && byTime { // all there are
-		r.After = "0-0"
-		w, err = a.Webhooks.Replay(c.Request().Context(), c.Param("id"), r)
-	} else if trimmed {
-		err = tooLate(err)
-	}
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusAccepted, webhookOf(w))
-}
-
-// pointIn reads a point in the history of the registry: the id of an event, or a time.
-func pointIn(field, text string) (r app.Revision, byTime bool, err error) {
-	if r = app.Revision(text); r.Valid() {
-		return r, false, nil
-	}
-	at, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return "", false, &app.FieldError{Field: field, Problem: "is " + input.Quote(text), Want: "give the id of an event, or a time such as 2030-01-02T15:04:05Z"}
-	}
-	return app.RevisionAt(at), true, nil
 }

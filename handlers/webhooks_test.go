@@ -40,6 +40,7 @@ func newHooks(t *testing.T, r *receiver) *service {
 	t.Helper()
 	s := newService(t)
 	s.api.Webhooks = app.NewWebhooks(s.store.Webhooks(), r, s.store.Now, func(context.Context, app.Event) {})
+	s.serve()
 	return s
 }
 

@@ -12,10 +12,10 @@ func TestParseAnnouncement(t *testing.T) {
 		payload string
 		want    hipache.Announcement
 	}{
-		{"a.test;http://127.0.0.1:7449/;1;2", hipache.Announcement{Host: "a.test", URL: "http://127.0.0.1:7449/", Slot: 1, Len: 2}},
-		{"A.TEST;http://h:1;0;1", hipache.Announcement{Host: "A.TEST", URL: "http://h:1", Slot: 0, Len: 1}},
-		{"a.test;http://h/;b;c;0;2", hipache.Announcement{Host: "a.test", URL: "http://h/;b;c", Slot: 0, Len: 2}},
-		{";http://h:1;0;2", hipache.Announcement{URL: "http://h:1", Slot: 0, Len: 2}},
+		{"a.test;http://127.0.0.1:7449/;1;2", hipache.Announcement{Host: "a.test", URL: "http://127.0.0.1:7449/", Position: 1, Len: 2}},
+		{"A.TEST;http://h:1;0;1", hipache.Announcement{Host: "A.TEST", URL: "http://h:1", Position: 0, Len: 1}},
+		{"a.test;http://h/;b;c;0;2", hipache.Announcement{Host: "a.test", URL: "http://h/;b;c", Position: 0, Len: 2}},
+		{";http://h:1;0;2", hipache.Announcement{URL: "http://h:1", Position: 0, Len: 2}},
 	} {
 		if got, ok := hipache.ParseAnnouncement(c.payload); !ok || got != c.want {
 			t.Errorf("%q: got %+v, %t; want %+v", c.payload, got, ok, c.want)
@@ -48,7 +48,7 @@ func FuzzParseAnnouncement(f *testing.F) {
 		if !ok {
 			return
 		}
-		if a.Slot < 0 || a.Len < 0 || a.URL == "" {
+		if a.Position < 0 || a.Len < 0 || a.URL == "" {
 			t.Errorf("%q: got %+v", payload, a)
 		}
 		if b, ok := hipache.ParseAnnouncement(a.String()); !ok || b != a {

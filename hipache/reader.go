@@ -27,9 +27,9 @@ type Frontend struct {
 
 // Backend is one slot of a list.
 type Backend struct {
-	URL  string // as stored; anything may have been
-	Slot int
-	Dead bool // marked: no traffic
+	URL      string // as stored; anything may have been
+	Position int
+	Dead     bool // marked: no traffic
 }
 
 // Reader reads frontends as a proxy does.
@@ -120,19 +120,19 @@ func newFrontend(requested, host string, entries, dead []string) Frontend {
 	}
 	f.Backends = make([]Backend, len(entries)-1)
 	for i, url := range entries[1:] {
-		f.Backends[i] = Backend{URL: url, Slot: i}
+		f.Backends[i] = Backend{URL: url, Position: i}
 	}
 	for _, member := range dead {
-		if slot, ok := ParseSlot(member); ok && slot < len(f.Backends) {
+		if slot, ok := ParsePosition(member); ok && slot < len(f.Backends) {
 			f.Backends[slot].Dead = true
 		}
 	}
 	return f
 }
 
-// ParseSlot reads a member of a dead set as Hipache does, with JavaScript's
+// ParsePosition reads a member of a dead set as Hipache does, with JavaScript's
 // parseInt: the number at the start counts and what follows is ignored.
-func ParseSlot(member string) (slot int, ok bool) {
+func ParsePosition(member string) (slot int, ok bool) {
 	s := strings.TrimSpace(member)
 	negative := strings.HasPrefix(s, "-")
 	if negative || strings.HasPrefix(s, "+") {

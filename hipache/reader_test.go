@@ -67,7 +67,7 @@ func TestLookupHonoursMarksOfTheRequestedHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []hipache.Backend{
-		{URL: "u0", Slot: 0}, {URL: "u1", Slot: 1, Dead: true}, {URL: "u2", Slot: 2}, {URL: "u3", Slot: 3, Dead: true},
+		{URL: "u0", Position: 0}, {URL: "u1", Position: 1, Dead: true}, {URL: "u2", Position: 2}, {URL: "u3", Position: 3, Dead: true},
 	}
 	if diff := cmp.Diff(want, got.Backends); diff != "" {
 		t.Error(diff)

@@ -90,6 +90,9 @@ type Worker struct {
 	lookups Lookups
 	stats   WorkerStats
 
+	reported time.Time // when an error was last logged
+	failures int       // errors since then
+
 	settledAt int64       // stepped at the last look at departures
 	search    atomic.Bool // marks may exist that the worker has not heard of
 }
@@ -571,9 +574,20 @@ func (w *Worker) sample(_ context.Context, n int) ([]app.Instance, error) {
 }
 
 // report logs what went wrong with a write. A write that is refused because another worker
-// owns the instance, or because the instance is gone or changed, is not wrong.
+// owns the instance, or because the instance is gone or changed, is not wrong. report logs one error a second, and the
+// number of errors since the last line.
 func (w *Worker) report(ctx context.Context, err error) {
-	if err != nil && !errors.Is(err, app.ErrNotOwner) && !errors.Is(err, app.ErrConflict) {
-		w.Log.WarnContext(ctx, "a result could not be written; the check is done again", "err", err)
+	if err == nil || errors.Is(err, app.ErrNotOwner) || errors.Is(err, app.ErrConflict) {
+		return
 	}
+	w.mu.Lock()
+	w.failures++
+	failures := w.failures
+	if time.Since(w.reported) < time.Second {
+		w.mu.Unlock()
+		return
+	}
+	w.reported, w.failures = time.Now(), 0
+	w.mu.Unlock()
+	w.Log.WarnContext(ctx, "results could not be written; the checks are done again", "errors", failures, "err", err)
 }

@@ -368,13 +368,13 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	p.metrics.owns(p.worker.Stats)
 	work := p.worker.Jobs()
 	if p.config.HcheckerPing {
-		beacon := hipache.Beacon{Redis: p.rdb}
-		work = append(work, jobs.Beacon(hipache.BeaconEvery, p.worker.Swept, p.store.Now, beacon.Shine))
+		ping := hipache.Ping{Redis: p.rdb}
+		work = append(work, jobs.Beacon(hipache.PingEvery, p.worker.Swept, p.store.Now, ping.Renew))
 		run("beacon", func(ctx context.Context) error {
 			<-ctx.Done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer cancel()
-			return beacon.Douse(ctx)
+			return ping.Clear(ctx)
 		})
 	}
 	runner := jobs.NewRunner(p.log, work...)
@@ -435,7 +435,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
 		p.metrics.marksMended.Inc()
-		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Slot)
+		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Position)
 	case failing != "" && p.worker.ProbeNow(failing, true):
 		p.metrics.earlyProbes.Inc()
 		p.log.DebugContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)
@@ -444,11 +444,13 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(), Writable: p.store.Writable, Now: p.store.Now, Log: p.log,
-		FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(), Serving: ctx,
-		Metrics: p.metrics.handler(), Served: p.metrics.served,
-		Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
-		RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
+		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(),
+		Metrics: p.metrics.handler(), Served: p.metrics.served, Serving: ctx, Now: p.store.Now, Log: p.log,
+		Settings: handlers.Settings{
+			FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(),
+			Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
+			RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
+		},
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
 	return p.serve(ctx, p.web, api.Handler())

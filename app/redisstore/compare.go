@@ -170,7 +170,7 @@ func (v *Vhosts) read(ctx context.Context, vhosts []projectArg, settling map[str
 func (r *frontendReading) positions(marks []string) (marked map[int]bool, valid bool) {
 	marked, valid = make(map[int]bool, len(marks)), true
 	for _, m := range marks {
-		n, ok := hipache.ParseSlot(m)
+		n, ok := hipache.ParsePosition(m)
 		if ok = ok && n < len(r.list.Val())-1 && m == position(n); ok {
 			marked[n] = true
 		}

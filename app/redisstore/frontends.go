@@ -61,7 +61,7 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 	}
 	marked := map[int]bool{}
 	for _, m := range marks {
-		if slot, ok := hipache.ParseSlot(m); ok {
+		if slot, ok := hipache.ParsePosition(m); ok {
 			marked[slot] = true
 		}
 	}

@@ -267,7 +267,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.do(t, "SADD dead:y.a.test 1")
 			s.do(t, "SADD dead:z.a.test 1") // not announced: no worker listened
 			for _, child := range []string{"x.a.test", "y.a.test"} {
-				if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: child, URL: "http://10.0.0.2:80/", Slot: 1, Len: 2}, app.Everything); err != nil {
+				if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: child, URL: "http://10.0.0.2:80/", Position: 1, Len: 2}, app.Everything); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -290,7 +290,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 
 			// A name under it may hold anything: PlanB keeps its locks there.
 			s.do(t, "SADD dead:x.a.test 0")
-			if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: "x.a.test", URL: "http://10.0.0.1:80", Slot: 0, Len: 1}, app.Everything); err != nil {
+			if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: "x.a.test", URL: "http://10.0.0.1:80", Position: 0, Len: 1}, app.Everything); err != nil {
 				t.Fatal(err)
 			}
 			s.do(t, "SET dead:x.a.test lock")

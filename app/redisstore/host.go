@@ -86,7 +86,7 @@ func (s *Store) registered(ctx context.Context, found hipache.Frontend) (app.Fro
 	for _, b := range found.Backends {
 		list = append(list, b.URL)
 		if b.Dead {
-			marks = append(marks, fmt.Sprint(b.Slot))
+			marks = append(marks, fmt.Sprint(b.Position))
 		}
 	}
 	return frontendOf(found.Host, service, list, marks, members), nil

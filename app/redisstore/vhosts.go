@@ -172,7 +172,7 @@ func (v *Vhosts) Announced(ctx context.Context, a hipache.Announcement, owns app
 	s := v.store
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	args := []any{s.settings(), a.Host, strings.TrimRight(strings.ToLower(a.URL), "/"), a.Slot}
+	args := []any{s.settings(), a.Host, strings.TrimRight(strings.ToLower(a.URL), "/"), a.Position}
 	for _, h := range hipache.Lookup(a.Host) {
 		term := ""
 		f, is := owns(h)

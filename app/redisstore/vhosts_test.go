@@ -94,7 +94,7 @@ func TestOnlyTheOwnerWritesAVhost(t *testing.T) {
 		t.Errorf("the owner found %+v, %v; want one list repaired", found, err)
 	}
 
-	late := hipache.Announcement{Host: "a.test", URL: "http://10.0.0.9:80", Slot: 0, Len: 2}
+	late := hipache.Announcement{Host: "a.test", URL: "http://10.0.0.9:80", Position: 0, Len: 2}
 	for _, c := range []struct {
 		name     string
 		owns     app.Owner

@@ -95,7 +95,7 @@ func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 		title = query.Host
 		_, err := p.Replica.Age(time.Now())
 		if err == nil {
-			v.Explanation, err = p.explainer().Explain(c.Request().Context(), query.Host)
+			v.Explanation, err = p.Explainer.Explain(c.Request().Context(), query.Host)
 		}
 		if err != nil && !unread(err) {
 			return view{}, err
@@ -104,8 +104,4 @@ func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 		v.Slots, v.Unlisted = diagnose.Backends(v.Frontend, p.Replica.Instance)
 	}
 	return view{template: "explain", Title: title, Section: "frontends", Body: v}, nil
-}
-
-func (p *Page) explainer() diagnose.Explainer {
-	return diagnose.Explainer{Proxy: p.Store, Replica: p.Replica, Registry: p.Registry}
 }

@@ -1,3 +1,5 @@
+// Package page serves the status page: services, instances, frontends and events as HTML, for people. It shows the registry
+// and changes nothing itself; the script calls the API.
 package page
 
 import (
@@ -31,6 +33,7 @@ type Page struct {
 	Registry    *app.Registry
 	Replica     *replica.Replica
 	Store       Reader
+	Explainer   diagnose.Explainer
 	Now         func() time.Time
 	DrainPeriod time.Duration
 	Problem     func(c echo.Context, err error) Problem // describes an error, and logs it if the operator must know
@@ -40,7 +43,6 @@ type Page struct {
 type Reader interface {
 	Recent(ctx context.Context, id string) (app.Recent, error)
 	Frontends(ctx context.Context) ([]app.Frontend, error)
-	Host(ctx context.Context, header string) (diagnose.Host, error)
 }
 
 // Problem is an error as the page shows it.

@@ -18,7 +18,7 @@ var (
 
 // understood returns an error, and closes the answer, if it cannot be passed on: a
 // status below 100, or a switch of protocols that the request did not ask for.
-func understood(r *http.Request, res *http.Response) error {
+func checkResponse(r *http.Request, res *http.Response) error {
 	asked, got := r.Header.Get("Upgrade"), res.Header.Get("Upgrade")
 	switch {
 	case res.StatusCode < 100:
@@ -32,7 +32,7 @@ func understood(r *http.Request, res *http.Response) error {
 }
 
 // receive prepares an answer for the client.
-func (p *passage) receive(res *http.Response) error {
+func (p *proxyRequest) modifyResponse(res *http.Response) error {
 	if p.debug {
 		p.debugHeaders(res.Header)
 	}
@@ -50,20 +50,20 @@ func (p *passage) receive(res *http.Response) error {
 // takes nothing, for Options.Timeout.
 type answer struct {
 	io.ReadCloser
-	passage *passage
+	request *proxyRequest
 	timeout time.Duration
 	stalled *time.Timer
 }
 
-func newAnswer(p *passage, body io.ReadCloser) *answer {
-	a := &answer{ReadCloser: body, passage: p, timeout: p.edge.opt.Timeout}
+func newAnswer(p *proxyRequest, body io.ReadCloser) *answer {
+	a := &answer{ReadCloser: body, request: p, timeout: p.edge.opt.Timeout}
 	a.stalled = time.AfterFunc(a.timeout, p.cancel)
 	return a
 }
 
 // Read waits for the backend; the copy to the client follows until the next Read.
 func (a *answer) Read(b []byte) (int, error) {
-	client := a.passage.client
+	client := a.request.client
 	_ = client.SetWriteDeadline(time.Time{})
 	a.stalled.Reset(a.timeout)
 	n, err := a.ReadCloser.Read(b)
@@ -71,7 +71,7 @@ func (a *answer) Read(b []byte) (int, error) {
 		err = errStalled
 	}
 	if err != nil && err != io.EOF {
-		a.passage.broken(err)
+		a.request.logBroken(err)
 	}
 	_ = client.SetWriteDeadline(time.Now().Add(a.timeout))
 	return n, err
@@ -83,9 +83,9 @@ func (a *answer) Close() error {
 }
 
 // broken writes the one line of an answer whose rest does not come.
-func (p *passage) broken(err error) {
+func (p *proxyRequest) logBroken(err error) {
 	if p.ctx.Err() == nil { // the client is still there
 		p.edge.opt.Log.WarnContext(p.ctx, "backend failed in the middle of an answer",
-			"host", p.front.Requested, "backend", p.addr, "slot", p.at.Slot, "err", err)
+			"host", p.frontend.Requested, "backend", p.addr, "slot", p.backend.Position, "err", err)
 	}
 }

@@ -53,7 +53,8 @@ func TestRedisAway(t *testing.T) {
 			r.Restart(t, "--appendonly", "yes")
 			log := newJournal(t)
 			s := newStageOn(t, r.Client(t), func(o *edge.Options) {
-				o.RedisTimeout, o.RedisRetry, o.Log = time.Second, 20*time.Millisecond, slog.New(log)
+				o.RedisTimeout, o.Log = time.Second, slog.New(log)
+				o.SetRedisRetry(20 * time.Millisecond)
 			})
 			s.frontend("known.test", named(t, "known").URL)
 			s.frontend("other.test", named(t, "other").URL)
@@ -97,7 +98,7 @@ func TestRedisAway(t *testing.T) {
 func TestRedisThatComesBackEmptyIsBelieved(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
-	s := newStageOn(t, r.Client(t), func(o *edge.Options) { o.RedisRetry = 20 * time.Millisecond })
+	s := newStageOn(t, r.Client(t), func(o *edge.Options) { o.SetRedisRetry(20 * time.Millisecond) })
 	s.frontend("a.test", named(t, "a").URL)
 	if got := s.get("a.test"); got.body != "a" {
 		t.Fatalf("got %d %q", got.StatusCode, got.body)

@@ -15,7 +15,7 @@ func newTransport(o Options) *http.Transport {
 	t := &http.Transport{
 		Proxy:               nil,  // never from the environment: backends are ours
 		DisableCompression:  true, // what the client did not ask for would be undone here
-		MaxIdleConns:        maxIdleBackends(o.Files),
+		MaxIdleConns:        maxIdleBackends(o.files),
 		MaxIdleConnsPerHost: 256,
 		// An idle connection occupies a server with a single thread, so it ends well within
 		// the timeout of a probe. Common servers close one after 5 s: closing first keeps a
@@ -73,11 +73,11 @@ func dial(ctx context.Context, timeout time.Duration, idle *http.Transport, netw
 // sent no other timeout runs.
 type conn struct {
 	net.Conn
-	patience time.Duration
+	timeout time.Duration
 }
 
 func (c *conn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(p)
@@ -92,7 +92,7 @@ func (e *dialError) Unwrap() error { return e.err }
 // blames reports whether the backend is at fault: nobody listens, nobody answers,
 // or its name does not exist. Not so when this machine has run out of ports or
 // files or its resolver is away: every backend would look dead.
-func (e *dialError) blames() bool {
+func (e *dialError) backendFailed() bool {
 	if dns, ok := errors.AsType[*net.DNSError](e.err); ok {
 		return dns.IsNotFound
 	}

@@ -43,7 +43,7 @@ func TestMarkSurvivesTheClientsLeaving(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.Close)
-	f, err := e.directory.find("a.test")
+	f, err := e.directory.lookUp("a.test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestWhoIsToBlameForNoConnection(t *testing.T) {
 		{context.Canceled, false},
 		{errors.New("anything"), false},
 	} {
-		if got := (&dialError{c.err}).blames(); got != c.want {
+		if got := (&dialError{c.err}).backendFailed(); got != c.want {
 			t.Errorf("%v: got %t, want %t", c.err, got, c.want)
 		}
 	}

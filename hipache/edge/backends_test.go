@@ -43,9 +43,8 @@ func handled(t testing.TB, h http.HandlerFunc) *server {
 	return s
 }
 
-// refused is the URL of a port nobody listens on, and nobody can before the test
-// ends: it is bound.
-func refused(t testing.TB) string {
+// boundSocket returns a TCP socket on a port of loopback that does not listen, and its port.
+func boundSocket(t testing.TB) (fd, port int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
@@ -59,18 +58,37 @@ func refused(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("http://127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	return fd, name.(*syscall.SockaddrInet4).Port
 }
 
-// rude is a backend that reads a request's head and then does what it is told to
-// the connection.
+// refused returns the URL of a port that refuses connections until the test ends.
+func refused(t testing.TB) string {
+	t.Helper()
+	_, port := boundSocket(t)
+	return fmt.Sprintf("http://127.0.0.1:%d", port)
+}
+
+// rude is a backend that reads the head of a request and then calls then with the
+// connection.
 func rude(t testing.TB, then func(*net.TCPConn)) (url string, hits *atomic.Int64) {
+	t.Helper()
+	hits = new(atomic.Int64)
+	return accepts(t, func(c *net.TCPConn) {
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+			hits.Add(1)
+			then(c)
+		}
+	}), hits
+}
+
+// accepts calls handle with each connection to the URL that it returns, one at a time.
+func accepts(t testing.TB, handle func(*net.TCPConn)) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	hits = new(atomic.Int64)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -79,44 +97,29 @@ func rude(t testing.TB, then func(*net.TCPConn)) (url string, hits *atomic.Int64
 			if err != nil {
 				return
 			}
-			t.Cleanup(func() { _ = c.Close() })
-			if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-				hits.Add(1)
-				then(c.(*net.TCPConn))
-			}
+			handle(c.(*net.TCPConn))
 		}
 	}()
 	t.Cleanup(func() {
 		_ = l.Close()
 		<-done
 	})
-	return "http://" + l.Addr().String(), hits
+	return "http://" + l.Addr().String()
 }
 
 func reset(c *net.TCPConn)  { _ = c.SetLinger(0); _ = c.Close() }
 func closed(c *net.TCPConn) { _ = c.Close() }
 func hang(*net.TCPConn)     {}
 
-// blackHole is the URL of a port that takes no more connections and refuses none:
-// its queue is full.
+// blackHole returns the URL of a port with a full backlog. It neither accepts nor refuses
+// connections.
 func blackHole(t testing.TB) string {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
+	fd, port := boundSocket(t)
 	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	for {
 		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
 		if err != nil {

@@ -56,25 +56,26 @@ import (
 
 // Options configures an Edge. Only Redis is required.
 type Options struct {
-	// Redis is read from and marked in. Its calls must end when their context does:
-	// ContextTimeoutEnabled.
+	// Redis is the server that the edge reads from and marks in. Its calls must end with their
+	// context: set ContextTimeoutEnabled.
 	Redis redis.UniversalClient
 	Keys  hipache.Keys
-	Log   *slog.Logger // nil: silent
+	Log   *slog.Logger // nil: no log
 
-	Debug          bool // answer "X-Debug: 1" with x-debug-* headers, which name backends
-	TrustForwarded bool // believe the X-Forwarded-* and X-Real-IP of clients: they are proxies
-
-	MarkTTL      time.Duration // how long a mark lasts; 0: 30 s
-	Attempts     int           // backends tried for one request; 0: 4
-	DialTimeout  time.Duration // to connect, the name resolved; 0: 2 s, in which one lost packet is sent again
-	Timeout      time.Duration // a request in which nothing moves ends; 0: 6 min. Upgraded connections and event streams have no limit
+	Debug        bool          // answer requests with X-Debug by x-debug-* headers, which name backends
+	DialTimeout  time.Duration // to connect, including the lookup; 0: 2 s, in which TCP repeats one lost packet
+	Timeout      time.Duration // without progress, a request ends; 0: 6 min. Upgraded connections and event streams have no limit
 	RedisTimeout time.Duration // for one call of Redis; 0: 250 ms
-	RedisRetry   time.Duration // between looks for a Redis that is away; 0: 200 ms
-	Remember     int           // hosts that can be served while Redis is away; 0: 4096
-	Grace        time.Duration // what Serve gives requests under way to end; 0: 30 s
-	Files        int           // connections may use so many files; 0: the process's limit
+	Grace        time.Duration // for the requests in progress when Serve ends; 0: 30 s
+
+	redisRetry time.Duration // between attempts to reach Redis again; 0: 200 ms
+	files      int           // files that connections may use; 0: the limit of the process
 }
+
+const (
+	maxAttempts = 4    // backends tried for one request
+	rememberMax = 4096 // hosts served while Redis is unavailable
+)
 
 // Edge is the proxy. It keeps no state that another Edge on the same Redis needs.
 type Edge struct {
@@ -96,15 +97,12 @@ func New(o Options) (*Edge, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	orDefault(&o.MarkTTL, hipache.PassiveTTL)
-	orDefault(&o.Attempts, 4)
 	orDefault(&o.DialTimeout, 2*time.Second)
 	orDefault(&o.Timeout, 6*time.Minute) // Rollcall's own calls wait for up to 5
 	orDefault(&o.RedisTimeout, 250*time.Millisecond)
-	orDefault(&o.RedisRetry, 200*time.Millisecond)
-	orDefault(&o.Remember, 4096)
+	orDefault(&o.redisRetry, 200*time.Millisecond)
 	orDefault(&o.Grace, 30*time.Second)
-	orDefault(&o.Files, openFiles())
+	orDefault(&o.files, openFiles())
 	transport := newTransport(o)
 	return &Edge{
 		directory: newDirectory(o),
@@ -138,11 +136,11 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte("OK"))
 		return
 	}
-	p := &passage{
+	p := &proxyRequest{
 		edge: e, client: http.NewResponseController(w),
 		started: time.Now(), debug: e.opt.Debug && r.Header.Get("X-Debug") != "",
 	}
-	if err := p.find(r); err != nil {
+	if err := p.lookUp(r); err != nil {
 		p.fail(w, r, err)
 		return
 	}

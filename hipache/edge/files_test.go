@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
@@ -18,7 +17,7 @@ import (
 // places is how many clients there is room for when an edge has 30 files.
 const places = 10
 
-func fewFiles(o *edge.Options) { o.Files = 3 * places }
+func fewFiles(o *edge.Options) { o.SetFiles(3 * places) }
 
 // stays asks once and keeps the connection.
 func (s *stage) stays(host string) error {
@@ -86,21 +85,11 @@ func TestMoreClientsThanPlacesAreServedInTurn(t *testing.T) {
 func TestAClientThatWaitsForAPlaceDoesNotHoldUpTheEnd(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	e, err := edge.New(edge.Options{Redis: s.redis, Keys: s.keys, Grace: 50 * time.Millisecond, Files: 3 * places})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
 	url, hits := rude(t, hang)
 	s.frontend("a.test", url)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx, l) }()
+	o := edge.Options{Grace: 50 * time.Millisecond}
+	fewFiles(&o)
+	stop, served := s.serveAnother(o)
 	for range places + 1 {
 		s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	}

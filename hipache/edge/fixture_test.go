@@ -75,6 +75,27 @@ func newStageOn(t testing.TB, r *redis.Client, set ...func(*edge.Options)) *stag
 	}}
 }
 
+// serveAnother serves another edge on the same Redis and sends later requests to it, until
+// stop. served receives the error of Serve.
+func (s *stage) serveAnother(o edge.Options) (stop func(), served <-chan error) {
+	s.Helper()
+	o.Redis, o.Keys = s.redis, s.keys
+	e, err := edge.New(o)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(e.Close)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.addr = l.Addr().String()
+	ctx, stop := context.WithCancel(s.Context())
+	result := make(chan error, 1)
+	go func() { result <- e.Serve(ctx, l) }()
+	return stop, result
+}
+
 // frontend stores a list: the host as its identifier, then the entries.
 func (s *stage) frontend(host string, entries ...string) {
 	s.Helper()

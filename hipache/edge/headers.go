@@ -11,7 +11,7 @@ import (
 
 // rewrite makes the backend's request. The client's Host header stays as it is: a
 // backend serves vhosts, not addresses.
-func (p *passage) rewrite(r *httputil.ProxyRequest) {
+func (p *proxyRequest) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.Scheme = "http"
 	r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy leaves out what it cannot parse
 	if path, _, _ := strings.Cut(r.In.RequestURI, "?"); strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
@@ -36,7 +36,7 @@ func (p *passage) rewrite(r *httputil.ProxyRequest) {
 }
 
 // forward tells the backend who asked for what.
-func (p *passage) forward(r *httputil.ProxyRequest) {
+func (p *proxyRequest) forward(r *httputil.ProxyRequest) {
 	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	r.SetXForwarded() // For is continued, Host and Proto are as seen here
 	client, _, _ := net.SplitHostPort(r.In.RemoteAddr)
@@ -44,16 +44,6 @@ func (p *passage) forward(r *httputil.ProxyRequest) {
 	r.Out.Header.Set("X-Forwarded-Protocol", proto)
 	r.Out.Header.Set("X-Forwarded-Port", port(r.In.Host, proto))
 	r.Out.Header.Set("X-Real-Ip", client) // also where there is none: the client's word is not it
-	if !p.edge.opt.TrustForwarded {
-		return
-	}
-	for _, h := range []string{
-		"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Port", "X-Real-Ip",
-	} {
-		if said, ok := r.In.Header[h]; ok {
-			r.Out.Header[h] = said
-		}
-	}
 }
 
 // port is the one the client believes to talk to.
@@ -70,15 +60,15 @@ func port(host, proto string) string {
 }
 
 // debugHeaders puts Hipache's debug headers on an answer.
-func (p *passage) debugHeaders(h http.Header) {
+func (p *proxyRequest) debugHeaders(h http.Header) {
 	if p.addr != "" {
 		h.Set("X-Debug-Backend-Url", "http://"+p.addr+"/")
-		h.Set("X-Debug-Backend-Id", strconv.Itoa(p.at.Slot))
+		h.Set("X-Debug-Backend-Id", strconv.Itoa(p.backend.Position))
 		h.Set("X-Debug-Time-Backend", millis(p.sent))
 	}
-	if p.front.Host != "" {
-		h.Set("X-Debug-Vhost", printable(p.front.Identifier))
-		h.Set("X-Debug-Frontend-Key", printable(p.front.Requested))
+	if p.frontend.Host != "" {
+		h.Set("X-Debug-Vhost", printable(p.frontend.Identifier))
+		h.Set("X-Debug-Frontend-Key", printable(p.frontend.Requested))
 	}
 	h.Set("X-Debug-Time-Total", millis(p.started))
 }

@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"rollcall/hipache"
 	"rollcall/hipache/edge"
 )
 
 func TestRefusedIsMarkedAnnouncedAndRetried(t *testing.T) {
 	t.Parallel()
-	s := newStage(t, func(o *edge.Options) { o.MarkTTL = 20 * time.Second })
+	s := newStage(t)
 	heard := s.announcements("refused.test")
 	gone := refused(t)
 	s.frontend("*.test", gone, named(t, "up").URL)
@@ -30,8 +31,8 @@ func TestRefusedIsMarkedAnnouncedAndRetried(t *testing.T) {
 	if got := <-heard; got != "refused.test;"+gone+";0;2" {
 		t.Errorf("heard %q", got)
 	}
-	if ttl := s.redis.TTL(t.Context(), s.keys.Dead("refused.test")).Val(); ttl < 10*time.Second || ttl > 20*time.Second {
-		t.Errorf("got a time to live of %s, want 20s", ttl)
+	if ttl := s.redis.TTL(t.Context(), s.keys.Dead("refused.test")).Val(); ttl < 20*time.Second || ttl > hipache.PassiveTTL {
+		t.Errorf("got a time to live of %s, want %s", ttl, hipache.PassiveTTL)
 	}
 	if got := s.get("other.test"); got.body != "up" {
 		t.Errorf("marks are of one requested host: got %d %q", got.StatusCode, got.body)

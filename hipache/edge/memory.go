@@ -18,14 +18,14 @@ type memory struct {
 	now  func() time.Time
 
 	mu    sync.Mutex
-	order *list.List // of *memo, most recently used first
+	order *list.List // of *entry, most recently used first
 	hosts map[string]*list.Element
 }
 
-type memo struct {
-	front  hipache.Frontend
-	read   time.Time
-	buried map[string]time.Time // URL → when it failed
+type entry struct {
+	frontend hipache.Frontend
+	read     time.Time
+	failed   map[string]time.Time // URL → when it failed
 }
 
 func newMemory(size int, ttl time.Duration) *memory {
@@ -33,19 +33,19 @@ func newMemory(size int, ttl time.Duration) *memory {
 }
 
 // learn keeps what Redis has just said.
-func (m *memory) learn(f hipache.Frontend) {
+func (m *memory) store(f hipache.Frontend) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e, ok := m.hosts[f.Requested]; ok {
-		known := e.Value.(*memo)
-		known.front, known.read = f, m.now()
+		known := e.Value.(*entry)
+		known.frontend, known.read = f, m.now()
 		m.order.MoveToFront(e)
 		return
 	}
-	m.hosts[f.Requested] = m.order.PushFront(&memo{front: f, read: m.now()})
+	m.hosts[f.Requested] = m.order.PushFront(&entry{frontend: f, read: m.now()})
 	if m.order.Len() > m.size {
-		oldest := m.order.Remove(m.order.Back()).(*memo)
-		delete(m.hosts, oldest.front.Requested)
+		oldest := m.order.Remove(m.order.Back()).(*entry)
+		delete(m.hosts, oldest.frontend.Requested)
 	}
 }
 
@@ -60,29 +60,29 @@ func (m *memory) forget(host string) {
 
 // bury notes that a backend of a host has failed. It is remembered by URL: what is
 // at its position may have changed when it is asked for.
-func (m *memory) bury(host, url string) {
+func (m *memory) recordFailure(host, url string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.hosts[host]
 	if !ok {
 		return
 	}
-	known := e.Value.(*memo)
-	if known.buried == nil {
-		known.buried = map[string]time.Time{}
+	known := e.Value.(*entry)
+	if known.failed == nil {
+		known.failed = map[string]time.Time{}
 	}
-	for u, at := range known.buried { // so that it never outgrows the lists of one ttl
+	for u, at := range known.failed { // so that it never outgrows the lists of one ttl
 		if m.now().Sub(at) >= m.ttl {
-			delete(known.buried, u)
+			delete(known.failed, u)
 		}
 	}
-	known.buried[url] = m.now()
+	known.failed[url] = m.now()
 }
 
 // recall returns the last known frontend of a host. A slot is dead in it if it was
 // marked then or has failed here since, both for as long as a mark lasts; if that
 // leaves nobody, all are worth another try.
-func (m *memory) recall(host string) (hipache.Frontend, bool) {
+func (m *memory) get(host string) (hipache.Frontend, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, ok := m.hosts[host]
@@ -90,12 +90,12 @@ func (m *memory) recall(host string) (hipache.Frontend, bool) {
 		return hipache.Frontend{}, false
 	}
 	m.order.MoveToFront(e)
-	known, now := e.Value.(*memo), m.now()
-	f := known.front
+	known, now := e.Value.(*entry), m.now()
+	f := known.frontend
 	f.Backends = slices.Clone(f.Backends)
 	alive := 0
 	for i, b := range f.Backends {
-		failed, seen := known.buried[b.URL]
+		failed, seen := known.failed[b.URL]
 		dead := b.Dead && now.Sub(known.read) < m.ttl || seen && now.Sub(failed) < m.ttl
 		f.Backends[i].Dead = dead
 		if !dead {

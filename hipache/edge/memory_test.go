@@ -13,15 +13,15 @@ func remembered() (m *memory, clock *time.Time) {
 	now := time.Unix(0, 0)
 	m = newMemory(3, 30*time.Second)
 	m.now = func() time.Time { return now }
-	m.learn(hipache.Frontend{Requested: "a.test", Backends: []hipache.Backend{
-		{URL: "a", Slot: 0}, {URL: "b", Slot: 1}, {URL: "c", Slot: 2, Dead: true},
+	m.store(hipache.Frontend{Requested: "a.test", Backends: []hipache.Backend{
+		{URL: "a", Position: 0}, {URL: "b", Position: 1}, {URL: "c", Position: 2, Dead: true},
 	}})
 	return m, &now
 }
 
 // alive are the URLs of a.test that get traffic.
 func (m *memory) alive() (urls string) {
-	f, _ := m.recall("a.test")
+	f, _ := m.get("a.test")
 	for _, b := range f.Backends {
 		if !b.Dead {
 			urls += b.URL
@@ -48,7 +48,7 @@ func TestMemoryLetsMarksEnd(t *testing.T) {
 	} {
 		*now = time.Unix(0, 0).Add(c.at)
 		if c.bury != "" {
-			m.bury("a.test", c.bury)
+			m.recordFailure("a.test", c.bury)
 		}
 		if got := m.alive(); got != c.want {
 			t.Errorf("after %s: got %q, want %q", c.at, got, c.want)
@@ -59,8 +59,8 @@ func TestMemoryLetsMarksEnd(t *testing.T) {
 func TestMemoryTriesAllIfNobodyIsAlive(t *testing.T) {
 	t.Parallel()
 	m, _ := remembered()
-	m.bury("a.test", "a")
-	m.bury("a.test", "b")
+	m.recordFailure("a.test", "a")
+	m.recordFailure("a.test", "b")
 	if got := m.alive(); got != "abc" {
 		t.Errorf("got %q, want all", got)
 	}
@@ -69,7 +69,7 @@ func TestMemoryTriesAllIfNobodyIsAlive(t *testing.T) {
 func TestMemoryLeavesWhatItKnowsAlone(t *testing.T) {
 	t.Parallel()
 	m, _ := remembered()
-	f, _ := m.recall("a.test")
+	f, _ := m.get("a.test")
 	f.Backends[0].Dead = true
 	if got := m.alive(); got != "ab" {
 		t.Errorf("got %q after a caller changed its copy", got)
@@ -80,14 +80,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	t.Parallel()
 	m, _ := remembered()
 	for i := range 10 {
-		m.learn(hipache.Frontend{Requested: fmt.Sprint(i)})
-		if _, ok := m.recall("a.test"); !ok {
+		m.store(hipache.Frontend{Requested: fmt.Sprint(i)})
+		if _, ok := m.get("a.test"); !ok {
 			t.Fatal("forgot the host asked for last")
 		}
 	}
-	m.bury("5", "u")
+	m.recordFailure("5", "u")
 	m.forget("9")
-	if _, ok := m.recall("9"); ok || len(m.hosts) != 2 || m.order.Len() != 2 {
+	if _, ok := m.get("9"); ok || len(m.hosts) != 2 || m.order.Len() != 2 {
 		t.Errorf("got %d hosts, want a.test and 8", len(m.hosts))
 	}
 }

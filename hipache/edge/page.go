@@ -24,14 +24,14 @@ type page struct {
 }
 
 var (
-	pageRequest  = newPage(400, "Bad request", "The request could not be read.")
-	pageUnknown  = newPage(400, "No such site", "There is no site of this name here.")
-	pageMethod   = newPage(405, "Method not allowed", "This is not a forward proxy.")
-	pageSlow     = newPage(408, "Request timeout", "The request took too long to arrive.")
-	pageNobody   = newPage(502, "Site unavailable", "The site is known, but none of its servers answers. Please try again in a moment.")
-	pageRedis    = newPage(503, "Temporarily unavailable", "Please try again in a few seconds.")
-	pageTimedOut = newPage(504, "No answer in time", "The site took too long to answer. Please try again in a moment.")
-	pageLoop     = newPage(508, "Loop detected", "The site leads back to itself.")
+	pageRequest    = newPage(400, "Bad request", "The request could not be read.")
+	pageNoFrontend = newPage(400, "No such site", "There is no site of this name here.")
+	pageMethod     = newPage(405, "Method not allowed", "This is not a forward proxy.")
+	pageSlow       = newPage(408, "Request timeout", "The request took too long to arrive.")
+	pageNoBackend  = newPage(502, "Site unavailable", "The site is known, but none of its servers answers. Please try again in a moment.")
+	pageRedis      = newPage(503, "Temporarily unavailable", "Please try again in a few seconds.")
+	pageTimedOut   = newPage(504, "No answer in time", "The site took too long to answer. Please try again in a moment.")
+	pageLoop       = newPage(508, "Loop detected", "The site leads back to itself.")
 )
 
 func newPage(code int, title, text string) *page {
@@ -45,7 +45,7 @@ func newPage(code int, title, text string) *page {
 }
 
 // fail answers a request that no backend has answered.
-func (p *passage) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (p *proxyRequest) fail(w http.ResponseWriter, r *http.Request, err error) {
 	page := p.pageFor(err)
 	if !p.logged && r.Context().Err() == nil {
 		p.edge.opt.Log.DebugContext(r.Context(), "request failed", "host", r.Host, "status", page.Code, "err", err)
@@ -66,22 +66,22 @@ func (p *passage) fail(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = w.Write(page.html)
 }
 
-func (p *passage) pageFor(err error) *page {
+func (p *proxyRequest) pageFor(err error) *page {
 	switch {
 	case p.body.failed() && p.body.late.Load():
 		return pageSlow
 	case errors.Is(err, errNoHost), errors.Is(err, errMalformed), p.body.failed():
 		return pageRequest
 	case errors.Is(err, hipache.ErrNoFrontend):
-		return pageUnknown
+		return pageNoFrontend
 	case errors.Is(err, errMethod):
 		return pageMethod
-	case errors.Is(err, errRedisAway):
+	case errors.Is(err, errRedisUnavailable):
 		return pageRedis
 	case errors.Is(err, errLoop):
 		return pageLoop
 	case timedOut(err):
 		return pageTimedOut
 	}
-	return pageNobody
+	return pageNoBackend
 }

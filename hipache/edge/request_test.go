@@ -181,46 +181,30 @@ func TestConnectionsAreKeptForRequestsOfCertainLength(t *testing.T) {
 	}
 }
 
-// secondReset is a backend that answers the first request of each connection and resets
-// the second; hits counts the requests that it answered, seen the ones that it read.
+// secondReset is a backend that answers the first request of each connection and resets the
+// second. seen returns the number of requests that it read.
 func secondReset(t testing.TB) (url string, seen func() int) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	requests := make(chan struct{}, 1000)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				r := bufio.NewReader(c)
-				for n := range 2 {
-					req, err := http.ReadRequest(r)
-					if err != nil {
-						break
-					}
-					requests <- struct{}{}
-					_, _ = io.Copy(io.Discard, req.Body)
-					if n == 1 {
-						break
-					}
-					_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	url = accepts(t, func(c *net.TCPConn) {
+		go func() {
+			r := bufio.NewReader(c)
+			for n := range 2 {
+				req, err := http.ReadRequest(r)
+				if err != nil {
+					break
 				}
-				reset(c.(*net.TCPConn))
-			}()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = l.Close()
-		<-done
+				requests <- struct{}{}
+				_, _ = io.Copy(io.Discard, req.Body)
+				if n == 1 {
+					break
+				}
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+			}
+			reset(c)
+		}()
 	})
-	return "http://" + l.Addr().String(), func() int { return len(requests) }
+	return url, func() int { return len(requests) }
 }
 
 func TestAnIdempotentRequestIsSentAgainOnANewConnection(t *testing.T) {

@@ -37,7 +37,7 @@ func (e *Edge) Serve(ctx context.Context, l net.Listener) error {
 	server.BaseContext = func(net.Listener) context.Context { return requests }
 
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(newClients(l, server, maxClients(e.opt.Files))) }()
+	go func() { served <- server.Serve(newClients(l, server, maxClients(e.opt.files))) }()
 	select {
 	case err := <-served:
 		return err

@@ -15,11 +15,6 @@ import (
 func TestServeEndsWhatIsUnderWayAndThenTunnels(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	e, err := edge.New(edge.Options{Redis: s.redis, Keys: s.keys})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
 	asked, answer := make(chan struct{}), make(chan struct{})
 	s.frontend("slow.test", handled(t, func(w http.ResponseWriter, _ *http.Request) {
 		close(asked)
@@ -33,14 +28,7 @@ func TestServeEndsWhatIsUnderWayAndThenTunnels(t *testing.T) {
 		_ = rw.Flush()
 		_, _ = io.Copy(io.Discard, rw)
 	}).URL)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx, l) }()
+	stop, served := s.serveAnother(edge.Options{})
 
 	_, tunnel := s.raw("GET / HTTP/1.1\r\nHost: ws.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 	if res, err := http.ReadResponse(tunnel, nil); err != nil || res.StatusCode != 101 {
@@ -78,21 +66,9 @@ func TestServeEndsWhatIsUnderWayAndThenTunnels(t *testing.T) {
 func TestServeDoesNotWaitForEver(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	e, err := edge.New(edge.Options{Redis: s.redis, Keys: s.keys, Grace: 50 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
 	url, hits := rude(t, hang)
 	s.frontend("a.test", url)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.addr = l.Addr().String()
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	go func() { served <- e.Serve(ctx, l) }()
+	stop, served := s.serveAnother(edge.Options{Grace: 50 * time.Millisecond})
 	s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	eventually(t, "a request is under way", func() bool { return hits.Load() == 1 })
 	stop()

@@ -605,7 +605,7 @@ func announcedIsFound(t *testing.T, s Subject) {
 	i = s.add(t, i.Begin(s.Clock.Now()))
 	announced := func(host, url string) string {
 		t.Helper()
-		_, failing, err := s.Vhosts.Announced(t.Context(), hipache.Announcement{Host: host, URL: url, Slot: 0, Len: 2}, app.Everything)
+		_, failing, err := s.Vhosts.Announced(t.Context(), hipache.Announcement{Host: host, URL: url, Position: 0, Len: 2}, app.Everything)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,6 +65,9 @@ var faults = []fault{
 	{name: "redis has no disk left", prepare: smallDisk, inject: diskFull, lasts: 5 * time.Second, lift: diskHasRoom, blind: true, delay: back},
 	{name: "redis has no connections left", inject: redisFlooded, lasts: 4 * time.Second, lift: redisDrained, visits: true, blind: true, delay: back},
 	{name: "the primary changes", prepare: withSentinel, inject: primaryKilled, lasts: 5 * time.Second, blind: true, delay: 10 * time.Second, forgets: aSecond},
+	{name: "redis's clock is set ahead by an hour", selected: true, prepare: withOwnClock, inject: clockSetWhileSettling(time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
+	{name: "redis's clock is set back by an hour", selected: true, prepare: withOwnClock, inject: clockSetWhileSettling(-time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
+	{name: "redis's clock is set back by 20 s", prepare: withOwnClock, inject: clockSetWhileSettling(-20 * time.Second), lasts: 2 * time.Second, lift: settledAndHealed},
 
 	// Foreign writes to keys.
 	{name: "lists are deleted by hand", inject: listsDeleted, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},

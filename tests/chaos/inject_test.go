@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -277,6 +278,52 @@ func withSentinel(w *world, primary *redistest.Server) []string {
 		return err
 	})
 	return []string{"REDIS_URL=redis+sentinel://" + w.sentinel + "/primary"}
+}
+
+// withOwnClock gives Redis a wall clock that the fault can set.
+func withOwnClock(w *world, server *redistest.Server) []string {
+	w.setClock = server.OwnClock(w.t, persistent...)
+	return nil
+}
+
+// clockSetWhileSettling has backends fail, and sets the clock of Redis while they are marked and still listed.
+func clockSetWhileSettling(ahead time.Duration) func(*world) {
+	return func(w *world) {
+		sicken(proctest.Refuses, 1)(w)
+		proctest.Eventually(w.t, proctest.Bound, func() error { return w.calm(w.t.Context()) })
+		for _, host := range vhosts {
+			if _, list, err := proctest.Routed(w.t.Context(), w.Redis, host); err != nil || !slices.Contains(list, w.hosts[host][0].URL()) {
+				w.t.Errorf("%s: the list is %q, %v, before the clock is set: nothing was tested", host, list, err)
+			}
+		}
+		w.setClock(ahead)
+		proctest.Eventually(w.t, proctest.Bound, func() error {
+			is, err := w.Redis.Time(w.t.Context()).Result()
+			if off := time.Until(is) - ahead; err == nil && off.Abs() > 5*time.Second {
+				err = fmt.Errorf("the clock of Redis is off by %s", off)
+			}
+			return err
+		})
+	}
+}
+
+// settledAndHealed waits until the failing backends have left their lists, which takes a settle time, and has them
+// answer again.
+func settledAndHealed(w *world) {
+	const settle = 2 * time.Second // ROLLCALL_SETTLE
+	began := time.Now()
+	proctest.Eventually(w.t, proctest.Bound, func() error {
+		for _, host := range vhosts {
+			if _, list, err := proctest.Routed(w.t.Context(), w.Redis, host); err != nil || slices.Contains(list, w.hosts[host][0].URL()) {
+				return fmt.Errorf("%s: the list is still %q, %v", host, list, err)
+			}
+		}
+		return nil
+	})
+	if took, allowed := time.Since(began), settle+w.machine.Slack(); took > allowed {
+		w.t.Errorf("the failing backends left their lists %s later than they may, want %s", took, allowed)
+	}
+	heal(w)
 }
 
 func primaryKilled(w *world) { w.Server.Kill() }

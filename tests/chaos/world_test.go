@@ -41,10 +41,11 @@ type world struct {
 	hosts   map[string][]*member // by vhost
 
 	// Used by single faults.
-	sentinel string            // its address
-	disk     string            // folder of Redis's files
-	crowd    *proctest.Backend // shared by many instances
-	drain    func()            // ends the cause of the fault
+	sentinel string                    // its address
+	disk     string                    // folder of Redis's files
+	crowd    *proctest.Backend         // shared by many instances
+	drain    func()                    // ends the cause of the fault
+	setClock func(ahead time.Duration) // of Redis
 
 	mu          sync.Mutex
 	webs, crons []*proctest.Process

@@ -89,8 +89,9 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	w.registry = app.NewRegistry(w.store, w.replica, w.store.Now, time.Second, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
-		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Writable: w.store.Writable, Now: w.store.Now, Log: log,
-		FrontendKey: w.proxy.Frontend, Serving: ctx, Metrics: http.HandlerFunc(noMetrics), MaxBody: 256 << 10,
+		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
+		Serving: ctx, Metrics: http.HandlerFunc(noMetrics),
+		Settings: handlers.Settings{FrontendKey: w.proxy.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
 	}
 	w.handler = api.Handler()

@@ -25,6 +25,7 @@ type Server struct {
 	network, addr string
 	dir           string
 	args          []string // common arguments of every launch
+	env           []string // beside the test's own
 
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd is gone
@@ -89,6 +90,7 @@ func (s *Server) launch(extra ...string) error {
 	args = append(args, "--appendfsync", "no") // by default a write may wait for a slow disk, and Kill loses it
 	s.cmd = exec.Command(binary, append(args, extra...)...)
 	s.cmd.SysProcAttr = dieWithParent()
+	s.cmd.Env = append(os.Environ(), s.env...)
 	log, err := os.Create(filepath.Join(s.dir, "log"))
 	if err != nil {
 		return err

@@ -25,20 +25,20 @@ var (
 )
 
 // passage is one request on its way to a backend.
-type passage struct {
-	edge   *Edge
-	client *http.ResponseController
-	front  hipache.Frontend
-	debug  bool
+type proxyRequest struct {
+	edge     *Edge
+	client   *http.ResponseController
+	frontend hipache.Frontend
+	debug    bool
 
-	at     hipache.Backend // the slot being tried
-	addr   string          // its address
-	tried  []string        // URLs not to be tried again: all their slots
-	resent bool            // the request may have reached two backends
-	body   *body           // what the client sends; nil if nothing
-	cancel func()          // ends the attempt under way, and its answer
-	ctx    context.Context //nolint:containedctx // the request's, for its answer
-	logged bool            // the failure has been logged
+	backend hipache.Backend // the slot being tried
+	addr    string          // its address
+	tried   []string        // URLs not to be tried again: all their slots
+	resent  bool            // the request may have reached two backends
+	body    *body           // what the client sends; nil if nothing
+	cancel  func()          // ends the attempt under way, and its answer
+	ctx     context.Context //nolint:containedctx // the request's, for its answer
+	logged  bool            // the failure has been logged
 
 	started, sent time.Time
 }
@@ -48,7 +48,7 @@ const (
 )
 
 // find looks up who answers for the request's host.
-func (p *passage) find(r *http.Request) (err error) {
+func (p *proxyRequest) lookUp(r *http.Request) (err error) {
 	host := hipache.RequestedHost(r.Host)
 	switch {
 	case r.Method == http.MethodConnect:
@@ -62,19 +62,19 @@ func (p *passage) find(r *http.Request) (err error) {
 	case !hipache.Findable(host):
 		return hipache.ErrNoFrontend
 	}
-	p.front, err = p.edge.directory.find(host)
+	p.frontend, err = p.edge.directory.lookUp(host)
 	return err
 }
 
 // proxy passes the request on. ReverseProxy does what HTTP asks of a proxy; the
 // passage is its transport, so that a retry is no business of the client's.
-func (p *passage) proxy(w http.ResponseWriter, r *http.Request) {
+func (p *proxyRequest) proxy(w http.ResponseWriter, r *http.Request) {
 	proxy := httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      p,
 		FlushInterval:  -1, // at once: an answer of known length may be a stream too
 		BufferPool:     &buffers,
-		ModifyResponse: p.receive,
+		ModifyResponse: p.modifyResponse,
 		ErrorHandler:   p.fail,
 		ErrorLog:       p.edge.errorLog,
 	}
@@ -88,7 +88,7 @@ func (p *passage) proxy(w http.ResponseWriter, r *http.Request) {
 }
 
 // RoundTrip tries backends until one answers or nothing is left to try.
-func (p *passage) RoundTrip(r *http.Request) (*http.Response, error) {
+func (p *proxyRequest) RoundTrip(r *http.Request) (*http.Response, error) {
 	var last error
 	for attempt := 1; ; attempt++ {
 		if err := p.pick(); err != nil {
@@ -98,27 +98,27 @@ func (p *passage) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		p.sent = time.Now()
-		res, err := p.transport(r).RoundTrip(p.to(r))
+		res, err := p.transport(r).RoundTrip(p.attempt(r))
 		if err == nil {
-			err = understood(r, res)
+			err = checkResponse(r, res)
 		}
 		if err == nil {
 			return res, nil
 		}
-		marked, repeatable := p.blame(r, err)
-		again := repeatable && attempt < p.edge.opt.Attempts && len(p.front.Backends) > 1
-		p.note(r, err, marked, again)
+		marked, repeatable := p.handleFailure(r, err)
+		again := repeatable && attempt < maxAttempts && len(p.frontend.Backends) > 1
+		p.logFailure(r, err, marked, again)
 		if !again {
 			return nil, err
 		}
 		last = err
-		p.tried = append(p.tried, p.at.URL)
+		p.tried = append(p.tried, p.backend.URL)
 	}
 }
 
 // transport returns the connections for a request: one that asks for an upgrade gets
 // a new connection without a time limit.
-func (p *passage) transport(r *http.Request) *http.Transport {
+func (p *proxyRequest) transport(r *http.Request) *http.Transport {
 	if r.Header.Get("Upgrade") != "" {
 		return p.edge.tunnels
 	}
@@ -127,12 +127,12 @@ func (p *passage) transport(r *http.Request) *http.Transport {
 
 // pick chooses at random among the slots that are neither dead nor tried, so that
 // a URL in n slots gets n shares. Entries that are no address are passed over.
-func (p *passage) pick() error {
+func (p *proxyRequest) pick() error {
 	none := errNoBackend
 	for {
 		open := 0
-		for _, b := range p.front.Backends {
-			if p.open(b) {
+		for _, b := range p.frontend.Backends {
+			if p.available(b) {
 				open++
 			}
 		}
@@ -140,34 +140,34 @@ func (p *passage) pick() error {
 			return none
 		}
 		nth := rand.IntN(open) //nolint:gosec // spreading load needs no secrecy
-		for _, b := range p.front.Backends {
-			if !p.open(b) {
+		for _, b := range p.frontend.Backends {
+			if !p.available(b) {
 				continue
 			}
 			if nth == 0 {
-				p.at = b
+				p.backend = b
 				break
 			}
 			nth--
 		}
 		var ok bool
-		if p.addr, ok = hipache.Target(p.at.URL); ok {
+		if p.addr, ok = hipache.Target(p.backend.URL); ok {
 			return nil
 		}
 		// Not the entry itself: it may hold a password.
-		p.edge.opt.Log.Warn("entry is not an http URL", "host", p.front.Host, "slot", p.at.Slot)
+		p.edge.opt.Log.Warn("entry is not an http URL", "host", p.frontend.Host, "slot", p.backend.Position)
 		none = errInvalid
-		p.tried = append(p.tried, p.at.URL)
+		p.tried = append(p.tried, p.backend.URL)
 	}
 }
 
-func (p *passage) open(b hipache.Backend) bool {
+func (p *proxyRequest) available(b hipache.Backend) bool {
 	return !b.Dead && !slices.Contains(p.tried, b.URL)
 }
 
 // to returns the request as it goes to the backend that was picked. Each attempt
 // has its own: the transport may still read the one that failed.
-func (p *passage) to(r *http.Request) *http.Request {
+func (p *proxyRequest) attempt(r *http.Request) *http.Request {
 	ctx, cancel := context.WithCancel(r.Context())
 	p.ctx, p.cancel = r.Context(), cancel
 	r = r.WithContext(ctx)
@@ -186,22 +186,22 @@ func (p *passage) to(r *http.Request) *http.Request {
 // from the others. A backend that resets, closes or does not answer in time is
 // therefore announced and not marked: its next probe decides. The request is repeated
 // once if that is safe, but not after a timeout: it may still be running.
-func (p *passage) blame(r *http.Request, err error) (marked, repeatable bool) {
+func (p *proxyRequest) handleFailure(r *http.Request, err error) (marked, repeatable bool) {
 	if r.Context().Err() != nil || p.body.failed() {
 		return false, false // the client went away
 	}
 	dial, noConnection := errors.AsType[*dialError](err)
 	switch {
-	case len(p.front.Backends) < 2:
+	case len(p.frontend.Backends) < 2:
 		return false, false
-	case noConnection && dial.blames():
-		return p.edge.directory.mark(r.Context(), p.front, p.at), true
+	case noConnection && dial.backendFailed():
+		return p.edge.directory.mark(r.Context(), p.frontend, p.backend), true
 	case noConnection:
 		return false, true
 	case errors.Is(err, errNotHTTP):
 		return false, false
 	}
-	p.edge.directory.announce(r.Context(), p.front, p.at)
+	p.edge.directory.announce(r.Context(), p.frontend, p.backend)
 	if timedOut(err) || p.resent || !idempotent(r.Method) || p.body.touched() {
 		return false, false
 	}
@@ -223,13 +223,13 @@ func idempotent(method string) bool {
 }
 
 // note writes the one line of a failed attempt.
-func (p *passage) note(r *http.Request, err error, marked, again bool) {
+func (p *proxyRequest) logFailure(r *http.Request, err error, marked, again bool) {
 	level := slog.LevelWarn
 	if r.Context().Err() != nil || p.body.failed() {
 		level = slog.LevelDebug // the client went away
 	}
 	p.logged = true
 	p.edge.opt.Log.LogAttrs(context.WithoutCancel(r.Context()), level, "backend failed",
-		slog.String("host", p.front.Requested), slog.String("backend", p.addr), slog.Int("slot", p.at.Slot),
+		slog.String("host", p.frontend.Requested), slog.String("backend", p.addr), slog.Int("slot", p.backend.Position),
 		slog.Any("err", err), slog.Bool("marked", marked), slog.Bool("retried", again))
 }

@@ -13,14 +13,14 @@ import (
 	"rollcall/handlers/input"
 )
 
-// variable is one of the variables that a Docker link would have set.
+// variable is an environment variable that a Docker link sets.
 type variable struct{ name, value string }
 
-// link is a service under the name that the program knows it by.
+// link is a service under the alias that a program expects.
 type link struct {
 	service string
 	alias   string
-	port    string // the port that the program knows; empty: the instance's own
+	port    string // the port that the program expects; empty: the instance's own
 }
 
 // parseLink reads service[:alias[:port]].
@@ -48,7 +48,7 @@ func (l link) check(tooMany bool) error {
 	return nil
 }
 
-// variables are what Docker sets in a container that is linked to another one:
+// variables returns the variables that Docker sets in a container that is linked to another container:
 // https://docs.docker.com/engine/network/links/#environment-variables
 func (l link) variables(i app.Instance) []variable {
 	host, own, _ := net.SplitHostPort(i.Address) // canonical
@@ -69,7 +69,7 @@ func (l link) variables(i app.Instance) []variable {
 	}
 }
 
-// envName makes a variable's name of a service's, as Docker does.
+// envName turns an alias into the beginning of a variable's name, as Docker does.
 func envName(s string) string {
 	name := strings.ToUpper(strings.Map(labelRune, s))
 	if name[0] >= '0' && name[0] <= '9' {
@@ -78,8 +78,8 @@ func envName(s string) string {
 	return name
 }
 
-// linkOne answers with the variables of one service.
-func (a *API) linkOne(c echo.Context) error {
+// linkOne answers with the variables of one service: GET /v1/services/:name/env.
+func (h *services) linkOne(c echo.Context) error {
 	query := struct {
 		Alias  string `field:"alias"`
 		Port   string `field:"port"`
@@ -92,12 +92,11 @@ func (a *API) linkOne(c echo.Context) error {
 	if err := l.check(false); err != nil {
 		return err
 	}
-	return a.link(c, []link{l}, query.Format)
+	return h.answerLinks(c, []link{l}, query.Format)
 }
 
-// linkMany answers with the variables of several services: ?link=service:alias:port,
-// repeatable.
-func (a *API) linkMany(c echo.Context) error {
+// linkMany answers with the variables of several services: GET /v1/env?link=service:alias:port, with link given any number of times.
+func (h *services) linkMany(c echo.Context) error {
 	query := struct {
 		Links  []string `field:"link"`
 		Format string   `field:"format" validate:"oneof=export dotenv json"`
@@ -116,18 +115,18 @@ func (a *API) linkMany(c echo.Context) error {
 	if len(links) == 0 {
 		return &app.FieldError{Field: "link", Problem: "is missing", Want: "give service, service:alias or service:alias:port"}
 	}
-	return a.link(c, links, query.Format)
+	return h.answerLinks(c, links, query.Format)
 }
 
-// link picks an instance of each service and writes its variables as lines to eval
-// (export), an .env file (dotenv) or an object (json).
-func (a *API) link(c echo.Context, links []link, format string) error {
+// answerLinks picks an instance of each service and answers with its variables: as shell commands (export), as an .env file
+// (dotenv) or as an object (json).
+func (h *services) answerLinks(c echo.Context, links []link, format string) error {
 	var all []variable
 	for _, l := range links {
 		if !validAlias(l.alias) {
 			return &app.FieldError{Field: "alias", Problem: "is " + input.Quote(l.alias), Want: "give letters, digits, hyphens, dots or underscores"}
 		}
-		healthy, err := a.healthyOf(l.service)
+		healthy, err := h.routable(l.service)
 		if err != nil {
 			return err
 		}
@@ -140,6 +139,10 @@ func (a *API) link(c echo.Context, links []link, format string) error {
 		}
 		return c.JSON(http.StatusOK, object)
 	}
+	return c.String(http.StatusOK, linesOf(all, format))
+}
+
+func linesOf(all []variable, format string) string {
 	lead := ""
 	if format == "export" {
 		lead = "export "
@@ -148,10 +151,10 @@ func (a *API) link(c echo.Context, links []link, format string) error {
 	for _, v := range all {
 		fmt.Fprintf(&text, "%s%s=%s\n", lead, v.name, v.value) // addresses and names need no quotes
 	}
-	return c.String(http.StatusOK, text.String())
+	return text.String()
 }
 
-// validAlias keeps out what a shell would not take as it is.
+// validAlias reports whether an alias gives a name that a shell accepts.
 func validAlias(s string) bool {
 	return s != "" && len(s) <= 64 && strings.IndexFunc(s, func(r rune) bool {
 		return labelRune(r) == '_' && r != '_' && r != '-' && r != '.'
