@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/migrations"
 )
 
@@ -20,17 +20,17 @@ func Doctor(ctx context.Context, environ []string, out, logs io.Writer) error {
 		if err != nil {
 			return err
 		}
-		more, err := p.store.Examine(ctx)
+		more, err := diagnose.Doctor{Source: p.store}.Examine(ctx)
 		if err != nil {
 			return err
 		}
 		findings = append(findings, more...)
 		sick := 0
 		for _, f := range findings {
-			if f.Severity == app.Error {
+			if f.Severity == diagnose.Error {
 				sick++
 			}
-			if _, err := fmt.Fprintf(out, "%-7s  %s\n         -> %s\n", f.Severity, f.What, f.Fix); err != nil {
+			if _, err := fmt.Fprintf(out, "%-7s  %s\n         -> %s\n", f.Severity, f.Problem, f.Fix); err != nil {
 				return err
 			}
 		}
@@ -42,16 +42,16 @@ func Doctor(ctx context.Context, environ []string, out, logs io.Writer) error {
 	})
 }
 
-func (p *Process) examineSchema(ctx context.Context) ([]app.Finding, error) {
+func (p *Process) examineSchema(ctx context.Context) ([]diagnose.Finding, error) {
 	v, err := migrations.Version(ctx, p.rdb, p.config.Prefix)
 	switch {
 	case errors.Is(err, migrations.ErrNewer):
-		return []app.Finding{{Severity: app.Error, What: err.Error(), Fix: "deploy the newer Rollcall everywhere"}}, nil
+		return []diagnose.Finding{{Severity: diagnose.Error, Problem: err.Error(), Fix: "deploy the newer Rollcall everywhere"}}, nil
 	case err != nil:
 		return nil, err
 	case v > 0 && v < migrations.Latest:
-		what := fmt.Sprintf("the schema has version %d, this program works with %d", v, migrations.Latest)
-		return []app.Finding{{Severity: app.Warning, What: what, Fix: "run rollcall migrate"}}, nil
+		problem := fmt.Sprintf("the schema has version %d, this program works with %d", v, migrations.Latest)
+		return []diagnose.Finding{{Severity: diagnose.Warning, Problem: problem, Fix: "run rollcall migrate"}}, nil
 	}
 	return nil, nil
 }

@@ -73,10 +73,14 @@ func TestAnswers(t *testing.T) {
 		{"WEB.sErViCe.RollCall.", dns.TypeA, 0, []string{"A 10.0.0.1", "A 10.0.0.2"}},
 		{"web.service.rollcall.", dns.TypeAAAA, 0, []string{"AAAA fd00::2"}},
 		{"web.service.rollcall.", dns.TypeMX, 0, nil},
-		{"web.service.rollcall.", dns.TypeSRV, 0, []string{"SRV 1 1 80 10-0-0-1.addr.rollcall.", "SRV 1 5 8080 10-0-0-2.addr.rollcall.",
-			"SRV 1 1 80 fd00-0-0-0-0-0-0-2.addr.rollcall."}},
-		{"_web._tcp.service.rollcall.", dns.TypeSRV, 0, []string{"SRV 1 1 80 10-0-0-1.addr.rollcall.", "SRV 1 5 8080 10-0-0-2.addr.rollcall.",
-			"SRV 1 1 80 fd00-0-0-0-0-0-0-2.addr.rollcall."}},
+		{"web.service.rollcall.", dns.TypeSRV, 0, []string{
+			"SRV 1 1 80 10-0-0-1.addr.rollcall.", "SRV 1 5 8080 10-0-0-2.addr.rollcall.",
+			"SRV 1 1 80 fd00-0-0-0-0-0-0-2.addr.rollcall.",
+		}},
+		{"_web._tcp.service.rollcall.", dns.TypeSRV, 0, []string{
+			"SRV 1 1 80 10-0-0-1.addr.rollcall.", "SRV 1 5 8080 10-0-0-2.addr.rollcall.",
+			"SRV 1 1 80 fd00-0-0-0-0-0-0-2.addr.rollcall.",
+		}},
 		{"_web._tcp.service.rollcall.", dns.TypeA, 0, nil},
 		{"_tcp.service.rollcall.", dns.TypeA, 0, nil},
 		{"_other._tcp.service.rollcall.", dns.TypeSRV, dns.RcodeNameError, nil},

@@ -1,17 +1,5 @@
 package redisstore
 
-import (
-	"time"
-
-	"rollcall/app"
-)
-
-// ServerFindings is what Examine makes of a server's INFO.
-func ServerFindings(info map[string]string) []app.Finding { return serverFindings(info) }
-
-// LookAgainAfter sets how long Examine watches the workers.
-func (s *Store) LookAgainAfter(d time.Duration) { s.lookAgain = d }
-
 // Busy reports whether a round trip is under way.
 func (s *Store) Busy() bool {
 	s.pipeline.mu.Lock()

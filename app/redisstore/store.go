@@ -71,8 +71,6 @@ type Store struct {
 	stats    Stats
 	refusal  atomic.Pointer[error] // of the last tick that Redis answered; nil: it was written
 
-	lookAgain time.Duration // see examineWorkers
-
 	pipeline pipeline // for what many callers do at the same time
 }
 
@@ -95,8 +93,6 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 		backends: o.Backends,
 		log:      cmp.Or(o.Log, slog.Default()),
 		now:      o.Now,
-
-		lookAgain: lookAgain,
 
 		pipeline: pipeline{rdb: rdb, timeout: timeout},
 	}
@@ -502,6 +498,13 @@ func wrapChange(doing string, err error) error {
 		return wrapped
 	}
 	return fmt.Errorf("%w: %w", wrapped, app.ErrUncertain)
+}
+
+func wrapIf(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return wrap(doing, err)
 }
 
 // refusals are in the answers of a Redis that cannot serve a call now.
