@@ -21,6 +21,7 @@ const (
 	maxGifts        = 8                      // a worker with more disputed shards gives up all of its shards
 	keepFor         = 10 * time.Minute       // a shard that another worker gave is not given away again for so long
 	reviewEvery     = 5 * time.Second        // how often a worker without shards probes what it disputed
+	disputeFor      = 10 * time.Second       // a dispute outlives missing answers for so long
 	disputesOver    = time.Minute            // after so long without a dispute the next one has an event
 )
 
@@ -52,7 +53,8 @@ type opinions struct {
 type opinion struct {
 	peer   string
 	until  time.Time
-	got    chan struct{} // closed when passed is set
+	got    chan struct{} // closed when the answer arrives
+	known  bool          // the answer arrived in time
 	passed bool
 }
 
@@ -64,6 +66,7 @@ type answered struct {
 // dispute is an instance that another worker reaches and this one does not.
 type dispute struct {
 	since time.Time
+	last  time.Time // of the last opinion that contradicted
 	peer  string
 }
 
@@ -133,7 +136,7 @@ func (w *Worker) Opinion(a ownership.Opinion) {
 	}
 	delete(o.pending, a.Number)
 	if now := time.Now(); now.Before(is.until) {
-		is.passed = a.Passed
+		is.known, is.passed = true, a.Passed
 		o.polled = append(o.polled, answered{now, a.Passed})
 		close(is.got)
 	}
@@ -155,20 +158,25 @@ func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	passed := false
+	passed, known := false, about != nil && about.known
 	if about != nil {
 		passed = about.passed
 	} else {
 		passed, peer = o.poll(now), "others"
 	}
+	d := o.disputes[i.ID]
+	if !passed && !known && d != nil && now.Sub(d.last) < disputeFor { // a lost answer does not end a dispute
+		return true
+	}
 	if !passed {
 		delete(o.disputes, i.ID)
 		return false
 	}
-	if o.disputes[i.ID] == nil {
-		o.disputes[i.ID] = &dispute{since: now}
+	if d == nil {
+		d = &dispute{since: now}
+		o.disputes[i.ID] = d
 	}
-	o.disputes[i.ID].peer = peer
+	d.last, d.peer = now, peer
 	if now.Sub(o.ended) > disputesOver {
 		o.told = false
 	}

@@ -1,6 +1,7 @@
 package jobs_test
 
 import (
+	"maps"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -167,6 +168,130 @@ func TestAPartialPartitionRemovesNoInstance(t *testing.T) {
 		peer.stop()
 		if got, want := g.happened(), []string{victim + " unhealthy", "worker-disputed"}; !slices.Equal(got, want) || g.refused > 0 {
 			t.Errorf("in the end: %v, want %v; %d writes were refused", got, want, g.refused)
+		}
+	})
+}
+
+// A lost answer does not remove a disputed instance. Without any answer for 10 s its own results decide.
+func TestADisputeOutlivesALostAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := fleet(40)
+		owner, peer, cut, _ := pair(t, g, "i7")
+		cut.is(silent("i7"))
+		time.Sleep(8 * time.Second)
+		g.mu.Lock()
+		hearers := g.workers
+		g.workers = nil
+		g.mu.Unlock()
+		time.Sleep(4 * time.Second)
+		g.mu.Lock()
+		g.workers = hearers
+		g.mu.Unlock()
+		time.Sleep(4 * time.Second)
+		if got := g.state("i7"); got != app.Healthy {
+			t.Errorf("without answers for 4 s it is %s", got)
+		}
+		g.mu.Lock()
+		g.workers = nil
+		g.mu.Unlock()
+		time.Sleep(14 * time.Second)
+		if got := g.state("i7"); got != app.Unhealthy {
+			t.Errorf("without answers for 14 s it is %s", got)
+		}
+		owner.stop()
+		peer.stop()
+	})
+}
+
+// With a fall of 1 the only failure is the first one: the removal waits for the answer.
+func TestAFallOfOneWaitsForTheOtherWorker(t *testing.T) {
+	t.Parallel()
+	for name, reached := range map[string]bool{"which reaches the instance": true, "which does not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := fleet(12)
+				for id, i := range g.instances {
+					i.Check.Fall = 1
+					g.instances[id] = i
+				}
+				owner, peer, here, there := pair(t, g, "i7")
+				want := []string{"worker-disputed"}
+				if here.is(silent("i7")); !reached {
+					there.is(silent("i7"))
+					want = []string{"i7 unhealthy"}
+				}
+				time.Sleep(20 * time.Second)
+				if got := g.happened(); !slices.Equal(got, want) {
+					t.Errorf("%v, want %v", got, want)
+				}
+				owner.stop()
+				peer.stop()
+			})
+		})
+	}
+}
+
+// If all workers are cut off, no instance is removed, neither meanwhile nor when they are back, and no shard moves any
+// more once all have noticed.
+func TestWorkersThatAreAllCutOffKeepTheirShards(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := fleet(60)
+		owner, peer, here, there := pair(t, g, "i7")
+		here.is(everybody(app.TimedOut))
+		there.is(everybody(app.TimedOut))
+		time.Sleep(30 * time.Second) // the first to notice gives its shards to the other one, which gives back half
+		g.mu.Lock()
+		before := maps.Clone(g.table.Shards)
+		g.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if got, want := g.happened(), []string{"worker-benched", "worker-benched"}; !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		g.mu.Lock()
+		if !maps.Equal(g.table.Shards, before) {
+			t.Error("shards still move")
+		}
+		g.mu.Unlock()
+		here.is(everybody(app.OK))
+		there.is(everybody(app.OK))
+		time.Sleep(10 * time.Second)
+		if got, want := g.happened(), []string{"worker-back", "worker-back", "worker-benched", "worker-benched"}; !slices.Equal(got, want) {
+			t.Errorf("afterwards: %v, want %v", got, want)
+		}
+		owner.stop()
+		peer.stop()
+	})
+}
+
+// Two processes with one id, such as copies of one virtual machine: one of them takes another id.
+func TestTwoWorkersWithOneIDShareTheInstances(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g, p := newRegistry(many(40)...), passing()
+		first := g.startAs(t, "copy", p)
+		time.Sleep(3 * time.Second)
+		second := g.startAs(t, "copy", p)
+		time.Sleep(5 * time.Second)
+		g.mu.Lock()
+		n := len(g.table.Workers)
+		g.mu.Unlock()
+		if n != 2 {
+			t.Errorf("%d workers, want 2", n)
+		}
+		p.forget()
+		time.Sleep(20 * time.Second)
+		first.stop()
+		second.stop()
+		for id, times := range p.all() {
+			if n := len(times); n < 9 || n > 11 {
+				t.Errorf("%s was probed %d times in 20 s, want once in 2 s", id, n)
+			}
+		}
+		if n := len(p.all()); n != 40 || g.refused > 0 {
+			t.Errorf("%d instances were probed, and %d commits refused", n, g.refused)
 		}
 	})
 }

@@ -247,13 +247,18 @@ var workers atomic.Int64 // for new ids
 // start runs a worker until stop or kill.
 func (g *registry) start(t testing.TB, p app.Prober) *worker {
 	t.Helper()
+	return g.startAs(t, fmt.Sprint("w", workers.Add(1)), p)
+}
+
+func (g *registry) startAs(t testing.TB, id string, p app.Prober) *worker {
+	t.Helper()
 	rep := replica.New()
 	rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
 	g.mu.Lock()
 	g.replicas = append(g.replicas, rep)
 	g.mu.Unlock()
 	o := jobs.WorkerOptions{
-		ID: fmt.Sprint("w", workers.Add(1)), Shares: g, Peers: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
+		ID: id, Shares: g, Peers: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
 		Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}), SettleTime: settleTime,
 	}
 	if g.vhosts != nil {
