@@ -65,6 +65,7 @@ var faults = []fault{
 	{name: "redis has no disk left", prepare: smallDisk, inject: diskFull, lasts: 5 * time.Second, lift: diskHasRoom, blind: true, delay: back},
 	{name: "redis has no connections left", inject: redisFlooded, lasts: 4 * time.Second, lift: redisDrained, visits: true, blind: true, delay: back},
 	{name: "the primary changes", prepare: withSentinel, inject: primaryKilled, lasts: 5 * time.Second, blind: true, delay: 10 * time.Second, forgets: aSecond},
+	{name: "the primary changes while shards change hands", prepare: withSentinel, inject: primaryKilledAmidHandOver, lasts: 5 * time.Second, lift: threeWorkersShare, blind: true, delay: 10 * time.Second, forgets: aSecond},
 	{name: "redis's clock is set ahead by an hour", selected: true, prepare: withOwnClock, inject: clockSetWhileSettling(time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
 	{name: "redis's clock is set back by an hour", selected: true, prepare: withOwnClock, inject: clockSetWhileSettling(-time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
 	{name: "redis's clock is set back by 20 s", prepare: withOwnClock, inject: clockSetWhileSettling(-20 * time.Second), lasts: 2 * time.Second, lift: settledAndHealed},
@@ -79,6 +80,8 @@ var faults = []fault{
 	// Processes.
 	{name: "a worker is killed while a backend dies", selected: true, inject: workerKilled, lasts: 6 * time.Second, lift: workerStarted, delay: claims},
 	{name: "a worker is frozen while a backend dies", inject: workerFrozen, lasts: 6 * time.Second, lift: workerThawed, delay: claims},
+	{name: "a worker is frozen for 10 s with its verdicts", selected: true, inject: workerFrozenWithVerdicts, lasts: 4 * time.Second, lift: workerFenced, delay: claims},
+	{name: "twenty workers come and go", inject: workersComeAndGo, lift: twoWorkersLeft, delay: 2*claims + 2*time.Second},
 	{name: "all workers are killed", inject: workersKilled, lasts: 4 * time.Second, lift: workersStarted, blind: true, delay: claims},
 	{name: "all workers are restarted", inject: workersRestarted, delay: claims},
 	{name: "a worker's clock is ahead", inject: clockStepped(30 * time.Second), lasts: 4 * time.Second, lift: clockLifted, delay: claims},

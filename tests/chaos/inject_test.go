@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,19 +11,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/app"
-	"rollcall/app/probe"
-	"rollcall/app/redisstore"
-	"rollcall/app/replica"
-	"rollcall/jobs"
 	"rollcall/tests/proctest"
 	"rollcall/tests/redistest"
 )
@@ -416,39 +408,6 @@ func workersRestarted(w *world) {
 		w.crons[n].Stop()
 		w.crons[n] = w.Process("cron")
 		time.Sleep(time.Second)
-	}
-}
-
-// clockStepped adds a worker whose clock steps after a while. The worker runs in this process: a test
-// cannot change the clock of another process.
-func clockStepped(by time.Duration) func(*world) {
-	return func(w *world) {
-		var step atomic.Int64
-		store := redisstore.New(w.Server.Client(w.t), redisstore.Options{
-			Settle: 2 * time.Second, Now: func() time.Time { return time.Now().Add(time.Duration(step.Load())) },
-		})
-		if err := store.SyncClock(w.t.Context()); err != nil {
-			w.t.Fatal(err)
-		}
-		log := slog.New(slog.DiscardHandler)
-		registry := app.NewRegistry(store, nil, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
-		rep := replica.New()
-		worker := jobs.NewWorker(jobs.WorkerOptions{
-			ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: rep,
-			Vhosts: store.Vhosts(), SettleTime: 2 * time.Second, Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
-		})
-		runner := jobs.NewRunner(log, worker.Jobs()...)
-		ctx, cancel := context.WithCancel(w.t.Context())
-		var parts sync.WaitGroup
-		parts.Go(func() { store.Follow(ctx, rep) })
-		parts.Go(func() { runner.Run(ctx) })
-		parts.Go(func() { worker.Work(ctx) })
-		w.drain = func() {
-			cancel()
-			parts.Wait()
-		}
-		time.Sleep(2 * time.Second)
-		step.Store(int64(by))
 	}
 }
 

@@ -45,6 +45,7 @@ type world struct {
 	disk     string                    // folder of Redis's files
 	crowd    *proctest.Backend         // shared by many instances
 	drain    func()                    // ends the cause of the fault
+	frozen   map[string]string         // workers that the others dropped
 	setClock func(ahead time.Duration) // of Redis
 
 	mu          sync.Mutex
