@@ -73,18 +73,35 @@ const maxSettle = 20 * time.Second
 // minAdminToken is how short a token may be that people make up.
 const minAdminToken = 16
 
+// check returns an error that names the first variable with a value out of range.
 func (c Config) check() error {
+	for _, check := range []func(Config) error{Config.checkPorts, Config.checkTimes, Config.checkLimits, Config.checkDNS, Config.checkTexts} {
+		if err := check(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) checkPorts() error {
 	optional := func(port *int) int {
 		if port == nil {
 			return 0
 		}
 		return *port
 	}
-	for name, port := range map[string]int{"ROLLCALL_METRICS_PORT": optional(c.MetricsPort), "ROLLCALL_DNS_PORT": optional(c.DNSPort), "PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort} {
+	for name, port := range map[string]int{
+		"PORT": c.Port, "ROLLCALL_EDGE_PORT": c.EdgePort, "ROLLCALL_EMBEDDED_REDIS_PORT": c.EmbeddedRedisPort,
+		"ROLLCALL_METRICS_PORT": optional(c.MetricsPort), "ROLLCALL_DNS_PORT": optional(c.DNSPort),
+	} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("config: %s (%d) must be a port from 0 to 65535", name, port)
 		}
 	}
+	return nil
+}
+
+func (c Config) checkTimes() error {
 	if c.Settle < 100*time.Millisecond || c.Settle > maxSettle {
 		return fmt.Errorf("config: ROLLCALL_SETTLE (%s) must be from 100ms to %s", c.Settle, maxSettle)
 	}
@@ -96,10 +113,14 @@ func (c Config) check() error {
 			return fmt.Errorf("config: %s (%s) must be at least 10ms", name, timeout)
 		}
 	}
-	if c.AdminToken != "" && len(c.AdminToken) < minAdminToken {
-		return fmt.Errorf("config: ROLLCALL_ADMIN_TOKEN must have at least %d characters", minAdminToken)
-	}
-	for name, limit := range map[string]int64{"ROLLCALL_REGISTER_RATE": int64(c.RegisterRate), "ROLLCALL_MAX_INSTANCES": int64(c.MaxInstances), "ROLLCALL_MAX_BACKENDS": int64(c.MaxBackends)} {
+	return nil
+}
+
+func (c Config) checkLimits() error {
+	for name, limit := range map[string]int64{
+		"ROLLCALL_REGISTER_RATE": int64(c.RegisterRate), "ROLLCALL_MAX_INSTANCES": int64(c.MaxInstances),
+		"ROLLCALL_MAX_BACKENDS": int64(c.MaxBackends),
+	} {
 		if limit < 0 {
 			return fmt.Errorf("config: %s (%d) must be a number, or 0 for any number", name, limit)
 		}
@@ -109,8 +130,12 @@ func (c Config) check() error {
 			return fmt.Errorf("config: %s (%d) must be at least 1", name, limit)
 		}
 	}
-	if err := c.checkDNS(); err != nil {
-		return err
+	return nil
+}
+
+func (c Config) checkTexts() error {
+	if c.AdminToken != "" && len(c.AdminToken) < minAdminToken {
+		return fmt.Errorf("config: ROLLCALL_ADMIN_TOKEN must have at least %d characters", minAdminToken)
 	}
 	if c.Prefix == "" {
 		return errors.New("config: ROLLCALL_PREFIX must not be empty")

@@ -89,26 +89,31 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 		if err := p.guarded(ctx); err != nil {
 			return p, err
 		}
-		if p.web, err = p.listen("PORT", c.Port); err != nil {
-			return p, err
+	}
+	return p, p.bind()
+}
+
+// bind binds the listeners of the process's roles.
+func (p *Process) bind() (err error) {
+	if p.roles.Web {
+		if p.web, err = p.listen("PORT", p.config.Port); err != nil {
+			return err
 		}
 	}
-	if c.MetricsPort != nil && roles != (Roles{}) {
-		if p.ops, err = p.listen("ROLLCALL_METRICS_PORT", *c.MetricsPort); err != nil {
-			return p, err
+	if p.config.MetricsPort != nil && p.roles != (Roles{}) {
+		if p.ops, err = p.listen("ROLLCALL_METRICS_PORT", *p.config.MetricsPort); err != nil {
+			return err
 		}
 	}
-	if roles.Edge {
-		if p.edge, err = p.listen("ROLLCALL_EDGE_PORT", c.EdgePort); err != nil {
-			return p, err
+	if p.roles.Edge {
+		if p.edge, err = p.listen("ROLLCALL_EDGE_PORT", p.config.EdgePort); err != nil {
+			return err
 		}
 	}
-	if roles.DNS {
-		if err := p.listenDNS(); err != nil {
-			return p, err
-		}
+	if p.roles.DNS {
+		return p.listenDNS()
 	}
-	return p, nil
+	return nil
 }
 
 // onCommit is the operator's timeline: one line for every change, in the log of the process
@@ -276,43 +281,41 @@ func addrOf(l net.Listener) string {
 	return l.Addr().String()
 }
 
-// Run does the work of the process's roles until the context is over or a part
-// fails, and returns when all of it has ended.
+// Run does the work of the process's roles until the context is over or a part fails, and returns when all parts have
+// ended.
 func (p *Process) Run(ctx context.Context) error {
 	defer p.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var parts sync.WaitGroup
-	run := func(name string, part func(context.Context) error) {
+	p.start(func(name string, part func(context.Context) error) {
 		parts.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {
 				cancel(fmt.Errorf("%s: %w", name, err))
 			}
 		})
+	})
+	parts.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
 	}
+	return nil
+}
+
+// start starts the parts of the process's roles.
+func (p *Process) start(run func(name string, part func(context.Context) error)) {
 	every := func(interval time.Duration, do func(context.Context) error) {
-		run("timer", func(ctx context.Context) error {
-			for {
-				_ = do(ctx) // away Redis is everybody's business, and said elsewhere
-				select {
-				case <-time.After(time.Until(time.Now().Truncate(interval).Add(interval))): // as the jobs: to wake up is what costs
-				case <-ctx.Done():
-					return nil
-				}
-			}
-		})
-	}
-	if p.roles.Web || p.roles.Cron || p.roles.DNS {
-		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.replica); return nil })
-	}
-	if p.roles.Web {
-		run("web", p.serveWeb)
-		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
+		run("timer", func(ctx context.Context) error { repeat(ctx, interval, do); return nil })
 	}
 	every(time.Minute, p.store.SyncClock)
 	every(returnEvery, new(memory).check)
 	if p.roles.Web || p.roles.Cron || p.roles.DNS {
+		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.replica); return nil })
 		run("schema", p.watchSchema)
+	}
+	if p.roles.Web {
+		run("web", p.serveWeb)
+		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
 	}
 	if p.roles.Cron {
 		p.cron(run)
@@ -326,11 +329,19 @@ func (p *Process) Run(ctx context.Context) error {
 	if p.ops != nil {
 		run("metrics", p.serveMetrics)
 	}
-	parts.Wait()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+}
+
+// repeat calls do once an interval, until the context is over. The calls are aligned to the interval like the jobs, because an
+// idle process pays for each time that it wakes up.
+func repeat(ctx context.Context, interval time.Duration, do func(context.Context) error) {
+	for {
+		_ = do(ctx) // the replica and readiness report a Redis that is out of reach
+		select {
+		case <-time.After(time.Until(time.Now().Truncate(interval).Add(interval))):
+		case <-ctx.Done():
+			return
+		}
 	}
-	return nil
 }
 
 // read has the replica follow the registry until the process is closed, and returns once it

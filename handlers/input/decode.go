@@ -123,35 +123,52 @@ func assign(target any, values []string) (problem, want string) {
 	return "", ""
 }
 
-// parse reads text into what a pointer leads to, and says what it wants if it cannot.
+// parse parses text into the target of a pointer. If it cannot, it returns the correct input.
 func parse(text string, to any) (want string) {
-	var err error
 	switch to := to.(type) {
 	case *string:
 		*to = text
-	case *int: // of a port, which is zero when it is not given
-		if *to, err = strconv.Atoi(text); err != nil || *to < 1 || *to > 65535 {
-			return "give a number from 1 to 65535"
-		}
+	case *int: // a port, which is 0 if it is absent
+		return parsePort(text, to)
 	case **int:
 		*to = new(int)
-		if **to, err = strconv.Atoi(text); err != nil {
-			return "give a whole number"
-		}
+		return parseInt(text, *to)
 	case **bool:
 		*to = new(text == "true")
 		if text != "true" && text != "false" {
 			return "give true or false"
 		}
 	case *time.Duration:
-		if *to, err = time.ParseDuration(text); err != nil {
-			return "give a duration with its unit, such as 500ms, 2s or 1m"
-		}
+		return parseDuration(text, to)
 	case **time.Duration:
 		*to = new(time.Duration)
-		return parse(text, *to)
+		return parseDuration(text, *to)
 	default:
-		panic(fmt.Sprintf("handlers: no way to read a %T", to))
+		panic(fmt.Sprintf("input: no way to parse a %T", to))
+	}
+	return ""
+}
+
+func parsePort(text string, to *int) (want string) {
+	n, err := strconv.Atoi(text)
+	if *to = n; err != nil || n < 1 || n > 65535 {
+		return "give a number from 1 to 65535"
+	}
+	return ""
+}
+
+func parseInt(text string, to *int) (want string) {
+	n, err := strconv.Atoi(text)
+	if *to = n; err != nil {
+		return "give a whole number"
+	}
+	return ""
+}
+
+func parseDuration(text string, to *time.Duration) (want string) {
+	d, err := time.ParseDuration(text)
+	if *to = d; err != nil {
+		return "give a duration with its unit, such as 500ms, 2s or 1m"
 	}
 	return ""
 }

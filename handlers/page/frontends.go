@@ -61,13 +61,13 @@ func (p *Page) frontends(c echo.Context, _ []app.Instance) (view, error) {
 	if err != nil && !unread(err) {
 		return view{}, err
 	}
-	f := find{Path: "/frontends", Q: strings.TrimSpace(query.Q), Page: query.Page}
+	f := listQuery{Path: "/frontends", Q: strings.TrimSpace(query.Q), Page: query.Page}
 	q := strings.ToLower(f.Q)
 	found := slices.DeleteFunc(vhostsOf(frontends), func(v vhostRow) bool {
 		return !strings.Contains(v.Host, q) && !strings.Contains(v.Service, q)
 	})
 	v := struct {
-		Find   find
+		Find   listQuery
 		Count  int
 		Found  []vhostRow
 		Pager  pager

@@ -19,14 +19,28 @@ type vhostOfInstance struct {
 	Routed    bool
 }
 
-// instancePage shows an instance: how it stands and why, its last results, where it is
-// routed, what happened to it, and what an operator can do about it. Of one that has gone
-// it shows the events.
+// instanceBody is the body of an instance's page.
+type instanceBody struct {
+	app.Instance
+	Condition, Why               string
+	Since, Registered, Next, End moment
+	Until                        moment // end of the override
+	Ends, Unless                 string // outcome at End, and the condition that prevents it
+	Target                       string
+	Chart                        chart
+	Vhosts                       []vhostOfInstance
+	Unread                       bool // the registry is out of reach: results or vhosts are missing
+	Events                       []eventRow
+	Hold                         time.Duration // drain period
+	Leaving                      bool
+}
+
+// instance shows an instance: its state and the reason, its last results, its vhosts, its events and the actions of an
+// operator. For an instance that has gone it shows the events.
 func (p *Page) instance(c echo.Context, _ []app.Instance) (view, error) {
 	id := c.Param("id")
 	events := p.latest(2*panelRows, func(e app.Event) bool { return e.Instance == id })
 	i, recent, err := p.instanceAndResults(c, id)
-	results := recent.Results
 	if errors.Is(err, app.ErrNotFound) && len(events) > 0 {
 		return view{template: "gone", Title: id, Section: "instances", Body: events}, nil
 	}
@@ -36,40 +50,32 @@ func (p *Page) instance(c echo.Context, _ []app.Instance) (view, error) {
 	if err != nil && !unread(err) {
 		return view{}, err
 	}
-	v := struct {
-		app.Instance
-		Condition, Why               string
-		Since, Registered, Next, End moment
-		Until                        moment // the end of an override
-		Ends, Unless                 string // what happens at the End
-		Target                       string
-		Chart                        chart
-		Vhosts                       []vhostOfInstance
-		Unread                       bool // neither results nor vhosts could be read
-		Events                       []eventRow
-		Hold                         time.Duration
-		Leaving                      bool
-	}{
+	body := p.instanceBody(i, recent, events, err != nil)
+	if body.Vhosts, err = p.vhostsOfInstance(c, i); err != nil && !unread(err) {
+		return view{}, err
+	}
+	body.Unread = body.Unread || err != nil
+	return view{template: "instance", Title: id, Section: "instances", Body: body}, nil
+}
+
+func (p *Page) instanceBody(i app.Instance, recent app.Recent, events []eventRow, unread bool) instanceBody {
+	body := instanceBody{
 		Instance: i, Condition: conditionOf(i), Since: p.moment(i.ChangedAt), Registered: p.moment(i.RegisteredAt),
 		Next: p.moment(recent.Due), End: p.moment(i.Deadline()), Until: p.moment(i.Override.Until),
-		Target: diagnose.Target(i), Chart: chartOf(results), Unread: err != nil, Events: events, Hold: p.DrainPeriod,
+		Target: diagnose.Target(i), Chart: chartOf(recent.Results), Unread: unread, Events: events, Hold: p.DrainPeriod,
 		Leaving: i.State == app.Draining,
 	}
-	v.Ends, v.Unless = diagnose.Deadline(i)
-	v.Why = diagnose.Instance(i, results)
-	if v.Unread {
-		v.Why = "What was last heard of it: " + diagnose.Summary(i) + "."
+	body.Ends, body.Unless = diagnose.Deadline(i)
+	body.Why = diagnose.Instance(i, recent.Results)
+	if unread {
+		body.Why = "What was last heard of it: " + diagnose.Summary(i) + "."
 	}
 	if i.State == app.Draining {
 		if at := slices.IndexFunc(events, func(e eventRow) bool { return e.Kind == app.EventDraining }); at >= 0 {
-			v.Why = "It is leaving: " + events[at].Reason + ". That is final."
+			body.Why = "It is leaving: " + events[at].Reason + ". That is final."
 		}
 	}
-	if v.Vhosts, err = p.vhostsOfInstance(c, i); err != nil && !unread(err) {
-		return view{}, err
-	}
-	v.Unread = v.Unread || err != nil
-	return view{template: "instance", Title: id, Section: "instances", Body: v}, nil
+	return body
 }
 
 // instanceAndResults reads an instance and its last results, oldest first. When the

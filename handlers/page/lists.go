@@ -21,42 +21,46 @@ const (
 	pageEvents = 50
 )
 
-// find is what a list is searched for, and which page of it is shown.
-type find struct {
+// listQuery is the search of a list and the page of it that is shown.
+type listQuery struct {
 	Q       string `field:"q" validate:"text=200"`
 	State   string `field:"state" validate:"omitempty,oneof=unhealthy failed starting draining maintenance healthy"`
 	Service string `field:"service" validate:"text=200"`
 	Page    int    `field:"page"`
 
 	Path   string   // of the list
-	States []string // to choose from
+	States []string // offered by the form
 }
 
-func findIn(c echo.Context, path string) (find, error) {
-	f := find{Page: 1}
+func listQueryOf(c echo.Context, path string) (listQuery, error) {
+	f := listQuery{Page: 1}
 	err := input.Query(c.Request(), &f)
 	f.Path, f.States = path, conditions
 	f.Q = strings.TrimSpace(f.Q)
 	return f, err
 }
 
-// Narrowed reports whether the list is not all there is.
-func (f find) Narrowed() bool { return f.Q != "" || f.State != "" || f.Service != "" }
+// Narrowed reports whether the query selects a part of the list.
+func (f listQuery) Narrowed() bool { return f.Q != "" || f.State != "" || f.Service != "" }
 
-func (f find) wants(i app.Instance) bool {
+// selects reports whether an instance has the state, the service and the text of the query.
+func (f listQuery) selects(i app.Instance) bool {
 	if f.State != "" && conditionOf(i) != f.State || f.Service != "" && i.Service != f.Service {
 		return false
 	}
-	has := func(text string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(f.Q)) }
-	if f.Q == "" || has(i.ID) || has(i.Service) || has(i.Address) || slices.ContainsFunc(i.Hosts, has) || slices.ContainsFunc(i.Tags, has) {
-		return true
-	}
+	return f.Q == "" || slices.ContainsFunc(textsOf(i), func(text string) bool {
+		return strings.Contains(strings.ToLower(text), strings.ToLower(f.Q))
+	})
+}
+
+// textsOf returns the texts of an instance that a search looks in.
+func textsOf(i app.Instance) []string {
+	texts := append([]string{i.ID, i.Service, i.Address}, i.Hosts...)
+	texts = append(texts, i.Tags...)
 	for name, value := range i.Meta {
-		if has(name + "=" + value) {
-			return true
-		}
+		texts = append(texts, name+"="+value)
 	}
-	return false
+	return texts
 }
 
 // pager says which rows of how many are shown, and where the others are.
@@ -67,7 +71,7 @@ type pager struct {
 
 // cut returns the rows of one page. A page behind the last one is the last one: the list
 // has become shorter.
-func cut[T any](rows []T, f find, size int) ([]T, pager) {
+func cut[T any](rows []T, f listQuery, size int) ([]T, pager) {
 	last := max(1, (len(rows)+size-1)/size)
 	n := min(f.Page, last)
 	p := pager{From: (n-1)*size + 1, To: min(n*size, len(rows)), Total: len(rows)}
@@ -80,7 +84,7 @@ func cut[T any](rows []T, f find, size int) ([]T, pager) {
 	return rows[p.From-1 : p.To], p
 }
 
-func (f find) url(page int) string {
+func (f listQuery) url(page int) string {
 	v := url.Values{}
 	for _, p := range []struct{ name, value string }{
 		{"q", f.Q}, {"state", f.State}, {"service", f.Service}, {"page", strconv.Itoa(page)},
@@ -172,7 +176,7 @@ func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 		return view{}, err
 	}
 	v := struct {
-		Find         find
+		Find         listQuery
 		Tally        tally
 		ServiceCount int
 		Services     []serviceRow
@@ -182,19 +186,19 @@ func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 		Unread       bool
 		Events       []eventRow
 	}{
-		Find: find{Path: "/instances", States: conditions}, Tally: tallyOf(all),
+		Find: listQuery{Path: "/instances", States: conditions}, Tally: tallyOf(all),
 		VhostCount: len(vhosts), Unread: err != nil, Events: p.latest(panelRows, anyEvent),
 	}
 	services, worst := servicesOf(all), vhostsOf(vhosts)
 	v.ServiceCount = len(services)
-	v.Services, v.Pager = cut(services, find{Path: "/", Page: query.Page}, pageRows/2)
+	v.Services, v.Pager = cut(services, listQuery{Path: "/", Page: query.Page}, pageRows/2)
 	v.Vhosts = worst[:min(len(worst), panelRows)]
 	return view{template: "overview", Title: "Overview", Section: "overview", Body: v}, nil
 }
 
 // instancesPage lists the instances, or those that are searched for.
 func (p *Page) instances(c echo.Context, all []app.Instance) (view, error) {
-	f, err := findIn(c, "/instances")
+	f, err := listQueryOf(c, "/instances")
 	if err != nil {
 		return view{}, err
 	}
@@ -203,7 +207,7 @@ func (p *Page) instances(c echo.Context, all []app.Instance) (view, error) {
 
 // instanceList is a list of instances; of one service if it has one.
 type instanceList struct {
-	Find    find
+	Find    listQuery
 	Service string
 	Tally   tally // of all of them, found or not
 	Found   []instanceRow
@@ -212,11 +216,11 @@ type instanceList struct {
 	Events  []eventRow
 }
 
-func (p *Page) instanceList(f find, all []app.Instance) instanceList {
+func (p *Page) instanceList(f listQuery, all []app.Instance) instanceList {
 	var found []app.Instance
 	for _, condition := range conditions { // worst first
 		for _, i := range all {
-			if conditionOf(i) == condition && f.wants(i) {
+			if conditionOf(i) == condition && f.selects(i) {
 				found = append(found, i)
 			}
 		}
@@ -230,7 +234,7 @@ func (p *Page) instanceList(f find, all []app.Instance) instanceList {
 // servicePage shows a service: its instances, its vhosts and what happened to it.
 func (p *Page) service(c echo.Context, _ []app.Instance) (view, error) {
 	name := c.Param("name")
-	f, err := findIn(c, "/services/"+name)
+	f, err := listQueryOf(c, "/services/"+name)
 	if err != nil {
 		return view{}, err
 	}
