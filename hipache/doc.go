@@ -1,26 +1,26 @@
-// Package hipache is the contract of the Hipache reverse proxy, as its versions
-// 0.2.8 to 0.4.0 and PlanB keep it in Redis: what the keys are called, what they
-// hold, and how a list of backends is changed under a proxy that is reading it. It
-// knows vhosts and backends, not services.
+// Package hipache implements the contract of the Hipache reverse proxy, as Hipache 0.2.8 to
+// 0.4.0 and PlanB keep it in Redis: the names and contents of the keys, and safe changes of a
+// list that a proxy is reading. Use it to read a proxy's routing (Reader), to mark a failing
+// backend as a proxy does (Marker), or to receive the marks of proxies (Listen). It knows vhosts
+// and backends, not services.
 //
-// # The keys
+// # Keys
 //
-//	key                      type    written by          what
-//	<prefix>frontend:<host>  list    us                  an identifier, then one backend URL per slot
-//	<prefix>dead:<host>      set     us and the proxies  slots that get no traffic; 0 is the first URL
-//	dead                     channel the proxies         "host;url;slot;number of URLs", never prefixed
-//	hchecker_ping            string  us, if asked to     Unix seconds; never prefixed
+//	key                      type    written by          content
+//	<prefix>frontend:<host>  list    Rollcall            an identifier, then the URLs of the backends
+//	<prefix>dead:<host>      set     Rollcall, proxies   positions of backends without traffic, from 0
+//	dead                     channel proxies             "host;url;position;number of URLs", never prefixed
+//	hchecker_ping            string  Rollcall (optional) Unix seconds; never prefixed
 //
-// The prefix is literal text: Hipache puts no separator behind it. The host of a
-// dead set is the host that was asked for, also when a wildcard answered, so marks
-// of a wildcard's backends live under names nobody can list beforehand.
+// The prefix is literal text: Hipache adds no separator. The host of a dead set is the requested
+// host, even if a wildcard's list answered. Marks of a wildcard's backends are therefore in sets
+// whose names cannot be listed in advance.
 //
-// # What follows from it
+// # Consequences
 //
-// The dead set holds positions. A list that gets shorter or is re-sorted while a
-// proxy has requests in flight makes late marks hit healthy backends, so entries
-// are only ever appended, and one that has to go is marked first (the next request
-// avoids it) and taken out a settle time later, in one atomic step that translates
-// the marks of the others. frontend.lua does this; everything that changes a list
-// runs it.
+// A dead set contains positions. If a list became shorter or changed its order while a proxy has
+// requests in flight, a late mark would hit a healthy backend. Backends are therefore only
+// appended. A backend to be removed is marked first, so that the next request avoids it. After a
+// settle time it is removed in one atomic step, which translates the marks of the others.
+// frontend.lua implements this; every script that changes a list runs it.
 package hipache

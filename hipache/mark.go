@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// PassiveTTL is how long Hipache and PlanB keep a mark unless told otherwise.
+// PassiveTTL is the default lifetime of a mark by Hipache or PlanB.
 const PassiveTTL = 30 * time.Second
 
 //go:embed mark.lua
@@ -17,27 +17,27 @@ var markSource string
 
 var markScript = redis.NewScript(markSource)
 
-// Marker marks and announces backends as a proxy does when it has seen one fail.
+// Marker marks and announces failing backends as a proxy does.
 type Marker struct {
 	redis redis.Cmdable
 	keys  Keys
 	ttl   time.Duration
 }
 
-// NewMarker returns a Marker whose marks last ttl. It must have the primary: on a
-// replica every Mark is an error, and proxies have no protection.
+// NewMarker returns a Marker whose marks last ttl. r must be the primary: every Mark on a
+// replica fails, and leaves proxies without protection.
 func NewMarker(r redis.Cmdable, k Keys, ttl time.Duration) *Marker {
 	return &Marker{redis: r, keys: k, ttl: ttl}
 }
 
-// Mark takes a backend out of the requested host's traffic and announces it. It
-// reports false, and neither marks nor announces, when no other backend of the
-// frontend is open or the backend has left the list; see mark.lua.
+// Mark takes a backend out of the requested host's traffic and announces it. It reports false,
+// and neither marks nor announces, if the frontend has no other unmarked backend or the
+// backend has left the list; see mark.lua.
 //
-// The URL is announced as it is stored, so that readers that compare it literally
-// (PlanB's active checks, hchecker) find it.
+// The URL is announced as stored, because some readers compare it literally (PlanB's active
+// checks, hchecker).
 //
-// The time to live is the set's, not the mark's: every mark renews those before it.
+// The time to live belongs to the set, not to the mark: every mark renews the earlier ones.
 func (m *Marker) Mark(ctx context.Context, f Frontend, b Backend) (marked bool, err error) {
 	keys := []string{m.keys.Frontend(f.Host), m.keys.Dead(f.Requested)}
 	n, err := markScript.Run(ctx, m.redis, keys, f.Requested, b.URL, m.ttl.Milliseconds()).Int()
@@ -47,8 +47,8 @@ func (m *Marker) Mark(ctx context.Context, f Frontend, b Backend) (marked bool, 
 	return n > 0, nil
 }
 
-// Announce reports a backend that may be failing, without a mark: the health checkers
-// that listen probe it and decide.
+// Announce reports a backend that may be failing, without a mark. Health checkers that listen
+// probe it and decide.
 func (m *Marker) Announce(ctx context.Context, f Frontend, b Backend) error {
 	a := Announcement{Host: f.Requested, URL: b.URL, Position: b.Position, Len: len(f.Backends)}
 	if err := m.redis.Publish(ctx, DeadChannel, a.String()).Err(); err != nil {

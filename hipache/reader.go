@@ -10,24 +10,23 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// ErrNoFrontend means that no list answers for a host: neither its own nor a
-// wildcard's.
+// ErrNoFrontend means that a host has no list, neither its own nor a wildcard's.
 var ErrNoFrontend = errors.New("frontend not found")
 
 // ErrWrongType means that the key of a host's own list is not a list.
 var ErrWrongType = errors.New("the key is not a list")
 
-// Frontend is what a proxy knows when it picks a backend for a request.
+// Frontend is the information from which a proxy picks the backend of a request.
 type Frontend struct {
-	Requested  string // the host that was looked up; the dead set goes by it
-	Host       string // the host of the list that answered: Requested or one of its wildcards
+	Requested  string // the host of the lookup and of the dead set
+	Host       string // the host of the list: Requested or one of its wildcards
 	Identifier string
-	Backends   []Backend // in slot order; none if the list holds the identifier only
+	Backends   []Backend // by position; none if the list contains the identifier only
 }
 
-// Backend is one slot of a list.
+// Backend is one entry of a list.
 type Backend struct {
-	URL      string // as stored; anything may have been
+	URL      string // as stored, not necessarily a valid URL
 	Position int
 	Dead     bool // marked: no traffic
 }
@@ -38,22 +37,21 @@ type Reader struct {
 	keys  Keys
 }
 
-// NewReader returns a Reader. A replica will do.
+// NewReader returns a Reader. r may be a replica.
 func NewReader(r redis.Cmdable, k Keys) *Reader { return &Reader{redis: r, keys: k} }
 
-// Found is the answer for one of several hosts.
+// Found is the result of the lookup of one host.
 type Found struct {
 	Frontend Frontend
 	Err      error
 }
 
-// Lookup finds who answers for a requested host, in one round trip and as of one
-// moment: a mark must not be read with the list before or after the one it counts
-// in. See RequestedHost for what to pass.
+// Lookup returns the frontend of a requested host; see RequestedHost. It reads the list and
+// the dead set in one transaction and one round trip, because marks are positions in exactly
+// that list.
 //
-// It returns ErrNoFrontend, ErrWrongType, or an error of Redis. A wildcard of the
-// wrong type is passed over, and so is a dead set: neither may take down a vhost
-// whose own list is fine.
+// It returns ErrNoFrontend, ErrWrongType, or an error of Redis. It ignores a wildcard or a
+// dead set of the wrong type, so that neither disables a vhost whose own list is valid.
 func (r *Reader) Lookup(ctx context.Context, requested string) (Frontend, error) {
 	found := r.LookupAll(ctx, requested)[0]
 	return found.Frontend, found.Err
@@ -62,7 +60,7 @@ func (r *Reader) Lookup(ctx context.Context, requested string) (Frontend, error)
 // LookupAll is Lookup for several hosts in the same round trip.
 func (r *Reader) LookupAll(ctx context.Context, requested ...string) []Found {
 	questions := make([]question, len(requested))
-	// The error of the whole would only be the first of its commands'.
+	// The error of the pipeline is only the first error of its commands.
 	_, _ = r.redis.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for i, host := range requested {
 			questions[i] = r.ask(ctx, p, host)
@@ -76,10 +74,10 @@ func (r *Reader) LookupAll(ctx context.Context, requested ...string) []Found {
 	return answers
 }
 
-// question is what is asked for one host.
+// question contains the commands of one host's lookup.
 type question struct {
 	requested string
-	hosts     []string // whose lists can answer, first match first
+	hosts     []string // hosts whose lists can serve the request, first match first
 	lists     []*redis.StringSliceCmd
 	dead      *redis.StringSliceCmd
 }
@@ -130,8 +128,8 @@ func newFrontend(requested, host string, entries, dead []string) Frontend {
 	return f
 }
 
-// ParsePosition reads a member of a dead set as Hipache does, with JavaScript's
-// parseInt: the number at the start counts and what follows is ignored.
+// ParsePosition parses a member of a dead set as Hipache does, with JavaScript's parseInt: it
+// reads the number at the start and ignores the rest.
 func ParsePosition(member string) (slot int, ok bool) {
 	s := strings.TrimSpace(member)
 	negative := strings.HasPrefix(s, "-")

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Target reads an entry of a list: where to connect to. Path, query and userinfo
-// count for nothing, as in Hipache. It reports false for what no request should be
-// sent to: no scheme, another one than http, no host, a port that is none.
+// Target returns the address that an entry of a list names. It ignores path, query and
+// userinfo, as Hipache does. It reports false for an entry that must not get requests: without
+// scheme or host, with another scheme than http, or with an invalid port.
 func Target(entry string) (hostport string, ok bool) {
 	u, err := url.Parse(strings.TrimSpace(entry))
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {

@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// What is wrong with an answer that has come, at least in part.
+// Errors of an answer that has arrived, at least in part.
 var (
-	errNotHTTP = errors.New("the answer is not HTTP") // the transport accepts it all the same
-	errStalled = errors.New("the backend has stopped sending")
+	errNotHTTP = errors.New("the answer is not HTTP") // the transport accepts it
+	errStalled = errors.New("the backend sends no more bytes")
 )
 
-// understood returns an error, and closes the answer, if it cannot be passed on: a
-// status below 100, or a switch of protocols that the request did not ask for.
+// checkResponse closes a response that cannot be passed on, and returns an error: a status
+// below 100, or a switch to a protocol that the request did not ask for.
 func checkResponse(r *http.Request, res *http.Response) error {
 	asked, got := r.Header.Get("Upgrade"), res.Header.Get("Upgrade")
 	switch {
@@ -26,12 +26,12 @@ func checkResponse(r *http.Request, res *http.Response) error {
 		return fmt.Errorf("%w: status %03d", errNotHTTP, res.StatusCode)
 	case res.StatusCode == http.StatusSwitchingProtocols && (asked == "" || !strings.EqualFold(asked, got)):
 		_ = res.Body.Close()
-		return fmt.Errorf("%w: a switch to protocol %q when %q was asked for", errNotHTTP, got, asked)
+		return fmt.Errorf("%w: a switch to protocol %q, requested %q", errNotHTTP, got, asked)
 	}
 	return nil
 }
 
-// receive prepares an answer for the client.
+// modifyResponse prepares a response for the client.
 func (p *proxyRequest) modifyResponse(res *http.Response) error {
 	if p.debug {
 		p.debugHeaders(res.Header)
@@ -46,8 +46,8 @@ func (p *proxyRequest) modifyResponse(res *http.Response) error {
 	return nil
 }
 
-// answer is the body of an answer. It ends when the backend sends nothing, or the client
-// takes nothing, for Options.Timeout.
+// answer is the body of a response. It ends if for Options.Timeout the backend sends no bytes
+// or the client reads none.
 type answer struct {
 	io.ReadCloser
 	request *proxyRequest
@@ -61,7 +61,7 @@ func newAnswer(p *proxyRequest, body io.ReadCloser) *answer {
 	return a
 }
 
-// Read waits for the backend; the copy to the client follows until the next Read.
+// Read waits for the backend. The copy to the client follows until the next Read.
 func (a *answer) Read(b []byte) (int, error) {
 	client := a.request.client
 	_ = client.SetWriteDeadline(time.Time{})
@@ -82,9 +82,9 @@ func (a *answer) Close() error {
 	return a.ReadCloser.Close()
 }
 
-// broken writes the one line of an answer whose rest does not come.
+// logBroken logs a response that broke off.
 func (p *proxyRequest) logBroken(err error) {
-	if p.ctx.Err() == nil { // the client is still there
+	if p.ctx.Err() == nil { // the client is still connected
 		p.edge.opt.Log.WarnContext(p.ctx, "backend failed in the middle of an answer",
 			"host", p.frontend.Requested, "backend", p.addr, "slot", p.backend.Position, "err", err)
 	}

@@ -88,7 +88,7 @@ func TestRedisAway(t *testing.T) {
 			eventually(t, "another host is served", func() bool { return s.get("other.test").body == "other" })
 			s.frontend("new.test", named(t, "new").URL)
 			eventually(t, "changes are seen", func() bool { return s.get("new.test").body == "new" })
-			if log.count("redis is away, serving the last known lists") == 0 || log.count("redis is back") == 0 {
+			if log.count("redis is unavailable, serving the last known frontends") == 0 || log.count("redis is available again") == 0 {
 				t.Errorf("got %v", log.lines)
 			}
 		})

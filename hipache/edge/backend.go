@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// newTransport returns the connections to the backends. They are plain HTTP/1.1:
-// that is what Hipache speaks and what an entry promises.
+// newTransport returns the transport to the backends. It speaks HTTP/1.1 without TLS, as
+// Hipache does and as an entry promises.
 func newTransport(o Options) *http.Transport {
 	t := &http.Transport{
-		Proxy:               nil,  // never from the environment: backends are ours
-		DisableCompression:  true, // what the client did not ask for would be undone here
+		Proxy:               nil,  // never from the environment: backends are in the local network
+		DisableCompression:  true, // else the transport would decompress answers
 		MaxIdleConns:        maxIdleBackends(o.files),
 		MaxIdleConnsPerHost: 256,
-		// An idle connection occupies a server with a single thread, so it ends well within
-		// the timeout of a probe. Common servers close one after 5 s: closing first keeps a
-		// POST, which must not be sent twice, from meeting a connection just closed.
+		// An idle connection blocks a single-threaded server, so it must end well within the timeout
+		// of a probe. Common servers close idle connections after 5 s. The edge closes first, so that
+		// a POST, which must not be repeated, does not meet a closed connection.
 		IdleConnTimeout:        500 * time.Millisecond,
 		ResponseHeaderTimeout:  o.Timeout,
 		ExpectContinueTimeout:  time.Second,
@@ -35,9 +35,8 @@ func newTransport(o Options) *http.Transport {
 	return t
 }
 
-// newTunnels returns the connections for requests that ask for an upgrade. Each has its
-// own connection, a plain TCP one: it can be closed in one direction, and nothing on it
-// has a time limit.
+// newTunnels returns the transport for requests that ask for an upgrade. Each request has its
+// own TCP connection, which can be closed in one direction and has no time limit.
 func newTunnels(o Options, idle *http.Transport) *http.Transport {
 	t := newTransport(o)
 	t.DisableKeepAlives = true
@@ -47,8 +46,8 @@ func newTunnels(o Options, idle *http.Transport) *http.Transport {
 	return t
 }
 
-// dial connects to a backend. While the process has no file left for the connection, it
-// gives up the idle ones and tries again.
+// dial connects to a backend. If the process has no free file, dial closes idle connections and
+// tries again.
 func dial(ctx context.Context, timeout time.Duration, idle *http.Transport, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -69,8 +68,8 @@ func dial(ctx context.Context, timeout time.Duration, idle *http.Transport, netw
 	}
 }
 
-// conn gives up a write nobody takes anything of: while a request's body is being
-// sent no other timeout runs.
+// conn ends a write of which the backend reads no bytes for the timeout. No other timeout runs
+// while a request's body is being sent.
 type conn struct {
 	net.Conn
 	timeout time.Duration
@@ -83,15 +82,15 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// dialError is a connection that did not come about: nothing was sent.
+// dialError is the error of a connection attempt: the backend has received no request.
 type dialError struct{ err error }
 
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// blames reports whether the backend is at fault: nobody listens, nobody answers,
-// or its name does not exist. Not so when this machine has run out of ports or
-// files or its resolver is away: every backend would look dead.
+// backendFailed reports whether the backend caused the error: its port refuses or ignores
+// connections, or its name does not exist. Missing ports or files of this machine and a failing
+// name server are not the backend's failure, because they would make every backend look dead.
 func (e *dialError) backendFailed() bool {
 	if dns, ok := errors.AsType[*net.DNSError](e.err); ok {
 		return dns.IsNotFound

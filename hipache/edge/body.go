@@ -9,17 +9,18 @@ import (
 	"time"
 )
 
-// body is what the client sends, watched: a request whose body has been asked for
-// cannot be sent again. It stays open for the next attempt; ReverseProxy closes
-// what is below it when the request is over. A nil body is that of a request without.
+// body is the request's body. It records whether the transport has begun to read it, because
+// such a request cannot be repeated. Close does nothing, so that the next attempt can read it;
+// ReverseProxy closes the underlying body after the request. A nil body belongs to a request
+// without a body.
 type body struct {
 	io.Reader
 	in, out *http.Request
 	client  *http.ResponseController
 	timeout time.Duration // for the client to send more
 	asked   atomic.Bool
-	broken  atomic.Bool // the client's side has failed
-	late    atomic.Bool // it has, because nothing came for too long
+	broken  atomic.Bool // reading from the client failed
+	late    atomic.Bool // it failed by a timeout
 
 	mu   sync.Mutex
 	left bool // the handler has returned, and client must not be used
@@ -31,8 +32,8 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	switch {
 	case err == io.EOF:
-		b.expect(time.Time{})          // net/http goes on reading, to notice that the client leaves
-		for k := range b.out.Trailer { // announced before the body, known after it
+		b.expect(time.Time{})          // net/http continues to read, to notice that the client leaves
+		for k := range b.out.Trailer { // announced before the body, complete after it
 			b.out.Trailer[k] = b.in.Trailer[k]
 		}
 	case err != nil:
@@ -50,7 +51,7 @@ func (b *body) expect(deadline time.Time) {
 	}
 }
 
-// leave must be called before the handler returns: the transport may still read.
+// leave must be called before the handler returns, because the transport may still read.
 func (b *body) leave() {
 	if b != nil {
 		b.mu.Lock()
@@ -59,8 +60,8 @@ func (b *body) leave() {
 	}
 }
 
-// again returns the body for the transport's own repetitions, which happen on
-// connections that the backend had closed.
+// again returns the body for a repetition by the transport itself, which repeats a request if
+// the backend has closed the kept connection.
 func (b *body) again() (io.ReadCloser, error) {
 	if b.touched() {
 		return nil, errBodySent
@@ -68,14 +69,14 @@ func (b *body) again() (io.ReadCloser, error) {
 	return b, nil
 }
 
-var errBodySent = errors.New("connection lost with the body sent in part")
+var errBodySent = errors.New("connection lost after part of the body was sent")
 
 func (b *body) Close() error { return nil }
 
 func (b *body) touched() bool { return b != nil && b.asked.Load() }
 func (b *body) failed() bool  { return b != nil && b.broken.Load() }
 
-// buffers are lent to the copies of answers.
+// buffers is the pool of buffers for copying answers.
 var buffers bufferPool
 
 type bufferPool struct{ sync.Pool }

@@ -12,12 +12,12 @@ import (
 	"rollcall/hipache"
 )
 
-// errRedisUnavailable means that nobody can say who answers for a host.
-var errRedisUnavailable = errors.New("redis is away, and this host was not served before")
+// errRedisUnavailable means that Redis is unavailable and the directory does not remember the host.
+var errRedisUnavailable = errors.New("redis is unavailable, and this host was not served before")
 
-// directory knows who answers for a host: what Redis says, or what it said last
-// while it is away. The first call that fails tells that it is; from then on no
-// request waits for Redis, and one goroutine looks until it is back.
+// directory returns the frontends of hosts: from Redis or, while Redis is unavailable, as last
+// read. After the first failed call no request waits for Redis, and one goroutine retries until
+// Redis answers.
 type directory struct {
 	reader         *hipache.Reader
 	marker         *hipache.Marker
@@ -28,7 +28,7 @@ type directory struct {
 	known       *memory
 	unavailable atomic.Bool
 
-	mu     sync.Mutex // held to start a lookout, so that close misses none
+	mu     sync.Mutex // held while awaitRedis starts, so that close waits for it
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -50,8 +50,8 @@ func newDirectory(o Options) *directory {
 	return d
 }
 
-// find returns the frontend of a requested host. Errors are those of hipache.Reader
-// that are answers, and errRedisUnavailable.
+// lookUp returns the frontend of a requested host. It returns hipache.ErrNoFrontend,
+// hipache.ErrWrongType or errRedisUnavailable.
 func (d *directory) lookUp(host string) (hipache.Frontend, error) {
 	if !d.unavailable.Load() {
 		f, err := d.reads.lookup(host)
@@ -70,8 +70,8 @@ func (d *directory) lookUp(host string) (hipache.Frontend, error) {
 	return hipache.Frontend{}, errRedisUnavailable
 }
 
-// read asks Redis, unless it has turned out to be away since the hosts came
-// together. It does so for all who wait for one of them, so for no one's context.
+// read reads frontends from Redis, unless Redis has become unavailable since the batch began.
+// It serves all requests of the batch, so it uses the context of none of them.
 func (d *directory) read(hosts []string) []hipache.Found {
 	if d.unavailable.Load() {
 		return slices.Repeat([]hipache.Found{{Err: errRedisUnavailable}}, len(hosts))
@@ -91,24 +91,25 @@ func (d *directory) readRedis(hosts ...string) []hipache.Found {
 	return d.reader.LookupAll(ctx, hosts...)
 }
 
-// isAnswer tells an error that is Redis's answer from one that means it is away.
+// isAnswer reports whether an error is an answer of Redis. Any other error means that Redis is
+// unavailable.
 func isAnswer(err error) bool {
 	return errors.Is(err, hipache.ErrNoFrontend) || errors.Is(err, hipache.ErrWrongType)
 }
 
-// lost notes that Redis is away and starts the lookout, if it has not.
+// redisLost records that Redis is unavailable and starts awaitRedis, unless it runs.
 func (d *directory) redisLost(host string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ctx.Err() != nil || !d.unavailable.CompareAndSwap(false, true) {
 		return
 	}
-	d.log.Warn("redis is away, serving the last known lists", "err", err)
+	d.log.Warn("redis is unavailable, serving the last known frontends", "err", err)
 	d.wg.Go(func() { d.awaitRedis(host) })
 }
 
-// awaitRedis reads like a request does until it gets an answer: a Redis that still
-// loads its data, or has lost its password, says PONG or takes connections too.
+// awaitRedis repeats the read of a request until Redis answers it. A PING or a connection would
+// not do: Redis accepts both while it loads its data or rejects the password.
 func (d *directory) awaitRedis(host string) {
 	since := time.Now()
 	tick := time.NewTicker(d.retry)
@@ -121,15 +122,15 @@ func (d *directory) awaitRedis(host string) {
 		}
 		if err := d.readRedis(host)[0].Err; err == nil || isAnswer(err) {
 			d.unavailable.Store(false)
-			d.log.Info("redis is back", "away", time.Since(since))
+			d.log.Info("redis is available again", "away", time.Since(since))
 			return
 		}
 	}
 }
 
-// mark takes a backend out of traffic for every proxy, unless it is the last open one,
-// or for this process only while Redis is away. It outlives the request: its client
-// may be gone.
+// mark takes a backend out of traffic for every proxy, unless it is the last unmarked one. While
+// Redis is unavailable, only this process avoids it. It does not end with the request, because
+// the client may have left.
 func (d *directory) mark(ctx context.Context, f hipache.Frontend, b hipache.Backend) (marked bool) {
 	d.known.recordFailure(f.Requested, b.URL)
 	d.report(ctx, f, b, func(ctx context.Context) (err error) {
@@ -139,7 +140,8 @@ func (d *directory) mark(ctx context.Context, f hipache.Frontend, b hipache.Back
 	return marked
 }
 
-// announce has a backend that may be failing probed. It outlives the request, too.
+// announce asks health checkers to probe a backend that may be failing. It does not end with the
+// request.
 func (d *directory) announce(ctx context.Context, f hipache.Frontend, b hipache.Backend) {
 	d.report(ctx, f, b, func(ctx context.Context) error { return d.marker.Announce(ctx, f, b) })
 }

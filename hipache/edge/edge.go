@@ -1,45 +1,45 @@
-// Package edge is a reverse proxy for those who have no Hipache: it reads the same
-// keys, answers for the same hosts, and marks and announces failing backends the
-// same way, so it can stand beside a Hipache or a PlanB on one Redis.
+// Package edge is a reverse proxy for setups without Hipache. It reads the same keys, serves
+// the same hosts, and marks and announces failing backends in the same way. It can share a
+// Redis with Hipache or PlanB.
 //
-// A request takes this way:
+// The way of a request:
 //
-//	Host header ─▶ directory ─▶ Redis, one round trip; or the last known list while it is away
+//	Host header ─▶ directory ─▶ Redis, one round trip; the last known list while Redis is unavailable
 //	                  │
 //	                  ▼
-//	              passage ──▶ a slot at random, neither dead nor tried ──▶ backend
-//	                  ▲                                                      │
-//	                  └── mark and announce; again, if nothing was sent ◀────┘ failed
+//	            proxyRequest ──▶ a random backend, neither dead nor tried ──▶ backend
+//	                  ▲                                                         │
+//	                  └── mark and announce; repeat if nothing was sent ◀───────┘ failed
 //
 // # When a backend is marked
 //
-// A backend is marked when no connection to it can be made: refused, unreachable, timed
-// out, or its name does not exist. It is never marked for what follows a request, because
-// the request may be the cause: neither for a status nor for a reset. A backend that
-// resets, closes, or does not answer in time is announced without a mark, so that health
-// checkers probe it at once. This is HAProxy's "observe layer4". The last open backend of
-// a frontend is never marked.
+// The edge marks a backend if it cannot connect: the connection is refused, unreachable or
+// times out, or the name does not exist. It never marks a backend for an event after the
+// request was sent, neither a status nor a reset, because the request may be the cause. It
+// announces a backend that resets, closes, or does not answer in time, so that health checkers
+// probe it at once. HAProxy calls this "observe layer4". The edge never marks the last unmarked
+// backend of a frontend.
 //
-// # Where it differs from Hipache 0.4
+// # Differences from Hipache 0.4
 //
-//   - Redis away: hosts served before go on being served, others get 503 at once.
-//     Hipache lets every client wait for the TCP timeout.
-//   - A list is read once per request, and its retries leave out what has just
-//     failed. Hipache reads again and may pick the same backend four times.
-//   - A name that does not resolve and a connection that times out count as dead,
-//     not only one that is refused. The statuses 501, 502 and 504 to 599 do not.
-//   - A backend that resets or closes without an answer costs a request nothing if
-//     it is safe to repeat, once; Hipache repeats every request, having kept its body.
-//   - A backend that does not answer in time gives 504 instead of a closed connection,
-//     and one whose answer is not HTTP gives 502.
-//   - Entries Hipache hangs or crashes on, or sends to the wrong place, are passed
-//     over: no scheme, another scheme than http, a port that is none.
-//   - A frontend of the wrong type gives 502, a dead set of the wrong type is empty;
+//   - If Redis is unavailable, the edge serves the hosts that it has served before and answers
+//     503 for others at once. In Hipache every client waits for the TCP timeout.
+//   - The edge reads a list once per request, and its retries avoid the backends that failed.
+//     Hipache reads again and may pick the same backend four times.
+//   - A name that does not resolve and a connection that times out mark a backend, like a
+//     refused connection. The statuses 501, 502 and 504 to 599 do not.
+//   - If a backend resets or closes without an answer, the edge repeats the request once if that
+//     is safe. Hipache keeps every body and repeats every request.
+//   - If a backend does not answer in time, the edge answers 504 instead of closing the
+//     connection. If the answer is not HTTP, it answers 502.
+//   - The edge skips entries with which Hipache hangs, crashes or connects to a wrong address:
+//     without a scheme, with another scheme than http, or with an invalid port.
+//   - A frontend of the wrong type gives 502, and a dead set of the wrong type counts as empty.
 //     Hipache hangs on both.
-//   - hchecker_ping is not looked at, as in PlanB: with it Hipache goes on sending
-//     to backends it knows to be dead.
-//   - An empty Host is none: 400, where Hipache looks for the frontend "" and "*".
-//   - X-Forwarded-For is continued, and the others are believed only if asked to.
+//   - The edge ignores hchecker_ping, as PlanB does. With it, Hipache continues to send requests
+//     to dead backends.
+//   - An empty Host gives 400. Hipache looks for the frontends "" and "*".
+//   - The edge appends to X-Forwarded-For and replaces the other forwarding headers of clients.
 package edge
 
 import (
@@ -77,16 +77,16 @@ const (
 	rememberMax = 4096 // hosts served while Redis is unavailable
 )
 
-// Edge is the proxy. It keeps no state that another Edge on the same Redis needs.
+// Edge is the proxy. Edges on the same Redis share no other state.
 type Edge struct {
 	directory *directory
 	transport *http.Transport
 	tunnels   *http.Transport // for requests that ask for an upgrade
 	opt       Options
-	errorLog  *log.Logger // what net/http has to say
+	errorLog  *log.Logger // receives the messages of net/http
 }
 
-// New returns an Edge. Close it when it is not used any more.
+// New returns an Edge. The caller must close it.
 func New(o Options) (*Edge, error) {
 	if o.Redis == nil {
 		return nil, errors.New("edge: no Redis")
@@ -98,7 +98,7 @@ func New(o Options) (*Edge, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	orDefault(&o.DialTimeout, 2*time.Second)
-	orDefault(&o.Timeout, 6*time.Minute) // Rollcall's own calls wait for up to 5
+	orDefault(&o.Timeout, 6*time.Minute) // Rollcall's own calls wait for up to 5 min
 	orDefault(&o.RedisTimeout, 250*time.Millisecond)
 	orDefault(&o.redisRetry, 200*time.Millisecond)
 	orDefault(&o.Grace, 30*time.Second)
@@ -119,16 +119,16 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// Close ends what runs beside the requests.
+// Close ends the goroutines of the edge and its idle connections.
 func (e *Edge) Close() {
 	e.directory.close()
 	e.transport.CloseIdleConnections()
 }
 
-// pingHost is answered by the proxy itself. It can be no vhost.
+// pingHost is the host that the proxy answers itself. It is not a valid vhost.
 const pingHost = "__ping__"
 
-// ServeHTTP answers or passes on one request.
+// ServeHTTP answers or forwards one request.
 func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Host == pingHost {
 		endConnection(w.Header(), r)

@@ -8,22 +8,22 @@ import (
 	"syscall"
 )
 
-// Each client has a connection to the edge and one to a backend. A third of the files
-// that the process may open is for clients, a third for their backends, an eighth for
-// idle connections to backends, and the rest for Redis and everything else.
+// Each client has a connection to the edge and one to a backend. A third of the files that the
+// process may open is for clients, a third for their backends, an eighth for idle connections to
+// backends, and the rest for Redis and other uses.
 func maxClients(files int) int      { return max(files/3, 1) }
 func maxIdleBackends(files int) int { return max(files/8, 1) }
 
-// manyFiles are as good as any number.
+// manyFiles stands for no limit.
 const manyFiles = 1 << 20
 
 func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// clients is a listener that keeps a limited number of connections open. When a client
-// comes beyond that, the idle connections of others are closed, and each connection
-// with the end of its request, until there is a place.
+// clients is a listener that limits the open connections. A client beyond the limit waits for a
+// place. While it waits, the server closes idle connections, and every other connection after
+// its request.
 type clients struct {
 	net.Listener
 	server *http.Server
@@ -62,7 +62,7 @@ func (l *clients) Close() error {
 	return l.Listener.Close()
 }
 
-// client is a connection that takes a place until it is closed.
+// client is a connection that occupies a place until it is closed.
 type client struct {
 	net.Conn
 	leave func()
@@ -73,7 +73,8 @@ func (c *client) Close() error {
 	return c.Conn.Close()
 }
 
-// CloseWrite passes on that a backend has closed its direction of a tunnel.
+// CloseWrite closes the direction to the client after a backend has closed its direction of a
+// tunnel.
 func (c *client) CloseWrite() error {
 	if half, ok := c.Conn.(closeWriter); ok {
 		return half.CloseWrite()

@@ -4,7 +4,7 @@ package edge
 
 import "syscall"
 
-// openFiles is how many files this process may open.
+// openFiles returns the number of files that this process may open.
 func openFiles() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// rewrite makes the backend's request. The client's Host header stays as it is: a
-// backend serves vhosts, not addresses.
+// rewrite builds the backend's request. It keeps the client's Host header, because a backend
+// serves vhosts, not addresses.
 func (p *proxyRequest) rewrite(r *httputil.ProxyRequest) {
 	r.Out.URL.Scheme = "http"
-	r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy leaves out what it cannot parse
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops parameters that it cannot parse
 	if path, _, _ := strings.Cut(r.In.RequestURI, "?"); strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") {
-		r.Out.URL.Opaque = path // as sent; url.URL would escape some of it
+		r.Out.URL.Opaque = path // as sent; url.URL would escape parts of it
 	}
 	p.forward(r)
 	if strings.EqualFold(r.Out.Header.Get("Upgrade"), "h2c") {
-		// A backend that agreed would serve what follows behind the proxy's back.
+		// If a backend agreed to h2c, requests would bypass the proxy.
 		for _, h := range []string{"Upgrade", "Connection", "Http2-Settings"} {
 			r.Out.Header.Del(h)
 		}
@@ -29,24 +29,24 @@ func (p *proxyRequest) rewrite(r *httputil.ProxyRequest) {
 		r.Out.Body, r.Out.GetBody = p.body, p.body.again
 	}
 	if _, ok := r.Out.Header["X-Idempotency-Key"]; !ok && idempotent(r.In.Method) {
-		// The transport repeats such a request on a new connection when the backend has
-		// closed the one it kept. A header without a value is not sent.
+		// The transport repeats such a request on a new connection if the backend has closed the
+		// kept one. It does not send a header without a value.
 		r.Out.Header["X-Idempotency-Key"] = nil
 	}
 }
 
-// forward tells the backend who asked for what.
+// forward sets the headers that describe the client's request.
 func (p *proxyRequest) forward(r *httputil.ProxyRequest) {
 	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
-	r.SetXForwarded() // For is continued, Host and Proto are as seen here
+	r.SetXForwarded() // appends to For; Host and Proto are those of this connection
 	client, _, _ := net.SplitHostPort(r.In.RemoteAddr)
 	proto := r.Out.Header.Get("X-Forwarded-Proto")
 	r.Out.Header.Set("X-Forwarded-Protocol", proto)
 	r.Out.Header.Set("X-Forwarded-Port", port(r.In.Host, proto))
-	r.Out.Header.Set("X-Real-Ip", client) // also where there is none: the client's word is not it
+	r.Out.Header.Set("X-Real-Ip", client) // set also without an address, to replace the client's value
 }
 
-// port is the one the client believes to talk to.
+// port returns the port that the client connected to, according to its Host header.
 func port(host, proto string) string {
 	if _, port, err := net.SplitHostPort(host); err == nil {
 		if _, err := strconv.ParseUint(port, 10, 16); err == nil {
@@ -59,7 +59,7 @@ func port(host, proto string) string {
 	return "80"
 }
 
-// debugHeaders puts Hipache's debug headers on an answer.
+// debugHeaders sets Hipache's debug headers.
 func (p *proxyRequest) debugHeaders(h http.Header) {
 	if p.addr != "" {
 		h.Set("X-Debug-Backend-Url", "http://"+p.addr+"/")
@@ -77,7 +77,7 @@ func millis(since time.Time) string {
 	return strconv.FormatInt(time.Since(since).Milliseconds(), 10)
 }
 
-// printable makes a header value of what anybody may have stored.
+// printable makes any stored text valid as a header value.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

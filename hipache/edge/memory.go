@@ -9,12 +9,12 @@ import (
 	"rollcall/hipache"
 )
 
-// memory keeps the last known frontends of the hosts most recently asked for, with
-// the backends this process has seen fail: nobody else's marks can be read while
-// Redis is away, and nobody takes them off again.
+// memory keeps the last known frontends of the most recently requested hosts, and the backends
+// that failed in this process. While Redis is unavailable, the process can neither read nor
+// remove the marks of other proxies.
 type memory struct {
 	size int
-	ttl  time.Duration // how long a mark counts, whoever made it
+	ttl  time.Duration // lifetime of a mark, by this process or another proxy
 	now  func() time.Time
 
 	mu    sync.Mutex
@@ -25,14 +25,14 @@ type memory struct {
 type entry struct {
 	frontend hipache.Frontend
 	read     time.Time
-	failed   map[string]time.Time // URL → when it failed
+	failed   map[string]time.Time // URL → time of the failure
 }
 
 func newMemory(size int, ttl time.Duration) *memory {
 	return &memory{size: size, ttl: ttl, now: time.Now, order: list.New(), hosts: map[string]*list.Element{}}
 }
 
-// learn keeps what Redis has just said.
+// store keeps a frontend that Redis has just returned.
 func (m *memory) store(f hipache.Frontend) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -58,8 +58,8 @@ func (m *memory) forget(host string) {
 	}
 }
 
-// bury notes that a backend of a host has failed. It is remembered by URL: what is
-// at its position may have changed when it is asked for.
+// recordFailure records that a backend of a host has failed. The key is the URL, because the
+// position may change.
 func (m *memory) recordFailure(host, url string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -71,7 +71,7 @@ func (m *memory) recordFailure(host, url string) {
 	if known.failed == nil {
 		known.failed = map[string]time.Time{}
 	}
-	for u, at := range known.failed { // so that it never outgrows the lists of one ttl
+	for u, at := range known.failed { // so that the map does not outgrow the lists of one ttl
 		if m.now().Sub(at) >= m.ttl {
 			delete(known.failed, u)
 		}
@@ -79,9 +79,9 @@ func (m *memory) recordFailure(host, url string) {
 	known.failed[url] = m.now()
 }
 
-// recall returns the last known frontend of a host. A slot is dead in it if it was
-// marked then or has failed here since, both for as long as a mark lasts; if that
-// leaves nobody, all are worth another try.
+// get returns the last known frontend of a host. A backend is dead in it if it was marked at the
+// time of the read or has failed in this process since, both for the lifetime of a mark. If that
+// leaves no backend, none is dead: another attempt is better than an error.
 func (m *memory) get(host string) (hipache.Frontend, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -16,7 +16,7 @@ var pageSource string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageSource))
 
-// page is an error page, made once. It says nothing about hosts or backends.
+// page is a rendered error page. It names neither hosts nor backends.
 type page struct {
 	Code        int
 	Title, Text string
@@ -38,13 +38,13 @@ func newPage(code int, title, text string) *page {
 	p := &page{Code: code, Title: title, Text: text}
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, p); err != nil {
-		panic(err) // the template is ours
+		panic(err) // the template is embedded
 	}
 	p.html = b.Bytes()
 	return p
 }
 
-// fail answers a request that no backend has answered.
+// fail answers a request that has no answer of a backend.
 func (p *proxyRequest) fail(w http.ResponseWriter, r *http.Request, err error) {
 	page := p.pageFor(err)
 	if !p.logged && r.Context().Err() == nil {

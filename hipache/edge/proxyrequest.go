@@ -14,40 +14,40 @@ import (
 	"rollcall/hipache"
 )
 
-// What keeps a request from a backend, in Hipache's words where it has some.
+// Reasons for a request without a backend, in Hipache's words where it has any.
 var (
-	errMethod    = errors.New("CONNECT is not for reverse proxies")
+	errMethod    = errors.New("reverse proxies do not support CONNECT")
 	errNoHost    = errors.New("no host header")
 	errMalformed = errors.New("the request cannot be written as HTTP/1.1")
-	errLoop      = errors.New("the request has been here before")
+	errLoop      = errors.New("the request has passed this proxy before")
 	errNoBackend = errors.New("cannot find a valid backend")
 	errInvalid   = errors.New("backend is invalid")
 )
 
-// passage is one request on its way to a backend.
+// proxyRequest is one request to be forwarded to a backend.
 type proxyRequest struct {
 	edge     *Edge
 	client   *http.ResponseController
 	frontend hipache.Frontend
 	debug    bool
 
-	backend hipache.Backend // the slot being tried
-	addr    string          // its address
-	tried   []string        // URLs not to be tried again: all their slots
-	resent  bool            // the request may have reached two backends
-	body    *body           // what the client sends; nil if nothing
-	cancel  func()          // ends the attempt under way, and its answer
-	ctx     context.Context //nolint:containedctx // the request's, for its answer
-	logged  bool            // the failure has been logged
+	backend hipache.Backend // of the current attempt
+	addr    string          // of the backend
+	tried   []string        // URLs not to try again, at any position
+	resent  bool            // two backends may have received the request
+	body    *body           // nil: no body
+	cancel  func()          // ends the current attempt and its answer
+	ctx     context.Context //nolint:containedctx // of the request, for its answer
+	logged  bool            // the failure is in the log
 
 	started, sent time.Time
 }
 
 const (
-	maxHops = 20 // proxies before this one; beyond, an entry of the list leads back here
+	maxHops = 20 // proxies before this one; a longer way means that an entry leads back to the edge
 )
 
-// find looks up who answers for the request's host.
+// lookUp finds the frontend of the request's host.
 func (p *proxyRequest) lookUp(r *http.Request) (err error) {
 	host := hipache.RequestedHost(r.Host)
 	switch {
@@ -66,13 +66,13 @@ func (p *proxyRequest) lookUp(r *http.Request) (err error) {
 	return err
 }
 
-// proxy passes the request on. ReverseProxy does what HTTP asks of a proxy; the
-// passage is its transport, so that a retry is no business of the client's.
+// proxy forwards the request. ReverseProxy implements the rules of HTTP for proxies. The
+// proxyRequest is its transport, so the client does not notice a retry.
 func (p *proxyRequest) proxy(w http.ResponseWriter, r *http.Request) {
 	proxy := httputil.ReverseProxy{
 		Rewrite:        p.rewrite,
 		Transport:      p,
-		FlushInterval:  -1, // at once: an answer of known length may be a stream too
+		FlushInterval:  -1, // at once: an answer of known length may also be a stream
 		BufferPool:     &buffers,
 		ModifyResponse: p.modifyResponse,
 		ErrorHandler:   p.fail,
@@ -87,7 +87,7 @@ func (p *proxyRequest) proxy(w http.ResponseWriter, r *http.Request) {
 	proxy.ServeHTTP(w, r)
 }
 
-// RoundTrip tries backends until one answers or nothing is left to try.
+// RoundTrip tries backends until one answers or none is left.
 func (p *proxyRequest) RoundTrip(r *http.Request) (*http.Response, error) {
 	var last error
 	for attempt := 1; ; attempt++ {
@@ -116,8 +116,8 @@ func (p *proxyRequest) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// transport returns the connections for a request: one that asks for an upgrade gets
-// a new connection without a time limit.
+// transport returns the transport of a request. A request that asks for an upgrade gets a new
+// connection without a time limit.
 func (p *proxyRequest) transport(r *http.Request) *http.Transport {
 	if r.Header.Get("Upgrade") != "" {
 		return p.edge.tunnels
@@ -125,8 +125,8 @@ func (p *proxyRequest) transport(r *http.Request) *http.Transport {
 	return p.edge.transport
 }
 
-// pick chooses at random among the slots that are neither dead nor tried, so that
-// a URL in n slots gets n shares. Entries that are no address are passed over.
+// pick picks a random entry that is neither dead nor tried, so that a URL with n entries gets n
+// shares. It skips entries without a valid address.
 func (p *proxyRequest) pick() error {
 	none := errNoBackend
 	for {
@@ -139,7 +139,7 @@ func (p *proxyRequest) pick() error {
 		if open == 0 {
 			return none
 		}
-		nth := rand.IntN(open) //nolint:gosec // spreading load needs no secrecy
+		nth := rand.IntN(open) //nolint:gosec // the choice is no secret
 		for _, b := range p.frontend.Backends {
 			if !p.available(b) {
 				continue
@@ -154,7 +154,7 @@ func (p *proxyRequest) pick() error {
 		if p.addr, ok = hipache.Target(p.backend.URL); ok {
 			return nil
 		}
-		// Not the entry itself: it may hold a password.
+		// The log does not contain the entry, which may include a password.
 		p.edge.opt.Log.Warn("entry is not an http URL", "host", p.frontend.Host, "slot", p.backend.Position)
 		none = errInvalid
 		p.tried = append(p.tried, p.backend.URL)
@@ -165,8 +165,8 @@ func (p *proxyRequest) available(b hipache.Backend) bool {
 	return !b.Dead && !slices.Contains(p.tried, b.URL)
 }
 
-// to returns the request as it goes to the backend that was picked. Each attempt
-// has its own: the transport may still read the one that failed.
+// attempt returns the request to the picked backend. Each attempt has its own copy, because
+// the transport may still read the failed one.
 func (p *proxyRequest) attempt(r *http.Request) *http.Request {
 	ctx, cancel := context.WithCancel(r.Context())
 	p.ctx, p.cancel = r.Context(), cancel
@@ -177,18 +177,18 @@ func (p *proxyRequest) attempt(r *http.Request) *http.Request {
 	return r
 }
 
-// blame decides what follows from a failed attempt: whether the backend loses its
-// traffic, and whether the request may go to another one.
+// handleFailure decides the consequences of a failed attempt: whether the backend is marked,
+// and whether another backend may get the request.
 //
-// Only a connection that cannot be made is the backend's failure for certain: it is
-// marked, and the request goes on. Whatever happens once the request has been sent,
-// the request itself may be the cause, and one visitor must not take a backend away
-// from the others. A backend that resets, closes or does not answer in time is
-// therefore announced and not marked: its next probe decides. The request is repeated
-// once if that is safe, but not after a timeout: it may still be running.
+// Only a failed connection is certainly the backend's failure. The edge marks the backend and
+// repeats the request. After the request was sent, the request itself may be the cause of any
+// failure, and one visitor must not take a backend away from the others. A backend that resets,
+// closes or does not answer in time is therefore announced without a mark, and its next probe
+// decides. The edge repeats the request once if that is safe. It does not repeat it after a
+// timeout, because the backend may still be processing it.
 func (p *proxyRequest) handleFailure(r *http.Request, err error) (marked, repeatable bool) {
 	if r.Context().Err() != nil || p.body.failed() {
-		return false, false // the client went away
+		return false, false // the client has left
 	}
 	dial, noConnection := errors.AsType[*dialError](err)
 	switch {
@@ -209,8 +209,8 @@ func (p *proxyRequest) handleFailure(r *http.Request, err error) (marked, repeat
 	return false, true
 }
 
-// idempotent reports whether a client may send a request twice, by IANA's registry of
-// methods. A method that is not registered is not idempotent.
+// idempotent reports whether a client may send a request twice, by IANA's registry of methods.
+// An unregistered method is not idempotent.
 func idempotent(method string) bool {
 	switch method {
 	case "ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "DELETE", "GET", "HEAD", "LABEL", "LINK", "MERGE",
@@ -222,11 +222,11 @@ func idempotent(method string) bool {
 	return false
 }
 
-// note writes the one line of a failed attempt.
+// logFailure logs a failed attempt.
 func (p *proxyRequest) logFailure(r *http.Request, err error, marked, again bool) {
 	level := slog.LevelWarn
 	if r.Context().Err() != nil || p.body.failed() {
-		level = slog.LevelDebug // the client went away
+		level = slog.LevelDebug // the client has left
 	}
 	p.logged = true
 	p.edge.opt.Log.LogAttrs(context.WithoutCancel(r.Context()), level, "backend failed",

@@ -8,32 +8,31 @@ import (
 )
 
 const (
-	batchesUnderWay = 2   // round trips at once: more would make the batches smaller
-	maxBatch        = 100 // hosts: Redis does nothing else while it reads them
+	batchesUnderWay = 2   // concurrent round trips: more would make the batches smaller
+	maxBatch        = 100 // hosts: Redis is blocked while it reads them
 )
 
-// reads makes one round trip of the lookups that come while others are under way.
-// A lookup is never answered by a read that began before it, so that a change is
-// seen by the very next request.
+// reads collects lookups that arrive during a round trip into the next one. A read that began
+// before a lookup never answers it, so the next request sees every change.
 type reads struct {
 	read  func(hosts []string) []hipache.Found
 	turns chan struct{}
 
 	mu   sync.Mutex
-	next *batch // still takes hosts; nil if nobody waits
+	next *batch // accepts more hosts; nil if no lookup waits
 }
 
 type batch struct {
-	hosts []string // each once
+	hosts []string // without duplicates
 	found []hipache.Found
-	done  chan struct{} // closed when found is there
+	done  chan struct{} // closed once found is set
 }
 
 func newReads(read func(hosts []string) []hipache.Found) *reads {
 	return &reads{read: read, turns: make(chan struct{}, batchesUnderWay)}
 }
 
-// lookup waits for the next batch. Whoever begins a batch reads for all of it.
+// lookup waits for the next batch. The call that begins a batch reads for all of it.
 func (r *reads) lookup(host string) (hipache.Frontend, error) {
 	r.mu.Lock()
 	b, begins := r.next, r.next == nil

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Server returns a server of the edge's for HTTP/1.1 and HTTP/2 without TLS. Bodies
-// have no deadline in either direction: they may be streams.
+// Server returns a server of the edge for HTTP/1.1 and HTTP/2 without TLS. Bodies have no
+// deadline in either direction, because they may be streams.
 func (e *Edge) Server() *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -24,12 +24,11 @@ func (e *Edge) Server() *http.Server {
 	}
 }
 
-// Serve serves l until ctx ends, and then takes no new connections: requests under
-// way have Grace to end, and upgraded connections end when the others have. It
-// closes l, but not the edge.
+// Serve serves l until ctx ends, and then accepts no new connections. Requests in progress have
+// Options.Grace to end, and upgraded connections end after them. It closes l, but not the edge.
 func (e *Edge) Serve(ctx context.Context, l net.Listener) error {
-	// Shutdown neither waits for upgraded connections nor ends them. Their
-	// requests' context does: this one, cut when all others are through.
+	// Shutdown neither waits for upgraded connections nor ends them. Cancelling the context of
+	// their requests ends them, after all other requests.
 	requests, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	requests = context.WithValue(requests, servingKey{}, requests)
@@ -46,7 +45,7 @@ func (e *Edge) Serve(ctx context.Context, l net.Listener) error {
 	grace, cancel := context.WithTimeout(requests, e.opt.Grace)
 	defer cancel()
 	err := server.Shutdown(grace)
-	<-served //nolint:errcheck // it is that the server was shut down
+	<-served //nolint:errcheck // always http.ErrServerClosed
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.Join(err, server.Close())
 	}

@@ -7,8 +7,8 @@ import (
 	"net/http"
 )
 
-// tunnelWriter hands out the client's connection with the bytes that the client sent
-// behind the request's head: ReverseProxy reads from the connection alone.
+// tunnelWriter returns, on Hijack, a connection that first reads the bytes which the client sent
+// behind the head of the request. ReverseProxy reads only from the connection.
 type tunnelWriter struct{ http.ResponseWriter }
 
 func (w tunnelWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -35,9 +35,9 @@ func (c *tunnelConn) Read(p []byte) (int, error) { return c.buffered.Read(p) }
 
 type servingKey struct{}
 
-// untilShutdown returns a context of a request that lasts until the server cuts its
-// requests. net/http ends a request's own context when the client closes its direction
-// of the connection, after which a client that asked for an upgrade may go on reading.
+// untilShutdown returns a context that lasts until the server cancels its requests. net/http
+// ends a request's own context when the client closes its direction of the connection. A client
+// that asked for an upgrade may continue to read after that.
 func untilShutdown(request context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(request))
 	serving, ok := request.Value(servingKey{}).(context.Context)
