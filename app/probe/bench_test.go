@@ -12,9 +12,8 @@ import (
 	"rollcall/app/probe"
 )
 
-// BenchmarkHTTP sets a probe beside the least that can be called one (floor: dial,
-// write, read a line, hang up) and beside net/http. All three times include the
-// server's, which is in this process.
+// BenchmarkHTTP compares a probe with a floor (dial, write, read a line, close) and with
+// net/http. All three times include the server's, which runs in this process.
 func BenchmarkHTTP(b *testing.B) {
 	address := listen(b, func(c net.Conn) {
 		if _, err := c.Read(make([]byte, 512)); err == nil {

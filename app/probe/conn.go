@@ -14,22 +14,22 @@ var errTooLong = errors.New("longer than a probe reads")
 // longAgo is a deadline that ends reads and writes at once.
 var longAgo = time.Unix(1, 0)
 
-// conn is the connection of one probe. It ends with the probe's context and reads
-// a bounded number of bytes, whoever does the reading.
+// conn is the connection of one probe. It ends with the probe's context and limits the number
+// of bytes that its readers get.
 type conn struct {
 	net.Conn
 	left   int                   // bytes that may still be read; the protocol sets it
-	broken atomic.Pointer[error] // what ended the reading
-	stop   func() bool           // ends the wait for the context's end
+	broken atomic.Pointer[error] // the error that ended reading
+	stop   func() bool           // stops waiting for the end of the context
 
-	// closing is set by a judge once the server has answered and is going to close the
-	// connection by itself; see hangUp.
+	// closing is set by a protocol once the server has answered and will close the connection
+	// itself; see hangUp.
 	closing bool
 }
 
 func (p *Prober) dial(ctx context.Context, target string) (*conn, error) {
 	if end, ok := ctx.Deadline(); ok {
-		ctx = context.WithValue(ctx, patience{}, time.Until(end)/3)
+		ctx = context.WithValue(ctx, lookupTimeout{}, time.Until(end)/3)
 	}
 	nc, err := p.connect(ctx, target)
 	if err != nil {
@@ -43,14 +43,14 @@ func endWith(ctx context.Context, c net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = c.SetDeadline(longAgo) })
 }
 
-// patience is the context's key of how long a lookup waits for one answer of one name
-// server: a third of the probe's time, so that a second server is asked while there is still
+// lookupTimeout is the context key of the time that a lookup waits for one answer of one name
+// server: a third of the probe's time. A second server can then answer while there is still
 // time to connect. The resolver itself would wait for the 5 s of resolv.conf.
-type patience struct{}
+type lookupTimeout struct{}
 
-// useNameServers has names looked up at the name servers that dial connects to. The resolver
-// is Go's own, because the C library's cannot be interrupted. Its connections end as soon as
-// the last probe that waits for the answer does.
+// useNameServers makes the prober look up names through connections of dial. It uses Go's
+// resolver, because the C library's cannot be interrupted. The connections end with the last
+// probe that waits for the answer.
 func (p *Prober) useNameServers(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
 	timed := func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)
@@ -58,7 +58,7 @@ func (p *Prober) useNameServers(dial func(ctx context.Context, network, address 
 			return nil, err
 		}
 		endWith(ctx, c)
-		if d, ok := ctx.Value(patience{}).(time.Duration); ok {
+		if d, ok := ctx.Value(lookupTimeout{}).(time.Duration); ok {
 			time.AfterFunc(d, func() { _ = c.SetDeadline(longAgo) })
 		}
 		return c, nil
@@ -67,9 +67,9 @@ func (p *Prober) useNameServers(dial func(ctx context.Context, network, address 
 	p.strict = &net.Resolver{PreferGo: true, StrictErrors: true, Dial: timed}
 }
 
-// confirm makes sure of a name that is said to have no address. Go's resolver asks for
-// IPv4 and for IPv6 addresses, in each search domain, and reports one error for all of it:
-// often "no such host", although the name server failed to answer another of the questions.
+// confirm verifies that a name without addresses does not exist. Go's resolver asks for IPv4 and
+// IPv6 addresses in each search domain and reports one error for all queries. The error is often
+// "no such host" although the name server failed to answer another query.
 func (p *Prober) confirm(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*net.DNSError](err)
 	if !ok || !e.IsNotFound {
@@ -93,7 +93,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	return n, c.fail(err)
 }
 
-// fail keeps the first error, other than that we hung up, and returns err.
+// fail records the first error, except that Rollcall closed the connection, and returns err.
 func (c *conn) fail(err error) error {
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		c.broken.CompareAndSwap(nil, &err)
@@ -101,13 +101,13 @@ func (c *conn) fail(err error) error {
 	return err
 }
 
-// serverClosed reports whether the server is known to have closed the connection.
+// serverClosed reports whether a read has found that the server closed the connection.
 func (c *conn) serverClosed() bool {
 	broken := c.broken.Load()
 	return broken != nil && errors.Is(*broken, io.EOF)
 }
 
-// resetOnClose has the connection end with a reset rather than with FIN; see hangUp.
+// resetOnClose makes Close send a reset instead of FIN; see hangUp.
 func (c *conn) resetOnClose() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

@@ -8,18 +8,17 @@ import (
 )
 
 const (
-	// maxAddresses of a name are tried.
+	// maxAddresses is the number of a name's addresses that a probe tries.
 	maxAddresses = 8
-	// headStart is how long a connection attempt has before the next address is tried, too
+	// headStart is the time after which a connection attempt gets company from the next address
 	// (RFC 8305, section 5).
 	headStart = 250 * time.Millisecond
 )
 
-// connect connects to target, a host and a port. A name may lead to several addresses:
-// the first one that accepts counts. Each next attempt starts when one has failed, and
-// after a head start that lets all addresses be tried within the deadline. net.Dialer
-// gives the first address at least 2 s, which is more than a probe has. The error is that
-// of the first attempt that failed.
+// connect connects to target, a host and a port. If a name has several addresses, the first one
+// that accepts counts. The next attempt starts when an attempt fails, or after a head start that
+// leaves time for all addresses before the deadline. net.Dialer gives the first address at least
+// 2 s, which is longer than most probes. The error is that of the first failed attempt.
 func (p *Prober) connect(ctx context.Context, target string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(target)
 	if _, notAddress := netip.ParseAddr(host); err != nil || notAddress == nil {
@@ -42,8 +41,8 @@ type attempt struct {
 	err  error
 }
 
-// race returns the first connection to one of the addresses; there is at least one. It
-// returns once all attempts have ended.
+// race returns the first connection to one of the addresses. There must be at least one
+// address. race returns after all attempts have ended.
 func (p *Prober) race(ctx context.Context, addresses []netip.Addr, port string, pause time.Duration) (winner net.Conn, first error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -15,8 +15,7 @@ var (
 	ParseHealth = parseHealth
 )
 
-// SetNameServer makes p ask the name servers at addresses and no others: one after the
-// other, as the resolver turns to the next one.
+// SetNameServer makes p use only the name servers at addresses, in turn, as the resolver does.
 func (p *Prober) SetNameServer(addresses ...string) {
 	var asked atomic.Int64
 	p.useNameServers(func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -25,14 +24,14 @@ func (p *Prober) SetNameServer(addresses ...string) {
 	})
 }
 
-// Wait returns once the servers of finished probes have closed their connections, or have
-// had the time for it.
+// Wait returns once the servers of finished probes have closed their connections or the limit
+// has passed.
 func (p *Prober) Wait() { p.hangUps.wg.Wait() }
 
-// Judge is what a probe of i makes of an answer that ends after its last byte.
-func Judge(i app.Instance, answer []byte) app.Result {
+// ResultOf returns the result of a probe of i if answer is the whole answer.
+func ResultOf(i app.Instance, answer []byte) app.Result {
 	c := &conn{Conn: canned{Reader: bytes.NewReader(answer)}}
-	r, err := judges[i.Check.Kind](context.Background(), c, i)
+	r, err := protocols[i.Check.Kind](context.Background(), c, i)
 	if err != nil {
 		r = failure(context.Background(), err)
 	}
@@ -40,7 +39,7 @@ func Judge(i app.Instance, answer []byte) app.Result {
 	return r
 }
 
-// canned is a connection on which the answer is already there.
+// canned is a connection whose answer has already arrived.
 type canned struct {
 	net.Conn
 	*bytes.Reader

@@ -9,9 +9,9 @@ import (
 	"rollcall/app/outbound"
 )
 
-// failure translates an error into a result. ctx is the caller's context: the probe's own
-// has ended after every timeout. The detail of a bad answer is the error's text. A probe
-// quotes at most one word of an answer in its errors.
+// failure translates an error into a result. ctx is the caller's context, because the probe's
+// own has ended after every timeout. The detail of a bad answer is the text of the error. Errors
+// of a probe quote at most one word of an answer.
 func failure(ctx context.Context, err error) app.Result {
 	r := outbound.Failure(ctx, err)
 	if r.Code == app.BadAnswer && r.Detail == "" {
@@ -20,15 +20,14 @@ func failure(ctx context.Context, err error) app.Result {
 	return r
 }
 
-// maxDetail and maxWord are in bytes. A word is all that is ever quoted of an
-// answer: it names the protocol somebody else's port speaks, and is too short to
-// read strangers' secrets with.
+// maxDetail and maxWord are in bytes. A probe quotes at most one word of an answer. A word names
+// the protocol of a wrong port, and is too short to read secrets with.
 const (
 	maxDetail = 200
 	maxWord   = 24
 )
 
-// printable returns s cut to maxDetail, with ? for all but printable ASCII.
+// printable returns s cut to maxDetail, with ? for everything except printable ASCII.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -38,7 +37,7 @@ func printable(s string) string {
 	}, s[:min(len(s), maxDetail)])
 }
 
-// beginning is the detail about an answer that cannot be of the protocol.
+// beginning returns the detail of an answer of another protocol.
 func beginning(answer []byte) string { return "begins " + strconv.QuoteToASCII(firstWord(answer)) }
 
 func firstWord(b []byte) string {

@@ -26,7 +26,7 @@ func FuzzAnswer(f *testing.F) {
 		for _, kind := range []app.Kind{app.HTTP, app.Memcached, app.Redis} {
 			i := instance(kind, "10.0.0.7:80", ample)
 			i.Check.Body = body
-			r := probe.Judge(i, []byte(answer))
+			r := probe.ResultOf(i, []byte(answer))
 			sane(t, r)
 			if kind == app.HTTP && r.Passed != (r.Code >= 200 && r.Code <= 399) {
 				t.Errorf("%q: passed is %t with %s", answer, r.Passed, r.Reason())
@@ -63,7 +63,7 @@ func FuzzHTTPAnswer(f *testing.F) {
 		i := instance(app.HTTP, "10.0.0.7:80", ample)
 		i.Check.Statuses = "100-599"
 		i.Check.Body = string(body)
-		if r := probe.Judge(i, []byte(text)); !r.Passed || int(r.Code) != theirs.StatusCode {
+		if r := probe.ResultOf(i, []byte(text)); !r.Passed || int(r.Code) != theirs.StatusCode {
 			t.Errorf("%q: %s; net/http reads status %d and %q", text, r.Reason(), theirs.StatusCode, body)
 		}
 	})

@@ -32,9 +32,9 @@ const (
 	statusUnauthenticated  = "16"
 )
 
-// judgeGRPC calls grpc.health.v1.Health/Check without a service name, which asks for the
+// probeGRPC calls grpc.health.v1.Health/Check without a service name, which asks for the
 // health of the whole server. It passes on SERVING, and if the server requires credentials.
-func judgeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error) {
+func probeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error) {
 	c.left = maxHTTP2
 	request, err := healthRequest(ctx, "http", i.Target())
 	if err != nil {
@@ -50,7 +50,7 @@ func judgeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error)
 		return app.Result{}, err
 	}
 	c.resetOnClose() // the server has answered, and gRPC has no request to close the connection
-	return judgeResponse(response)
+	return responseResult(response)
 }
 
 // healthRequest returns the call of Health/Check on the server at target.
@@ -107,8 +107,8 @@ func (c *http2Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// judgeResponse judges the response to the call of Health/Check.
-func judgeResponse(r *http.Response) (app.Result, error) {
+// responseResult protocols the response to the call of Health/Check.
+func responseResult(r *http.Response) (app.Result, error) {
 	switch r.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden: // gRPC maps them to the statuses below
 		return passed(app.OK), nil
@@ -127,15 +127,15 @@ func judgeResponse(r *http.Response) (app.Result, error) {
 	status := cmp.Or(r.Trailer.Get("Grpc-Status"), r.Header.Get("Grpc-Status"))
 	switch status {
 	case "0":
-		return judgeHealth(body), nil
+		return healthResult(body), nil
 	case statusPermissionDenied, statusUnauthenticated:
 		return passed(app.OK), nil
 	}
 	return failed(app.BadAnswer, "gRPC status "+statusName(status)), nil
 }
 
-// judgeHealth judges a framed HealthCheckResponse.
-func judgeHealth(framed []byte) app.Result {
+// healthResult protocols a framed HealthCheckResponse.
+func healthResult(framed []byte) app.Result {
 	health, ok := parseHealth(framed)
 	switch {
 	case !ok:

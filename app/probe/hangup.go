@@ -31,7 +31,7 @@ type hangUps struct {
 //
 // A reset raises an error in a server that still reads or writes: Node exits, Python logs a
 // traceback. A connection is therefore reset only after the server has closed it. All others
-// end with FIN. What the server still sends is read and discarded until it closes, too,
+// end with FIN. hangUp then reads and discards the rest until the server closes the connection,
 // because the kernel answers data for a closed socket with a reset.
 //
 // FIN costs more: the side that sends it first keeps a port in TIME_WAIT for 60 s, and
@@ -99,7 +99,7 @@ func (h *hangUps) remove(c net.Conn) {
 	delete(h.open, c)
 }
 
-// end closes all connections without further waiting, those of later probes, too.
+// end closes all connections at once, and those of later probes without waiting.
 func (h *hangUps) end() {
 	h.mu.Lock()
 	h.ended = true

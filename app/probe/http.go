@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// maxHeader is in bytes of all headers, the interim ones (1xx) included. The edge reads
-	// as many, curl 300 KB.
+	// maxHeader limits the bytes of all headers, including interim answers (1xx). It is the limit of
+	// the edge; curl's is 300 KB.
 	maxHeader = 1 << 20
-	// maxField is how much of a header line is looked at: enough for the lines that say where
-	// the body ends.
+	// maxField is the number of bytes that a probe keeps of a header line: enough for the fields
+	// that determine the end of the body.
 	maxField = 256
-	maxBody  = 4 << 10 // bytes of the body that are looked at
-	// maxEncoded is what those may take on the wire: a chunk of one byte takes six.
+	maxBody  = 4 << 10 // bytes of the body that a probe searches
+	// maxEncoded limits the encoded size of those bytes: a chunk of one byte takes six.
 	maxEncoded = 8 * maxBody
 )
 
@@ -38,11 +38,11 @@ type exchange struct {
 
 var exchanges = sync.Pool{New: func() any { return &exchange{in: bufio.NewReader(nil)} }}
 
-// judgeHTTP passes when the status is one of the check's, the body contains what it must,
-// and the answer is whole as far as it is read. Request and answer are handled here rather
-// than by net/http: http.Transport would more than double what a probe costs outside the
-// kernel, and http.ReadResponse keeps all headers in memory.
-func judgeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
+// probeHTTP passes if the status is one of the check's, the body contains the check's text, and
+// the part of the answer that it reads is well-formed. It does not use net/http: http.Transport
+// would more than double the cost of a probe outside the kernel, and http.ReadResponse keeps all
+// headers in memory.
+func probeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 	x := exchanges.Get().(*exchange)
 	defer exchanges.Put(x)
 	x.in.Reset(c)
@@ -83,8 +83,8 @@ func judgeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 	return passed(code), nil
 }
 
-// appendRequest appends the request to b. The path and the address hold no space
-// and no control character: registration refuses them.
+// appendRequest appends the request to b. Path and address contain no space and no control
+// character, because registration refuses them.
 func appendRequest(b []byte, i app.Instance) []byte {
 	b = append(b, "GET "...)
 	b = append(b, i.Check.Path...)
@@ -93,14 +93,14 @@ func appendRequest(b []byte, i app.Instance) []byte {
 	return append(b, "\r\nUser-Agent: "+userAgent+"\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
 }
 
-// answer is the head of an HTTP answer: the status, and where the body ends.
+// answer is the head of an HTTP answer: the status, and the end of the body.
 type answer struct {
 	status  int
-	old     bool  // of HTTP/1.0 or older, which knows no chunks
-	chunked bool  // wins over length
+	old     bool  // HTTP/1.0 or older, which has no chunked encoding
+	chunked bool  // takes precedence over length
 	length  int64 // of the body; -1: until the server closes the connection
-	// The body's end cannot be known: Content-Length is no number, or two; the encoding is
-	// not chunked.
+	// The end of the body is unknown: Content-Length is invalid or ambiguous, or the transfer
+	// encoding is not chunked.
 	badLength, badEncoding bool
 }
 
@@ -113,8 +113,8 @@ func (x *exchange) readFinal() (a answer, err error) {
 	}
 }
 
-// readHead reads the head of an answer. It accepts what curl and net/http accept. Errors
-// quote nothing of the answer.
+// readHead reads the head of an answer. It accepts the same answers as curl and net/http. Its
+// errors quote no part of the answer.
 func (x *exchange) readHead() (answer, error) {
 	line, err := x.readLine()
 	if err != nil {
@@ -124,36 +124,56 @@ func (x *exchange) readHead() (answer, error) {
 	if err := a.readStatusLine(string(line)); err != nil {
 		return answer{}, err
 	}
-	var set func(*answer, string) // reads the last field; nil if it does not matter
-	value := ""                   // of that field; the next lines may continue it
+	var last field
 	for {
 		line, err := x.readLine()
 		if err != nil {
 			return answer{}, err
 		}
-		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
-			if set != nil && len(value) < maxField {
-				value += " " + string(line)
-			}
+		if last.continuedBy(line) {
 			continue
 		}
-		if set != nil {
-			set(&a, strings.TrimSpace(value))
+		if last.set != nil {
+			last.set(&a, strings.TrimSpace(last.value))
 		}
 		if len(line) == 0 {
 			return a, nil
 		}
-		name, rest, ok := bytes.Cut(line, []byte(":"))
-		if !ok && len(line) < maxField {
-			return answer{}, errors.New("malformed header")
-		}
-		if set = setter(name); set != nil {
-			value = string(rest)
+		if last, err = parseField(line); err != nil {
+			return answer{}, err
 		}
 	}
 }
 
-// readLine reads a line and returns its first maxField bytes at most, without its end. The
+// field is a header field. It is empty if it does not determine the end of the body.
+type field struct {
+	set   func(*answer, string) // stores the value in an answer; see setter
+	value string
+}
+
+func parseField(line []byte) (field, error) {
+	name, value, ok := bytes.Cut(line, []byte(":"))
+	if !ok && len(line) < maxField {
+		return field{}, errors.New("malformed header")
+	}
+	if set := setter(name); set != nil {
+		return field{set, string(value)}, nil
+	}
+	return field{}, nil
+}
+
+// continuedBy reports whether a line continues the field, and appends it to the value.
+func (f *field) continuedBy(line []byte) bool {
+	if len(line) == 0 || line[0] != ' ' && line[0] != '\t' {
+		return false
+	}
+	if f.set != nil && len(f.value) < maxField {
+		f.value += " " + string(line)
+	}
+	return true
+}
+
+// readLine reads a line and returns its first maxField bytes at most, without the line end. The
 // line is valid until the next read.
 func (x *exchange) readLine() ([]byte, error) {
 	line, err := x.in.ReadSlice('\n')
@@ -167,7 +187,7 @@ func (x *exchange) readLine() ([]byte, error) {
 	return line[:min(len(line), maxField)], err
 }
 
-// readStatusLine reads HTTP/1.1 200 OK; the reason may be missing.
+// readStatusLine parses a line such as HTTP/1.1 200 OK. The reason phrase is optional.
 func (a *answer) readStatusLine(line string) error {
 	version, rest, _ := strings.Cut(line, " ")
 	text, _, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
@@ -183,8 +203,8 @@ func (a *answer) readStatusLine(line string) error {
 	return nil
 }
 
-// setter returns what reads the value of the field into an answer; nil if the field does
-// not say where the body ends.
+// setter returns the function that stores the value of a field in an answer, or nil if the field
+// does not determine the end of the body.
 func setter(name []byte) func(*answer, string) {
 	switch {
 	case bytes.EqualFold(name, []byte("Content-Length")):
@@ -204,7 +224,7 @@ func (a *answer) setLength(value string) {
 	a.length = int64(n)
 }
 
-// setEncoding reads Transfer-Encoding, which HTTP/1.0 does not have.
+// setEncoding stores Transfer-Encoding. HTTP/1.0 does not have this field.
 func (a *answer) setEncoding(value string) {
 	if a.old {
 		return
@@ -213,7 +233,7 @@ func (a *answer) setEncoding(value string) {
 	a.chunked = true
 }
 
-// body returns the body, decoded. A body that breaks off ends with io.ErrUnexpectedEOF.
+// body returns the decoded body. A truncated body ends with io.ErrUnexpectedEOF.
 func (a answer) body(in *bufio.Reader) (io.Reader, error) {
 	switch {
 	case a.status < 200 || a.status == http.StatusNoContent || a.status == http.StatusNotModified:
@@ -247,8 +267,7 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// readSome fills buf from body and returns what there was. A body that breaks off is
-// an error, one that is longer than buf is not.
+// readSome reads the body until buf is full or the body ends. A truncated body is an error.
 func readSome(body io.Reader, buf []byte) ([]byte, error) {
 	n := 0
 	for n < len(buf) {

@@ -10,17 +10,16 @@ import (
 	"rollcall/app"
 )
 
-// maxLine is how long a line of an answer may be, in bytes.
+// maxLine is the maximum length of an answer's line, in bytes.
 const maxLine = 512
 
-// askMemcached has the length of a binary header: a server that speaks only the binary
-// protocol waits for that many bytes before it closes the connection.
-const askMemcached = "version\r\nversion\r\nquit\r\n"
+// memcachedText has the length of a binary header: a server that speaks only the binary
+// protocol reads that many bytes before it closes the connection.
+const memcachedText = "version\r\nversion\r\nquit\r\n"
 
-// judgeMemcached passes when the server tells its version, or that it wants a password
-// first.
-func judgeMemcached(_ context.Context, c *conn, _ app.Instance) (app.Result, error) {
-	line, err := command(c, askMemcached)
+// probeMemcached passes if the server returns its version or requires a password.
+func probeMemcached(_ context.Context, c *conn, _ app.Instance) (app.Result, error) {
+	line, err := command(c, memcachedText)
 	switch {
 	case err != nil:
 		return app.Result{}, err
@@ -30,8 +29,8 @@ func judgeMemcached(_ context.Context, c *conn, _ app.Instance) (app.Result, err
 	return failed(app.BadAnswer, beginning(line)), nil
 }
 
-// The binary protocol of memcached: a header of 24 bytes begins with a magic number and
-// the command.
+// A message of memcached's binary protocol has a header of 24 bytes, which begins with a magic
+// number and the command.
 const (
 	memcachedHeader   = 24
 	memcachedRequest  = "\x80"
@@ -40,10 +39,10 @@ const (
 	memcachedQuitQ    = "\x17" // quit, without an answer
 )
 
-// judgeBinaryMemcached passes when the server answers the binary version command, whatever
-// the status. It is for servers with SASL, which speak only the binary protocol and close
-// the connection at the first line of text.
-func judgeBinaryMemcached(_ context.Context, c *conn, _ app.Instance) (app.Result, error) {
+// probeBinaryMemcached passes if the server answers the binary version command, with any status.
+// Servers with SASL speak only the binary protocol and close the connection at the first line of
+// text.
+func probeBinaryMemcached(_ context.Context, c *conn, _ app.Instance) (app.Result, error) {
 	rest := strings.Repeat("\x00", memcachedHeader-2)
 	if _, err := io.WriteString(c, memcachedRequest+memcachedVersion+rest+memcachedRequest+memcachedQuitQ+rest); err != nil {
 		return app.Result{}, err
@@ -60,9 +59,9 @@ func judgeBinaryMemcached(_ context.Context, c *conn, _ app.Instance) (app.Resul
 	return passed(app.OK), nil
 }
 
-// judgeRedis passes when the server says PONG, or that it wants a password or permission
-// first: it is alive, and whether it serves is between it and its users.
-func judgeRedis(_ context.Context, c *conn, _ app.Instance) (app.Result, error) {
+// probeRedis passes if the server answers PONG, or requires a password or a permission. Such a
+// server is alive; authentication is a matter between the server and its clients.
+func probeRedis(_ context.Context, c *conn, _ app.Instance) (app.Result, error) {
 	line, err := command(c, "PING\r\nQUIT\r\n")
 	if err != nil {
 		return app.Result{}, err
@@ -81,14 +80,14 @@ func judgeRedis(_ context.Context, c *conn, _ app.Instance) (app.Result, error) 
 	return failed(app.BadAnswer, beginning(line)), nil
 }
 
-// command sends a command that ends with one to quit, and returns the first line of the
+// command sends commands, of which the last one is quit, and returns the first line of the
 // answer.
 func command(c *conn, s string) ([]byte, error) {
 	if _, err := io.WriteString(c, s); err != nil {
 		return nil, err
 	}
 	c.left = maxLine
-	line, err := bufio.NewReaderSize(c, maxLine+1).ReadSlice('\n') // never full: the limit is c's
+	line, err := bufio.NewReaderSize(c, maxLine+1).ReadSlice('\n') // never full: the limit of c is lower
 	c.closing = err == nil
 	return line, err
 }

@@ -1,11 +1,11 @@
-// Package probe checks an instance once: it connects, asks, judges the answer and
-// hangs up.
+// Package probe executes checks. A Prober connects to an instance, speaks the protocol of the
+// check (HTTP, TCP, gRPC, Redis or memcached), decides whether the instance passes, and closes the
+// connection.
 //
-// The instances are strangers. A probe therefore has one deadline for everything,
-// from the name's lookup to the last byte, reads a bounded number of bytes,
-// follows no redirect, uses no proxy, and calls no address it must not call (see
-// package outbound). Every probe opens a connection of its own: a kept one would miss a
-// listener that accepts no more.
+// Instances are not trusted. A probe has one deadline for everything from the lookup to the last
+// byte, reads a limited number of bytes, follows no redirect, uses no proxy, and connects only to
+// permitted addresses (see package outbound). Every probe opens a new connection, because a kept
+// connection does not show that a listener has stopped accepting.
 package probe
 
 import (
@@ -22,22 +22,23 @@ import (
 	"rollcall/app/outbound"
 )
 
-// userAgent is how the probed recognize a probe in their logs.
+// userAgent identifies probes in the logs of applications.
 const userAgent = "rollcall-probe"
 
-// Options of a Prober. The zero value is ready to use.
+// Options configures a Prober. The zero value is ready to use.
 type Options struct {
-	// Allow says whether an address may be called; see package outbound.
+	// Allow reports whether the prober may call an address; see outbound.Permitted. nil permits
+	// every address that is not always refused.
 	Allow func(netip.Addr) bool
-	// Now stamps the results; nil means time.Now.
+	// Now returns the time of a result; nil means time.Now.
 	Now func() time.Time
 }
 
-// A Prober is an app.Prober. It keeps no state of an instance. Connections of finished
-// probes may wait up to 5 s for their servers; Close ends them.
+// A Prober is an app.Prober. It keeps no state of instances, and is safe for concurrent use.
+// Connections of finished probes may wait up to 5 s for their servers; Close ends them.
 type Prober struct {
 	dialer *net.Dialer
-	strict *net.Resolver // as the dialer's, but one error of a name server fails the lookup
+	strict *net.Resolver // like the dialer's, but one error of a name server fails the lookup
 	now    func() time.Time
 
 	hangUps hangUps
@@ -45,7 +46,7 @@ type Prober struct {
 
 var _ app.Prober = (*Prober)(nil)
 
-// New returns a Prober.
+// New returns a Prober. The caller must close it.
 func New(o Options) *Prober {
 	p := &Prober{now: o.Now}
 	if p.now == nil {
@@ -56,12 +57,12 @@ func New(o Options) *Prober {
 	return p
 }
 
-// Close closes the connections that still wait for their servers, and returns once they
-// are closed.
+// Close closes the connections that still wait for their servers. It returns after they are
+// closed.
 func (p *Prober) Close() { p.hangUps.end() }
 
-// Probe checks the instance once. When ctx ends before the check's timeout, the
-// result says nothing about the instance; the caller knows, since it ended ctx.
+// Probe checks the instance once. If the caller ends ctx before the timeout of the check, the
+// result is inconclusive.
 func (p *Prober) Probe(ctx context.Context, i app.Instance) (r app.Result) {
 	at, began := p.now(), time.Now()
 	defer func() {
@@ -72,52 +73,54 @@ func (p *Prober) Probe(ctx context.Context, i app.Instance) (r app.Result) {
 	}()
 	timed, cancel := context.WithTimeout(ctx, i.Check.Timeout)
 	defer cancel()
-	r, err := p.ask(timed, i)
+	r, err := p.probe(timed, i)
 	if err != nil {
 		return failure(ctx, err)
 	}
 	return r
 }
 
-// A judge asks the instance at the other end of a new connection how it is.
-type judge func(context.Context, *conn, app.Instance) (app.Result, error)
+// A protocol probes an instance on a new connection. Its error means that the instance gave no
+// complete answer.
+type protocol func(context.Context, *conn, app.Instance) (app.Result, error)
 
-var judges = map[app.Kind]judge{
-	app.HTTP:      judgeHTTP,
-	app.TCP:       judgeTCP,
-	app.GRPC:      judgeGRPC,
-	app.Memcached: judgeMemcached,
-	app.Redis:     judgeRedis,
+var protocols = map[app.Kind]protocol{
+	app.HTTP:      probeHTTP,
+	app.TCP:       probeTCP,
+	app.GRPC:      probeGRPC,
+	app.Memcached: probeMemcached,
+	app.Redis:     probeRedis,
 }
 
-// judgeTCP passes: there is a connection.
-func judgeTCP(context.Context, *conn, app.Instance) (app.Result, error) { return passed(app.OK), nil }
+// probeTCP passes, because the connection exists.
+func probeTCP(context.Context, *conn, app.Instance) (app.Result, error) { return passed(app.OK), nil }
 
-// ask returns what the instance answered, or why there was no answer.
-func (p *Prober) ask(ctx context.Context, i app.Instance) (app.Result, error) {
-	judge, ok := judges[i.Check.Kind]
+// probe probes the instance. A memcached server may need a second connection with the binary
+// protocol.
+func (p *Prober) probe(ctx context.Context, i app.Instance) (app.Result, error) {
+	run, ok := protocols[i.Check.Kind]
 	if !ok {
 		return failed(app.NotUnderstood, fmt.Sprintf("kind %q", i.Check.Kind)), nil
 	}
-	r, err := p.askOn(ctx, i, judge)
+	r, err := p.probeOn(ctx, i, run)
 	if i.Check.Kind == app.Memcached && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
-		if binary, err := p.askOn(ctx, i, judgeBinaryMemcached); err == nil && binary.Passed {
+		if binary, err := p.probeOn(ctx, i, probeBinaryMemcached); err == nil && binary.Passed {
 			return binary, nil
 		}
 	}
 	return r, err
 }
 
-// askOn asks on a new connection.
-func (p *Prober) askOn(ctx context.Context, i app.Instance, judge judge) (app.Result, error) {
+// probeOn probes the instance on a new connection.
+func (p *Prober) probeOn(ctx context.Context, i app.Instance, run protocol) (app.Result, error) {
 	c, err := p.dial(ctx, i.Target())
 	if err != nil {
 		return app.Result{}, err
 	}
 	defer p.hangUps.hangUp(c)
-	r, err := judge(ctx, c, i)
+	r, err := run(ctx, c, i)
 	if broken := c.broken.Load(); err != nil && broken != nil {
-		err = *broken // rather than what a parser says of the half line it got
+		err = *broken // a parser's error about an incomplete line would hide the cause
 	}
 	return r, err
 }
