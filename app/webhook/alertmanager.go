@@ -17,37 +17,37 @@ type alert struct {
 	EndsAt      time.Time         `json:"endsAt"`
 }
 
-// An alert is a state: it is repeated every alertsEvery while it lasts, so that an Alertmanager
-// that has lost its memory, or that was added later, knows it. Without repetition it ends by itself
-// after alertFor, as one of Prometheus does, which waits for four repetitions.
+// An alert is a state. Rollcall repeats it every alertsEvery while it lasts, for an Alertmanager that
+// was restarted without its data or added later. Without repetition it ends after alertFor.
+// Prometheus also waits for four repetitions.
 const (
 	alertsEvery = time.Minute
 	alertFor    = 5 * time.Minute
 	gapFor      = time.Hour // no event ends a gap
 )
 
-// alerting plans the next message to an Alertmanager: everything that has begun or ended since the
-// cursor, at once, or all that is firing when that was last repeated alertsEvery ago.
-func alerting(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (step, error) {
+// nextAlerts plans the next message to an Alertmanager: all changes since the cursor at once, or all
+// firing alerts if alertsEvery has passed since they were last sent.
+func nextAlerts(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (step, error) {
 	s := step{then: w}
 	events, err := log.Events(ctx, w.Cursor, batch)
 	if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
 		s.message, s.then.Cursor = gap(w.Cursor, trimmed.First, false), trimmed.First.Before()
-		s.then.Repeated = time.Time{} // what is firing now is all that is left of the lost events
+		s.then.Repeated = time.Time{} // the firing alerts replace the lost events
 		return s, nil
 	}
 	if err != nil {
 		return step{}, err
 	}
-	var held []app.Event
+	var wanted []app.Event
 	for _, e := range events {
 		s.then.Cursor = e.Revision
-		if concerns(w, e) {
-			held = append(held, e)
+		if wants(w, e) {
+			wanted = append(wanted, e)
 		}
 	}
-	if len(held) > 0 {
-		s.message = digest(held)
+	if len(wanted) > 0 {
+		s.message = digest(wanted)
 		return s, nil
 	}
 	if s.due = w.Repeated.Add(alertsEvery); now.Before(s.due) {
@@ -58,21 +58,21 @@ func alerting(ctx context.Context, log app.EventLog, firing Firing, w app.Webhoo
 		return step{}, err
 	}
 	for _, e := range all {
-		if concerns(w, e) {
-			held = append(held, e)
+		if wants(w, e) {
+			wanted = append(wanted, e)
 		}
 	}
 	s.then.Repeated, s.due = now, now.Add(alertsEvery)
-	if len(held) > 0 {
-		s.message = &message{id: fmt.Sprintf("firing_%d", now.UnixMilli()), kind: "firing", at: now, events: held}
+	if len(wanted) > 0 {
+		s.message = &message{id: fmt.Sprintf("firing_%d", now.UnixMilli()), kind: "firing", at: now, events: wanted}
 	}
 	return s, nil
 }
 
-// Firing returns an event for each alert that is firing at the moment, as if it had just begun.
+// Firing returns an event for each alert that is firing, as if it had just begun.
 type Firing func(context.Context) ([]app.Event, error)
 
-// FiringOf returns the events that Firing returns about instances and webhooks.
+// FiringOf returns the events of Firing about instances and webhooks.
 func FiringOf(instances []app.Instance, webhooks []app.Webhook) []app.Event {
 	var all []app.Event
 	for _, i := range instances {
@@ -92,8 +92,8 @@ func FiringOf(instances []app.Instance, webhooks []app.Webhook) []app.Event {
 	return all
 }
 
-// alerts returns the alerts of a message that is sent at a time; a ping has none. Of several events about the
-// same thing, the last one counts.
+// alerts returns the alerts of a message that is sent at a time. A ping has none. Of several events
+// about the same subject, the last one counts.
 func (m message) alerts(w app.Webhook, sent time.Time) []alert {
 	all := []alert{}
 	if m.kind == "gap" {
@@ -126,12 +126,12 @@ func (m message) alerts(w app.Webhook, sent time.Time) []alert {
 // alertChange is the alert that an event begins or ends.
 type alertChange struct {
 	name   string // of the alert
-	of     string // label of the event's subject; "": it is about an instance
-	begins bool   // else it ends
+	of     string // label of the event's subject; "": the subject is an instance
+	begins bool   // else the event ends the alert
 }
 
-// alertOf returns the alert that an event begins or ends; ok is false if it does neither.
-// Whatever happens to an instance in maintenance ends its alert.
+// alertOf returns the alert that an event begins or ends; ok is false if it does neither. Every event
+// of an instance in maintenance ends its alert.
 func alertOf(e app.Event) (c alertChange, ok bool) {
 	if c, ok = subjectAlerts[e.Kind]; ok {
 		return c, true
@@ -153,7 +153,7 @@ func alertOf(e app.Event) (c alertChange, ok bool) {
 	return c, e.Instance != ""
 }
 
-// subjectAlerts are the alerts about other things than instances.
+// subjectAlerts maps events without an instance to their alerts.
 var subjectAlerts = map[app.EventKind]alertChange{
 	app.EventPaused:  {name: "RollcallWebhookPaused", of: "webhook", begins: true},
 	app.EventResumed: {name: "RollcallWebhookPaused", of: "webhook"},
@@ -164,8 +164,8 @@ var subjectAlerts = map[app.EventKind]alertChange{
 	app.EventNamesBack: {name: "RollcallNameServerFailed", of: "worker"},
 }
 
-// lasts returns how long the alert fires unless it is repeated. Only the event that ends it ends the alert of
-// a worker: no process knows the state of the others.
+// lasts returns how long the alert fires without repetition. Only an event ends the alert of a worker,
+// because no process knows the state of the other workers.
 func (c alertChange) lasts() time.Duration {
 	if c.of == "worker" {
 		return app.MaxForget
@@ -173,7 +173,7 @@ func (c alertChange) lasts() time.Duration {
 	return alertFor
 }
 
-// alert returns the alert as an event ends it.
+// alert returns the alert of an event, with its end at the event.
 func (c alertChange) alert(e app.Event) alert {
 	a := alert{
 		Labels:      map[string]string{"alertname": c.name, "service": e.Service, "instance": e.Instance},

@@ -11,32 +11,32 @@ import (
 )
 
 const (
-	inFlight    = 200             // attempts at once
-	lookEvery   = 5 * time.Second // for what is due, should a poke be lost
-	retryAfter  = time.Second     // when the store could not be read
-	settleEvery = time.Second / 5 // attempts to write down what became of an attempt
+	maxAttempts   = 200             // concurrent attempts
+	pollEvery     = 5 * time.Second // for due webhooks, in case a Poke was lost
+	retryAfter    = time.Second     // after the store could not be read
+	completeEvery = time.Second / 5 // between tries to record an attempt
 )
 
-// Courier delivers: it claims webhooks that are due, and each is told the next thing in a
-// goroutine of its own. Any number of couriers may share an outbox.
+// Courier claims webhooks that are due and sends each its next message, each in a goroutine. Several
+// couriers may share an outbox.
 type Courier struct {
-	outbox  app.Outbox
-	sender  *Sender
-	firing  Firing
-	now     func() time.Time
-	settled func(context.Context, app.Delivery)
-	log     *slog.Logger
+	outbox    app.Outbox
+	sender    *Sender
+	firing    Firing
+	now       func() time.Time
+	onAttempt func(context.Context, app.Delivery)
+	log       *slog.Logger
 
 	wake chan struct{}
 }
 
-// NewCourier returns a courier; it does nothing before Work or Once. firing lists what Alertmanagers have to know,
-// now is the outbox's time, and settled is called with the outcome of every attempt.
-func NewCourier(outbox app.Outbox, sender *Sender, firing Firing, now func() time.Time, settled func(context.Context, app.Delivery), log *slog.Logger) *Courier {
-	return &Courier{outbox: outbox, sender: sender, firing: firing, now: now, settled: settled, log: log, wake: make(chan struct{}, 1)}
+// NewCourier returns a courier. Call Work or Once to deliver. firing lists the alerts of Alertmanagers,
+// now returns the outbox's time, and onAttempt is called with every recorded attempt.
+func NewCourier(outbox app.Outbox, sender *Sender, firing Firing, now func() time.Time, onAttempt func(context.Context, app.Delivery), log *slog.Logger) *Courier {
+	return &Courier{outbox: outbox, sender: sender, firing: firing, now: now, onAttempt: onAttempt, log: log, wake: make(chan struct{}, 1)}
 }
 
-// Poke has the courier look for webhooks that are due at once.
+// Poke makes the courier look for due webhooks at once.
 func (c *Courier) Poke() {
 	select {
 	case c.wake <- struct{}{}:
@@ -44,33 +44,32 @@ func (c *Courier) Poke() {
 	}
 }
 
-// Work delivers until the context is over; then it ends the attempts under way and
-// returns.
+// Work delivers until ctx ends. It then finishes the attempts in progress and returns.
 func (c *Courier) Work(ctx context.Context) {
 	var flights sync.WaitGroup
 	defer flights.Wait()
-	room := make(chan struct{}, inFlight)
+	places := make(chan struct{}, maxAttempts)
 	failing := false
 	for {
-		claims, next, err := c.outbox.Claim(ctx, inFlight-len(room))
+		claims, next, err := c.outbox.Claim(ctx, maxAttempts-len(places))
 		if ctx.Err() != nil && err != nil {
 			return
 		}
 		if err != nil && !failing {
-			c.log.ErrorContext(ctx, "no webhooks can be claimed", "err", err)
+			c.log.ErrorContext(ctx, "claiming webhooks fails", "err", err)
 		}
 		failing = err != nil
 		for _, claim := range claims {
-			room <- struct{}{} // there is: only this loop takes it
+			places <- struct{}{} // never blocks: only this loop adds to places
 			flights.Go(func() {
 				c.deliver(context.WithoutCancel(ctx), claim)
-				<-room
+				<-places
 				c.Poke()
 			})
 		}
-		idle := lookEvery
+		idle := pollEvery
 		if !next.IsZero() {
-			idle = min(max(next.Sub(c.now()), time.Millisecond), lookEvery)
+			idle = min(max(next.Sub(c.now()), time.Millisecond), pollEvery)
 		}
 		select {
 		case <-c.wake:
@@ -81,10 +80,10 @@ func (c *Courier) Work(ctx context.Context) {
 	}
 }
 
-// Once delivers what is due now, and all that follows from it at once.
+// Once delivers until no webhook is due.
 func (c *Courier) Once(ctx context.Context) error {
 	for ctx.Err() == nil {
-		claims, _, err := c.outbox.Claim(ctx, inFlight)
+		claims, _, err := c.outbox.Claim(ctx, maxAttempts)
 		if err != nil || len(claims) == 0 {
 			return err
 		}
@@ -97,31 +96,31 @@ func (c *Courier) Once(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// deliver tells a webhook the next thing, if there is one.
+// deliver sends a webhook its next message, if there is one.
 func (c *Courier) deliver(ctx context.Context, claim app.DeliveryClaim) {
 	was := claim.Webhook
 	s, err := plan(ctx, c.outbox, c.firing, was, c.now())
 	switch {
 	case err != nil:
-		c.log.WarnContext(ctx, "the events for a webhook cannot be read", "webhook", was.ID, "err", err)
+		c.log.WarnContext(ctx, "reading the events of a webhook fails", "webhook", was.ID, "err", err)
 		was.Due = c.now().Add(retryAfter)
-		c.settle(ctx, claim, app.Delivery{Webhook: was})
+		c.complete(ctx, claim, app.Delivery{Webhook: was})
 		return
 	case s.message == nil:
 		s.then.Due = s.due
-		c.settle(ctx, claim, app.Delivery{Webhook: s.then})
+		c.complete(ctx, claim, app.Delivery{Webhook: s.then})
 		return
 	}
-	d := judge(was, s.then, c.sender.send(ctx, was, *s.message, was.Failures+1), c.now())
-	if c.settle(ctx, claim, d) {
-		c.settled(ctx, d)
+	d := deliveryAfter(was, s.then, c.sender.send(ctx, was, *s.message, was.Failures+1), c.now())
+	if c.complete(ctx, claim, d) {
+		c.onAttempt(ctx, d)
 		c.report(ctx, was, d)
 	}
 }
 
-// settle writes down how a claim ended, and says whether it could. It tries as long as the
-// claim is good: what is not written down is sent again.
-func (c *Courier) settle(ctx context.Context, claim app.DeliveryClaim, d app.Delivery) bool {
+// complete records the end of a claim and reports whether it could. It retries while the claim is
+// valid, because an unrecorded message is sent again.
+func (c *Courier) complete(ctx context.Context, claim app.DeliveryClaim, d app.Delivery) bool {
 	for end := time.Now().Add(app.DeliveryLease - attemptTimeout); ; {
 		err := c.outbox.Complete(ctx, claim, d)
 		switch {
@@ -130,14 +129,14 @@ func (c *Courier) settle(ctx context.Context, claim app.DeliveryClaim, d app.Del
 		case errors.Is(err, app.ErrClaimLost): // it was removed, or another has it by now
 			return false
 		case !errors.Is(err, app.ErrUnavailable), time.Now().After(end):
-			c.log.WarnContext(ctx, "a delivery could not be written down and is made again", "webhook", claim.Webhook.ID, "err", err)
+			c.log.WarnContext(ctx, "recording a delivery fails, the message is sent again", "webhook", claim.Webhook.ID, "err", err)
 			return false
 		}
-		time.Sleep(settleEvery)
+		time.Sleep(completeEvery)
 	}
 }
 
-// report logs when a receiver begins to fail, and when that ends.
+// report logs when a receiver begins to fail, and when it recovers.
 func (c *Courier) report(ctx context.Context, was app.Webhook, d app.Delivery) {
 	switch is := d.Webhook; {
 	case is.Failures == 1:

@@ -1,12 +1,12 @@
-// Package webhook tells receivers of events: it decides what is next, writes and signs
-// the message, makes the attempt, and tries again later when that fails.
+// Package webhook delivers events to the receivers of webhooks. A Courier plans the next message of
+// each webhook, signs it, makes the attempt, and retries after a failure. Formats are Standard
+// Webhooks, Slack and Alertmanager.
 //
-// The stream of events is the outbox, and a webhook is a cursor into it. A message is
-// decided from the cursor and the events after it alone, so an attempt that is made again,
-// by whomever, is the same message with the same id. The cursor moves when the receiver
-// has taken it: at least once, in order.
+// The event stream is the outbox, and a webhook is a cursor into it. The cursor and the events after
+// it alone determine a message, so a repeated attempt, by any process, sends the same message with the
+// same id. The cursor moves when the receiver has accepted the message: at least once, in order.
 //
-// Receivers are strangers. An attempt therefore has one deadline for everything and a
-// goroutine of its own, reads a few bytes of the answer, follows no redirect, uses no
-// proxy, and calls no address it must not call (see package outbound).
+// Receivers are not trusted. An attempt has one deadline and its own goroutine, reads only a few bytes
+// of the answer, follows no redirect, uses no proxy, and connects only to permitted addresses (see
+// package outbound).
 package webhook

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// AttemptTimeout is how long an attempt may take.
+// AttemptTimeout is the timeout of an attempt.
 const AttemptTimeout = attemptTimeout
 
-// SetTransport has requests made by t.
+// SetTransport replaces the transport of requests.
 func (s *Sender) SetTransport(t http.RoundTripper) { s.client.Transport = t }
 
-// SetTimeout has attempts take no longer than d.
+// SetTimeout sets the timeout of attempts.
 func (s *Sender) SetTimeout(d time.Duration) { s.client.Timeout = d }

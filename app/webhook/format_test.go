@@ -71,7 +71,7 @@ func TestFormats(t *testing.T) {
 			lines[0] + `"}`,
 			`{"text":":warning: *3 events* at once\n1 × webhook-paused\n1 × web healthy\n1 × web unhealthy\none by one: ` + "`" +
 				strings.Replace(replay, "\\u0026", "\\u0026amp;", 1) + "`" + `"}`,
-			`{"text":"Rollcall tells this channel what happens"}`,
+			`{"text":"Rollcall sends events to this channel"}`,
 			lines[0] + again + `"}`, lines[1] + again + `"}`, lines[2] + again + `"}`, lines[3] + again + `"}`,
 		},
 		app.AlertmanagerFormat: { // the state after all events; what is replayed has ended

@@ -11,13 +11,13 @@ import (
 	"rollcall/app"
 )
 
-// message is one thing that a receiver is told.
+// message is one message to a receiver.
 type message struct {
 	id       string
 	kind     string // the event's, or digest, firing, gap or ping
 	at       time.Time
-	events   []app.Event  // one; of a digest several, of the rest none
-	lost     app.Revision // of a gap: events after this one
+	events   []app.Event  // one, or several of a digest or of firing alerts, else none
+	lost     app.Revision // of a gap: after this event
 	until    app.Revision // and before this one
 	replayed bool
 }
@@ -26,7 +26,7 @@ func single(e app.Event, replayed bool) *message {
 	return &message{id: "msg_" + string(e.Revision), kind: string(e.Kind), at: e.At, events: []app.Event{e}, replayed: replayed}
 }
 
-// digest tells of several events at once; of one as ever.
+// digest returns a message about several events, or the usual message about one.
 func digest(events []app.Event) *message {
 	if len(events) == 1 {
 		return single(events[0], false)
@@ -35,12 +35,12 @@ func digest(events []app.Event) *message {
 	return &message{id: fmt.Sprintf("digest_%s_%s", first.Revision, last.Revision), kind: "digest", at: last.At, events: events}
 }
 
-// gap says that events between two revisions are lost to the receiver.
+// gap returns a message about events between two revisions that are no longer stored.
 func gap(after, before app.Revision, replayed bool) *message {
 	return &message{id: fmt.Sprintf("gap_%s_%s", after, before), kind: "gap", at: before.Time(), lost: after, until: before, replayed: replayed}
 }
 
-// render writes the message in the webhook's format; sent is when it is sent.
+// render encodes the message in the webhook's format, to be sent at a time.
 func (m message) render(w app.Webhook, sent time.Time) ([]byte, error) {
 	var payload any
 	switch w.Format {
@@ -51,12 +51,12 @@ func (m message) render(w app.Webhook, sent time.Time) ([]byte, error) {
 	case app.EventFormat:
 		payload = m.payload(w)
 	default:
-		return nil, fmt.Errorf("there is no format %q", w.Format)
+		return nil, fmt.Errorf("unknown format %q", w.Format)
 	}
 	return json.Marshal(payload)
 }
 
-// payload is a message in the form that Standard Webhooks recommends.
+// payload returns a message in the form that Standard Webhooks recommends.
 func (m message) payload(w app.Webhook) any {
 	p := struct {
 		Type      string    `json:"type"`
@@ -82,12 +82,12 @@ func (m message) payload(w app.Webhook) any {
 func (m message) first() app.Revision { return m.events[0].Revision }
 func (m message) last() app.Revision  { return m.events[len(m.events)-1].Revision }
 
-// replay is the call that tells one by one what a digest sums up.
+// replay returns the call that sends the events of a digest one by one.
 func (m message) replay(w app.Webhook) string {
 	return fmt.Sprintf("POST /v1/webhooks/%s/replay?since=%s&until=%s", w.ID, m.first(), m.last())
 }
 
-// count is how many events of a digest are of one kind and service.
+// count is the number of a digest's events of one kind and service.
 type count struct {
 	Service string        `json:"service,omitempty"`
 	Kind    app.EventKind `json:"kind"`

@@ -9,40 +9,40 @@ import (
 )
 
 const (
-	few   = 10               // events read at first, of which often the first one is it
-	batch = 500              // events read at once when that was not enough
-	hold  = 30 * time.Second // how long events are gathered for a digest
+	firstBatch   = 10               // events read at first: often the first one is the next message
+	batch        = 500              // events read at once after that
+	digestPeriod = 30 * time.Second // how long Rollcall collects events for a digest
 )
 
-// step is what a webhook comes to next.
+// step is the next step of a webhook.
 type step struct {
-	message *message    // to be sent first; nil: nothing is
-	then    app.Webhook // how far it is after that, Due aside
-	due     time.Time   // when there is something to send at the earliest; zero: when something happens
+	message *message    // to be sent first; nil: none
+	then    app.Webhook // the webhook after that, except Due
+	due     time.Time   // the earliest time of the next message; zero: the time of the next event
 }
 
-// plan decides what a webhook is told next. What happens goes first; events that are
-// replayed fill the time while there is nothing.
+// plan decides the next message of a webhook. New events go first, and replayed events fill the gaps
+// between them.
 func plan(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (s step, err error) {
 	if w.Format == app.AlertmanagerFormat {
-		s, err = alerting(ctx, log, firing, w, now)
+		s, err = nextAlerts(ctx, log, firing, w, now)
 	} else {
-		s, err = live(ctx, log, w, now)
+		s, err = nextLive(ctx, log, w, now)
 	}
 	if err != nil || s.message != nil || w.Replay == (app.Replay{}) {
 		return s, err
 	}
-	return again(ctx, log, s)
+	return nextReplay(ctx, log, s)
 }
 
-// live finds the next event that the webhook wants. Rate events of a minute are told one
-// by one. The first one that is too much, and all that come within hold after it, make a
-// digest: a burst that is over within hold has one, however it falls into minutes. It is the
-// time of the events that counts, so a receiver that was away gets what is steady one by
-// one, however much has come together.
-func live(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (step, error) {
+// nextLive finds the next event that the webhook subscribes to. It sends up to Rate events of a minute
+// one by one. The first event beyond the rate and all events within digestPeriod after it make a
+// digest. A burst within digestPeriod therefore has one digest, even across the end of a minute. The
+// time of the events counts: a receiver that was unavailable gets events of a steady rate one by one,
+// even if many are waiting.
+func nextLive(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (step, error) {
 	s := step{then: w}
-	for limit := few; ; limit = batch {
+	for limit := firstBatch; ; limit = batch {
 		events, err := log.Events(ctx, s.then.Cursor, limit)
 		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
 			s.message, s.then.Cursor = gap(s.then.Cursor, trimmed.First, false), trimmed.First.Before()
@@ -52,7 +52,7 @@ func live(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (
 			return step{}, err
 		}
 		for _, e := range events {
-			if !concerns(w, e) {
+			if !wants(w, e) {
 				s.then.Cursor = e.Revision
 				continue
 			}
@@ -66,10 +66,10 @@ func live(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (
 				s.message = single(e, false)
 				return s, nil
 			}
-			if s.due = at.Add(hold); now.Before(s.due) {
+			if s.due = at.Add(digestPeriod); now.Before(s.due) {
 				return s, nil
 			}
-			return sumUp(ctx, log, s)
+			return collectDigest(ctx, log, s)
 		}
 		if len(events) < limit {
 			return s, nil
@@ -77,16 +77,16 @@ func live(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (
 	}
 }
 
-// concerns reports whether the receiver is told of an event. Alertmanager is told of what
-// begins and ends an alert.
-func concerns(w app.Webhook, e app.Event) bool {
+// wants reports whether the receiver gets an event. An Alertmanager gets only events that begin or end
+// an alert.
+func wants(w app.Webhook, e app.Event) bool {
 	_, alerts := alertOf(e)
 	return w.Wants(e) && (alerts || w.Format != app.AlertmanagerFormat)
 }
 
-// sumUp makes a digest of the events after the cursor and before s.due.
-func sumUp(ctx context.Context, log app.EventLog, s step) (step, error) {
-	var held []app.Event
+// collectDigest makes a digest of the events after the cursor and before s.due.
+func collectDigest(ctx context.Context, log app.EventLog, s step) (step, error) {
+	var wanted []app.Event
 	for {
 		events, err := log.Events(ctx, s.then.Cursor, batch)
 		if err != nil {
@@ -94,24 +94,24 @@ func sumUp(ctx context.Context, log app.EventLog, s step) (step, error) {
 		}
 		for _, e := range events {
 			if !e.Revision.Time().Before(s.due) {
-				s.message = digest(held)
+				s.message = digest(wanted)
 				return s, nil
 			}
 			s.then.Cursor = e.Revision
-			if concerns(s.then, e) {
-				held = append(held, e)
+			if wants(s.then, e) {
+				wanted = append(wanted, e)
 			}
 		}
 		if len(events) < batch {
-			s.message = digest(held)
+			s.message = digest(wanted)
 			return s, nil
 		}
 	}
 }
 
-// again finds the next event to replay.
-func again(ctx context.Context, log app.EventLog, s step) (step, error) {
-	for limit := few; ; limit = batch {
+// nextReplay finds the next event to replay.
+func nextReplay(ctx context.Context, log app.EventLog, s step) (step, error) {
+	for limit := firstBatch; ; limit = batch {
 		events, err := log.Events(ctx, s.then.Replay.After, limit)
 		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
 			s.message, s.then.Replay.After = gap(s.then.Replay.After, trimmed.First, true), trimmed.First.Before()
@@ -126,7 +126,7 @@ func again(ctx context.Context, log app.EventLog, s step) (step, error) {
 				return s, nil
 			}
 			s.then.Replay.After = e.Revision
-			if concerns(s.then, e) {
+			if wants(s.then, e) {
 				s.message = single(e, true)
 				return s, nil
 			}

@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	attemptTimeout = 10 * time.Second // of all of an attempt
+	attemptTimeout = 10 * time.Second // for a whole attempt
 	maxHeader      = 16 << 10         // bytes of an answer's header
 	userAgent      = "rollcall-webhook"
 
-	// maxWord is all that is ever quoted of an answer, in bytes: it names what a receiver did
-	// not like, and is too short to read strangers' secrets with.
+	// maxWord is the number of bytes that an attempt quotes of an answer. That is enough to name an error,
+	// and too short to read secrets with.
 	maxWord = 24
 )
 
-// A Sender makes attempts. Every one has a connection of its own: a kept one would be held
-// by a receiver that does not end its answer.
+// A Sender makes attempts. Every attempt has its own connection, because a receiver could occupy a kept
+// one by an answer without an end.
 type Sender struct {
 	client *http.Client
 	now    func() time.Time
@@ -37,8 +37,8 @@ type Sender struct {
 
 var _ app.Sender = (*Sender)(nil)
 
-// NewSender returns a sender to the addresses that allow lets through; see package outbound. now
-// is this machine's time: receivers compare it with theirs.
+// NewSender returns a sender that calls permitted addresses only; see outbound.Permitted. now returns
+// the time of this machine, which receivers compare with theirs.
 func NewSender(allow func(netip.Addr) bool, now func() time.Time) *Sender {
 	return &Sender{now: now, client: &http.Client{
 		Timeout: attemptTimeout,
@@ -49,7 +49,7 @@ func NewSender(allow func(netip.Addr) bool, now func() time.Time) *Sender {
 	}}
 }
 
-// Ping sends a message that tells nothing; see app.Sender.
+// Ping sends a message without an event; see app.Sender.
 func (s *Sender) Ping(ctx context.Context, w app.Webhook) app.Attempt {
 	return s.send(ctx, w, message{id: "ping_" + rand.Text(), kind: "ping", at: s.now()}, 1)
 }
@@ -83,9 +83,9 @@ func (s *Sender) post(ctx context.Context, w app.Webhook, m message) (app.Result
 	return r, readRetryAfter(answer.Header)
 }
 
-// readRetryAfter returns how long a receiver asks to be left alone, at most maxRetryAfter: seconds
-// or a date (RFC 9110, 10.2.3). The date is compared with the receiver's own clock, as far
-// as its answer shows it. Without a valid value it is 0.
+// readRetryAfter returns the wait that a receiver asks for, at most maxRetryAfter, in seconds or as a
+// date (RFC 9110, 10.2.3). It compares a date with the receiver's own clock, if the answer has a Date.
+// Without a valid value it returns 0.
 func readRetryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	if seconds, err := strconv.Atoi(value); err == nil {
@@ -102,7 +102,7 @@ func readRetryAfter(h http.Header) time.Duration {
 	return min(max(until.Sub(now), 0), maxRetryAfter)
 }
 
-// request writes and signs a message: https://www.standardwebhooks.com
+// request encodes and signs a message: https://www.standardwebhooks.com
 func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.Request, error) {
 	at := s.now()
 	body, err := m.render(w, at)
@@ -111,7 +111,7 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 	}
 	signer, err := standardwebhooks.NewWebhook(w.Secret)
 	if err != nil {
-		return nil, errors.New("the secret cannot be used") // which the library's error may quote
+		return nil, errors.New("the secret is invalid") // the library's error may quote it
 	}
 	signature, err := signer.Sign(m.id, at, body)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
-		return nil, errors.New("the URL cannot be used")
+		return nil, errors.New("the URL is invalid")
 	}
 	for name, value := range w.Headers {
 		r.Header.Set(name, value)
@@ -137,7 +137,7 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 
 func firstWord(body io.Reader) string {
 	b := make([]byte, maxWord)
-	n, _ := io.ReadFull(body, b) // as much as there is
+	n, _ := io.ReadFull(body, b) // a short body is no error
 	words := strings.Fields(string(b[:n]))
 	if len(words) == 0 {
 		return ""
@@ -145,11 +145,11 @@ func firstWord(body io.Reader) string {
 	return words[0]
 }
 
-// failure returns the result of an attempt without an answer. It does not quote the URL,
-// which may contain a secret.
+// failure returns the result of an attempt without an answer. It does not quote the URL, which may
+// contain a secret.
 func failure(ctx context.Context, err error) app.Result {
 	r := outbound.Failure(ctx, err)
-	if r.Code == app.Stalled { // net/http may hide that the timeout ended a connection attempt
+	if r.Code == app.Stalled { // net/http may hide that the connection attempt timed out
 		r.Code, r.Detail = app.TimedOut, ""
 	}
 	return r

@@ -7,10 +7,10 @@ import (
 	"rollcall/app"
 )
 
-// maxCounts is how many lines a digest has in a channel.
+// maxCounts is the number of lines of a digest in a channel.
 const maxCounts = 10
 
-// What Slack gives a meaning to: https://api.slack.com/reference/surfaces/formatting
+// slackText escapes Slack's markup: https://api.slack.com/reference/surfaces/formatting
 var slackText = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 var slackSigns = map[app.EventKind]string{
@@ -20,24 +20,24 @@ var slackSigns = map[app.EventKind]string{
 	app.EventPaused:    ":warning: ",
 }
 
-// text is a message as people read it in a channel.
+// text returns a message as Slack shows it.
 func (m message) text(w app.Webhook) string {
 	var text string
 	switch {
 	case m.kind == "digest":
 		text = m.summary(w)
 	case m.kind == "gap":
-		text = fmt.Sprintf("events between %s and %s are no longer kept and were not told", m.lost, m.until)
+		text = fmt.Sprintf("events between %s and %s are no longer stored and were not delivered", m.lost, m.until)
 	case len(m.events) == 1:
 		e := m.events[0]
-		what := strings.TrimSpace(e.Service + " " + e.Instance + e.Subject)
+		subject := strings.TrimSpace(e.Service + " " + e.Instance + e.Subject)
 		sign := slackSigns[e.Kind]
 		if e.Maintenance {
-			what, sign = what+" (in maintenance)", ":construction: "
+			subject, sign = subject+" (in maintenance)", ":construction: "
 		}
-		text = fmt.Sprintf("%s*%s* %s: %s", sign, what, e.Kind, slackText.Replace(e.Reason))
+		text = fmt.Sprintf("%s*%s* %s: %s", sign, subject, e.Kind, slackText.Replace(e.Reason))
 	default:
-		text = "Rollcall tells this channel what happens"
+		text = "Rollcall sends events to this channel"
 	}
 	if m.replayed {
 		text += fmt.Sprintf(" (replayed; it was at %s)", m.at.UTC().Format("2006-01-02 15:04:05 UTC"))

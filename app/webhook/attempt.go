@@ -9,20 +9,20 @@ import (
 	"rollcall/app"
 )
 
-// patience is how long a receiver may fail before it is told nothing any more.
-const patience = 24 * time.Hour
+// pauseAfter is how long a receiver may fail before its webhook is paused.
+const pauseAfter = 24 * time.Hour
 
-// maxRetryAfter is the most that a receiver may ask for.
+// maxRetryAfter limits the wait that a receiver may ask for.
 const maxRetryAfter = time.Hour
 
-// waits lie between the attempts at a message; the last one comes again and again.
+// waits are the times between attempts at a message. The last one repeats.
 var waits = []time.Duration{
 	time.Second, 5 * time.Second, 30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour,
 }
 
-// judge decides how far a webhook is after an attempt: then, if the receiver has taken
-// the message.
-func judge(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
+// deliveryAfter returns the delivery that an attempt makes of a webhook: then if the receiver accepted
+// the message, else was with another failure.
+func deliveryAfter(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
 	if a.Passed {
 		then.Failures, then.Failing, then.Due = 0, time.Time{}, now
 		return app.Delivery{Webhook: then, Attempt: &a}
@@ -36,8 +36,8 @@ func judge(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
 	d := app.Delivery{Webhook: is, Attempt: &a}
 	switch {
 	case a.Code == http.StatusGone:
-		d.Webhook.Paused = "the receiver wants no more: " + a.Reason()
-	case is.Failures > len(waits) && now.Sub(is.Failing) >= patience:
+		d.Webhook.Paused = "the receiver ended the subscription: " + a.Reason()
+	case is.Failures > len(waits) && now.Sub(is.Failing) >= pauseAfter:
 		d.Webhook.Paused = fmt.Sprintf("the receiver has failed for %s, %d times: %s", now.Sub(is.Failing).Round(time.Minute), is.Failures, a.Reason())
 	default:
 		return d
@@ -46,8 +46,8 @@ func judge(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
 	return d
 }
 
-// longestWait bounds the time between two attempts unless the receiver asks for more. An alert that begins
-// or ends while Alertmanager is away must not be hours late when it is back.
+// longestWait limits the time between two attempts, unless the receiver asks for more. An alert that
+// begins or ends while Alertmanager is unavailable must not arrive hours late.
 func longestWait(w app.Webhook) time.Duration {
 	if w.Format == app.AlertmanagerFormat {
 		return alertsEvery
@@ -55,11 +55,12 @@ func longestWait(w app.Webhook) time.Duration {
 	return waits[len(waits)-1]
 }
 
-// wait is how long to wait after the nth failure, at most longest: a fifth more or less, so that receivers
-// that failed at the same time are not called at the same time, and as long as the receiver asked for.
+// wait returns the time to wait after the nth failure. It is at most longest, and random within 20 %,
+// so that receivers which failed together are not called together. It is at least as long as the
+// receiver asked for.
 func wait(n int, a app.Attempt, longest time.Duration) time.Duration {
 	d := min(waits[min(n, len(waits))-1], longest)
-	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // nobody gains from guessing it
+	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // no secret
 	if a.Code == http.StatusTooManyRequests || a.Code == http.StatusServiceUnavailable {
 		d = max(d, a.RetryAfter)
 	}
