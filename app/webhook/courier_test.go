@@ -372,6 +372,45 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 	}
 }
 
+func TestReceiversThatFailTogetherAreCalledApart(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		for n := range 10 {
+			b.add(fmt.Sprint("w", n))
+		}
+		b.answers(status(500))
+		b.happens(1, 0)
+		time.Sleep(2 * time.Second)
+		times := map[time.Time]bool{}
+		for n := range 10 {
+			posts := b.got(fmt.Sprint("w", n))
+			if len(posts) != 2 {
+				b.t.Fatalf("%d attempts for w%d, want 2", len(posts), n)
+			}
+			times[posts[1].at] = true
+		}
+		if len(times) < 2 {
+			b.t.Error("every second attempt was at the same time")
+		}
+	})
+}
+
+func TestADigestCountsOnlyEventsOfTheFilter(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w", func(w *app.Webhook) { w.Rate, w.Kinds = 1, []app.EventKind{app.EventUnhealthy} })
+		for range 5 {
+			b.happens(1, time.Second)
+			b.tell(app.Event{Kind: app.EventHealthy, Service: "web", Instance: "web-0"})
+		}
+		time.Sleep(time.Minute)
+		posts := b.got("w")
+		if len(posts) != 2 || posts[1].body.Data.Events != 4 {
+			b.t.Errorf("got %+v, want an event and a digest of 4", posts)
+		}
+	})
+}
+
 func TestABurstIsOneDigestAndReplayTellsItAll(t *testing.T) {
 	t.Parallel()
 	for _, quiet := range []time.Duration{time.Hour, 58 * time.Second, time.Second} {
