@@ -26,7 +26,7 @@ func TestParseAnnouncement(t *testing.T) {
 	}
 }
 
-func TestParseAnnouncementTurnsJunkDown(t *testing.T) {
+func TestParseAnnouncementRefusesOtherPayloads(t *testing.T) {
 	t.Parallel()
 	for _, payload := range []string{
 		"", ";", ";;;", "a.test", "a.test;http://h:1", "a.test;http://h:1;0", "a.test;0;2", "a.test;;0;2",

@@ -18,9 +18,9 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// The departure of the projections below, and how long marks last.
+// The departure of the projections below, and the lifetime of marks.
 const (
-	departure = 1_900_000_005_000 // of what begins to leave
+	departure = 1_900_000_005_000 // of backends that begin to leave
 	markTTL   = 65                // s
 )
 
@@ -30,7 +30,7 @@ v.list, v.dead = KEYS[1], KEYS[2]
 local wrote, repaired, moved = frontend.project(v)
 return cjson.encode({wrote = wrote, repaired = repaired, moved = moved, members = next(v.members) and v.members or nil})`)
 
-// vhost is one vhost to be projected.
+// vhost is a vhost to be projected.
 type vhost struct {
 	rdb        *redis.Client
 	list, dead string
@@ -69,8 +69,7 @@ func newVhost(rdb *redis.Client, prefix string) *vhost {
 	}
 }
 
-// put makes the list and the dead set as they are written down: identifier and urls,
-// and slots, apart by spaces.
+// put writes a list and a dead set: the identifier and URLs, and the positions, separated by spaces.
 func (v *vhost) put(t *testing.T, list, dead string) {
 	t.Helper()
 	ctx := t.Context()
@@ -89,8 +88,9 @@ func (v *vhost) put(t *testing.T, list, dead string) {
 	}
 }
 
-// have reads members as they are written down: up, up3 for a weight, less3 for a smaller one than before, down,
-// draining, closed (it may not stay), gone. @ and a number follow if the backend is leaving, and ! if it has settled.
+// have parses members: up, up3 for a weight, less3 for a smaller weight than before, down, draining,
+// closed (it may not stay), gone. @ and a number follow if the backend is leaving, and ! if its settle
+// time is over.
 func (v *vhost) have(members string) {
 	v.Members, v.Settled = map[string]*member{}, map[string]int64{}
 	for text := range strings.FieldsSeq(members) {
@@ -136,7 +136,7 @@ func (v *vhost) project(t *testing.T) projected {
 	return p
 }
 
-// stands writes down what the vhost is now: list, dead set, members with their departure.
+// stands formats the vhost: list, dead set, members with their departure.
 func (v *vhost) stands(t *testing.T) (list, dead, members string) {
 	t.Helper()
 	entries, err1 := v.rdb.LRange(t.Context(), v.list, 0, -1).Result()
@@ -181,7 +181,7 @@ func TestProject(t *testing.T) {
 		wildcard                       bool
 		passed                         string
 		wantList, wantDead, wantMember string
-		unwritten                      bool // nothing is written to the list
+		unwritten                      bool // the list is not written
 	}{
 		{
 			name: "a new list begins with the identifier", members: "a:up",
@@ -491,9 +491,9 @@ func TestProjectDropsAWildcardsDeadSetsWithItsPositions(t *testing.T) {
 	})
 }
 
-// A mark without a time to live would outlive us: the next proxy that marks puts one
-// on, and until then the backend is dead.
-func TestOurMarksLastAsLongAsTheyHaveTo(t *testing.T) {
+// A mark without a time to live would outlive Rollcall: the backend would be dead until another proxy
+// marks one and sets a time to live.
+func TestOwnMarksOutliveTheSettleTime(t *testing.T) {
 	t.Parallel()
 	eachRedis(t, func(t *testing.T, open func(*testing.T) *vhost) {
 		for _, c := range []struct {
@@ -562,9 +562,9 @@ func TestProjectTakesLongLists(t *testing.T) {
 	})
 }
 
-// What is in order is only read: no write, so nothing for replicas and disks, and no
-// mark that a proxy has just made is lost.
-func TestProjectWritesNothingWhenNothingHasToChange(t *testing.T) {
+// A correct list is only read. A write would burden replicas and disks, and could lose a mark that a
+// proxy has just made.
+func TestProjectDoesNotWriteACorrectList(t *testing.T) {
 	t.Parallel()
 	v := newVhost(redistest.Start(t).Client(t), "")
 	v.put(t, "me x a b a x", "0 2")

@@ -21,7 +21,7 @@ func hears[T any](t *testing.T, from <-chan T, what string) (v T) {
 	return v
 }
 
-func TestListenSaysWhenAnnouncementsBeginToArriveAndHearsEqualOnesOnce(t *testing.T) {
+func TestListenReportsSubscriptionsAndDropsEqualAnnouncements(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client(t)
 	listening, heard, handle := make(chan bool, 10), make(chan hipache.Announcement, 10), make(chan bool)

@@ -49,7 +49,7 @@ func TestMark(t *testing.T) {
 	}
 	for m := range heard.Channel() {
 		if !strings.HasPrefix(m.Payload, f.Requested+";") {
-			continue // the channel is everybody's
+			continue // other tests use the same channel
 		}
 		if m.Payload != "www.mark.test;http://127.0.0.1:7449;1;2" {
 			t.Errorf("heard %q", m.Payload)
@@ -58,8 +58,8 @@ func TestMark(t *testing.T) {
 	}
 }
 
-// The marker decides by the list and the marks as they are now: other proxies mark, and
-// lists change, between a request's reading and its failure.
+// The marker decides by the current list and marks. Other proxies mark, and lists change, between the
+// read of a request and its failure.
 func TestTheLastOpenBackendIsNeverMarked(t *testing.T) {
 	t.Parallel()
 	const failing, other = "http://10.0.0.1:80", "http://10.0.0.2:80"
@@ -89,7 +89,7 @@ func TestTheLastOpenBackendIsNeverMarked(t *testing.T) {
 			if c.dead != nil {
 				r.SAdd(ctx, keys.Dead("a.test"), c.dead...)
 			}
-			f := hipache.Frontend{Requested: "a.test", Host: "a.test"} // what it said before is beside the point
+			f := hipache.Frontend{Requested: "a.test", Host: "a.test"} // the earlier content does not matter
 			marked, err := hipache.NewMarker(r, keys, time.Minute).Mark(ctx, f, hipache.Backend{URL: failing})
 			if err != nil {
 				t.Fatal(err)

@@ -55,7 +55,7 @@ func TestLookupFindsTheFirstListThatIsNotEmpty(t *testing.T) {
 	}
 }
 
-func TestLookupHonoursMarksOfTheRequestedHost(t *testing.T) {
+func TestLookupReadsMarksOfTheRequestedHost(t *testing.T) {
 	t.Parallel()
 	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
 	ctx := t.Context()
@@ -78,7 +78,7 @@ func TestLookupReadsMarksAsParseInt(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		member string
-		want   bool // whether slot 1 of two is dead
+		want   bool // position 1 of two is dead
 	}{
 		{"1", true},
 		{"01", true},
@@ -197,7 +197,7 @@ func TestLookupAllAnswersEachHost(t *testing.T) {
 	}
 }
 
-// counter notes the commands of pipelines and refuses single ones.
+// counter counts the commands of pipelines and refuses single commands.
 type counter []string
 
 func (c *counter) DialHook(next redis.DialHook) redis.DialHook {

@@ -38,8 +38,8 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// FuzzHTTPAnswer compares with net/http, which the edge uses: an answer that net/http
-// accepts has the same status and the same body for a probe.
+// FuzzHTTPAnswer compares with net/http, which the edge uses: an answer that net/http accepts has
+// the same status and the same body for a probe.
 func FuzzHTTPAnswer(f *testing.F) {
 	for _, answer := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 404\r\n\r\nbody", "HTTP/0.1 200 \nTransfer-Encoding: 0\n\nx", "HTTP/1.0  200 OK\nTransfer-Encoding: chunked\n\nx",
@@ -69,8 +69,8 @@ func FuzzHTTPAnswer(f *testing.F) {
 	})
 }
 
-// What both parsers accept they must read alike. Ours refuses more (groups), and
-// some of what the other refuses cannot matter here (field numbers).
+// Both parsers must read a message alike if both accept it. parseHealth refuses groups, which the
+// other accepts, and accepts some invalid field numbers.
 func FuzzParseHealth(f *testing.F) {
 	for _, m := range []string{"", "\x08\x01", "\x12\x02hi\x08\x02", "\x09\x00\x00\x00\x00\x00\x00\x00\x00", "\x0d\x00\x00\x00\x00", "\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
 		f.Add([]byte(m))

@@ -82,7 +82,7 @@ func TestRealGRPCThatHangs(t *testing.T) {
 	t.Parallel()
 	server := grpc.NewServer(grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
-			<-ctx.Done() // the probe hung up
+			<-ctx.Done() // the probe has closed the connection
 			return nil, ctx.Err()
 		}))
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
@@ -171,7 +171,7 @@ func TestGRPCReadsABoundedAnswer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			address := listen(t, func(conn net.Conn) {
-				go silent(conn) // takes what the probe replies
+				go silent(conn) // reads the frames of the probe
 				repeats(c.first, c.more)(conn)
 			})
 			expect(t, instance(app.GRPC, address, ample), c.want)

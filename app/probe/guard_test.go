@@ -130,8 +130,7 @@ func TestTheNextAddressOfANameIsTriedInTime(t *testing.T) {
 	}
 }
 
-// nameServer answers each query with answer, or not when that is nil, and returns its
-// address.
+// nameServer answers each query with answer, or ignores it if that is nil. It returns its address.
 func nameServer(t *testing.T, answer func(query []byte) []byte) string {
 	t.Helper()
 	pc, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
@@ -155,8 +154,8 @@ func nameServer(t *testing.T, answer func(query []byte) []byte) string {
 	return pc.LocalAddr().String()
 }
 
-// dnsAnswer answers a query (RFC 1035, section 4.1) with a code and, when it asks
-// for IPv4 addresses, with those among ips.
+// dnsAnswer answers a query (RFC 1035, section 4.1) with a code and, if the query is for IPv4
+// addresses, with the IPv4 addresses of ips.
 func dnsAnswer(query []byte, rcode byte, ips ...netip.Addr) []byte {
 	end := 12 // of the header, then of the question: labels, 0, type, class
 	for query[end] != 0 {

@@ -16,8 +16,8 @@ import (
 	"rollcall/app/probe"
 )
 
-// Servers that log an error, or end, when a client resets a connection that they still
-// read or write. Each prints its port.
+// Servers that log an error or exit if a client resets a connection that they still read or write.
+// Each prints its port.
 const (
 	nodeNet = `const s = require('net').createServer(c => { HANDLER });
 s.listen(0, '127.0.0.1', () => console.log(s.address().port));`
@@ -197,12 +197,12 @@ func startScript(t *testing.T, program, code string) *script {
 	return s
 }
 
-// endsQuietly wants the program to run on and to have written nothing to stderr after all
+// endsQuietly checks that the program still runs and has written no line to stderr after all
 // connections of p have ended.
 func (s *script) endsQuietly(t *testing.T, p *probe.Prober) {
 	t.Helper()
 	p.Wait()
-	// What the program logs about the others, it has logged once it has seen another one end.
+	// When the program has seen the end of another connection, it has logged all earlier ones.
 	if r := p.Probe(t.Context(), instance(app.TCP, s.address, ample)); !r.Passed {
 		<-s.exited
 		t.Fatalf("the program has ended: %s\n%s", r.Reason(), s.stderr)

@@ -16,8 +16,8 @@ import (
 	"rollcall/app/probe"
 )
 
-// hostileAddresses are what strangers may give as their address to have something else
-// called. PORT is a port that must not be reached.
+// hostileAddresses are addresses that a registration may contain to make Rollcall call another
+// system. PORT is a port that must not be reached.
 var hostileAddresses = []string{
 	// this machine
 	"127.0.0.1", "127.0.0.3", "127.255.255.254", "127.1", "127.0.1", "127.00.0.1", "127.0.0.01", "0127.0.0.1", "127.0.0.1.",
@@ -25,18 +25,18 @@ var hostileAddresses = []string{
 	"localhost", "LOCALHOST", "localhost.", "0", "0.0.0.0", "00.0.0.0", "0.1.2.3",
 	"::1", "0:0:0:0:0:0:0:1", "::", "::ffff:127.0.0.1", "::ffff:7f00:1", "0:0:0:0:0:ffff:127.0.0.1", "::127.0.0.1", "::7f00:1", "::ffff:0:127.0.0.1",
 	"::1%lo", "::1%25lo", "64:ff9b::127.0.0.1", "64:ff9b:1::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::1", "::ffff:0.0.0.0",
-	// the link, and whoever hands out credentials
+	// link-local addresses and metadata services
 	"169.254.169.254", "169.254.0.1", "2852039166", "0xa9fea9fe", "0xa9.0xfe.0xa9.0xfe", "0251.0376.0251.0376", "169.254.43518", "::ffff:169.254.169.254",
 	"::ffff:a9fe:a9fe", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "fe80::1", "fe80::1%lo", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200",
 	"168.63.129.16", "192.0.0.192",
-	// many, and others
+	// multicast, broadcast and public addresses
 	"224.0.0.1", "239.255.255.250", "255.255.255.255", "ff02::1", "8.8.8.8", "2620:fe::fe",
-	// two for one
+	// two addresses in one
 	"10.0.0.1@127.0.0.1", "user:pw@127.0.0.1", "10.0.0.1#@127.0.0.1", "10.0.0.1/127.0.0.1", `10.0.0.1\@127.0.0.1`, "10.0.0.1 127.0.0.1",
 	"10.0.0.1\r\nHost: 127.0.0.1", "10.0.0.1\t", "10.0.0.1%0d%0a", "10.0.0.1?", "http://127.0.0.1", "[127.0.0.1]", "127.0.0.1:PORT:PORT", "10.0.0.1,127.0.0.1",
 }
 
-// hostileHealth is what those may give as their health URL who are at 10.0.0.1.
+// hostileHealth are health URLs of the same kind for an instance at 10.0.0.1.
 var hostileHealth = []string{
 	"http://127.0.0.1:PORT/", "HTTP://127.0.0.1:PORT/", "http://127.1:PORT/", "http://2130706433:PORT/", "http://0x7f.1:PORT/", "http://0177.1:PORT/",
 	"http://localhost:PORT/", "http://[::1]:PORT/", "http://[::ffff:127.0.0.1]:PORT/", "http://[::1%25lo]:PORT/", "http://169.254.169.254/latest/meta-data/",
@@ -48,29 +48,29 @@ var hostileHealth = []string{
 	":080/", ":0x50/", ":70000/", "/\r\nHost: 127.0.0.1", "/ HTTP/1.1\r\nX: y", "/a b", "/\x00", "/#x", "exec:true", "|true",
 }
 
-// allowed is where containers are, and one address of this machine.
+// allowed permits private networks and one address of this machine.
 func allowed(a netip.Addr) bool { return a.IsPrivate() || a == netip.MustParseAddr("127.0.0.2") }
 
 var rules = app.Rules{Allow: outbound.Permitted(allowed)}
 
-// trap is a port of this machine that fails the test when somebody connects to it.
+// trap returns a port of this machine. A connection to it fails the test.
 func trap(t *testing.T) string {
 	t.Helper()
 	sprung := func(c net.Conn) { t.Errorf("%s was called", c.LocalAddr()) }
 	_, port, _ := net.SplitHostPort(listen(t, sprung))
-	if l, err := net.Listen("tcp", "[::1]:"+port); err == nil { // it may be taken, or there is no IPv6
+	if l, err := net.Listen("tcp", "[::1]:"+port); err == nil { // the port may be taken, or IPv6 missing
 		l.Close()
 		serveOn(t, "[::1]:"+port, sprung)
 	}
 	return port
 }
 
-func TestNothingHostileIsCalled(t *testing.T) {
+func TestHostileAddressesAreNotCalled(t *testing.T) {
 	t.Parallel()
 	open := trap(t)
 	const closed = "47" // nobody listens there, and no address here has a 47 in it
 	p := probe.New(probe.Options{Allow: allowed})
-	// try is what becomes of a registration: it is refused, or what it is probed for.
+	// try returns the error of a registration, or the result of its probe.
 	try := func(address, health, port string) string {
 		number, _ := strconv.Atoi(port)
 		set := func(s string) string { return strings.ReplaceAll(s, "PORT", port) }
@@ -116,16 +116,16 @@ func TestAnAddressThatWouldNotBeCalledIsNotRegistered(t *testing.T) {
 			t.Errorf("at %s: %v", address, err)
 		}
 	}
-	for _, address := range []string{"127.0.0.1", "::1", "64:ff9b::8.8.8.8"} { // where everything may be called that ever is
+	for _, address := range []string{"127.0.0.1", "::1", "64:ff9b::8.8.8.8"} { // with every address permitted that is not always refused
 		if _, _, err := (app.Registration{Service: "web", Address: address, Port: 80, Rules: app.Rules{Allow: outbound.Permitted(nil)}}).Instance(); err != nil {
 			t.Errorf("at %s: %v", address, err)
 		}
 	}
 }
 
-// TestANameServerThatChangesItsMindDoesNotHelp has a name lead to a backend first, and to
-// what must not be called when it has been registered.
-func TestANameServerThatChangesItsMindDoesNotHelp(t *testing.T) {
+// TestANameServerThatChangesItsAnswerDoesNotHelp registers a name that leads to a backend, and then
+// lets the name lead to forbidden addresses.
+func TestANameServerThatChangesItsAnswerDoesNotHelp(t *testing.T) {
 	t.Parallel()
 	_, port, _ := net.SplitHostPort(serveOn(t, "127.0.0.2:0", silent))
 	number, _ := strconv.Atoi(port)
@@ -166,7 +166,7 @@ func TestARedirectIsAnAnswerAndNotFollowed(t *testing.T) {
 	}
 }
 
-func TestTheCorpusIsLargeAndWithoutDoubles(t *testing.T) {
+func TestHostileInputsAreManyAndDistinct(t *testing.T) {
 	t.Parallel()
 	all := slices.Concat(hostileAddresses, hostileHealth)
 	slices.Sort(all)

@@ -39,7 +39,7 @@ func TestHTTPAnswers(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	for name, c := range map[string]struct {
 		answer string
-		body   string // that the check wants
+		body   string // of the check
 		want   app.Result
 	}{
 		"no body":           {ok + "Content-Length: 0\r\n\r\n", "", pass(200)},

@@ -35,7 +35,7 @@ func TestLineAnswers(t *testing.T) {
 		{app.Redis, "-NOAUTH Authentication required.\r\n", pass(app.OK)},
 		{app.Redis, "-NOPERM this user has no permissions to run the 'ping' command\r\n", pass(app.OK)},
 		{app.Redis, "-WRONGPASS invalid username-password pair or user is disabled.\r\n", pass(app.OK)},
-		{app.Redis, "-ERR operation not permitted\r\n", pass(app.OK)}, // Redis 2.6 that wants a password
+		{app.Redis, "-ERR operation not permitted\r\n", pass(app.OK)}, // Redis 2.6 that requires a password
 		{app.Redis, "-ERR max number of clients reached\r\n", fail(app.NotServing, "ERR")},
 		{app.Redis, "-LOADING Redis is loading the dataset in memory\r\n", fail(app.NotServing, "LOADING")},
 		{app.Redis, "-BUSY Redis is busy running a script.\r\n", fail(app.NotServing, "BUSY")},
@@ -108,7 +108,7 @@ func TestRealRedis(t *testing.T) {
 	expect(t, instance(app.Memcached, open, ample), fail(app.BadAnswer, `begins "-ERR"`))
 }
 
-func TestRealRedisThatDoesNotServeUs(t *testing.T) {
+func TestRealRedisThatRefusesToServe(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		option []string
@@ -132,8 +132,8 @@ func startRedis(t *testing.T, options ...string) string {
 	return start(t, "redis-server", append(options, "--port")...)
 }
 
-// start runs a server with a free port as its last argument until the test ends,
-// waits until it accepts connections, and returns its address.
+// start runs a server with a free port as its last argument until the test ends. It waits until the
+// server accepts connections, and returns its address.
 func start(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)

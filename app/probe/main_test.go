@@ -24,13 +24,13 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	ample = 20 * time.Second       // a timeout that is not reached
-	brief = 250 * time.Millisecond // a timeout that is
+	ample = 20 * time.Second       // a timeout that does not expire
+	brief = 250 * time.Millisecond // a timeout that expires
 	slack = 10 * time.Second       // how much later than its timeout a probe may return on a busy machine
 )
 
-// listen accepts connections on loopback until the test ends, and hands each to
-// handle in a goroutine of its own. It returns the address.
+// listen accepts connections on loopback until the test ends, and passes each to handle in a
+// goroutine. It returns the address.
 func listen(t testing.TB, handle func(net.Conn)) string {
 	t.Helper()
 	return serveOn(t, "127.0.0.1:0", handle)
@@ -54,7 +54,7 @@ func serveOn(t testing.TB, address string, handle func(net.Conn)) string {
 				defer c.Close()
 				handle(c)
 			})
-			wg.Go(func() { // whatever handle waits for, the end of the test ends it
+			wg.Go(func() { // the end of the test ends handle
 				<-stopped
 				c.Close()
 			})
@@ -81,7 +81,7 @@ func afterRequest(handle func(net.Conn)) func(net.Conn) {
 	}
 }
 
-// repeats returns a handler that writes first and then more until nobody listens.
+// repeats returns a handler that writes first, and then more until the connection ends.
 func repeats(first, more string) func(net.Conn) {
 	more = strings.Repeat(more, 1+1000/len(more))
 	return func(c net.Conn) {
@@ -90,7 +90,7 @@ func repeats(first, more string) func(net.Conn) {
 	}
 }
 
-// silent waits until the other side goes away.
+// silent reads until the connection ends.
 func silent(c net.Conn) {
 	for b := make([]byte, 512); ; {
 		if _, err := c.Read(b); err != nil {
@@ -107,7 +107,7 @@ func instance(kind app.Kind, address string, timeout time.Duration) app.Instance
 	return i
 }
 
-// run probes the instance once and checks what is true of every probe.
+// run probes the instance once and checks the properties of every result.
 func run(t *testing.T, p *probe.Prober, i app.Instance) app.Result {
 	t.Helper()
 	before := time.Now()

@@ -21,7 +21,7 @@ const (
 
 const typeA = 1 // of a question for IPv4 addresses
 
-// question is what a query asks for.
+// question is the content of a query.
 func question(query []byte) (name string, qtype byte) {
 	end := 12
 	for query[end] != 0 {
@@ -32,15 +32,15 @@ func question(query []byte) (name string, qtype byte) {
 	return name, query[end+2]
 }
 
-// A name server that fails says nothing about the instance. Only an answer that the name
-// has no address does, and only if it is the answer to all of the questions.
+// A failing name server proves no failure of the instance. Only the answer that the name has no
+// address does, and only if every query gets it.
 func TestAFailingNameServerIsNotTheInstancesFailure(t *testing.T) {
 	t.Parallel()
 	address := netip.MustParseAddrPort(listen(t, silent))
 	nothing := netip.Addr{}
 	fails := fail(app.NameServerFailed, "the name server fails")
 	for name, c := range map[string]struct {
-		a, aaaa byte // answers to the questions for IPv4 and IPv6 addresses
+		a, aaaa byte // answers to the queries for IPv4 and IPv6 addresses
 		ip      netip.Addr
 		want    app.Result
 	}{
@@ -73,7 +73,7 @@ func TestAFailingNameServerIsNotTheInstancesFailure(t *testing.T) {
 	}
 }
 
-// named is an instance that is registered by name.
+// named returns an instance that is registered by name.
 func named(address netip.AddrPort) app.Instance {
 	i := instance(app.TCP, "web.rollcall.test:80", ample)
 	i.Check.Port = int(address.Port())
@@ -86,7 +86,7 @@ func TestASecondNameServerIsAskedInTime(t *testing.T) {
 	dead := nameServer(t, func([]byte) []byte { return nil })
 	alive := nameServer(t, func(query []byte) []byte { return dnsAnswer(query, noError, address.Addr()) })
 	p := probe.New(probe.Options{})
-	p.SetNameServer(dead, dead, alive, alive) // each server is asked for IPv4 and for IPv6
+	p.SetNameServer(dead, dead, alive, alive) // each server gets a query for IPv4 and one for IPv6
 	i := named(address)
 	i.Check.Timeout = 3 * time.Second // less than the 5 s of the resolver
 	same(t, run(t, p, i), pass(app.OK))
@@ -100,7 +100,7 @@ func TestNoNameServerListens(t *testing.T) {
 	same(t, run(t, p, named(address)), fail(app.NameServerFailed, "the name server fails"))
 }
 
-// An answer that does not fit into a datagram is asked for again over TCP.
+// If an answer does not fit into a datagram, the resolver repeats the query over TCP.
 func TestATruncatedAnswerIsReadOverTCP(t *testing.T) {
 	t.Parallel()
 	address := netip.MustParseAddrPort(listen(t, silent))

@@ -16,7 +16,7 @@ import (
 
 var kinds = []app.Kind{app.HTTP, app.TCP, app.GRPC, app.Memcached, app.Redis}
 
-// talking are the kinds that want an answer.
+// talking are the kinds whose server must answer.
 var talking = []app.Kind{app.HTTP, app.GRPC, app.Memcached, app.Redis}
 
 func TestTCPPassesOnceConnected(t *testing.T) {
@@ -32,7 +32,7 @@ func TestProbeCallsTheCheckedPort(t *testing.T) {
 	expect(t, i, pass(204))
 }
 
-func TestEveryKindSaysHowTheConnectionFailed(t *testing.T) {
+func TestEveryKindReportsTheFailureOfTheConnection(t *testing.T) {
 	t.Parallel()
 	noAnswer := fail(app.Stalled, "connected, but no whole answer")
 	for _, kind := range kinds {
@@ -60,7 +60,7 @@ func TestEveryKindSaysHowTheConnectionFailed(t *testing.T) {
 		})
 		t.Run(string(kind)+"/closed", func(t *testing.T) {
 			t.Parallel()
-			handle := func(c net.Conn) { // reads first: closing with unread bytes would be a reset
+			handle := func(c net.Conn) { // reads first, because closing with unread bytes would be a reset
 				_, _ = c.Read(make([]byte, 4096))
 				_ = c.(*net.TCPConn).CloseWrite()
 				silent(c)
@@ -104,7 +104,7 @@ func TestEveryProbeIsANewConnection(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
-			accepted := make(chan struct{}, 6) // memcached is asked twice
+			accepted := make(chan struct{}, 6) // memcached is probed twice
 			address := listen(t, func(c net.Conn) { accepted <- struct{}{} })
 			p := probe.New(probe.Options{})
 			for range 3 {
@@ -136,7 +136,7 @@ func TestProbeNeverPanics(t *testing.T) {
 	if r = run(t, probe.New(probe.Options{}), i); !strings.Contains(r.Detail, "panicked") {
 		t.Errorf("probing an instance that panics: %s", r.Reason())
 	}
-	for _, kind := range []app.Kind{"smtp", ""} { // a newer version's
+	for _, kind := range []app.Kind{"smtp", ""} { // of a newer version
 		expect(t, instance(kind, "127.0.0.1:25", ample), fail(app.NotUnderstood, fmt.Sprintf("kind %q", kind)))
 	}
 }
@@ -153,20 +153,20 @@ func TestProbeOverIPv6(t *testing.T) {
 	expect(t, instance(app.TCP, address, ample), pass(app.OK))
 }
 
-// closedPort returns an address of loopback at which nobody listens. The socket
-// stays bound, so that no other test gets the port.
+// closedPort returns an address of loopback that refuses connections. The socket stays bound, so
+// that no other test gets the port.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	return boundPort(t, func(int) error { return nil })
 }
 
-// unaccepting returns an address whose connections the kernel takes and nobody accepts.
+// unaccepting returns an address whose connections the kernel accepts and no program.
 func unaccepting(t *testing.T) string {
 	t.Helper()
 	return boundPort(t, func(fd int) error { return syscall.Listen(fd, 128) })
 }
 
-// fullBacklog returns an address that takes no more connections, not even to refuse them.
+// fullBacklog returns an address that neither accepts nor refuses connections.
 func fullBacklog(t *testing.T) string {
 	t.Helper()
 	address := boundPort(t, func(fd int) error { return syscall.Listen(fd, 0) })

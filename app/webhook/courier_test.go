@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwABCDEFGH"
 
-// post is a request that a receiver got.
+// post is a request to a receiver.
 type post struct {
 	at      time.Time
 	webhook string // the URL's path
@@ -48,21 +48,21 @@ type post struct {
 	}
 }
 
-// bubble is a courier with its outbox and its receivers in a bubble of time.
+// bubble is a courier with its outbox and its receivers in a synctest bubble.
 type bubble struct {
 	t      *testing.T
 	outbox *apptest.MemWebhooks
 	sender *webhook.Sender
 	began  time.Time
 
-	firing []app.Event // what is firing at the moment
+	firing []app.Event // the alerts that are firing
 
 	mu     sync.Mutex
 	posts  []post
-	answer func(post) (status int, header string) // 200 when nil
+	answer func(post) (status int, header string) // nil: 200
 }
 
-// inBubble runs a test with a courier at work, unless it brings its own.
+// inBubble runs a test with a working courier, unless the test starts its own.
 func inBubble(t *testing.T, test func(b *bubble)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -82,7 +82,7 @@ func (b *bubble) courier() *webhook.Courier {
 	return webhook.NewCourier(b.outbox, b.sender, func(context.Context) ([]app.Event, error) { return b.firing, nil }, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
 }
 
-// work has a courier work until the test ends.
+// work runs a courier until the test ends.
 func (b *bubble) work() {
 	courier := b.courier()
 	ctx, stop := context.WithCancel(b.t.Context())
@@ -94,7 +94,7 @@ func (b *bubble) work() {
 	})
 }
 
-// RoundTrip is the receivers.
+// RoundTrip answers for the receivers.
 func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
 	text, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -123,7 +123,7 @@ func (b *bubble) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// answers changes how receivers answer.
+// answers sets the answer of receivers.
 func (b *bubble) answers(answer func(post) (int, string)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -132,7 +132,7 @@ func (b *bubble) answers(answer func(post) (int, string)) {
 
 func status(n int) func(post) (int, string) { return func(post) (int, string) { return n, "" } }
 
-// got returns what a receiver has got since the last call, when all is quiet.
+// got waits until all goroutines are idle, and returns the posts to a receiver since the last call.
 func (b *bubble) got(id string) []post {
 	b.t.Helper()
 	synctest.Wait()
@@ -169,7 +169,7 @@ func (b *bubble) hook(id string) app.Webhook {
 	return w
 }
 
-// happens has instances of web become unhealthy, with some time after each.
+// happens appends events of instances of web that become unhealthy, with a pause after each.
 func (b *bubble) happens(n int, apart time.Duration) []app.Revision {
 	b.t.Helper()
 	var all []app.Revision
@@ -205,10 +205,10 @@ func wantEvents(t *testing.T, what string, posts []post, events []app.Revision) 
 	}
 }
 
-func TestEventsThatAWebhookWantsComeInOrder(t *testing.T) {
+func TestEventsOfTheFilterArriveInOrder(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
-		b.happens(3, 0) // before there is one
+		b.happens(3, 0) // before the webhook exists
 		b.add("all")
 		b.add("db", func(w *app.Webhook) { w.Services = []string{"db"} })
 		b.add("draining", func(w *app.Webhook) { w.Kinds = []app.EventKind{app.EventDraining, app.EventGone} })
@@ -224,7 +224,7 @@ func TestEventsThatAWebhookWantsComeInOrder(t *testing.T) {
 	})
 }
 
-func TestAMessageIsSentUntilItIsTakenAndTheNextOnesWait(t *testing.T) {
+func TestAMessageIsSentUntilItIsAcceptedAndTheNextOnesWait(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -265,7 +265,7 @@ func TestAMessageIsSentUntilItIsTakenAndTheNextOnesWait(t *testing.T) {
 	})
 }
 
-func TestAReceiverThatFailsForADayIsPausedAndOthersAreTold(t *testing.T) {
+func TestAReceiverThatFailsForADayIsPausedAndOthersAreInformed(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -298,11 +298,11 @@ func TestAReceiverThatFailsForADayIsPausedAndOthersAreTold(t *testing.T) {
 			b.t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		wantEvents(b.t, "resumed", b.got("w"), events) // and nothing about itself
+		wantEvents(b.t, "resumed", b.got("w"), events) // and no event about itself
 	})
 }
 
-func TestAReceiverThatIsGoneIsPausedAtOnce(t *testing.T) {
+func TestAReceiverThatAnswers410IsPausedAtOnce(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -315,7 +315,8 @@ func TestAReceiverThatIsGoneIsPausedAtOnce(t *testing.T) {
 	})
 }
 
-// An outage of our own, with one attempt before and one after, is not the receiver's.
+// If Rollcall's own outage lies between two failed attempts, its time does not count against the
+// receiver.
 func TestADayWithFewAttemptsIsNotADayOfFailing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -334,7 +335,7 @@ func TestADayWithFewAttemptsIsNotADayOfFailing(t *testing.T) {
 	})
 }
 
-func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
+func TestRetryAfterCountsWithinLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		status int
@@ -411,7 +412,7 @@ func TestADigestCountsOnlyEventsOfTheFilter(t *testing.T) {
 	})
 }
 
-func TestABurstIsOneDigestAndReplayTellsItAll(t *testing.T) {
+func TestABurstIsOneDigestAndReplaySendsEachEvent(t *testing.T) {
 	t.Parallel()
 	for _, quiet := range []time.Duration{time.Hour, 58 * time.Second, time.Second} {
 		t.Run(quiet.String(), func(t *testing.T) {
@@ -485,8 +486,9 @@ func TestADigestIsTheSameWithEveryAttempt(t *testing.T) {
 	})
 }
 
-// What counts is when events were: a receiver that was away gets what is steady one by one.
-func TestAReceiverThatWasAwayGetsEveryEvent(t *testing.T) {
+// The time of the events counts: a receiver that was unavailable gets events of a steady rate one by
+// one.
+func TestAReceiverThatWasUnavailableGetsEveryEvent(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -499,7 +501,7 @@ func TestAReceiverThatWasAwayGetsEveryEvent(t *testing.T) {
 	})
 }
 
-func TestABurstWhileAReceiverWasAwayIsADigest(t *testing.T) {
+func TestABurstWhileAReceiverWasUnavailableIsADigest(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -517,7 +519,7 @@ func TestABurstWhileAReceiverWasAwayIsADigest(t *testing.T) {
 	})
 }
 
-func TestEventsThatAreNoLongerKeptAreAGap(t *testing.T) {
+func TestTrimmedEventsAreAGap(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -548,7 +550,7 @@ func TestEventsThatAreNoLongerKeptAreAGap(t *testing.T) {
 	})
 }
 
-func TestALiveEventGoesBeforeThoseThatAreReplayed(t *testing.T) {
+func TestALiveEventPrecedesReplayedEvents(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")
@@ -570,9 +572,9 @@ func TestALiveEventGoesBeforeThoseThatAreReplayed(t *testing.T) {
 	})
 }
 
-// While the store is away what became of an attempt cannot be written down: it waits, so
-// that the receiver does not get the message twice.
-func TestAStoreThatIsAwayForAMomentCostsNoSecondAttempt(t *testing.T) {
+// While the store is unavailable, an attempt cannot be recorded. The courier waits, so that the
+// receiver does not get the message twice.
+func TestAShortOutageOfTheStoreCausesNoSecondAttempt(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w")

@@ -15,8 +15,7 @@ import (
 	"rollcall/app/webhook"
 )
 
-// history is what is told in every format: the first event by itself, the others in a
-// digest.
+// history is the content of every format: the first event alone, the others in a digest.
 var history = []app.Event{
 	{Kind: app.EventUnhealthy, Service: "web", Instance: "web-1", From: app.Healthy, To: app.Unhealthy, Reason: "status 500: <b> & co"},
 	{Kind: app.EventPaused, Subject: "wh-1", Reason: "the receiver is gone"},
@@ -74,7 +73,7 @@ func TestFormats(t *testing.T) {
 			`{"text":"Rollcall sends events to this channel"}`,
 			lines[0] + again + `"}`, lines[1] + again + `"}`, lines[2] + again + `"}`, lines[3] + again + `"}`,
 		},
-		app.AlertmanagerFormat: { // the state after all events; what is replayed has ended
+		app.AlertmanagerFormat: { // the state after all events; a replayed alert has ended
 			`[` + up1 + `,` + paused + `,` + down2 + `]`, `[]`,
 			`[` + ended(down1) + `]`, `[` + ended(paused) + `]`, `[` + ended(down2) + `]`, `[` + up1 + `]`,
 		},
@@ -90,8 +89,8 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// summaries are the alerts of the messages to a webhook since the last call: "name instance" while it fires,
-// with "ended" once it has.
+// summaries returns the alerts in the messages to a webhook since the last call: "name instance" of a
+// firing alert, with "ended" for an ended one.
 func (b *bubble) summaries(id string) (all []string) {
 	b.t.Helper()
 	for _, p := range b.got(id) {
@@ -150,7 +149,7 @@ func TestNoAlertFiresDuringMaintenance(t *testing.T) {
 		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
 		event := func(kind app.EventKind, state app.State, maintenance bool) {
 			b.tell(app.Event{Kind: kind, Service: "web", Instance: "web-1", To: state, Maintenance: maintenance})
-			time.Sleep(10 * time.Second) // more than the time between two looks
+			time.Sleep(10 * time.Second) // longer than pollEvery
 		}
 		event(app.EventUpdated, app.Healthy, true)
 		b.wantAlerts("a healthy instance in maintenance")
@@ -166,7 +165,7 @@ func TestNoAlertFiresDuringMaintenance(t *testing.T) {
 	})
 }
 
-func TestAnAlertmanagerThatWasAwayLearnsTheState(t *testing.T) {
+func TestAnAlertmanagerThatWasUnavailableGetsTheState(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
@@ -177,12 +176,12 @@ func TestAnAlertmanagerThatWasAwayLearnsTheState(t *testing.T) {
 		time.Sleep(3 * time.Hour)
 		b.got("w")
 		b.answers(nil)
-		time.Sleep(72 * time.Second) // a minute, and a fifth more
+		time.Sleep(72 * time.Second) // a minute and 20 %
 		b.wantAlerts("within a minute", "InstanceDown web-1 ended, InstanceDown web-2")
 	})
 }
 
-func TestWhatFires(t *testing.T) {
+func TestFiringAlerts(t *testing.T) {
 	t.Parallel()
 	at := time.Unix(1_900_000_000, 0)
 	i := func(id string, s app.State, maintenance bool) app.Instance {
@@ -204,7 +203,7 @@ func TestWhatFires(t *testing.T) {
 	}
 }
 
-// formats sends what happens to a webhook in a format and returns the bodies.
+// formats delivers events to a webhook of a format and returns the bodies.
 func formats(t *testing.T, format app.Format, rate int, log ...app.Event) []string {
 	t.Helper()
 	b := newBubble(t)

@@ -20,7 +20,7 @@ import (
 
 func all(netip.Addr) bool { return true }
 
-// ping sends a ping to a URL, with a timeout of its own when that is not zero.
+// ping sends a ping to a URL, with a timeout of its own unless that is zero.
 func ping(t *testing.T, url string, timeout time.Duration) app.Attempt {
 	t.Helper()
 	s := webhook.NewSender(all, time.Now)
@@ -30,12 +30,12 @@ func ping(t *testing.T, url string, timeout time.Duration) app.Attempt {
 	return s.Ping(t.Context(), app.Webhook{ID: "w", URL: url, Secret: secret, Format: app.EventFormat})
 }
 
-// serve has a receiver answer until the test ends.
+// serve runs a receiver until the test ends.
 func serve(t *testing.T, handle http.HandlerFunc) string {
 	t.Helper()
 	s := httptest.NewServer(handle)
 	t.Cleanup(func() {
-		s.CloseClientConnections() // or it would wait for those that never answer
+		s.CloseClientConnections() // Close would wait for requests without an answer
 		s.Close()
 	})
 	return s.URL
@@ -79,7 +79,7 @@ func TestAWebhooksHeadersAreSent(t *testing.T) {
 	}
 }
 
-func TestAnswersAreJudgedByTheirStatus(t *testing.T) {
+func TestTheStatusDecidesAnAttempt(t *testing.T) {
 	t.Parallel()
 	for code, passes := range map[int]bool{200: true, 201: true, 204: true, 299: true, 300: false, 304: false, 400: false, 404: false, 500: false} {
 		url := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
@@ -89,13 +89,13 @@ func TestAnswersAreJudgedByTheirStatus(t *testing.T) {
 	}
 }
 
-func TestAnswersThatHoldASenderUp(t *testing.T) {
+func TestHostileAnswersDoNotDelayASender(t *testing.T) {
 	t.Parallel()
 	const brief = 300 * time.Millisecond
 	var followed atomic.Bool
 	lure := serve(t, func(http.ResponseWriter, *http.Request) { followed.Store(true) })
 	for name, c := range map[string]struct {
-		timeout time.Duration // zero: the test takes no notice of time
+		timeout time.Duration // zero: the default
 		answer  http.HandlerFunc
 		want    string
 	}{
@@ -141,7 +141,7 @@ func TestAnswersThatHoldASenderUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := ping(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // only then is it noticed that the sender hangs up
+				_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice the end of the connection
 				c.answer(w, r)
 			}), c.timeout)
 			if a.Passed != strings.HasPrefix(c.want, "status 200") || !strings.HasPrefix(a.Reason(), c.want) {
@@ -159,7 +159,7 @@ func TestAnswersThatHoldASenderUp(t *testing.T) {
 	})
 }
 
-// raw answers with whatever.
+// raw answers with any bytes.
 func raw(answer func(net.Conn)) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		c, _, err := http.NewResponseController(w).Hijack()
@@ -170,7 +170,7 @@ func raw(answer func(net.Conn)) http.HandlerFunc {
 	}
 }
 
-func TestWhatCannotBeReached(t *testing.T) {
+func TestUnreachableReceivers(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -213,7 +213,7 @@ func TestOnlyAllowedAddressesAreCalled(t *testing.T) {
 	}
 }
 
-// The environment's proxy would see the messages and could be told to call anybody.
+// A proxy of the environment would see the messages, and could connect to any address.
 func TestNoProxyIsUsed(t *testing.T) { //nolint:paralleltest // it sets the environment
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.IsAbs() {

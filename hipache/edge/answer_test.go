@@ -17,8 +17,8 @@ import (
 	"rollcall/hipache/edge"
 )
 
-// scripted is the URL of a backend that answers each request with the bytes it is told,
-// and closes the connection.
+// scripted returns the URL of a backend that answers each request with the given bytes and closes the
+// connection.
 func scripted(t testing.TB, answer func() string) string {
 	t.Helper()
 	return handled(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -72,8 +72,8 @@ func TestAnswersThatAreNotHTTP(t *testing.T) {
 	}
 }
 
-// Every byte a backend can send gets an answer or the end of the connection, and never
-// a panic. The seeds are tried by every go test.
+// Any bytes of a backend give an answer or the end of the connection, never a panic. Every go test
+// runs the seeds.
 func FuzzAnswers(f *testing.F) {
 	for status := range 1000 {
 		if status%100 < 5 || status%100 == 99 {
@@ -134,7 +134,7 @@ func FuzzAnswers(f *testing.F) {
 		}
 		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n"+ask+"\r\n")
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // the body has broken before its first byte
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // the body ended before its first byte
 			return
 		}
 		if err != nil {

@@ -13,7 +13,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// journal is a log that is counted.
+// journal counts lines of a log.
 type journal struct {
 	slog.Handler
 	mu    sync.Mutex
@@ -37,8 +37,8 @@ func (j *journal) count(message string) int {
 	return j.lines[message]
 }
 
-// A Redis that is gone and one that hangs must look the same to clients.
-func TestRedisAway(t *testing.T) {
+// A stopped Redis and a hanging one must give clients the same answers.
+func TestRedisUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		away func(*redistest.Server)
@@ -80,7 +80,7 @@ func TestRedisAway(t *testing.T) {
 			if got := s.get("deleted.test"); got.StatusCode != 503 {
 				t.Errorf("a host that was deleted: got %d %q", got.StatusCode, got.body)
 			}
-			if took := time.Since(began); took > 15*time.Second { // a minute, if each waited for Redis
+			if took := time.Since(began); took > 15*time.Second { // a minute, if each request waited for Redis
 				t.Errorf("60 requests took %s: they wait for Redis", took)
 			}
 
@@ -95,7 +95,7 @@ func TestRedisAway(t *testing.T) {
 	}
 }
 
-func TestRedisThatComesBackEmptyIsBelieved(t *testing.T) {
+func TestAnEmptyRedisReplacesRememberedFrontends(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	s := newStageOn(t, r.Client(t), func(o *edge.Options) { o.SetRedisRetry(20 * time.Millisecond) })
@@ -107,7 +107,7 @@ func TestRedisThatComesBackEmptyIsBelieved(t *testing.T) {
 	eventually(t, "400", func() bool { return s.get("a.test").StatusCode == http.StatusBadRequest })
 }
 
-func TestDeadBackendIsLeftAloneWhileRedisIsAway(t *testing.T) {
+func TestADeadBackendIsSkippedWhileRedisIsUnavailable(t *testing.T) {
 	t.Parallel()
 	r := redistest.Start(t)
 	log := newJournal(t)
@@ -127,7 +127,7 @@ func TestDeadBackendIsLeftAloneWhileRedisIsAway(t *testing.T) {
 	if n := log.count("backend failed"); n > 1 {
 		t.Errorf("tried a dead backend %d times in 100 requests", n)
 	}
-	for range 3 { // and goes on trying if there is nobody else
+	for range 3 { // and tries the failed backends if there is no other
 		if got := s.get("all.test", "X-Debug", "1"); got.StatusCode != 502 || got.Header.Get("X-Debug-Backend-Id") == "" {
 			t.Errorf("all dead: got %d %v", got.StatusCode, got.Header)
 		}

@@ -15,7 +15,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// A server with a single thread answers a probe only after the idle connection is closed.
+// A single-threaded server answers a probe only after the idle connection is closed.
 func TestAnIdleConnectionLeavesTimeForAProbe(t *testing.T) {
 	t.Parallel()
 	if idle, probe := newTransport(Options{}).IdleConnTimeout, app.DefaultCheck(app.HTTP).Timeout; idle > probe/2 {
@@ -23,7 +23,7 @@ func TestAnIdleConnectionLeavesTimeForAProbe(t *testing.T) {
 	}
 }
 
-// Go exempts loopback from http_proxy, so that no test with backends can see this.
+// Go exempts loopback from http_proxy, so a test with backends would always pass.
 func TestBackendsAreDialedDirectly(t *testing.T) {
 	t.Setenv("http_proxy", "http://127.0.0.1:1")
 	keeping := newTransport(Options{})
@@ -34,7 +34,7 @@ func TestBackendsAreDialedDirectly(t *testing.T) {
 	}
 }
 
-func TestMarkSurvivesTheClientsLeaving(t *testing.T) {
+func TestMarkOutlivesTheRequest(t *testing.T) {
 	t.Parallel()
 	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
 	r.RPush(t.Context(), keys.Frontend("a.test"), "id", "http://10.0.0.1:80", "http://10.0.0.2:80")
@@ -54,7 +54,7 @@ func TestMarkSurvivesTheClientsLeaving(t *testing.T) {
 	}
 }
 
-func TestWhoIsToBlameForNoConnection(t *testing.T) {
+func TestWhichConnectionErrorsMark(t *testing.T) {
 	t.Parallel()
 	syscallErr := func(e syscall.Errno) error {
 		return &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", e)}

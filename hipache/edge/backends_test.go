@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// server is a backend that answers with its name, or as told, and counts.
+// server is a backend that counts requests and answers with its name or by a handler.
 type server struct {
 	*httptest.Server
 	hits atomic.Int64
@@ -129,7 +129,7 @@ func blackHole(t testing.TB) string {
 	}
 }
 
-// echo is a backend that sends back the body it gets.
+// echo is a backend that answers with the body of the request.
 func echo(t testing.TB) *server {
 	t.Helper()
 	return handled(t, func(w http.ResponseWriter, r *http.Request) {

@@ -13,8 +13,8 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// BenchmarkEdge compares the edge with the least proxy that reads Redis: an
-// httputil.ReverseProxy with one LRANGE a request, on the same connections.
+// BenchmarkEdge compares the edge with a minimal proxy that reads Redis: an httputil.ReverseProxy with
+// one LRANGE per request, on the same connections.
 func BenchmarkEdge(b *testing.B) {
 	r := redistest.Start(b).Client(b)
 	s := newStageOn(b, r, func(o *edge.Options) { o.Log = nil })
@@ -44,7 +44,7 @@ func BenchmarkEdge(b *testing.B) {
 	b.Cleanup(bare.Close)
 
 	for _, proxy := range []struct{ name, url string }{
-		{"bare", bare.URL}, {"edge", "http://" + s.addr}, {"none", backend.URL}, // none: what the benchmark itself costs
+		{"bare", bare.URL}, {"edge", "http://" + s.addr}, {"none", backend.URL}, // none: the cost of the benchmark itself
 	} {
 		b.Run(proxy.name, func(b *testing.B) {
 			b.ReportAllocs()

@@ -14,12 +14,12 @@ import (
 	"rollcall/hipache/edge"
 )
 
-// places is how many clients there is room for when an edge has 30 files.
+// places is the number of clients of an edge with 30 files.
 const places = 10
 
 func fewFiles(o *edge.Options) { o.SetFiles(3 * places) }
 
-// stays asks once and keeps the connection.
+// stays sends a request and keeps the connection.
 func (s *stage) stays(host string) error {
 	_, r := s.raw("GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n")
 	return okay(r)
@@ -82,7 +82,7 @@ func TestMoreClientsThanPlacesAreServedInTurn(t *testing.T) {
 	}
 }
 
-func TestAClientThatWaitsForAPlaceDoesNotHoldUpTheEnd(t *testing.T) {
+func TestAWaitingClientDoesNotDelayShutdown(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	url, hits := rude(t, hang)

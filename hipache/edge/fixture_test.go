@@ -18,7 +18,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// patience is how long a test waits for what must come. It decides nothing else.
+// patience is how long a test waits for an expected event. It decides no other result.
 const patience = 10 * time.Second
 
 // stage is an edge that serves, on a Redis of the test's choice.
@@ -43,7 +43,7 @@ func newStageOn(t testing.TB, r *redis.Client, set ...func(*edge.Options)) *stag
 	o := edge.Options{
 		Redis: r, Keys: keys, Debug: true, Grace: patience,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
-		// Generous, so that a busy machine is not taken for an outage.
+		// Long, so that a busy machine does not look like an outage.
 		DialTimeout: patience, RedisTimeout: patience,
 	}
 	for _, f := range set {
@@ -57,7 +57,7 @@ func newStageOn(t testing.TB, r *redis.Client, set ...func(*edge.Options)) *stag
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends when the stage does
+	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends with the stage
 	served := make(chan error, 1)
 	go func() { served <- e.Serve(ctx, l) }()
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100}
@@ -117,7 +117,7 @@ func (s *stage) marks(host string) string {
 	return strings.Join(got, ",")
 }
 
-// answer is a response, read.
+// answer is a response and its body.
 type answer struct {
 	*http.Response
 	body string
@@ -150,7 +150,7 @@ func (s *stage) get(host string, header ...string) answer {
 	return s.do(http.MethodGet, host, "/", nil, header...)
 }
 
-// raw sends bytes and returns the connection's reader, for what no client would do.
+// raw sends bytes that an http.Client cannot send, and returns the connection and its reader.
 func (s *stage) raw(text string) (net.Conn, *bufio.Reader) {
 	s.Helper()
 	c, err := net.Dial("tcp", s.addr)
@@ -176,7 +176,7 @@ func (s *stage) status(text string) int {
 	return res.StatusCode
 }
 
-// announcements listens on the dead channel for what concerns a host.
+// announcements returns the announcements of a host on the dead channel.
 func (s *stage) announcements(host string) <-chan string {
 	s.Helper()
 	sub := s.redis.Subscribe(s.Context(), hipache.DeadChannel)
@@ -200,7 +200,7 @@ func (s *stage) announcements(host string) <-chan string {
 	return heard
 }
 
-// silent fails the test if anything was announced for a host until now.
+// silent fails the test if a host has been announced.
 func (s *stage) silent(host string, heard <-chan string) {
 	s.Helper()
 	last := host + ";the end"

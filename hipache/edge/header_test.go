@@ -11,7 +11,7 @@ import (
 	"rollcall/hipache/edge"
 )
 
-// seen is a request as the backend of mirror got it.
+// seen is a request as mirror received it.
 type seen struct {
 	Method, URI, Host string
 	Header            http.Header

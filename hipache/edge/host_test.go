@@ -14,7 +14,7 @@ func TestHostFindsItsFrontend(t *testing.T) {
 	for _, host := range []string{"a.test", "A.ONLY", "dot.test.", "*.wild.test", "*.deep.wild.test", "*.test"} {
 		s.frontend(host, named(t, host).URL)
 	}
-	s.frontend("id.wild.test") // an identifier alone keeps the wildcard out
+	s.frontend("id.wild.test") // a list with an identifier only does not hide the wildcard
 	for _, c := range []struct {
 		host string
 		code int
@@ -37,7 +37,7 @@ func TestHostFindsItsFrontend(t *testing.T) {
 		{"other.example", 400, "No such site"},
 		{strings.Repeat("a", 250) + ".test", 200, "*.test"},
 		{strings.Repeat("a", 251) + ".test", 400, "No such site"},
-		{"a;b.test", 400, "No such site"}, // would part an announcement
+		{"a;b.test", 400, "No such site"}, // would separate fields of an announcement
 	} {
 		got := s.get(c.host)
 		if got.StatusCode != c.code || !strings.Contains(got.body, c.body) {
@@ -142,7 +142,7 @@ func TestKeysOfTheWrongType(t *testing.T) {
 	}
 }
 
-func TestAListThatLeadsBackToTheEdge(t *testing.T) {
+func TestAnEntryThatNamesTheEdgeIsALoop(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.frontend("loop.test", "http://"+s.addr)

@@ -63,7 +63,7 @@ func TestOneURLIsNeverMarked(t *testing.T) {
 	}
 }
 
-// A status depends on the request: Python answers 501 to any visitor who sends "FOO /".
+// A status depends on the request: Python answers 501 to every "FOO /".
 func TestNoStatusMarks(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{404, 500, 501, 502, 503, 504, 505, 599, 600, 999} {
@@ -89,8 +89,8 @@ func TestNoStatusMarks(t *testing.T) {
 	}
 }
 
-// Whatever one visitor sends, and whatever the backends make of it, 20 of 20 others
-// are served, by both backends.
+// Whichever request one visitor sends, and however the backends react, 20 of 20 other visitors are
+// served, by both backends.
 func TestNoRequestTakesABackendAwayFromTheOthers(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]func(c net.Conn){
@@ -143,7 +143,7 @@ func TestNoRequestTakesABackendAwayFromTheOthers(t *testing.T) {
 			for range 2 {
 				for _, method := range []string{"GET", "POST", "FOO"} {
 					c, r := s.raw(method + " /bad HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-					_, _ = io.Copy(io.Discard, r) // whatever it is
+					_, _ = io.Copy(io.Discard, r) // any answer
 					_ = c.Close()
 				}
 			}
@@ -157,7 +157,7 @@ func TestNoRequestTakesABackendAwayFromTheOthers(t *testing.T) {
 	}
 }
 
-// A request that kills a backend kills two at most, and not one after the other.
+// A request that kills a backend kills at most two, not one after the other.
 func TestARequestThatBackendsResetIsRepeatedOnce(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -176,7 +176,7 @@ func TestARequestThatBackendsResetIsRepeatedOnce(t *testing.T) {
 	}
 }
 
-// The last of them is not marked, so it is served at once when it is back.
+// The last backend is not marked, so it serves at once when it is back.
 func TestAllRefused(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -252,7 +252,7 @@ func TestResetGoesToAnotherBackend(t *testing.T) {
 	}
 }
 
-func TestWhatMayHaveBeenDoneIsNotDoneAgain(t *testing.T) {
+func TestARequestThatMayHaveRunIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	a, hitsA := rude(t, reset)
@@ -262,7 +262,7 @@ func TestWhatMayHaveBeenDoneIsNotDoneAgain(t *testing.T) {
 		{http.MethodPost, "x"},
 		{http.MethodPost, ""},
 		{http.MethodPatch, "x"},
-		{http.MethodPut, strings.Repeat("x", 64<<10)}, // so long that its head is sent before all of it is read
+		{http.MethodPut, strings.Repeat("x", 64<<10)}, // so long that the head is sent before the whole body is read
 	} {
 		got := s.do(c.method, "a.test", "/", strings.NewReader(c.body))
 		if n := hitsA.Load() + hitsB.Load(); got.StatusCode != 502 || n != int64(i+1) {
@@ -271,7 +271,7 @@ func TestWhatMayHaveBeenDoneIsNotDoneAgain(t *testing.T) {
 	}
 }
 
-func TestHangingBackendIsNotMarkedNorAskedAgain(t *testing.T) {
+func TestHangingBackendIsNeitherMarkedNorTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, func(o *edge.Options) { o.Timeout = 100 * time.Millisecond })
 	a, hitsA := rude(t, hang)
@@ -280,7 +280,7 @@ func TestHangingBackendIsNotMarkedNorAskedAgain(t *testing.T) {
 	if got := s.get("a.test"); got.StatusCode != 504 || !strings.Contains(got.body, "No answer in time") {
 		t.Errorf("got %d %q", got.StatusCode, got.body)
 	}
-	// More than the sockets between can hold: the upload itself stands still.
+	// More than the socket buffers, so that the upload itself stalls.
 	if got := s.do(http.MethodPost, "a.test", "/", strings.NewReader(strings.Repeat("x", 32<<20))); got.StatusCode != 504 {
 		t.Errorf("upload: got %d", got.StatusCode)
 	}

@@ -8,7 +8,7 @@ import (
 	"rollcall/hipache"
 )
 
-// remembered returns a memory of a.test with slots a, b, c, of which c is marked.
+// remembered returns a memory of a.test with the backends a, b and c, of which c is marked.
 func remembered() (m *memory, clock *time.Time) {
 	now := time.Unix(0, 0)
 	m = newMemory(3, 30*time.Second)
@@ -19,7 +19,7 @@ func remembered() (m *memory, clock *time.Time) {
 	return m, &now
 }
 
-// alive are the URLs of a.test that get traffic.
+// alive returns the URLs of a.test that get traffic.
 func (m *memory) alive() (urls string) {
 	f, _ := m.get("a.test")
 	for _, b := range f.Backends {
@@ -41,7 +41,7 @@ func TestMemoryLetsMarksEnd(t *testing.T) {
 		{0, "", "ab"},
 		{10 * time.Second, "a", "b"},
 		{29 * time.Second, "", "b"},
-		{30 * time.Second, "", "bc"}, // c's mark was seen at 0
+		{30 * time.Second, "", "bc"}, // c's mark was read at 0
 		{39 * time.Second, "b", "c"},
 		{40 * time.Second, "", "ac"},
 		{69 * time.Second, "", "abc"},
@@ -56,7 +56,7 @@ func TestMemoryLetsMarksEnd(t *testing.T) {
 	}
 }
 
-func TestMemoryTriesAllIfNobodyIsAlive(t *testing.T) {
+func TestMemoryTriesAllIfNoBackendIsAlive(t *testing.T) {
 	t.Parallel()
 	m, _ := remembered()
 	m.recordFailure("a.test", "a")
@@ -66,7 +66,7 @@ func TestMemoryTriesAllIfNobodyIsAlive(t *testing.T) {
 	}
 }
 
-func TestMemoryLeavesWhatItKnowsAlone(t *testing.T) {
+func TestMemoryDoesNotChangeStoredFrontends(t *testing.T) {
 	t.Parallel()
 	m, _ := remembered()
 	f, _ := m.get("a.test")

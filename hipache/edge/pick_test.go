@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// shares sends n requests and counts who answers.
+// shares sends n requests and counts the answers of each backend.
 func (s *stage) shares(host string, n int) map[string]int {
 	s.Helper()
 	got := map[string]int{}
@@ -39,7 +39,7 @@ func TestDuplicatesAreWeight(t *testing.T) {
 	}
 }
 
-func TestDeadSlotsGetNothing(t *testing.T) {
+func TestDeadBackendsGetNoRequests(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.frontend("a.test", named(t, "0").URL, named(t, "1").URL, named(t, "2").URL)

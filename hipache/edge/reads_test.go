@@ -12,7 +12,7 @@ import (
 	"rollcall/hipache"
 )
 
-// slowReads is a Redis that answers a batch when it is told to.
+// slowReads is a Redis that answers a batch when the test permits it.
 type slowReads struct {
 	*reads
 	asked  chan []string
@@ -37,7 +37,7 @@ func newSlowReads() *slowReads {
 	return s
 }
 
-// start begins a lookup and returns when it waits in a batch or has been asked for.
+// start begins a lookup and returns when it waits in a batch or its read has begun.
 func (s *slowReads) start(t *testing.T, host string) {
 	before := s.waiting()
 	s.wg.Go(func() {
@@ -68,7 +68,7 @@ func (s *slowReads) waiting() int {
 func TestReadsShareARoundTrip(t *testing.T) {
 	t.Parallel()
 	s := newSlowReads()
-	for i := range batchesUnderWay { // nobody waits while there is a turn
+	for i := range batchesUnderWay { // no lookup waits while fewer round trips are running
 		s.start(t, fmt.Sprint(i))
 		if got := <-s.asked; !cmp.Equal(got, []string{fmt.Sprint(i)}) {
 			t.Errorf("asked for %q", got)
@@ -77,7 +77,7 @@ func TestReadsShareARoundTrip(t *testing.T) {
 	for _, host := range []string{"a.test", "0", "none.test"} {
 		s.start(t, host)
 	}
-	s.wg.Go(func() { _, _ = s.lookup("a.test") }) // the same again is asked for once
+	s.wg.Go(func() { _, _ = s.lookup("a.test") }) // an equal host is read once
 	close(s.answer)
 	if got := <-s.asked; !cmp.Equal(got, []string{"a.test", "0", "none.test"}) {
 		t.Errorf("asked for %q, want all that waited, and 0 again: its read began before", got)

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// http2 sends the fields of one HTTP/2 request as no client would, and returns what
-// becomes of it: a status of HPACK's table, "reset", or "closed".
+// http2 sends the fields of one HTTP/2 request that a client would refuse to send. It returns the
+// status, from HPACK's table, "reset", or "closed".
 func (s *stage) http2(fields ...string) string {
 	s.Helper()
 	var block []byte
@@ -50,7 +50,7 @@ func (s *stage) http2(fields ...string) string {
 	}
 }
 
-// HTTP/2 can carry what would be another request, or two, in HTTP/1.1.
+// HTTP/2 can carry a request that would be another one, or two, in HTTP/1.1.
 func TestHTTP2RequestsThatHTTP1CannotCarry(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -80,7 +80,7 @@ func TestHTTP2RequestsThatHTTP1CannotCarry(t *testing.T) {
 			t.Errorf("%q: got %s, want 400", field, got)
 		}
 	}
-	for _, field := range []string{ // net/http resets some of these itself
+	for _, field := range []string{ // net/http itself resets some of these
 		":path: /", ":path:", ":path:/a\r\nX-A: b", ":path:/a\x00", ":path:/a\x7f", ":path:/a\tb", ":method:GET /x", ":method:GE\r\nT", ":method:GET\x00", ":method:", ":method:G(T", ":authority:a b", ":authority:a.test\r\nX: y", ":authority:u@a.test",
 		":authority:a.test/x", ":authority:a\x00", "host:b.test", "host:", "host:a.test\r\n", "x-any:a\r\nX-B: c", "x-any:a\nb", "x-any:a\x00b", "x any:a", "x-any\r\n:a",
 		"connection:close", "transfer-encoding:chunked", "upgrade:tcp",
@@ -113,9 +113,9 @@ func TestHTTP1RequestsThatAreNotWellFormed(t *testing.T) {
 	}
 }
 
-// Where a body ends must not be a matter of opinion: what follows it on the connection
-// would be a request for one proxy and a body for the other.
-func TestNothingIsServedBehindABodyOfDoubtfulLength(t *testing.T) {
+// All proxies must agree on the end of a body: else the following bytes are a request to one proxy and
+// a body to another.
+func TestABodyOfAmbiguousLengthEndsTheConnection(t *testing.T) {
 	t.Parallel()
 	const smuggled = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n"
 	const chunked = "Transfer-Encoding: chunked\r\n"
@@ -164,7 +164,7 @@ func TestNothingIsServedBehindABodyOfDoubtfulLength(t *testing.T) {
 	}
 }
 
-func TestConnectionsAreKeptForRequestsOfCertainLength(t *testing.T) {
+func TestABodyOfKnownLengthKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.frontend("a.test", echo(t).URL)
@@ -224,7 +224,7 @@ func TestAnIdempotentRequestIsSentAgainOnANewConnection(t *testing.T) {
 		{"PATCH", "", 502, 2},
 		{"LOCK", "", 502, 2},
 		{"FOO", "", 502, 2},
-		{"PUT", "its body", 502, 2}, // which was sent
+		{"PUT", "its body", 502, 2}, // the transport had sent it
 	} {
 		t.Run(c.method+" "+c.body, func(t *testing.T) {
 			t.Parallel()
@@ -245,7 +245,7 @@ func TestAnIdempotentRequestIsSentAgainOnANewConnection(t *testing.T) {
 	}
 }
 
-// The transport repeats requests by itself on a connection that the backend has closed.
+// The transport itself repeats requests on a connection that the backend has closed.
 func TestABodySentOnAConnectionThatBreaksIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

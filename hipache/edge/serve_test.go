@@ -12,7 +12,7 @@ import (
 	"rollcall/hipache/edge"
 )
 
-func TestServeEndsWhatIsUnderWayAndThenTunnels(t *testing.T) {
+func TestServeEndsRequestsAndThenTunnels(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	asked, answer := make(chan struct{}), make(chan struct{})
@@ -63,7 +63,7 @@ func TestServeEndsWhatIsUnderWayAndThenTunnels(t *testing.T) {
 	}
 }
 
-func TestServeDoesNotWaitForEver(t *testing.T) {
+func TestServeEndsAfterItsGrace(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	url, hits := rude(t, hang)

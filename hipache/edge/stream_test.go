@@ -31,7 +31,7 @@ func TestWebSocket(t *testing.T) {
 		_, _ = io.Copy(c, rw)
 	})
 	s.frontend("a.test", refused(t), up.URL)
-	for range 5 { // a refused connection is no reason to refuse
+	for range 5 { // a refused connection must not refuse the upgrade
 		c, r := s.raw("GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n")
 		res, err := http.ReadResponse(r, nil)
 		if err != nil {
@@ -75,7 +75,7 @@ func TestStreamsArriveAsTheyAreSent(t *testing.T) {
 				t.Fatal(err)
 			}
 			lines := bufio.NewReader(res.Body)
-			got, err := lines.ReadString('\n') // the backend waits until this is here
+			got, err := lines.ReadString('\n') // the backend waits until this line has arrived
 			close(read)
 			rest, _ := lines.ReadString('\n')
 			if got != "1\n" || rest != "2\n" {
@@ -177,7 +177,7 @@ func TestExpectContinue(t *testing.T) {
 	_, _ = io.WriteString(c, "body")
 	_, _ = r.ReadString('\n')
 	res := &http.Response{StatusCode: http.StatusContinue}
-	for res.StatusCode == http.StatusContinue { // the edge's and the backend's may both arrive
+	for res.StatusCode == http.StatusContinue { // interim answers of the edge and of the backend may both arrive
 		if res, err = http.ReadResponse(r, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -192,7 +192,7 @@ func TestExpectContinue(t *testing.T) {
 	}
 }
 
-func TestBrokenUploadIsTheClientsFault(t *testing.T) {
+func TestABrokenUploadDoesNotMark(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	heard := s.announcements("broken.test")
@@ -206,7 +206,7 @@ func TestBrokenUploadIsTheClientsFault(t *testing.T) {
 	s.silent("broken.test", heard)
 }
 
-func TestClientThatLeavesIsNotTheBackendsFault(t *testing.T) {
+func TestAClientThatLeavesDoesNotMark(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	asked, left := make(chan struct{}), make(chan struct{})
@@ -219,7 +219,7 @@ func TestClientThatLeavesIsNotTheBackendsFault(t *testing.T) {
 	c, _ := s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	<-asked
 	_ = c.Close()
-	<-left // the backend was told
+	<-left // the backend has seen the end
 	if got := s.marks("a.test"); got != "" {
 		t.Errorf("got the marks %s", got)
 	}

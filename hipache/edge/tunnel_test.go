@@ -13,7 +13,7 @@ import (
 	"rollcall/hipache/edge"
 )
 
-// tunnel is a backend that agrees to every upgrade and hands over the connection.
+// tunnel is a backend that accepts every upgrade and passes on the connection.
 func tunnel(t testing.TB, serve func(*net.TCPConn, io.Reader)) string {
 	t.Helper()
 	return handled(t, func(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +27,7 @@ func tunnel(t testing.TB, serve func(*net.TCPConn, io.Reader)) string {
 	}).URL
 }
 
-// upgraded asks for an upgrade, with the first bytes of the new protocol behind it.
+// upgraded requests an upgrade and sends the first bytes of the new protocol with it.
 func (s *stage) upgraded(protocol, first string) (*net.TCPConn, io.Reader) {
 	s.Helper()
 	c, r := s.raw("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n" + first)
@@ -79,7 +79,7 @@ func TestABackendThatHasSentEverythingGetsTheRest(t *testing.T) {
 	}
 }
 
-func TestWhatFollowsTheRequestForAnUpgradeIsNotLost(t *testing.T) {
+func TestBytesAfterAnUpgradeRequestAreForwarded(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.frontend("a.test", handled(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -88,7 +88,7 @@ func TestWhatFollowsTheRequestForAnUpgradeIsNotLost(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		time.Sleep(20 * time.Millisecond) // the client's end comes first
+		time.Sleep(20 * time.Millisecond) // the client's end arrives first
 		_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
 		all, _ := io.ReadAll(rw)
 		_, _ = fmt.Fprintf(c, "got %s", all)
@@ -104,8 +104,8 @@ func TestWhatFollowsTheRequestForAnUpgradeIsNotLost(t *testing.T) {
 	}
 }
 
-// brief is a limit that a test outlasts, and that a busy machine does not exceed between
-// two steps of a transfer that moves.
+// brief is a time limit that a test waits for. A busy machine does not exceed it between two steps of
+// a transfer.
 const brief = 500 * time.Millisecond
 
 func shortly(o *edge.Options) { o.Timeout = brief }
@@ -224,11 +224,11 @@ func TestATransferThatStandsStillEnds(t *testing.T) {
 		left := make(chan struct{})
 		s.frontend("a.test", handled(t, func(w http.ResponseWriter, r *http.Request) {
 			defer close(left)
-			for err := error(nil); err == nil; { // more than the sockets between can hold
+			for err := error(nil); err == nil; { // more than the socket buffers
 				_, err = w.Write(make([]byte, 1<<20))
 			}
 		}).URL)
-		s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n") // and reads nothing
+		s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n") // and reads no bytes
 		select {
 		case <-left:
 		case <-time.After(patience):
@@ -237,7 +237,7 @@ func TestATransferThatStandsStillEnds(t *testing.T) {
 	})
 }
 
-// A limit of one answer is not one of the next on the same connection, whoever gives it.
+// A limit of one answer does not apply to the next one on the same connection, of any backend.
 func TestALimitEndsWithItsAnswer(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, shortly)
