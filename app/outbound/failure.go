@@ -58,8 +58,9 @@ func errnoFailure(errno syscall.Errno) (r app.Result, ok bool) {
 		return app.Result{Code: app.Refused}, true
 	case syscall.ECONNRESET, syscall.EPIPE, syscall.ECONNABORTED:
 		return app.Result{Code: app.Reset}, true
+	default:
+		return app.Result{}, false
 	}
-	return app.Result{}, false
 }
 
 func timedOut(err error) bool {
