@@ -159,7 +159,7 @@ func parseHealthKind(health string) (Check, error) {
 	if hasPort {
 		n, err := parsePort(port)
 		if err != nil {
-			return Check{}, invalidHealth(fmt.Sprintf("is %q, whose port is not a number from 1 to 65535", health))
+			return Check{}, invalidHealth(fmt.Sprintf("is %q: the port is not a number from 1 to 65535", health))
 		}
 		c.Port = n
 	}
@@ -173,7 +173,7 @@ func invalidHealth(problem string) error {
 
 func parseHealthPath(path string, port int) (Check, error) {
 	if strings.Contains(path, "#") {
-		return Check{}, invalid("health", "has a fragment", "leave out # and what follows it")
+		return Check{}, invalid("health", "has a fragment", "leave out # and the text after it")
 	}
 	if _, err := url.ParseRequestURI(path); err != nil {
 		return Check{}, invalid("health", fmt.Sprintf("is %q, which is not a path", path), "give a path such as /healthz?full=1")
@@ -193,7 +193,7 @@ func parseHealthURL(health, address string) (Check, error) {
 	case u.User != nil:
 		return Check{}, invalid("health", "has a user name or password", "leave them out")
 	case u.Fragment != "":
-		return Check{}, invalid("health", "has a fragment", "leave out # and what follows it")
+		return Check{}, invalid("health", "has a fragment", "leave out # and the text after it")
 	}
 	port := 80
 	if p := u.Port(); p != "" {

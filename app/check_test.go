@@ -163,12 +163,12 @@ func TestParseHealthRefuses(t *testing.T) {
 
 		"heartbeat:1": `is "heartbeat:1", and heartbeat has no port`,
 		"none:":       `is "none:", and none has no port`,
-		"tcp:":        `is "tcp:", whose port is not a number from 1 to 65535`,
-		"tcp:0":       `is "tcp:0", whose port is not a number from 1 to 65535`,
-		"tcp:08081":   `is "tcp:08081", whose port is not a number from 1 to 65535`,
-		"grpc:70000":  `is "grpc:70000", whose port is not a number from 1 to 65535`,
-		"redis:1:2":   `is "redis:1:2", whose port is not a number from 1 to 65535`,
-		"memcached:x": `is "memcached:x", whose port is not a number from 1 to 65535`,
+		"tcp:":        `is "tcp:": the port is not a number from 1 to 65535`,
+		"tcp:0":       `is "tcp:0": the port is not a number from 1 to 65535`,
+		"tcp:08081":   `is "tcp:08081": the port is not a number from 1 to 65535`,
+		"grpc:70000":  `is "grpc:70000": the port is not a number from 1 to 65535`,
+		"redis:1:2":   `is "redis:1:2": the port is not a number from 1 to 65535`,
+		"memcached:x": `is "memcached:x": the port is not a number from 1 to 65535`,
 
 		"/healthz#top":               fragment,
 		"/#":                         fragment,

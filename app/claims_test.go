@@ -63,7 +63,7 @@ func (r *rollcall) register(t *testing.T, reg app.Registration) app.Instance {
 	return done.Instance
 }
 
-// refused registers, and returns why that is refused; the field at fault has to be field.
+// refused registers and returns the error, which has to be a conflict about field.
 func (r *rollcall) refused(ctx context.Context, t *testing.T, reg app.Registration, field string) string {
 	t.Helper()
 	_, err := r.Register(ctx, reg)
@@ -169,7 +169,7 @@ func TestAnIDStaysWithOneOfItsLiveClaimants(t *testing.T) {
 
 func TestWhichClaimsMoveAnID(t *testing.T) {
 	t.Parallel()
-	const contested = "a1 b2 a1" // what was registered before: b2 holds the id against a1
+	const contested = "a1 b2 a1" // the earlier registrations: b2 holds the id against a1
 	for _, c := range []struct {
 		name   string
 		before string // registrations: the boot nonce (- for none), and the address
@@ -265,7 +265,7 @@ func TestWhichClaimsMoveAnID(t *testing.T) {
 	}
 }
 
-func TestHoldersWithoutProbesGoByTheirLeaseOrGiveWay(t *testing.T) {
+func TestAHolderWithoutProbesKeepsItsIDForALeaseOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	kind := func(health string) func(*app.Registration) { return func(r *app.Registration) { r.Health = health } }
 
@@ -309,8 +309,8 @@ func TestABatchMovesAnIDButProvesNoLife(t *testing.T) {
 	}
 }
 
-// Hooks of one container find each other at its address, whatever they register.
-func TestStartsThatAssertThemselvesShareAnAddress(t *testing.T) {
+// Hooks of one container find each other at its address, also if they register other services.
+func TestTwoLiveStartsShareAnAddress(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 3, 5} {
 		for _, services := range []bool{true, false} {
@@ -373,7 +373,7 @@ func caller(scopes ...auth.Scope) context.Context {
 	return app.WithCaller(context.Background(), auth.Caller{Name: "t", Token: "t", Scopes: scopes})
 }
 
-func TestNobodyTakesWhatItsTokenMayNotChange(t *testing.T) {
+func TestACallerTakesNothingThatItMayNotChange(t *testing.T) {
 	t.Parallel()
 	r := newRollcall(t)
 	shop := func(id, boot string, n int) app.Registration {
@@ -416,7 +416,7 @@ func TestOnlyCallersThatMayChangeAnInstanceReportForIt(t *testing.T) {
 	r.register(t, container("web-1", "a", 1, func(r *app.Registration) { r.Health = "heartbeat" }))
 	rep := replica.New()
 	r.setReplica(rep)
-	for _, state := range []app.State{app.Starting, app.Healthy} { // by the store, and by what the process knows
+	for _, state := range []app.State{app.Starting, app.Healthy} { // by the store, and by the replica
 		rep.Reset([]app.Instance{r.get(t, "web-1")}, "1-0")
 		rep.SetCurrent(time.Now())
 		was := r.get(t, "web-1")
@@ -425,7 +425,7 @@ func TestOnlyCallersThatMayChangeAnInstanceReportForIt(t *testing.T) {
 		}
 		r.clock.Pass(time.Second)
 		if err := r.Report(caller("register:shop"), "web-1", true, ""); !errors.Is(err, app.ErrForbidden) {
-			t.Errorf("a stranger's report while it is %s: got %v", state, err)
+			t.Errorf("another service's report while it is %s: got %v", state, err)
 		}
 		if got := r.get(t, "web-1").AssertedAt; !got.Equal(was.AssertedAt) {
 			t.Errorf("the lease of the %s instance was renewed at %s", state, got)
@@ -462,7 +462,7 @@ func TestWhichInstancesKeepAVhostFromAnotherService(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		kind  string
-		was   string // what the holder's probes say after its registration
+		was   string // the results of the holder's probes after its registration
 		edit  func(*testing.T, *rollcall)
 		keeps bool
 	}{
@@ -600,7 +600,7 @@ func TestTheOldAddressStaysRoutedUntilTheNewOneIsHealthy(t *testing.T) {
 	}
 }
 
-func TestAReplacementThatWasReportedAsFailedIsOver(t *testing.T) {
+func TestAFailedReplacementIsOver(t *testing.T) {
 	t.Parallel()
 	replacing := func(r *app.Registration) { r.Replaces = "old" }
 	for name, c := range map[string]struct {
@@ -608,12 +608,12 @@ func TestAReplacementThatWasReportedAsFailedIsOver(t *testing.T) {
 		again    func(*app.Registration)
 		replaces bool
 	}{
-		"the caller is told":          {fails: endReplacement},
+		"reported as failed":          {fails: endReplacement},
 		"its grace is over":           {fails: func(t *testing.T, r *rollcall) { r.expire(t, app.DefaultCheck(app.TCP).Grace) }},
 		"its hook asserts it again":   {fails: endReplacement, again: func(*app.Registration) {}},
 		"a caller waits for it again": {fails: endReplacement, again: func(r *app.Registration) { r.Awaited = true }, replaces: true},
 		"it is started anew":          {fails: endReplacement, again: func(r *app.Registration) { r.Boot = "c" }, replaces: true},
-		"nobody was told":             {fails: func(*testing.T, *rollcall) {}, replaces: true},
+		"not reported":             {fails: func(*testing.T, *rollcall) {}, replaces: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -646,7 +646,7 @@ func TestAReplacementIsDoneOnce(t *testing.T) {
 	}
 }
 
-func TestOnlyTheStartThatIsNamedIsEnded(t *testing.T) {
+func TestDrainAndDeregisterEndTheNamedStartOnly(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(context.Context, *rollcall, string) error{
 		"drain": func(ctx context.Context, r *rollcall, boot string) error {
@@ -684,7 +684,7 @@ func endReplacement(t *testing.T, r *rollcall) {
 	}
 }
 
-// expire lets time pass and ends the states that are over.
+// expire lets time pass and then expires each instance whose deadline is over.
 func (r *rollcall) expire(t *testing.T, after time.Duration) {
 	t.Helper()
 	r.clock.Pass(after)
@@ -721,7 +721,7 @@ func (r *rollcall) slots(t *testing.T, host string) []app.Slot {
 	return nil
 }
 
-// backends lists the instances that the backends of a vhost belong to, unless they leave.
+// backends returns the instances of the routed backends of a vhost.
 func (r *rollcall) backends(t *testing.T, host string) (ids []string) {
 	t.Helper()
 	for _, s := range r.slots(t, host) {
@@ -732,7 +732,7 @@ func (r *rollcall) backends(t *testing.T, host string) (ids []string) {
 	return ids
 }
 
-// routed is the urls that a proxy may send requests for a vhost to.
+// routed returns the URLs of the routed backends of a vhost.
 func (r *rollcall) routed(t *testing.T, host string) string {
 	t.Helper()
 	var urls []string

@@ -33,7 +33,7 @@ func TestRevisionCompare(t *testing.T) {
 	}
 }
 
-func TestRevisionsThatAreTheSame(t *testing.T) {
+func TestEqualRevisions(t *testing.T) {
 	t.Parallel()
 	for _, c := range [][2]app.Revision{{"", "0-0"}, {"0-0", "0"}, {"5", "5-0"}, {"7-1", "7-1"}, {"nonsense", ""}} {
 		if got := c[0].Compare(c[1]); got != 0 {

@@ -85,7 +85,7 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-func TestTargetOfAnAddressThatNobodyChecked(t *testing.T) {
+func TestTargetOfAnInvalidAddressPanics(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if recover() == nil {
@@ -103,7 +103,7 @@ func TestParseAddress(t *testing.T) {
 		"10.0.0.7:8080":               "10.0.0.7:8080",
 		"10.0.0.7:1":                  "10.0.0.7:1",
 		"10.0.0.7:65535":              "10.0.0.7:65535",
-		"127.0.0.1:80":                "127.0.0.1:80", // who may be probed is not decided here
+		"127.0.0.1:80":                "127.0.0.1:80", // Rules decide about loopback
 		"[10.0.0.7]:80":               "10.0.0.7:80",
 		"[::ffff:10.0.0.7]:80":        "10.0.0.7:80",
 		"[::FFFF:0a00:0007]:80":       "10.0.0.7:80",

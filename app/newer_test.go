@@ -34,7 +34,7 @@ func TestAnUnknownFieldKeepsTheStateUnchanged(t *testing.T) {
 
 func TestAnInconclusiveResultChangesNothing(t *testing.T) {
 	t.Parallel()
-	for _, code := range []app.Code{app.Inconclusive, app.NotUnderstood} {
+	for _, code := range []app.Code{app.Inconclusive, app.NameServerFailed, app.NotUnderstood} {
 		i := app.Instance{State: app.Healthy, Check: app.DefaultCheck(app.TCP)}
 		for range 10 {
 			i = i.Observe(app.Result{At: epoch, Code: code}, epoch)

@@ -195,7 +195,7 @@ func TestRegistrationAddress(t *testing.T) {
 		{"[2001:db8::7]", 81, "", "[2001:db8::7]:81", app.AddressGiven},
 		{"[2001:db8::7]:81", 81, "", "[2001:db8::7]:81", app.AddressGiven},
 		{"[2001:db8::7]:81", 0, "", "[2001:db8::7]:81", app.AddressGiven},
-		{"fd00::1:81", 81, "", "[fd00::1:81]:81", app.AddressGiven}, // an address without a port, whatever it looks like
+		{"fd00::1:81", 81, "", "[fd00::1:81]:81", app.AddressGiven}, // an address without a port, although its end looks like one
 	} {
 		got, source, err := app.Registration{Service: "web", Address: c.address, Port: c.port, Caller: c.caller}.Instance()
 		if got.Address != c.want || source != c.source || err != nil {
@@ -228,7 +228,7 @@ func TestRegistrationRefuses(t *testing.T) {
 		says    func(r *reg)
 		field   string
 		problem string
-		want    string // what would be right says at least this
+		want    string // a part of the field error's Want
 	}{
 		{func(r *reg) { r.Service = "" }, "service", "is missing", service},
 		{func(r *reg) { r.Service = "Web" }, "service", `is "Web"`, service},
@@ -294,7 +294,7 @@ func TestRegistrationRefuses(t *testing.T) {
 		{func(r *reg) { r.Health = "healthz" }, "health", `is "healthz"`, health},
 		{func(r *reg) { r.Health = "/a b" }, "health", "contains a space, a control character or a character outside ASCII", health},
 		{func(r *reg) { r.Health = "/" + strings.Repeat("a", 512) }, "health", "is longer than 512 characters", health},
-		{func(r *reg) { r.Health = "/a#b" }, "health", "has a fragment", "leave out # and what follows it"},
+		{func(r *reg) { r.Health = "/a#b" }, "health", "has a fragment", "leave out # and the text after it"},
 		{func(r *reg) { r.Health = "/%" }, "health", `is "/%", which is not a path`, "a path such as /healthz"},
 		{func(r *reg) { r.Health = "https://10.0.0.7/" }, "health", `has the scheme "https"`, "plain http"},
 		{func(r *reg) { r.Health = "http://a:b@10.0.0.7/" }, "health", "has a user name or password", "leave them out"},
@@ -356,7 +356,7 @@ func TestRegistrationRefuses(t *testing.T) {
 	}
 }
 
-func TestAnInstanceKeepsNothingOfItsRegistration(t *testing.T) {
+func TestAnInstanceSharesNoMemoryWithItsRegistration(t *testing.T) {
 	t.Parallel()
 	r := registration(func(r *app.Registration) {
 		r.Hosts, r.Tags, r.Meta = []string{"b.test", "a.test"}, []string{"t"}, map[string]string{"k": "v"}

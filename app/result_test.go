@@ -32,7 +32,7 @@ func TestReason(t *testing.T) {
 		{app.Result{Code: 99}, "code 99"},
 		{app.Result{Code: 100}, "status 100 Continue"},
 		{app.Result{Code: 503, Detail: "want 200 to 399"}, "status 503 Service Unavailable: want 200 to 399"},
-		{app.Result{Code: 599}, "status 599"}, // nobody gave it a name
+		{app.Result{Code: 599}, "status 599"}, // a status without a name
 		{app.Result{Code: 599, Detail: "x"}, "status 599: x"},
 	} {
 		if got := c.result.Reason(); got != c.want {
@@ -56,7 +56,7 @@ func TestAnswered(t *testing.T) {
 	}
 }
 
-// TestCodesAreStored fails when somebody renumbers a code.
+// TestCodesAreStored fails if a code gets another number.
 func TestCodesAreStored(t *testing.T) {
 	t.Parallel()
 	for want, code := range map[uint16]app.Code{

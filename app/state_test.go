@@ -26,7 +26,7 @@ func instance(kind app.Kind, rise, fall int, s app.State) app.Instance {
 	return i
 }
 
-// result is what + and - stand for: a pass and a failure.
+// result returns a pass for + and a failure for -.
 func result(sign rune, at time.Time) app.Result {
 	if sign == '+' {
 		return app.Result{At: at, Passed: true, Code: 200}
@@ -129,7 +129,7 @@ func TestAFailureStreakBrokenByAPassStartsAgain(t *testing.T) {
 	})
 }
 
-func TestNothingBelowFallRemoves(t *testing.T) {
+func TestFewerFailuresThanFallLeaveAnInstanceHealthy(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		fall := rapid.IntRange(1, 5).Draw(t, "fall")
@@ -219,7 +219,7 @@ func TestAFlappingInstanceHasToPassForLongerEachTime(t *testing.T) {
 	}
 }
 
-func TestAFailureBeginsTheWaitAnew(t *testing.T) {
+func TestAFailureStartsTheWaitAgain(t *testing.T) {
 	t.Parallel()
 	i, now := fallen(3)
 	for range 100 {
@@ -276,7 +276,7 @@ func TestDrainingNeverBecomesHealthy(t *testing.T) {
 	})
 }
 
-func TestNothingIsRoutableBeforeItsFirstPass(t *testing.T) {
+func TestNoInstanceIsRoutableBeforeItsFirstPass(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		kind := rapid.SampledFrom([]app.Kind{app.HTTP, app.TCP, app.GRPC, app.Memcached, app.Redis, app.Heartbeat}).Draw(t, "kind")
@@ -366,7 +366,7 @@ func TestExpire(t *testing.T) {
 	}
 }
 
-func TestForgetBeginsAnewWhenAnInstanceCeasesToAnswer(t *testing.T) {
+func TestForgetStartsAgainWhenAnInstanceStopsAnswering(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		codes []app.Code // each a minute after the one before; 0 is a pass
@@ -400,7 +400,7 @@ func TestForgetBeginsAnewWhenAnInstanceCeasesToAnswer(t *testing.T) {
 	}
 }
 
-func TestExpireLeavesWhatDoesNotEndByItself(t *testing.T) {
+func TestExpireKeepsAStateWithoutATimeout(t *testing.T) {
 	t.Parallel()
 	for _, was := range []app.Instance{
 		instance(app.HTTP, 2, 2, app.Healthy),
@@ -441,7 +441,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func TestDrainingTwiceHoldsNoLonger(t *testing.T) {
+func TestDrainingTwiceExtendsNoDrainPeriod(t *testing.T) {
 	t.Parallel()
 	for _, from := range []app.State{app.Draining, app.Gone} {
 		was := instance(app.HTTP, 2, 2, from)
@@ -452,7 +452,7 @@ func TestDrainingTwiceHoldsNoLonger(t *testing.T) {
 	}
 }
 
-func TestLeave(t *testing.T) {
+func TestRemove(t *testing.T) {
 	t.Parallel()
 	for _, from := range states {
 		was := instance(app.HTTP, 2, 2, from)
@@ -498,7 +498,7 @@ func TestDeadlines(t *testing.T) {
 		for n, sign := range c.results {
 			now := epoch.Add(at(n + 1))
 			r := result(sign, now)
-			if i.Alive(r) || i.Check.Kind == app.Heartbeat && i.State == app.Healthy && r.Passed { // what a report, or a result, is noted for
+			if i.Alive(r) || i.Check.Kind == app.Heartbeat && i.State == app.Healthy && r.Passed { // the cases in which a report or a result is recorded
 				i.AssertedAt = now
 			}
 			i = i.Observe(r, now)
@@ -513,15 +513,15 @@ func TestDeadlines(t *testing.T) {
 	}
 }
 
-// TestObserveKeepsTheResultThatTells writes a result as its sign and its code.
-func TestObserveKeepsTheResultThatTells(t *testing.T) {
+// TestObserveKeepsTheLastResultThatChangedSomething writes a result as its sign and its code.
+func TestObserveKeepsTheLastResultThatChangedSomething(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		from    app.State
 		results string
 		want    string // Last after each result
 	}{
-		{app.Healthy, "+200 +200 +204", "+0 +0 +0"}, // nothing to tell
+		{app.Healthy, "+200 +200 +204", "+0 +0 +0"}, // no change
 		{app.Healthy, "-10 +200 +204", "-10 +200 +200"},
 		{app.Healthy, "-10 -11 -12 -12", "-10 -11 -12 -12"},
 		{app.Healthy, "-10 -10 +200 +200 +204", "-10 -10 +200 +200 +200"},
@@ -560,8 +560,8 @@ func TestChangedAtIsTheTimeOfTheDecision(t *testing.T) {
 	}
 }
 
-// TestAnInconclusiveResultNeverCounts draws a history and one more result that says nothing
-// about the instance, at any place in it.
+// TestAnInconclusiveResultNeverCounts draws a history, and one inconclusive result at any place in
+// it.
 func TestAnInconclusiveResultNeverCounts(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

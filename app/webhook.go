@@ -98,7 +98,7 @@ func (w Webhook) validate() error {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(w.Secret, secretPrefix))
 	switch {
 	case err != nil || !strings.HasPrefix(w.Secret, secretPrefix) || len(key) < minSecret || len(key) > maxSecret:
-		return invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to be given one", minSecret, maxSecret))
+		return invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to get a new one", minSecret, maxSecret))
 	case len(w.Headers) > maxHeaders:
 		return invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
 	case w.Rate < 1 || w.Rate > MaxRate:
@@ -125,9 +125,9 @@ func validURL(address string) error {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		return invalid("url", fmt.Sprintf("is %.80q", address), "give a URL such as https://example.com/hooks")
 	case u.User != nil:
-		return invalid("url", "has a user", "give a URL without: messages are signed with the secret")
+		return invalid("url", "has a user", "give a URL without one; the secret signs the messages")
 	case strings.Contains(address, "#"):
-		return invalid("url", "has a fragment", "give a URL without")
+		return invalid("url", "has a fragment", "give a URL without one")
 	case u.Port() == "":
 		return nil
 	}

@@ -98,7 +98,7 @@ func TestBadFields(t *testing.T) {
 		{[]string{"health", ""}, "health " + empty},
 		{[]string{"health", "healthz"}, `health is "healthz"; ` + health},
 		{[]string{"health", ":0/x"}, `health is ":0/x"; ` + health},
-		{[]string{"health", "tcp:70000"}, `health is "tcp:70000", whose port is not a number from 1 to 65535; ` + health},
+		{[]string{"health", "tcp:70000"}, `health is "tcp:70000": the port is not a number from 1 to 65535; ` + health},
 		{[]string{"health", "heartbeat:1"}, `health is "heartbeat:1", and heartbeat has no port; ` + health},
 		{[]string{"health", "/a b"}, "health contains a space, a control character or a character outside ASCII; " + health},
 		{[]string{"health", "/\r\nHost: x"}, "health contains a space, a control character or a character outside ASCII; " + health},

@@ -15,8 +15,8 @@ func TestScopes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		scope    auth.Scope
-		register string // of these services, separated by spaces, those that it may register
-		serve    string // of these vhosts those that it may serve
+		register string // the services that it may register, separated by spaces
+		serve    string // the vhosts that it may serve
 	}{
 		{"read", "", ""},
 		{"admin", services, vhosts},
@@ -31,10 +31,10 @@ func TestScopes(t *testing.T) {
 		{"host:", "", ""},
 	} {
 		caller := auth.Caller{Scopes: []auth.Scope{c.scope}}
-		if got := those(services, caller.MayRegister); got != c.register {
+		if got := filter(services, caller.MayRegister); got != c.register {
 			t.Errorf("%s may register %q, want %q", c.scope, got, c.register)
 		}
-		if got := those(vhosts, caller.MayServe); got != c.serve {
+		if got := filter(vhosts, caller.MayServe); got != c.serve {
 			t.Errorf("%s may serve %q, want %q", c.scope, got, c.serve)
 		}
 		if got, want := caller.MayRead(), c.scope == "read" || c.scope == "admin"; got != want {
@@ -51,7 +51,7 @@ const (
 	vhosts   = "a.test *.a.test b.a.test c.b.a.test *.b.a.test ba.test a.test.net test * *.test"
 )
 
-func those(names string, may func(string) bool) string {
+func filter(names string, may func(string) bool) string {
 	var list []string
 	for name := range strings.FieldsSeq(names) {
 		if may(name) {
@@ -87,7 +87,7 @@ func TestWithoutACallerRollcallItselfActs(t *testing.T) {
 	}
 }
 
-// awayTokens is a store that can be away.
+// awayTokens is a store that can be unavailable.
 type awayTokens struct {
 	auth.Store
 	tokens []auth.Token
@@ -106,13 +106,13 @@ func (s *awayTokens) Add(_ context.Context, t auth.Token, _ app.Event) error {
 	return nil
 }
 
-func TestKnownTokensCountWhileTheStoreIsAway(t *testing.T) {
+func TestKnownTokensAreValidWhileTheStoreIsUnavailable(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_900_000_000, 0)
 	store := &awayTokens{}
 	tokens := auth.NewTokens(store, "", true, func() time.Time { return now }, func(context.Context, app.Event) {})
 	if _, known := tokens.Caller(tokens.KeyOf(app.Instance{ID: "a", RegisteredAt: now})); known {
-		t.Error("a key counts before anything was read")
+		t.Error("a key is valid before the first read")
 	}
 	_, text, err := tokens.Create(t.Context(), "ci", []auth.Scope{auth.ScopeRead}, time.Hour)
 	if err != nil {
@@ -127,9 +127,30 @@ func TestKnownTokensCountWhileTheStoreIsAway(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	if _, known := tokens.Caller(text); known {
-		t.Error("it counts when it has expired")
+		t.Error("an expired token is valid")
 	}
 	if _, known := tokens.Caller(""); known {
-		t.Error("nothing is a token")
+		t.Error("an empty credential is a token")
+	}
+}
+
+func TestAnExpiredAdminTokenIsNone(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_900_000_000, 0)
+	tokens := auth.NewTokens(&awayTokens{}, "", true, func() time.Time { return now }, func(context.Context, app.Event) {})
+	if tokens.HasAdmin() {
+		t.Error("a registry without tokens has an admin")
+	}
+	for _, scope := range []auth.Scope{auth.ScopeRead, auth.ScopeAdmin} {
+		if _, _, err := tokens.Create(t.Context(), "ci", []auth.Scope{scope}, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := tokens.HasAdmin(), scope == auth.ScopeAdmin; got != want {
+			t.Errorf("with a token of the scope %s there is an admin: %t", scope, got)
+		}
+	}
+	now = now.Add(time.Hour)
+	if tokens.HasAdmin() {
+		t.Error("an expired token is an admin")
 	}
 }

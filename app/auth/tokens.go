@@ -199,11 +199,11 @@ func (t *Tokens) Create(ctx context.Context, name string, scopes []Scope, expire
 func validToken(name string, scopes []Scope, expires time.Duration) error {
 	switch {
 	case name == "":
-		return invalid("name", "is missing", "say who has the token, as the history is to show it")
+		return invalid("name", "is missing", "give the name of its holder; events show it")
 	case name == firstToken:
-		return invalid("name", "is admin, which ROLLCALL_ADMIN_TOKEN is called", "give another one")
+		return invalid("name", "is admin, the name of ROLLCALL_ADMIN_TOKEN", "give another name")
 	case len(scopes) == 0:
-		return invalid("scope", "is missing", "say what the token may do, as in register:web")
+		return invalid("scope", "is missing", "give a scope such as register:web")
 	case len(scopes) > MaxScopes:
 		return invalid("scope", fmt.Sprintf("is given %d times", len(scopes)), fmt.Sprintf("give at most %d", MaxScopes))
 	case expires < 0:

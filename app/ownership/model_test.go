@@ -15,8 +15,8 @@ import (
 // The model is the protocol without Redis: workers that join, stop, die, freeze and run
 // once; calls that fail, and calls that are carried out although they failed; writes that
 // arrive late; a replica that lags; web processes that change documents meanwhile; a
-// failover that loses writes; a lost hash; a flushed Redis. After each step it checks what
-// must never happen.
+// failover that loses writes; a lost hash; a flushed Redis. After each step it checks the
+// invariants.
 type model struct {
 	r      *rand.Rand
 	mutant string
@@ -31,8 +31,7 @@ type model struct {
 	quiet  int // ticks since the last disturbance
 }
 
-// registry is what Redis holds: the tables, and the documents with the order in which
-// they were written.
+// registry is the content of Redis: the tables, and the documents in the order of their writes.
 type registry struct {
 	*ownershiptest.Table
 	docs   map[string]document
@@ -40,8 +39,7 @@ type registry struct {
 	named  [ownership.Shards]held
 }
 
-// document is an instance. A revision is what Redis compares; identity is the truth that
-// it stands for.
+// document is an instance. Redis compares the revision; identity is the true identity behind it.
 type document struct{ counter, nonce, identity int }
 
 func (g *registry) clone() *registry {
@@ -107,8 +105,8 @@ var ids = func() (ids []string) {
 	return ids
 }()
 
-// look numbers the ownerships that Redis names: a shard that changes hands has a new one,
-// whatever its term is.
+// look numbers the ownerships in Redis: a shard with another owner has a new number, even under an
+// equal term.
 func (m *model) look() {
 	for shard := range ownership.Shards {
 		if h := &m.redis.named[shard]; h.term != m.redis.Shards[shard] {
@@ -337,7 +335,7 @@ func (m *model) work(w *worker, now time.Time, tick int) error {
 	return nil
 }
 
-// arrive has Redis judge the writes whose time has come.
+// arrive has Redis accept or refuse the writes that are due.
 func (m *model) arrive(tick int) error {
 	var later []write
 	for _, f := range m.flying {

@@ -28,7 +28,7 @@ func TestSharesCoverAllShards(t *testing.T) {
 	}
 }
 
-// calls has a member call at the given seconds with a peer whose counter is that given.
+// calls has a member call at the given seconds, with a peer that has the given counter.
 func TestAWorkerIsGoneWhenItsCounterStandsStillThroughSuccessfulCalls(t *testing.T) {
 	t.Parallel()
 	const fails = -1
@@ -119,7 +119,7 @@ func TestPhasesAreSpread(t *testing.T) {
 	}
 }
 
-// A wheel fires what a sorted list would, however timers are set, stopped and set again.
+// A wheel fires the same timers as a sorted list, in any order of sets, stops and repeated sets.
 func TestAWheelFiresEveryTimerInItsSlot(t *testing.T) {
 	t.Parallel()
 	type timer = ownership.Timer[int]

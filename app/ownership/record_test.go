@@ -29,7 +29,7 @@ func TestARecordIsReadAsItWasWritten(t *testing.T) {
 	if diff := cmp.Diff(want, slices.Collect(entries), empty); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	for cut := range b { // whatever it is, it is read without harm, and no entry is made up
+	for cut := range b { // a record that is cut anywhere is readable, without invented entries
 		_, entries, _ := ownership.ReadRecord(b[:cut])
 		got := slices.Collect(entries)
 		if diff := cmp.Diff(want[:len(got)], got, empty); diff != "" {

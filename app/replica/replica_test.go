@@ -34,7 +34,7 @@ func known(words ...string) []app.Instance {
 	return instances
 }
 
-// entry is an event on an instance, written like those of known; -id says it is gone.
+// entry returns an event about an instance in the notation of known; -id means that it is gone.
 func entry(revision app.Revision, word string) app.Entry {
 	if id, gone := strings.CutPrefix(word, "-"); gone {
 		return app.Entry{Event: app.Event{Revision: revision, Kind: app.EventGone, Instance: id}}
@@ -59,7 +59,7 @@ func TestANewReplicaIsEmpty(t *testing.T) {
 		t.Errorf("revision %q, services %q, instances %q", s.Revision(), s.Services(), written(s.Instances("")))
 	}
 	if i, ok := s.Instance("a"); ok {
-		t.Errorf("knows %+v", i)
+		t.Errorf("has %+v", i)
 	}
 }
 
@@ -123,12 +123,12 @@ func consistent(t *testing.T, s *replica.Replica) {
 	if all := s.Instances(""); len(all) != count {
 		t.Errorf("%d instances in all services, %q in all", count, written(all))
 	}
-	if got := s.Instances("nobody"); len(got) != 0 {
-		t.Errorf("a service nobody registered has %q", written(got))
+	if got := s.Instances("none"); len(got) != 0 {
+		t.Errorf("a service without instances has %q", written(got))
 	}
 }
 
-func TestResetForgetsWhatWasKnown(t *testing.T) {
+func TestResetDropsTheOldInstances(t *testing.T) {
 	t.Parallel()
 	s := replica.New()
 	s.Reset(known("web/a:healthy", "db/b:healthy"), "9-0")
@@ -189,7 +189,7 @@ func TestAServiceIsSharedUntilItChanges(t *testing.T) {
 	}
 	s.Apply([]app.Entry{entry("3-0", "web/b:healthy"), entry("4-0", "-c")})
 	if got := written(was.Instances); got != "web/a:healthy web/b:unhealthy web/c:healthy" {
-		t.Errorf("who had read it has now %s", got)
+		t.Errorf("the view of an earlier reader is now %s", got)
 	}
 	is := s.Service("web")
 	if got := written(is.Routable); is.Revision != "4-0" || got != "web/a:healthy web/b:healthy" || got != written(is.Instances) {
@@ -237,7 +237,7 @@ func TestAge(t *testing.T) {
 	}
 }
 
-func TestAgeCountsFromTheLastWord(t *testing.T) {
+func TestAgeCountsFromTheLastConfirmation(t *testing.T) {
 	t.Parallel()
 	s := replica.New()
 	s.Reset(nil, "1-0")
@@ -253,14 +253,14 @@ func TestServiceRevision(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		events string // applied as 2-1, 2-2, ...
-		want   string // of web, db and a service nobody registered
+		want   string // of web, db and a service without instances
 	}{
 		{"", "1-0 1-0 1-0"},
 		{"web/a:failed", "2-1 1-0 2-1"},
 		{"web/a:failed db/c:failed", "2-1 2-2 2-2"},
 		{"web/c:failed db/d:failed db/e:failed", "2-1 2-3 2-3"},
 		{"db/c:failed -a", "2-2 2-1 2-2"},    // it is a change that one is gone
-		{"-a -b db/c:failed", "2-3 2-3 2-3"}, // none left: nobody knows when
+		{"-a -b db/c:failed", "2-3 2-3 2-3"}, // none left: the revision of their last change is lost
 		{"-a -b web/a:starting db/c:failed", "2-3 2-4 2-4"},
 		{"-z", "1-0 1-0 2-1"},
 		{"db/a:starting", "2-1 2-1 2-1"}, // both lost and won
@@ -270,7 +270,7 @@ func TestServiceRevision(t *testing.T) {
 		for n, word := range strings.Fields(c.events) {
 			s.Apply([]app.Entry{entry(at(n+1), word)})
 		}
-		if got := fmt.Sprint(s.ServiceRevision("web"), " ", s.ServiceRevision("db"), " ", s.ServiceRevision("nobody")); got != c.want {
+		if got := fmt.Sprint(s.ServiceRevision("web"), " ", s.ServiceRevision("db"), " ", s.ServiceRevision("none")); got != c.want {
 			t.Errorf("after %q: %s, want %s", c.events, got, c.want)
 		}
 	}
@@ -409,7 +409,7 @@ func TestAReplicaKeepsTheLastEvents(t *testing.T) {
 	}
 }
 
-func TestEventsAreTheCallers(t *testing.T) {
+func TestEventsBelongToTheCaller(t *testing.T) {
 	t.Parallel()
 	s := replica.New()
 	s.Reset(nil, "1-0")
@@ -467,7 +467,7 @@ func TestWaitIsAskedAfterEveryChange(t *testing.T) {
 	})
 }
 
-func TestWaitForWhatIsAlreadySo(t *testing.T) {
+func TestWaitReturnsAtOnceIfDone(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
