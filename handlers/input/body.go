@@ -115,7 +115,7 @@ func readForm(part, text string) (fields, error) {
 	if err != nil {
 		return nil, &HintError{
 			fmt.Errorf("%w %s: %w", ErrMalformed, part, err),
-			"encode what is special in a URL, as curl --data-urlencode name=value does",
+			"encode special characters, as curl --data-urlencode name=value does",
 		}
 	}
 	return fields(values), nil

@@ -13,9 +13,8 @@ import (
 	"rollcall/app"
 )
 
-// decode writes fields to the struct that to points to, by its `field` tags, and
-// checks it by its `validate` tags. Errors are FieldErrors; kind is what they call a
-// field.
+// decode writes fields to the struct that to points to, by its `field` tags, and checks it by its `validate` tags. Its
+// errors are FieldErrors. kind is the word for a field in errors.
 func decode(kind string, set fields, to any) error {
 	v := reflect.ValueOf(to).Elem()
 	for _, name := range slices.Sorted(maps.Keys(set)) {
@@ -36,8 +35,7 @@ func decode(kind string, set fields, to any) error {
 	return nil
 }
 
-// targetOf returns the place that a field is written to: a pointer into the struct,
-// a mapEntry, or nil when there is none.
+// targetOf returns the target of a field: a pointer into the struct, a mapEntry, or nil for an unknown field.
 func targetOf(v reflect.Value, name string) any {
 	group, key, grouped := strings.Cut(name, ".")
 	at, known := tagged(v.Type())[group]
@@ -55,10 +53,10 @@ func targetOf(v reflect.Value, name string) any {
 
 var layouts sync.Map // reflect.Type -> map[string]int
 
-// tagged is where the fields of a struct are, by their `field` tags.
+// tagged returns the positions of a struct's fields, by their `field` tags.
 func tagged(t reflect.Type) map[string]int {
 	if layout, ok := layouts.Load(t); ok {
-		return layout.(map[string]int) //nolint:forcetypeassert // nothing else is in there
+		return layout.(map[string]int) //nolint:forcetypeassert //nolint:forcetypeassert // the map has values of this type only
 	}
 	layout := map[string]int{}
 	for f := range t.Fields() {
@@ -70,7 +68,7 @@ func tagged(t reflect.Type) map[string]int {
 	return layout
 }
 
-// mapEntry is where meta.owner is written to: of is meta, key is owner.
+// mapEntry is the target of meta.owner: of is meta, key is owner.
 type mapEntry struct {
 	of  *map[string]string
 	key string
@@ -83,7 +81,7 @@ func (e mapEntry) set(value string) {
 	(*e.of)[e.key] = value
 }
 
-// unknown says which fields there are.
+// unknown returns the error of an unknown field. It lists the known ones.
 func unknown(kind, name string, t reflect.Type) error {
 	var names []string
 	for f := range t.Fields() {
@@ -100,7 +98,7 @@ func unknown(kind, name string, t reflect.Type) error {
 	return &app.FieldError{Field: clip(name), Problem: "is not a " + kind + " of this call", Want: want}
 }
 
-// assign writes values to a target, or says what is wrong with them.
+// assign writes values to a target, or returns the problem with them and the correct input.
 func assign(target any, values []string) (problem, want string) {
 	list, isList := target.(*[]string)
 	entry, isEntry := target.(mapEntry)

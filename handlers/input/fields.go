@@ -10,9 +10,8 @@ import (
 	"rollcall/app"
 )
 
-// fields are what a call gives, by query, form or JSON: every name with its values
-// as text. A JSON object within is flattened: {"meta": {"a": "b"}} is meta.a. What is
-// nil was not given: a null, or the object that was flattened.
+// fields are the fields of a query, form or JSON body: by name, with their values as text. Objects are
+// flattened: {"meta": {"a": "b"}} is meta.a. A nil value stands for null and for a flattened object.
 type fields map[string][]string
 
 // merge adds other values to those present.
@@ -22,8 +21,8 @@ func (f fields) merge(other fields) {
 	}
 }
 
-// flatten adds the members of a valid JSON object. It takes them one by one, because
-// a decoder would silently keep the last of two that have the same name.
+// flatten adds the members of a valid JSON object. It reads them one by one, because a decoder
+// silently keeps the last of two members with the same name.
 func (f fields) flatten(object []byte, prefix string) error {
 	name, named := "", false
 	for part := range parts(object) {
@@ -36,8 +35,8 @@ func (f fields) flatten(object []byte, prefix string) error {
 	return nil
 }
 
-// parts yields what stands between the brackets, commas and colons of a valid JSON object
-// or array. A json.Decoder takes four times as long to take a registration apart.
+// parts yields the texts between the brackets, commas and colons of a valid JSON object or array. A json.Decoder
+// takes four times as long for a registration.
 func parts(of []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for rest := bytes.TrimSpace(of[1 : len(of)-1]); len(rest) > 0; {
@@ -50,7 +49,7 @@ func parts(of []byte) iter.Seq[[]byte] {
 	}
 }
 
-// partLength is how long the first of them is.
+// partLength returns the length of the first part of a text.
 func partLength(text []byte) int {
 	depth, quoted := 0, false
 	for n := 0; n < len(text); n++ {
@@ -71,8 +70,7 @@ func partLength(text []byte) int {
 	return len(text)
 }
 
-// add adds a member: text, a number or a boolean as it was written, an array of
-// those, or nothing for null.
+// add adds a member: text, a number or a boolean, an array of them, or null.
 func (f fields) add(name string, value []byte) error {
 	if _, known := f[name]; known {
 		return twice(name)
@@ -104,16 +102,16 @@ func (f fields) addAll(name string, array []byte) error {
 	return nil
 }
 
-// scalar returns text, and a number or a boolean as it was written.
+// scalar returns the value of a JSON string, and the literal text of a number or a boolean.
 func scalar(value []byte) string {
 	if value[0] != '"' {
 		return string(value)
 	}
-	if bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value) { // most text is as it is written
+	if bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value) { // most strings have no escapes
 		return string(value[1 : len(value)-1])
 	}
 	var text string
-	_ = json.Unmarshal(value, &text) // it has been read as JSON before
+	_ = json.Unmarshal(value, &text) // the value is valid JSON
 	return text
 }
 

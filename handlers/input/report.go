@@ -7,10 +7,9 @@ import (
 	"strings"
 )
 
-// Report reads the parameters of the URL and the fields of a heartbeat's body into a
-// struct. Unlike QueryAndBody it takes a note that a script has not encoded: JSON with
-// line breaks in its text, a form whose note has &, % or =. A report must not be lost
-// because of its note.
+// Report reads the parameters of the URL and the fields of a heartbeat's body into a struct. Unlike QueryAndBody it accepts
+// a note that a script has not encoded: JSON with line breaks in a string, or a form whose note has &, % or =. A report must
+// not be lost because of its note.
 func Report(r *http.Request, to any) error {
 	set, err := queryOf(r)
 	if err != nil {
@@ -40,7 +39,7 @@ func Report(r *http.Request, to any) error {
 	return decode("field", set, to)
 }
 
-// withoutControls escapes or replaces what JSON does not allow in text.
+// withoutControls replaces the characters that a JSON string must not contain.
 var withoutControls = strings.NewReplacer(func() (pairs []string) {
 	for c := range byte(' ') {
 		pairs = append(pairs, string(rune(c)), " ")
@@ -49,8 +48,7 @@ var withoutControls = strings.NewReplacer(func() (pairs []string) {
 	return pairs
 }()...)
 
-// reportForm reads a form with status and note. What follows the note and is neither
-// belongs to the note.
+// reportForm parses a form with status and note. Any other text after the note belongs to the note.
 func reportForm(text string) fields {
 	set := fields{}
 	for pair := range strings.SplitSeq(text, "&") {
@@ -72,7 +70,7 @@ func reportForm(text string) fields {
 	return set
 }
 
-// unescape decodes text of a form, or returns it as it is where it was not encoded.
+// unescape decodes text of a form. It returns text that is not encoded as it is.
 func unescape(text string) string {
 	if decoded, err := url.QueryUnescape(text); err == nil {
 		return decoded

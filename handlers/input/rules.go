@@ -16,8 +16,8 @@ import (
 
 var validate = newValidator()
 
-// newValidator returns a validator that names fields as callers do and knows text=n, at
-// most n bytes of UTF-8 without control characters, and eventkind.
+// newValidator returns a validator that calls fields by their `field` tags. Its own rules are text=n, at most n bytes of
+// UTF-8 without control characters, and eventkind.
 func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("field") })
@@ -32,12 +32,12 @@ func newValidator() *validator.Validate {
 		return err == nil && len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 	})
 	if err != nil {
-		panic(err) // a name that validator refuses
+		panic(err) // the validator refuses the name of the rule
 	}
 	return v
 }
 
-// faultOf says in our words what validator found first.
+// faultOf turns the validator's first error into a FieldError.
 func faultOf(err error) error {
 	found, ok := errors.AsType[validator.ValidationErrors](err)
 	if !ok || len(found) == 0 {
@@ -49,7 +49,7 @@ func faultOf(err error) error {
 		path = below
 	}
 	name, key, _ := strings.Cut(strings.TrimSuffix(path, "]"), "[")
-	if name == "meta" && key != "" { // otherwise it is a position
+	if name == "meta" && key != "" { // otherwise key is a position
 		name += "." + clip(key)
 	}
 	problem, want := faultIn(f.ActualTag(), f.Param(), reflect.ValueOf(f.Value()))

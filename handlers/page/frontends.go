@@ -20,8 +20,8 @@ type vhostRow struct {
 	Condition     string
 }
 
-// vhostsOf counts slots, worst first: vhosts without one that gets requests, then those
-// that lack the most.
+// vhostsOf counts the backends of each vhost. Vhosts without a routed backend come first, then the vhosts with the most backends
+// that are not routed.
 func vhostsOf(frontends []app.Frontend) []vhostRow {
 	rows := make([]vhostRow, len(frontends))
 	for n, f := range frontends {
@@ -47,7 +47,7 @@ func vhostsOf(frontends []app.Frontend) []vhostRow {
 	return rows
 }
 
-// vhostsPage lists every vhost as the proxy reads it.
+// frontends lists every vhost as the proxy reads it.
 func (p *Page) frontends(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Q    string `field:"q" validate:"text=200"`
@@ -77,7 +77,7 @@ func (p *Page) frontends(c echo.Context, _ []app.Instance) (view, error) {
 	return view{template: "frontends", Title: "Frontends", Section: "frontends", Body: v}, nil
 }
 
-// vhostPage shows what the proxy makes of a Host header, and why.
+// explain shows how the proxy answers a Host header, and why.
 func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Host string `field:"host" validate:"text=500"`

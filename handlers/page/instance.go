@@ -13,7 +13,7 @@ import (
 	"rollcall/handlers/input"
 )
 
-// vhostOfInstance is a vhost that an instance serves, and whether it gets requests there.
+// vhostOfInstance is a vhost of an instance, and the reason why the instance gets its requests or not.
 type vhostOfInstance struct {
 	Host, Why string
 	Routed    bool
@@ -78,8 +78,8 @@ func (p *Page) instanceBody(i app.Instance, recent app.Recent, events []eventRow
 	return body
 }
 
-// instanceAndResults reads an instance and its last results, oldest first. When the
-// registry is out of reach it returns what the replica has, and the error.
+// instanceAndResults reads an instance and its last results, oldest first. If the registry is out of reach, it returns
+// the instance in the replica together with the error.
 func (p *Page) instanceAndResults(c echo.Context, id string) (app.Instance, app.Recent, error) {
 	_, err := p.Replica.Age(time.Now())
 	var i app.Instance
@@ -111,7 +111,7 @@ func (p *Page) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfI
 		}
 		listed, unlisted := diagnose.Backends(f, p.Replica.Instance)
 		for _, b := range append(listed, unlisted...) {
-			if b.Instance == i.ID { // its slots are as many as its weight, and alike
+			if b.Instance == i.ID { // an instance has weight equal backends
 				list = append(list, vhostOfInstance{f.Host, b.Reason, b.Routed})
 				break
 			}
@@ -124,7 +124,7 @@ func (p *Page) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfI
 type chart struct {
 	Bars    []chartBar
 	Width   int
-	Summary string // for those who do not see it
+	Summary string // for readers who cannot see the chart
 }
 
 // chartBar is one result.
@@ -136,14 +136,14 @@ type chartBar struct {
 	Latency      string
 }
 
-// The size of a chart, in its own units.
+// Size of a chart, in units of its view box.
 const (
 	chartStep   = 16
 	chartHeight = 48
 )
 
-// chartOf draws latencies in proportion to the slowest. A failure has the full height: it
-// has no latency worth comparing.
+// chartOf draws latencies in proportion to the slowest. A failure has the full height, because its latency says
+// nothing.
 func chartOf(results []app.Result) chart {
 	c := chart{Width: max(len(results), 1) * chartStep}
 	slowest, failures := time.Millisecond, 0

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	pageRows   = 50 // of a table that is a page's own
-	panelRows  = 8  // of one beside it
+	pageRows   = 50 // of a list on its own page
+	panelRows  = 8 // of a list beside others
 	pageEvents = 50
 )
 
@@ -63,14 +63,14 @@ func textsOf(i app.Instance) []string {
 	return texts
 }
 
-// pager says which rows of how many are shown, and where the others are.
+// pager is the range of the rows that a page shows, with links to the pages before and after it.
 type pager struct {
 	From, To, Total int
-	Earlier, Later  string // URLs; empty when there are none
+	Earlier, Later  string // URLs; empty if there is no such page
 }
 
-// cut returns the rows of one page. A page behind the last one is the last one: the list
-// has become shorter.
+// cut returns the rows of one page. For a number above that of the last page it returns the last page, because the list may have
+// become shorter.
 func cut[T any](rows []T, f listQuery, size int) ([]T, pager) {
 	last := max(1, (len(rows)+size-1)/size)
 	n := min(f.Page, last)
@@ -117,8 +117,8 @@ type serviceRow struct {
 	Tally tally
 }
 
-// servicesOf counts by service, worst first: those of which nothing is left, then those of
-// which the most is down, then those of which the most is not up yet, or any more.
+// servicesOf counts instances by service. Services without a routable instance come first, then the services with
+// the most instances down, then those with the most instances that are not healthy.
 func servicesOf(instances []app.Instance) []serviceRow {
 	by := map[string]tally{}
 	for _, i := range instances {
@@ -144,7 +144,7 @@ func servicesOf(instances []app.Instance) []serviceRow {
 // eventRow is an event in a list.
 type eventRow struct {
 	app.Event
-	Condition string // what it left its subject in
+	Condition string // state after the event
 	When      moment
 }
 
@@ -162,7 +162,7 @@ func (p *Page) latest(limit int, wanted func(app.Event) bool) []eventRow {
 
 func anyEvent(app.Event) bool { return true }
 
-// overviewPage shows every service, the vhosts that are worst off and what happened last.
+// overview shows every service, the vhosts with the most faults and the last events.
 func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 	var query struct {
 		Page int `field:"page"`
@@ -196,7 +196,7 @@ func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 	return view{template: "overview", Title: "Overview", Section: "overview", Body: v}, nil
 }
 
-// instancesPage lists the instances, or those that are searched for.
+// instances lists the instances that the query selects.
 func (p *Page) instances(c echo.Context, all []app.Instance) (view, error) {
 	f, err := listQueryOf(c, "/instances")
 	if err != nil {
@@ -205,11 +205,11 @@ func (p *Page) instances(c echo.Context, all []app.Instance) (view, error) {
 	return view{template: "instances", Title: "Instances", Section: "instances", Body: p.instanceList(f, all)}, nil
 }
 
-// instanceList is a list of instances; of one service if it has one.
+// instanceList is a list of instances, of one service or of all.
 type instanceList struct {
 	Find    listQuery
 	Service string
-	Tally   tally // of all of them, found or not
+	Tally   tally // of all instances, also those that the query does not select
 	Found   []instanceRow
 	Pager   pager
 	Hosts   []string
@@ -231,7 +231,7 @@ func (p *Page) instanceList(f listQuery, all []app.Instance) instanceList {
 	return v
 }
 
-// servicePage shows a service: its instances, its vhosts and what happened to it.
+// service shows a service: its instances, vhosts and events.
 func (p *Page) service(c echo.Context, _ []app.Instance) (view, error) {
 	name := c.Param("name")
 	f, err := listQueryOf(c, "/services/"+name)
@@ -253,7 +253,7 @@ func (p *Page) service(c echo.Context, _ []app.Instance) (view, error) {
 	return view{template: "instances", Title: name, Section: "overview", Body: v}, nil
 }
 
-// eventsPage lists what happened, newest first.
+// events lists events, newest first.
 func (p *Page) events(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Q      string `field:"q" validate:"text=200"`
@@ -272,9 +272,9 @@ func (p *Page) events(c echo.Context, _ []app.Instance) (view, error) {
 	})
 	v := struct {
 		Q      string
-		Older  bool // than the newest ones
+		Older  bool // the page does not begin with the newest event
 		Events []eventRow
-		Next   app.Revision // what the next page is before; empty when there is none
+		Next   app.Revision // upper end of the next page; empty if this is the last one
 	}{Q: query.Q, Older: before != "", Events: p.eventsOf(events[:min(len(events), pageEvents)])}
 	if len(events) > pageEvents {
 		v.Next = events[pageEvents-1].Revision

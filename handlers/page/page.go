@@ -39,7 +39,7 @@ type Page struct {
 	Problem     func(c echo.Context, err error) Problem // describes an error, and logs it if the operator must know
 }
 
-// Reader reads what the replica does not hold.
+// Reader reads the data that the replica does not hold.
 type Reader interface {
 	Recent(ctx context.Context, id string) (app.Recent, error)
 	Frontends(ctx context.Context) ([]app.Frontend, error)
@@ -55,8 +55,8 @@ type Problem struct {
 //go:embed assets
 var assets embed.FS
 
-// pages are the templates by name: each within the layout, with the parts. To parse them
-// is a good part of what it takes to start, and most processes are never asked for one.
+// pages are the templates by name, each inside the layout and with the parts. They are parsed at the first request, because
+// parsing takes a large part of a process's start and most processes serve no page.
 var pages = sync.OnceValue(parsePages)
 
 func parsePages() map[string]*template.Template {
@@ -70,26 +70,26 @@ func parsePages() map[string]*template.Template {
 	return all
 }
 
-// view is what a template shows.
+// view is the data of a template.
 type view struct {
 	template string
 	status   int
 
 	Title   string
-	Section string // the entry of the navigation that it is under
+	Section string // active entry of the navigation
 	Body    any
 
-	Down  int    // how many of all instances are unhealthy or failed
-	AsOf  moment // what it shows is from then; zero when nothing has been read yet
-	Stale bool   // and that is not now: the registry is out of reach
+	Down  int // number of unhealthy and failed instances
+	AsOf  moment // age of the data; zero before the first read
+	Stale bool // the registry is out of reach
 }
 
-// contentPolicy has a browser take scripts and styles from this server's files only:
-// whatever a container has put into its registration, it is text.
+// contentPolicy permits scripts and styles of this server only, so that a browser runs no code from the text of a
+// registration.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
 	"frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
 
-// content makes a page of all instances, and of what it reads besides.
+// content returns the data of a page. all are the instances in the replica.
 type content func(c echo.Context, all []app.Instance) (view, error)
 
 // serve answers with a page. Errors are pages too.
@@ -100,7 +100,7 @@ func (p *Page) serve(c echo.Context, content content) error {
 		v, err = content(c, all)
 	}
 	if err != nil && c.Request().Context().Err() != nil {
-		return err // nobody is there to read it
+		return err // the caller has gone
 	}
 	if err != nil {
 		problem := p.Problem(c, err)
@@ -157,14 +157,13 @@ func (p *Page) Static(c echo.Context) error {
 	}
 	h := c.Response().Header()
 	guard(h)
-	h.Set(echo.HeaderCacheControl, "no-cache") // ask, and be told that it is the same
+	h.Set(echo.HeaderCacheControl, "no-cache") // the browser asks each time and gets 304
 	h.Set("ETag", fmt.Sprintf(`"%x"`, sha256.Sum256(body)))
 	http.ServeContent(c.Response(), c.Request(), name, time.Time{}, bytes.NewReader(body))
 	return nil
 }
 
-// readVhosts reads every vhost as the proxy does. It does not ask a Redis that is known
-// to be away.
+// readVhosts reads every vhost as the proxy reads it. It does not call Redis while the registry is out of reach.
 func (p *Page) readVhosts(c echo.Context) ([]app.Frontend, error) {
 	if _, err := p.Replica.Age(time.Now()); err != nil {
 		return nil, err
@@ -172,28 +171,27 @@ func (p *Page) readVhosts(c echo.Context) ([]app.Frontend, error) {
 	return p.Store.Frontends(c.Request().Context())
 }
 
-// unread reports whether an error leaves a part of a page empty, which says so, while the
-// rest of it is still worth showing.
+// unread reports whether an error means that a part of a page is missing. The page shows the other parts and says so.
 func unread(err error) bool { return errors.Is(err, app.ErrUnavailable) }
 
-// moment is a time as people read it: how long ago, or how long until.
+// moment is a time that the page shows relative to now.
 type moment struct{ at, now time.Time }
 
 func (p *Page) moment(t time.Time) moment { return moment{t, p.Now()} }
 
-// IsZero reports whether there is no such time.
+// IsZero reports whether the time is absent.
 func (m moment) IsZero() bool { return m.at.IsZero() }
 
-// ISO is the time for programs.
+// ISO returns the time for programs.
 func (m moment) ISO() string { return m.at.UTC().Format(time.RFC3339) }
 
-// Full is the time in full.
+// Full returns the date and time.
 func (m moment) Full() string { return m.at.UTC().Format("2 January 2006, 15:04:05 UTC") }
 
-// Clock is the time of the day.
+// Clock returns the time of day.
 func (m moment) Clock() string { return m.at.UTC().Format("15:04:05 UTC") }
 
-// Words is the time from now.
+// Words returns the distance from now, such as "5 min ago" or "in 3 s".
 func (m moment) Words() string {
 	d := m.now.Sub(m.at)
 	switch length := inWords(d.Abs()); {
@@ -206,16 +204,16 @@ func (m moment) Words() string {
 	}
 }
 
-// Span is how long it is from then to now, or from now to then.
+// Span returns the length of the time between the moment and now.
 func (m moment) Span() string { return cmp.Or(inWords(m.now.Sub(m.at).Abs()), "a moment") }
 
-// sentence is a phrase as one.
+// sentence returns a phrase with a capital letter and a full stop.
 func sentence(s string) string {
 	first, size := utf8.DecodeRuneInString(s)
 	return string(unicode.ToUpper(first)) + s[size:] + "."
 }
 
-// inWords is a duration in its largest unit; empty when it is less than a second.
+// inWords returns a duration in its largest unit, or an empty text below one second.
 func inWords(d time.Duration) string {
 	switch {
 	case d < time.Second:

@@ -9,8 +9,8 @@ import (
 // maintenance is the condition of an instance that an operator has taken out of service.
 const maintenance = "maintenance"
 
-// conditions are what instances are counted by on the page, worst first: their states, and
-// maintenance, whatever the state, unless an instance is leaving anyway.
+// conditions are the conditions of instances, worst first: the states, and maintenance, which hides any state
+// but draining.
 var conditions = []string{
 	string(app.Unhealthy), string(app.Failed), string(app.Starting), string(app.Draining), maintenance, string(app.Healthy),
 }
@@ -33,7 +33,7 @@ func tallyOf(instances []app.Instance) tally {
 	return t
 }
 
-// Total is how many there are.
+// Total returns the number of instances.
 func (t tally) Total() (n int) {
 	for _, count := range t {
 		n += count
@@ -41,13 +41,13 @@ func (t tally) Total() (n int) {
 	return n
 }
 
-// Up is how many others find, and users reach.
+// Up returns the number of healthy instances outside maintenance.
 func (t tally) Up() int { return t[string(app.Healthy)] }
 
-// Down is how many do not work as they should.
+// Down returns the number of unhealthy and failed instances.
 func (t tally) Down() int { return t[string(app.Unhealthy)] + t[string(app.Failed)] }
 
-// Sentence says how they are.
+// Sentence returns a summary.
 func (t tally) Sentence() string {
 	total, of := t.Total(), "instances"
 	if total == 1 {
@@ -64,14 +64,14 @@ func (t tally) Sentence() string {
 	return fmt.Sprintf("%d of %d %s healthy, none down.", t.Up(), total, of)
 }
 
-// share is the part of a tally that one condition has, as a piece of a bar 1000 wide.
+// share is the part of one condition, as a piece of a bar of width 1000.
 type share struct {
 	Condition string
 	Count     int
 	X, Width  int
 }
 
-// Shares are the parts that there are, worst first.
+// Shares returns the conditions that instances have, worst first.
 func (t tally) Shares() (shares []share) {
 	total, before := t.Total(), 0
 	for _, c := range conditions {
@@ -84,7 +84,7 @@ func (t tally) Shares() (shares []share) {
 	return shares
 }
 
-// All are all conditions, worst first, with how many instances have them.
+// All returns every condition, worst first, with its number of instances.
 func (t tally) All() []share {
 	all := make([]share, len(conditions))
 	for n, c := range conditions {
