@@ -273,7 +273,7 @@ func TestMalformedBodies(t *testing.T) {
 	t.Parallel()
 	const (
 		object = "give an object, or to register an array of 1 to 100"
-		encode = "encode what is special in a URL, as curl --data-urlencode name=value does"
+		encode = "encode special characters, as curl --data-urlencode name=value does"
 	)
 	s := newService(t)
 	before := s.stored()

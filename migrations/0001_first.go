@@ -6,6 +6,5 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// first is the schema that the first release began with: there is nothing to change,
-// only a version to write down.
+// first is the schema of the first release. It changes no key; Run records its version.
 func first(context.Context, redis.UniversalClient, string) error { return nil }

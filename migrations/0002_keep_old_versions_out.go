@@ -7,12 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// keepOldVersionsOut renames the keys that processes of schema 1 read before they write
-// anything, and leaves strings under the old names. Those processes drop the fields of a
-// document that they do not know, and take a check without a kind for a failing one. They
-// refuse to start on schema 2, but one that runs already reads the schema no more. Every
-// script of such a process that claims, commits, renews a lease, rewrites a list or delivers
-// to a webhook ends at the string with WRONGTYPE, before its first write.
+// keepOldVersionsOut renames the keys that processes of schema 1 read before they write, and leaves strings under the old
+// names. Those processes drop unknown fields of a document, and fail an instance whose check has no kind. They refuse to start
+// on schema 2, but a running one does not read the schema again. Each of its scripts that claims, commits, renews a lease,
+// rewrites a list or delivers to a webhook ends at the string with WRONGTYPE, before its first write.
 func keepOldVersionsOut(ctx context.Context, rdb redis.UniversalClient, prefix string) error {
 	for _, key := range []struct{ was, is string }{
 		{"clock", "ticks"},

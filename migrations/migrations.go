@@ -1,12 +1,10 @@
-// Package migrations brings the keys of Rollcall in a Redis to the schema that this
-// program works with. Most changes need none: a new field that is missing means what
-// it meant before. A step is for keys that are renamed, re-indexed or restructured, or
-// for a change that processes of older versions must not take part in.
+// Package migrations brings the keys of Rollcall in a Redis to the schema of this program. Most changes need no step,
+// because a missing new field means the previous behaviour. A step renames, re-indexes or restructures keys, or makes
+// a change in which processes of older versions must not take part.
 //
-// Steps are numbered, append-only and idempotent, and run one process at a time: the
-// first web or cron of a new version, or rollcall migrate. A step ends the older versions:
-// their processes refuse to start, and since schema 2 those that run end within some
-// seconds. The proxy's keys are a contract and are never migrated.
+// Steps are numbered, append-only and idempotent. One process at a time runs them: the first web or cron of a new version, or
+// rollcall migrate. A step ends the older versions: their processes refuse to start, and since schema 2 the running ones
+// end within seconds. The keys of the proxy are a contract and are never migrated.
 package migrations
 
 import (
@@ -20,30 +18,29 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A step changes the keys under a prefix from one version to the next. It may find
-// any part of its work done already.
+// A step changes the keys under a prefix from one version to the next. A part of its work may already be done.
 type step func(ctx context.Context, rdb redis.UniversalClient, prefix string) error
 
-// steps lists all there have ever been; steps[n] leads to version n+1.
+// steps are all steps; steps[n] leads to version n+1.
 var steps = []step{
 	first,
 	keepOldVersionsOut,
 	probeFromMemory,
 }
 
-// Latest is the version this program works with.
+// Latest is the schema version of this program.
 var Latest = len(steps)
 
 var (
 	// ErrNewer means that the keys belong to a newer program than this one.
 	ErrNewer = errors.New("the schema is newer than this program")
-	// ErrBusy means that another process migrates right now.
+	// ErrBusy means that another process is migrating.
 	ErrBusy = errors.New("another process is migrating")
 )
 
 const lockFor = time.Minute
 
-// Version is the version of the keys under a prefix; 0 where there are none.
+// Version returns the schema version of the keys under a prefix; 0 if there are no keys.
 func Version(ctx context.Context, rdb redis.UniversalClient, prefix string) (int, error) {
 	v, err := rdb.Get(ctx, prefix+"schema").Result()
 	if errors.Is(err, redis.Nil) {
@@ -62,8 +59,8 @@ func Version(ctx context.Context, rdb redis.UniversalClient, prefix string) (int
 	return n, nil
 }
 
-// Run brings the keys to the latest version, and returns the versions before and
-// after. It returns ErrNewer without touching anything, or ErrBusy.
+// Run brings the keys to the latest version, and returns the versions before and after. It returns ErrNewer without a
+// change, or ErrBusy.
 func Run(ctx context.Context, rdb redis.UniversalClient, prefix string) (from, to int, err error) {
 	lock, mine := prefix+"migrating", rand.Text()
 	got, err := rdb.SetNX(ctx, lock, mine, lockFor).Result()

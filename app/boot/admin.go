@@ -10,10 +10,10 @@ import (
 	"rollcall/migrations"
 )
 
-// ErrUnwell means that the doctor has found errors; they have been printed.
+// ErrUnwell means that the doctor has found and printed errors.
 var ErrUnwell = errors.New("not well")
 
-// Doctor prints what is wrong with the Redis and the keys in it, and what to do.
+// Doctor prints the faults of Redis and of the keys in it, and how to repair them.
 func Doctor(ctx context.Context, environ []string, out, logs io.Writer) error {
 	return withRedis(ctx, environ, logs, func(p *Process) error {
 		findings, err := p.examineSchema(ctx)
@@ -67,7 +67,7 @@ func Export(ctx context.Context, environ []string, out, logs io.Writer) error {
 	})
 }
 
-// Import adds the instances of an export that are not known.
+// Import adds the instances of an export that the registry does not have.
 func Import(ctx context.Context, environ []string, in io.Reader, out, logs io.Writer) error {
 	return withRedis(ctx, environ, logs, func(p *Process) error {
 		if err := p.checkSchema(ctx); err != nil {
@@ -84,7 +84,7 @@ func Import(ctx context.Context, environ []string, in io.Reader, out, logs io.Wr
 	})
 }
 
-// withRedis does something with the parts of a process that has no role.
+// withRedis calls do with a process without a role.
 func withRedis(ctx context.Context, environ []string, logs io.Writer, do func(*Process) error) error {
 	c, err := Load(environ)
 	if err != nil {

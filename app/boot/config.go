@@ -13,8 +13,8 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Config is all that can be configured, from the environment only. The table in docs/configuration.md is
-// made of these fields.
+// Config is the configuration, read from the environment. The table in docs/configuration.md is generated from its
+// fields.
 type Config struct {
 	Port              int            `env:"PORT" envDefault:"8080" doc:"port of the API; 0: any free one"`
 	Bind              netip.Addr     `env:"ROLLCALL_BIND" envDefault:"127.0.0.1" doc:"address that API and edge listen on"`
@@ -44,9 +44,8 @@ type Config struct {
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 }
 
-// Load reads the configuration from an environment of NAME=value. White space around a value,
-// such as the newline at the end of a secret's file, does not count. An error names the
-// variable; a ROLLCALL_ variable that no part of Rollcall reads is one.
+// Load reads the configuration from an environment of NAME=value. It trims white space around a value, such as the newline
+// at the end of a secret's file. Its error names the variable. An unknown ROLLCALL_ variable is an error.
 func Load(environ []string) (Config, error) {
 	values := map[string]string{}
 	for _, e := range environ {
@@ -66,11 +65,10 @@ func Load(environ []string) (Config, error) {
 	return c, c.check()
 }
 
-// maxSettle is how long a mark may have to last: proxies cut every mark of a vhost to
-// 30 s when they add one.
+// maxSettle bounds the settle time. Proxies cut the time to live of a vhost's marks to 30 s when they add a mark.
 const maxSettle = 20 * time.Second
 
-// minAdminToken is how short a token may be that people make up.
+// minAdminToken is the shortest admin token, in characters.
 const minAdminToken = 16
 
 // check returns an error that names the first variable with a value out of range.
@@ -149,8 +147,7 @@ func (c Config) checkTexts() error {
 	return nil
 }
 
-// configError names the variable: the library names the Go field, which the operator
-// has never seen.
+// configError names the variable. The library names the Go field, which the operator does not know.
 func configError(err error, values map[string]string) error {
 	parse, ok := errors.AsType[env.ParseError](err)
 	if !ok {
@@ -167,7 +164,7 @@ func configError(err error, values map[string]string) error {
 	return fmt.Errorf("config: %s (%s): %w", name, values[name], parse.Err)
 }
 
-// private is where containers are, unless the configuration says otherwise.
+// private are the networks that may be probed by default.
 var private = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"),
@@ -196,10 +193,10 @@ func within(networks []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// needsToken reports whether who calls without a token may do nothing.
+// needsToken reports whether every call needs a token.
 func (c Config) needsToken() bool { return c.AdminToken != "" || !c.Bind.IsLoopback() }
 
-// wantOf says what a field takes.
+// wantOf describes the values of a field.
 func wantOf(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[int](), reflect.TypeFor[int64](), reflect.TypeFor[*int]():

@@ -1,4 +1,3 @@
-// Package boot is the composition root: it reads the configuration, puts the parts
-// together and runs them. Only boot reads the environment, and only boot knows every
-// other package.
+// Package boot is the composition root: it reads the configuration, connects the parts and runs them. Only boot reads the
+// environment, and only boot imports every other package.
 package boot

@@ -5,11 +5,11 @@ import (
 	"log/slog"
 )
 
-// newLog returns the logger: JSON lines, or text for people who try it out.
+// newLog returns the logger: text for a terminal, otherwise lines of JSON.
 func newLog(w io.Writer, c Config, text bool) *slog.Logger {
 	level, err := logLevel(c.LogLevel)
 	if err != nil {
-		level = slog.LevelInfo // Config.check has refused it already
+		level = slog.LevelInfo // Config.check refuses such a level
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if text {

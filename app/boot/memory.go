@@ -31,7 +31,7 @@ func (m *memory) check(context.Context) error {
 	return nil
 }
 
-// heldMemory is how much memory the runtime holds from the system, in bytes.
+// heldMemory returns the memory that the runtime holds from the system, in bytes.
 func heldMemory() uint64 {
 	samples := []usage.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	usage.Read(samples)

@@ -21,7 +21,7 @@ import (
 	"rollcall/jobs"
 )
 
-// metrics is what one process tells Prometheus about itself.
+// metrics are the Prometheus metrics of one process.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -70,7 +70,7 @@ func newMetrics() *metrics {
 	m.redisLatency = histogram("redis_command_duration_seconds", "Calls to Redis, reads that wait for news left out.", fast, "command")
 	m.deliveries = counter("webhook_deliveries_total", "Attempts to deliver to webhooks.", "outcome")
 	for _, outcome := range []string{"delivered", "failed"} {
-		m.deliveries.WithLabelValues(outcome) // there from the beginning
+		m.deliveries.WithLabelValues(outcome) // so that the label exists from the start
 	}
 	m.suspended = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "rollcall_worker_suspended", Help: "1 while the worker holds back removals: too few instances on other hosts answer it.",
@@ -87,7 +87,7 @@ func newMetrics() *metrics {
 	return m
 }
 
-// buildInfo is a gauge that says which program this is.
+// buildInfo returns a gauge with the program's version.
 func buildInfo() prometheus.Collector {
 	version, revision := "unknown", "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -110,7 +110,7 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
 }
 
-// reads adds what is counted elsewhere.
+// reads adds the counters of the store, the Redis client and the replica.
 func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, rep *replica.Replica) {
 	count := func(name, help string, read func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rollcall_" + name, Help: help}, read))
@@ -128,7 +128,7 @@ func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, rep 
 	m.registry.MustRegister(population{rep, rdb})
 }
 
-// owns adds what a worker says of itself.
+// owns adds the counters of a worker.
 func (m *metrics) owns(stats func() jobs.WorkerStats) {
 	gauge := func(name, help string, read func(jobs.WorkerStats) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "rollcall_" + name, Help: help}, func() float64 { return read(stats()) }))
@@ -143,7 +143,7 @@ func (m *metrics) owns(stats func() jobs.WorkerStats) {
 	}, func() float64 { return float64(stats().HandOvers) }))
 }
 
-// population is the gauges of what there is now.
+// population collects the numbers of instances, services and vhosts.
 type population struct {
 	replica *replica.Replica
 	rdb     redis.UniversalClient
@@ -169,7 +169,7 @@ func (p population) Collect(to chan<- prometheus.Metric) {
 	gauge(connectionsDesc, int(pool.IdleConns), "idle")
 	gauge(connectionsDesc, int(pool.TotalConns-pool.IdleConns), "busy")
 	if _, err := p.replica.Age(time.Now()); err != nil {
-		return // no number is better than an old one
+		return // a missing number is better than an old one
 	}
 	count := map[app.State]int{app.Starting: 0, app.Healthy: 0, app.Unhealthy: 0, app.Failed: 0, app.Draining: 0}
 	for i := range p.replica.All() {
@@ -180,7 +180,7 @@ func (p population) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// onCommit counts an event, and how long it took to act on what the probes had found.
+// onCommit counts an event, and measures the time from the probe to the change.
 func (m *metrics) onCommit(s app.Step, now time.Time) {
 	m.events.WithLabelValues(string(s.Event.Kind)).Inc()
 	if s.Was.State == s.Is.State || s.Is.StreakAt.IsZero() {
@@ -195,9 +195,9 @@ func (m *metrics) onCommit(s app.Step, now time.Time) {
 	}
 }
 
-// workerChanged follows the events about this process's worker.
+// workerChanged counts the events of this process's worker.
 func (m *metrics) workerChanged(kind app.EventKind) {
-	switch kind { //nolint:exhaustive // the others are about something else
+	switch kind { //nolint:exhaustive // other kinds are not about a worker
 	case app.EventBenched:
 		m.suspended.Set(1)
 		m.benched.Set(1)
@@ -225,14 +225,14 @@ type measuredProber struct {
 func (p measuredProber) Probe(ctx context.Context, i app.Instance) app.Result {
 	r := p.Prober.Probe(ctx, i)
 	if ctx.Err() != nil {
-		return r // it does not count
+		return r // an inconclusive result is not counted
 	}
 	p.metrics.probes.WithLabelValues(string(i.Check.Kind), outcome(r)).Inc()
 	p.metrics.probeTime.WithLabelValues(string(i.Check.Kind)).Observe(r.Latency.Seconds())
 	return r
 }
 
-// outcome is a result as a label: few values, whatever backends answer.
+// outcome returns a result as a label with a bounded number of values.
 func outcome(r app.Result) string {
 	switch {
 	case r.Passed:
@@ -266,7 +266,7 @@ func (t redisTimer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		began := time.Now()
 		err := next(ctx, cmds)
-		if cmds[0].Name() != "xread" { // which waits for news
+		if cmds[0].Name() != "xread" { // XREAD waits for events
 			t.latency.WithLabelValues("pipeline").Observe(time.Since(began).Seconds())
 		}
 		return err

@@ -8,22 +8,21 @@ import (
 	"strings"
 )
 
-// clientVariables are the variables of the entrypoint hooks and of the commands that call the API.
-// A container may have them beside those of a server.
+// clientVariables are the variables of the entrypoint hooks and of the commands that call the API. A container may have them
+// beside the variables of a server.
 var clientVariables = strings.Fields(`
 	ROLLCALL_URL ROLLCALL_TOKEN ROLLCALL_SERVICE ROLLCALL_PORT ROLLCALL_HOST ROLLCALL_ADDRESS ROLLCALL_ID ROLLCALL_BOOT
 	ROLLCALL_TAG ROLLCALL_META ROLLCALL_WEIGHT ROLLCALL_REPLACES ROLLCALL_FAIL_OPEN
 	ROLLCALL_HEALTH ROLLCALL_HEALTH_CMD ROLLCALL_EXPECT ROLLCALL_INTERVAL ROLLCALL_TIMEOUT ROLLCALL_RISE ROLLCALL_FALL
 	ROLLCALL_GRACE ROLLCALL_FORGET ROLLCALL_HOLD ROLLCALL_REASSERT ROLLCALL_ENV_FILE ROLLCALL_STOP_SIGNAL`)
 
-// linkVariable matches the variables that Kubernetes and Docker links set for a service
-// called rollcall or rollcall-web: they are not misspelt. Those that end in _PORT or _NAME
-// are told by their value, tcp://10.0.0.1:8080 or /web/rollcall.
+// linkVariable matches the variables that Kubernetes and Docker links set for a service called rollcall or rollcall-web.
+// Variables that end in _PORT or _NAME count only with a value such as tcp://10.0.0.1:8080 or /web/rollcall.
 var linkVariable = regexp.MustCompile(`^ROLLCALL(_[A-Z0-9_]+)?(_SERVICE_HOST|_SERVICE_PORT(_[A-Z0-9_]+)?` +
 	`|_PORT_[0-9]+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?|_ENV_[A-Za-z0-9_]+|_PORT=(tcp|udp|sctp)://.*|_NAME=/.*)$`)
 
-// checkName returns an error for a variable that is meant for Rollcall and that Rollcall does not
-// know: a server whose ROLLCALL_ADMIN_TOKEN is misspelt would otherwise run without one.
+// checkName returns an error for an unknown ROLLCALL_ variable. Otherwise a server with a misspelt
+// ROLLCALL_ADMIN_TOKEN would run without a token.
 func checkName(name, value string) error {
 	if !strings.HasPrefix(name, "ROLLCALL_") || linkVariable.MatchString(name) || linkVariable.MatchString(name+"="+value) {
 		return nil
@@ -37,8 +36,8 @@ func checkName(name, value string) error {
 	return nil
 }
 
-// MisspeltClientVariables returns a line for each variable that the entrypoint hook does not read
-// and whose name is one letter away from one that it reads, or two letters swapped.
+// MisspeltClientVariables returns a line for each variable whose name differs in one letter, or in two swapped letters,
+// from the name of a variable of the entrypoint hook.
 func MisspeltClientVariables(environ []string) (lines []string) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")
@@ -55,7 +54,7 @@ func MisspeltClientVariables(environ []string) (lines []string) {
 	return lines
 }
 
-// isTypo reports whether two names differ in one letter, or in two neighbours that are swapped.
+// isTypo reports whether two names differ in one letter or in two swapped neighbours.
 func isTypo(a, b string) bool {
 	for a != "" && b != "" && a[0] == b[0] {
 		a, b = a[1:], b[1:]
@@ -66,8 +65,7 @@ func isTypo(a, b string) bool {
 	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
 }
 
-// nearest returns the variable whose name is most like this one, or "" if none is alike, and
-// whether it is this one.
+// nearest returns the variable with the most similar name, or "" if no name is similar, and whether the names are equal.
 func nearest(name string) (near string, known bool) {
 	all := slices.Clone(clientVariables)
 	for f := range reflect.TypeFor[Config]().Fields() {
@@ -80,7 +78,7 @@ func nearest(name string) (near string, known bool) {
 	return near, near == name
 }
 
-// distance is the Levenshtein distance of two names: how many bytes have to be added, removed or replaced.
+// distance returns the Levenshtein distance of two names in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

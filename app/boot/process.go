@@ -29,20 +29,19 @@ import (
 	"rollcall/migrations"
 )
 
-// shutdownGrace is how long requests under way have to end when the process is told
-// to: longer than the default hold of a drain, whose callers wait for the answer.
+// shutdownGrace bounds the time that running requests have to end at shutdown. It is longer than the default drain period, whose
+// callers wait for the answer.
 const shutdownGrace = 10 * time.Second
 
-// Roles say what a process does.
+// Roles are the roles of a process.
 type Roles struct {
 	Web  bool // answers the API
-	Cron bool // probes, ends what has a deadline, keeps the lists
+	Cron bool // probes, makes time-driven changes and keeps the lists
 	Edge bool // routes end users' requests
 	DNS  bool // answers DNS queries
 }
 
-// Process is everything that one process runs. New has bound its listeners, so that
-// the addresses are known before Run serves them.
+// Process has the parts of a process. New binds the listeners, so that the addresses are known before Run serves.
 type Process struct {
 	log      *slog.Logger
 	config   Config
@@ -66,8 +65,8 @@ type Process struct {
 	closers  []func()
 }
 
-// New connects to Redis, checks the schema, puts the parts together and binds the
-// listeners. Without a Redis URL it starts the embedded one if that is allowed.
+// New connects to Redis, checks the schema, connects the parts and binds the listeners. Without a Redis URL it starts the
+// embedded Redis if mayEmbed is set.
 func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Logger) (p *Process, err error) {
 	if c.RedisURL == "" && !mayEmbed {
 		return nil, errors.New("config: REDIS_URL is not set: processes that work together share a Redis (rollcall dev and rollcall serve bring one)")
@@ -116,8 +115,7 @@ func (p *Process) bind() (err error) {
 	return nil
 }
 
-// onCommit is the operator's timeline: one line for every change, in the log of the process
-// that made it.
+// onCommit writes a line of the log for a change. The process that makes a change logs it.
 func (p *Process) onCommit(ctx context.Context, s app.Step) {
 	p.metrics.onCommit(s, p.store.Now())
 	e := s.Event
@@ -125,8 +123,7 @@ func (p *Process) onCommit(ctx context.Context, s app.Step) {
 		"from", e.From, "to", e.To, "reason", e.Reason, "actor", e.Actor)
 }
 
-// open connects to Redis, or starts the embedded one when there is no URL, and puts
-// together what works on it.
+// open connects to Redis, or starts the embedded one without a URL, and makes the parts that use it.
 func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logger) (p *Process, err error) {
 	p = &Process{log: log, config: c, proxy: hipache.Keys{Prefix: c.HipachePrefix}, metrics: newMetrics()}
 	defer func() {
@@ -163,8 +160,8 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	return p, nil
 }
 
-// checkSchema brings the keys to the schema of this program, and waits while another process
-// does so. It returns migrations.ErrNewer if the keys belong to a newer program.
+// checkSchema brings the keys to the schema of this program, or waits while another process does. It returns
+// migrations.ErrNewer if the keys belong to a newer program.
 func (p *Process) checkSchema(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, awaitRedis)
 	defer cancel()
@@ -196,12 +193,11 @@ func wrapSchema(err error) error {
 	return fmt.Errorf("schema: %w", err)
 }
 
-// schemaEvery is how often a process looks whether a newer program has raised the schema.
+// schemaEvery is the time between two reads of the schema version.
 const schemaEvery = time.Second
 
-// watchSchema returns an error when a newer program has raised the schema: this process must
-// write nothing any more. It gives a registry that was emptied, or restored from an old copy,
-// this program's schema.
+// watchSchema returns an error when a newer program has raised the schema, after which this process must not write. It
+// gives this program's schema to a registry that was emptied or restored from an old copy.
 func (p *Process) watchSchema(ctx context.Context) error {
 	for {
 		select {
@@ -217,7 +213,7 @@ func (p *Process) watchSchema(ctx context.Context) error {
 
 // workerChanged writes an event about the worker of this process.
 func (p *Process) workerChanged(ctx context.Context, kind app.EventKind, reason string) {
-	host, _ := os.Hostname() // without one, the name says less
+	host, _ := os.Hostname() // the event has no host name then
 	e := app.Event{Kind: kind, At: p.store.Now(), Subject: fmt.Sprintf("%s-%d", host, os.Getpid()), Reason: reason}
 	p.metrics.workerChanged(kind)
 	p.log.WarnContext(ctx, "worker changed", "event", e.Kind, "worker", e.Subject, "reason", reason)
@@ -226,8 +222,7 @@ func (p *Process) workerChanged(ctx context.Context, kind app.EventKind, reason 
 	}
 }
 
-// guarded reads the tokens, and makes sure that not everybody may do everything where
-// others can call.
+// guarded reads the tokens. It returns an error if other machines could call without a token.
 func (p *Process) guarded(ctx context.Context) error {
 	if err := p.tokens.Refresh(ctx); err != nil {
 		return err
@@ -252,7 +247,7 @@ func (p *Process) listen(variable string, port int) (net.Listener, error) {
 	return l, nil
 }
 
-// Close lets go of what New took. Run does it by itself.
+// Close releases the connections and listeners of New. Run calls it.
 func (p *Process) Close() {
 	for _, c := range slices.Backward(p.closers) {
 		c()
@@ -260,13 +255,13 @@ func (p *Process) Close() {
 	p.closers = nil
 }
 
-// WebAddr is where the API listens; empty where it does not.
+// WebAddr is the address of the API; empty without the role.
 func (p *Process) WebAddr() string { return addrOf(p.web) }
 
-// EdgeAddr is where the edge listens.
+// EdgeAddr is the address of the edge; empty without the role.
 func (p *Process) EdgeAddr() string { return addrOf(p.edge) }
 
-// RedisAddr is where the embedded Redis listens.
+// RedisAddr is the address of the embedded Redis; empty without one.
 func (p *Process) RedisAddr() string {
 	if p.embedded == nil {
 		return ""
@@ -344,8 +339,7 @@ func repeat(ctx context.Context, interval time.Duration, do func(context.Context
 	}
 }
 
-// read has the replica follow the registry until the process is closed, and returns once it
-// has read everything.
+// read follows the registry until the process is closed. It returns when the replica holds the registry.
 func (p *Process) read(ctx context.Context) error {
 	following, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
@@ -373,7 +367,7 @@ func (p *Process) newWorker() *jobs.Worker {
 	})
 }
 
-// cron starts the worker, the jobs, and what answers other processes.
+// cron starts the worker, the jobs, and the answers to questions of other processes.
 func (p *Process) cron(run func(string, func(context.Context) error)) {
 	p.worker = p.newWorker()
 	p.metrics.owns(p.worker.Stats)
@@ -393,7 +387,7 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	run("worker", func(ctx context.Context) error { p.worker.Work(ctx); return nil })
 	run("questions", func(ctx context.Context) error {
 		p.store.Answer(ctx, redisstore.Asked{
-			Shares: func() { _ = p.worker.Tick(ctx) }, // the job says what is wrong
+			Shares: func() { _ = p.worker.Tick(ctx) }, // the job logs the error
 			Flush:  p.worker.Asked,
 			Probe:  func(id string) { p.worker.ProbeNow(id, true) },
 
@@ -409,7 +403,7 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	})
 }
 
-// onDemand is every job as an outside scheduler or a person runs it: once.
+// onDemand returns every job for one run.
 func (p *Process) onDemand() *jobs.Runner {
 	work := func(ctx context.Context) error { return p.newWorker().Once(ctx) }
 	return jobs.NewRunner(p.log,
@@ -422,23 +416,23 @@ func (p *Process) onDemand() *jobs.Runner {
 	)
 }
 
-// compare compares the lists of all vhosts, whichever worker owns them.
+// compare compares the lists of all vhosts, of any owner.
 func (p *Process) compare(ctx context.Context) error {
 	found, err := p.store.Vhosts().Compare(ctx, app.Everything, math.MaxInt)
 	jobs.LogRepairs(ctx, p.log, found.Repairs)
 	return err
 }
 
-// reconcile compares everything, whichever worker owns it.
+// reconcile compares all instances and vhosts, of any owner.
 func (p *Process) reconcile(ctx context.Context) error {
 	repairs, err := p.store.Reconcile(ctx, app.Everything)
 	jobs.LogRepairs(ctx, p.log, repairs)
 	return err
 }
 
-// announced handles an announcement, which every worker hears: the owner of the vhost repairs its marks, and the owner
-// of the instance probes it at once. A proxy announces a backend with each request that fails, so this is no line of
-// the log: the change that follows is one.
+// announced handles an announcement of a proxy. The owner of the vhost repairs its marks, and the owner of the instance probes
+// it at once. It is not logged, because a proxy announces a backend with each failed request; a change that
+// follows is logged.
 func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 	repaired, failing, err := p.vhosts.Announced(ctx, a, p.worker.Owns)
 	switch {
@@ -467,7 +461,7 @@ func (p *Process) serveWeb(ctx context.Context) error {
 	return p.serve(ctx, p.web, api.Handler())
 }
 
-// serveMetrics answers Prometheus and health checks, for processes that have no API.
+// serveMetrics answers Prometheus and health checks, in processes without the API.
 func (p *Process) serveMetrics(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", p.metrics.handler())
@@ -476,7 +470,7 @@ func (p *Process) serveMetrics(ctx context.Context) error {
 	return p.serve(ctx, p.ops, mux)
 }
 
-// serve answers requests until the context is over, and those under way a little longer.
+// serve answers requests until the context ends, then gives running requests time to end.
 func (p *Process) serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	server := &http.Server{
 		Handler:           h,
@@ -496,7 +490,7 @@ func (p *Process) serve(ctx context.Context, l net.Listener, h http.Handler) err
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	err := server.Shutdown(grace)
-	<-served //nolint:errcheck // it is that the server was shut down
+	<-served //nolint:errcheck // http.ErrServerClosed
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}

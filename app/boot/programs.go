@@ -12,11 +12,11 @@ import (
 	"rollcall/migrations"
 )
 
-// Program is a long-running program of the process.
+// Program is a long-running program.
 type Program struct {
 	Roles    Roles
-	MayEmbed bool // may bring its own Redis when none is configured
-	Text     bool // logs for people, and a greeting
+	MayEmbed bool // starts the embedded Redis without REDIS_URL
+	Text     bool // logs as text, and prints a greeting
 }
 
 // The programs.
@@ -39,7 +39,7 @@ func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer)
 	roles.DNS = roles.DNS || g.MayEmbed && c.DNSPort != nil // serve and dev answer DNS if a port is configured
 	p, err := New(ctx, c, roles, g.MayEmbed, newLog(logs, c, g.Text))
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil // told to end before it was at work
+		return nil // the process was stopped before it served
 	}
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer)
 	return p.Run(ctx)
 }
 
-// greet says where everything is and what to type next.
+// greet prints the addresses and a first call.
 func (p *Process) greet(out io.Writer) error {
 	header := ""
 	if p.tokens.Required() {
@@ -113,7 +113,7 @@ func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) 
 		return err
 	}
 	defer p.Close()
-	if name == "probe" || name == "expire" || name == "compact" { // they work from memory
+	if name == "probe" || name == "expire" || name == "compact" { // these jobs need the replica
 		if err := p.read(ctx); err != nil {
 			return fmt.Errorf("job %s: %w", name, err)
 		}
@@ -125,10 +125,10 @@ func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) 
 	return nil
 }
 
-// ErrUnknownJob means that RunJob's job does not exist.
+// ErrUnknownJob means that the job does not exist.
 var ErrUnknownJob = jobs.ErrUnknownJob
 
-// Version is the version of this program, from what the Go tool put into it.
+// Version is the version of this program, from the build information of the Go tool.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -20,23 +20,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// awaitRedis is how long a process that starts waits for a Redis that is not there yet.
+// awaitRedis bounds the time that a starting process waits for Redis.
 const awaitRedis = 30 * time.Second
 
-// askRedis is how long a command waits, and who has typed it.
+// askRedis bounds the time that a command waits for Redis.
 const askRedis = 3 * time.Second
 
-// redisOptions reads a Redis URL. redis+sentinel://host1,host2/primary names the
-// sentinels and the primary they watch.
+// redisOptions parses a Redis URL. redis+sentinel://host1,host2/primary names the sentinels and their primary.
 func redisOptions(raw string) (*redis.UniversalOptions, error) {
 	o := &redis.UniversalOptions{
-		// Short, and never for ever: a Redis that hangs is as good as one that is down.
-		// Calls say themselves how long, by their context; one that waits for news, longer than others.
+		// A Redis that hangs counts as one that is down. The context of a call bounds it. A call that waits for events has a longer bound.
 		DialTimeout: 500 * time.Millisecond, ReadTimeout: 1500 * time.Millisecond, WriteTimeout: 800 * time.Millisecond,
 		PoolTimeout: 800 * time.Millisecond, ContextTimeoutEnabled: true,
-		// Nothing is sent again by itself: a call whose answer was lost may have been carried out.
+		// No automatic retries: Redis may have carried out a call whose answer was lost.
 		MaxRetries: -1, PoolSize: 64, ClientName: "rollcall", DisableIdentity: true,
-		// The library takes 64 KiB of buffers for a connection, and 256 for one of its pool for pipelines.
+		// The library's defaults are 64 KiB of buffers for a connection, and 256 KiB for a pipeline's connection.
 		ReadBufferSize: 8 << 10, WriteBufferSize: 8 << 10, PipelineReadBufferSize: 16 << 10, PipelineWriteBufferSize: 64 << 10,
 	}
 	if rest, ok := strings.CutPrefix(raw, "redis+sentinel://"); ok {
@@ -94,16 +92,15 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return "", s, false
 }
 
-// silent is the client library's log. What it has to say comes back as errors, too, and
-// its lines are not like ours.
+// silent discards the client library's log. Its messages also arrive as errors, and its lines have another format.
 type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
 func init() { redis.SetLogger(silent{}) }
 
-// connect returns a client of the Redis at raw, if it answers within patience. It returns
-// the context's error when that ends before.
+// connect returns a client of the Redis at raw if it answers within patience. It returns the context's error if the
+// context ends first.
 func connect(ctx context.Context, raw string, patience time.Duration, log *slog.Logger) (redis.UniversalClient, error) {
 	o, err := redisOptions(raw)
 	if err != nil {
@@ -118,7 +115,7 @@ func connect(ctx context.Context, raw string, patience time.Duration, log *slog.
 	starting := ctx
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var why error // while there was time to find out
+	var why error // of the last attempt
 	for said := false; ; said = true {
 		err := rdb.Ping(ctx).Err()
 		if err == nil {
@@ -127,7 +124,7 @@ func connect(ctx context.Context, raw string, patience time.Duration, log *slog.
 		if starting.Err() != nil {
 			return nil, errors.Join(starting.Err(), rdb.Close())
 		}
-		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted { // that does not pass
+		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted { // waiting does not help
 			return nil, errors.Join(fmt.Errorf("REDIS_URL: %w (SSL_CERT_FILE names a file with the authorities that are trusted)", err), rdb.Close())
 		}
 		if ctx.Err() != nil {
@@ -144,11 +141,11 @@ func connect(ctx context.Context, raw string, patience time.Duration, log *slog.
 	}
 }
 
-// embeddedVersion is the version of Redis that the embedded one is compatible with.
+// embeddedVersion is the version of Redis with which the embedded Redis is compatible.
 const embeddedVersion = "7.2.4"
 
-// embedded is the Redis of the embedded default: in memory, in this process, on a
-// port of its own so that redis-cli and a real proxy can read it.
+// embedded is the embedded Redis: in memory, in this process, on a port of its own, so that redis-cli and a proxy can
+// read it.
 type embedded struct {
 	server *miniredis.Miniredis
 	stop   context.CancelFunc
@@ -162,7 +159,7 @@ func startEmbedded(ctx context.Context, port int) (*embedded, error) {
 	}
 	e.server.Server().SetPreHook(e.info)
 	ctx, e.stop = context.WithCancel(context.WithoutCancel(ctx))
-	e.aging.Go(func() { // its keys grow old only when told
+	e.aging.Go(func() { // its keys expire only on request
 		second := time.NewTicker(time.Second)
 		defer second.Stop()
 		for {
@@ -177,9 +174,8 @@ func startEmbedded(ctx context.Context, port int) (*embedded, error) {
 	return e, nil
 }
 
-// info answers INFO with the fields that clients read before they send a command, in the
-// sections of a real Redis: node_redis 0.8, which Hipache 0.2.8 uses, fails without
-// redis_version. It reports whether the command was INFO.
+// info answers INFO with the fields that clients read before their first command, in the sections of a real Redis.
+// node_redis 0.8, the client of Hipache 0.2.8, fails without redis_version. info reports whether the command was INFO.
 func (e *embedded) info(c *server.Peer, command string, sections ...string) bool {
 	if command != "INFO" {
 		return false

@@ -10,7 +10,7 @@ import (
 
 func (p *Process) sender() *webhook.Sender { return webhook.NewSender(p.config.mayTell, time.Now) }
 
-// webhooks is the verbs that people change webhooks with.
+// webhooks returns the verbs that change webhooks.
 func (p *Process) webhooks() *app.Webhooks {
 	return app.NewWebhooks(p.store.Webhooks(), p.sender(), p.store.Now, p.webhookChanged)
 }
@@ -19,7 +19,7 @@ func (p *Process) courier() *webhook.Courier {
 	return webhook.NewCourier(p.store.Webhooks(), p.sender(), p.firing, p.store.Now, p.delivered, p.log)
 }
 
-// firing lists the alerts that are firing at the moment.
+// firing lists the alerts that fire now.
 func (p *Process) firing(ctx context.Context) ([]app.Event, error) {
 	instances, err := p.store.All(ctx)
 	if err != nil {
@@ -32,27 +32,27 @@ func (p *Process) firing(ctx context.Context) ([]app.Event, error) {
 	return webhook.FiringOf(instances, webhooks), nil
 }
 
-// deliver has a courier deliver what happens, until the context is over.
+// deliver runs a courier until the context ends.
 func (p *Process) deliver(run func(string, func(context.Context) error)) {
 	courier := p.courier()
 	run("courier", func(ctx context.Context) error { courier.Work(ctx); return nil })
 	run("events", func(ctx context.Context) error { p.watchEvents(ctx, courier.Poke); return nil })
 }
 
-// watchEvents calls wake whenever something has happened, until the context is over.
+// watchEvents calls wake after every event, until the context ends.
 func (p *Process) watchEvents(ctx context.Context, wake func()) {
 	if !p.roles.Web {
 		p.store.WatchEvents(ctx, wake)
 		return
 	}
-	var seen app.Revision // where there is a replica, it hears of everything
+	var seen app.Revision // the replica, if the process has one, has every event
 	for p.replica.Wait(ctx, func() bool { return p.replica.Revision() != seen }) == nil {
 		seen = p.replica.Revision()
 		wake()
 	}
 }
 
-// delivered hears of every attempt to deliver.
+// delivered counts an attempt to deliver.
 func (p *Process) delivered(ctx context.Context, d app.Delivery) {
 	if d.Attempt != nil {
 		p.metrics.deliveries.WithLabelValues(map[bool]string{true: "delivered", false: "failed"}[d.Attempt.Passed]).Inc()

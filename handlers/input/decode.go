@@ -56,7 +56,7 @@ var layouts sync.Map // reflect.Type -> map[string]int
 // tagged returns the positions of a struct's fields, by their `field` tags.
 func tagged(t reflect.Type) map[string]int {
 	if layout, ok := layouts.Load(t); ok {
-		return layout.(map[string]int) //nolint:forcetypeassert //nolint:forcetypeassert // the map has values of this type only
+		return layout.(map[string]int) //nolint:forcetypeassert // the map has values of this type only
 	}
 	layout := map[string]int{}
 	for f := range t.Fields() {

@@ -17,7 +17,7 @@ import (
 
 const (
 	pageRows   = 50 // of a list on its own page
-	panelRows  = 8 // of a list beside others
+	panelRows  = 8  // of a list beside others
 	pageEvents = 50
 )
 

@@ -79,9 +79,9 @@ type view struct {
 	Section string // active entry of the navigation
 	Body    any
 
-	Down  int // number of unhealthy and failed instances
+	Down  int    // number of unhealthy and failed instances
 	AsOf  moment // age of the data; zero before the first read
-	Stale bool // the registry is out of reach
+	Stale bool   // the registry is out of reach
 }
 
 // contentPolicy permits scripts and styles of this server only, so that a browser runs no code from the text of a
