@@ -52,7 +52,7 @@ type Doctor struct {
 // Examine returns the faults.
 func (d Doctor) Examine(ctx context.Context) ([]Finding, error) {
 	var found []Finding
-	for _, examine := range []examination{d.server, d.clock, d.workers, twice(d.lists), twice(d.deadSets)} {
+	for _, examine := range []examination{d.server, d.clock, d.workers, d.disputes, twice(d.lists), twice(d.deadSets)} {
 		f, err := examine(ctx)
 		if err != nil {
 			return found, err
@@ -114,6 +114,17 @@ func (d Doctor) workers(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	return workerFindings(first, second), nil
+}
+
+func (d Doctor) disputes(ctx context.Context) ([]Finding, error) {
+	ids, err := d.Source.Disputed(ctx)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	const shown = 5
+	return []Finding{warnf("check the routes from the hosts of the cron processes to the instances",
+		"%d instances are disputed (%s): the worker that owns them does not reach them, and another worker does; they are not removed",
+		len(ids), strings.Join(ids[:min(len(ids), shown)], " "))}, nil
 }
 
 // workerFindings compares two reads of the workers.

@@ -13,6 +13,8 @@ type Source interface {
 	// Skew returns the time of Redis's clock minus that of this machine's clock.
 	Skew(ctx context.Context) (time.Duration, error)
 	Workers(ctx context.Context) (Workers, error)
+	// Disputed returns the ids of the disputed instances, sorted; see app.Recent.
+	Disputed(ctx context.Context) ([]string, error)
 	Lists(ctx context.Context) (Lists, error)
 	DeadSets(ctx context.Context) ([]DeadSet, error)
 }

@@ -56,13 +56,16 @@ func Summary(i app.Instance) string {
 	return LastResult(i)
 }
 
-// Instance returns sentences on the state of an instance: its reason, and the condition that ends it. results
-// are its last results, oldest first.
-func Instance(i app.Instance, results []app.Result) string {
-	text := ""
+// Instance returns sentences on the state of an instance: its reason, and the condition that ends it.
+func Instance(i app.Instance, recent app.Recent) string {
+	text, results := "", recent.Results
 	switch i.State {
 	case app.Healthy:
 		text = healthy(i, newest(i, results))
+		if recent.Disputed {
+			text = fmt.Sprintf("It is disputed: the worker that owns it does not reach it (%s), and another worker does. It is not removed. "+
+				"Check the routes from the worker to the instance.", newest(i, results))
+		}
 	case app.Starting:
 		text = fmt.Sprintf("It gets requests when it has passed %s, and has %d of %d passes: %s.",
 			times(i.Check.Rise), i.Streak, i.Check.Rise, newest(i, results))

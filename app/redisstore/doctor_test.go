@@ -168,6 +168,13 @@ func TestDoctorFinds(t *testing.T) {
 		"no worker":                      {func(p *patient) { p.noWorker = true }, "error: no cron process is at work"},
 		"no web process":                 {func(p *patient) { p.noWeb = true }, "warning: no web process has ever been here"},
 		"a web process that has gone":    {func(p *patient) { p.noWeb = true; p.do("SET rollcall:web 7") }, "error: no web process has been heard of for"},
+		"a disputed instance": {
+			func(p *patient) {
+				progress := ownership.Progress{ID: "i1", Dispute: true}
+				p.rdb.Set(p.t.Context(), fmt.Sprintf("rollcall:shard:%d", ownership.ShardOf("i1")), progress.Append(ownership.AppendRecord(nil, 1)), 0)
+			},
+			"warning: 1 instances are disputed (i1): the worker that owns them does not reach them, and another worker does",
+		},
 		"a worker that is not dropped": {
 			func(p *patient) { p.do("HSET rollcall:workers 1-dead 5") },
 			"error: the workers 1-dead have been silent for 4s and are not dropped: the workers disagree about who lives\nerror: 128 of 256 shards have no living owner",

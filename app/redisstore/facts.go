@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app/diagnose"
+	"rollcall/app/ownership"
 	"rollcall/hipache"
 )
 
@@ -65,6 +66,28 @@ func (s *Store) Workers(ctx context.Context) (diagnose.Workers, error) {
 	w := diagnose.Workers{Counters: workers.Val(), Terms: shards.Val(), Web: web.Val()}
 	delete(w.Terms, "version")
 	return w, nil
+}
+
+// Disputed reads the disputed instances from the records of the shards, which are as old as the last flush.
+func (s *Store) Disputed(ctx context.Context) (ids []string, err error) {
+	shards := make([]int, ownership.Shards)
+	for n := range shards {
+		shards[n] = n
+	}
+	records, err := s.Flushed(ctx, shards)
+	if err != nil {
+		return nil, err
+	}
+	for _, record := range records {
+		_, entries, _ := ownership.ReadRecord(record) // the owner logs a record that it cannot read
+		for p := range entries {
+			if p.Dispute {
+				ids = append(ids, p.ID)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
 }
 
 // Lists reads the registry and the proxy's lists. It reads key by key, so a write in between can make them disagree.

@@ -66,7 +66,7 @@ func (p *Page) instanceBody(i app.Instance, recent app.Recent, events []eventRow
 		Leaving: i.State == app.Draining,
 	}
 	body.Ends, body.Unless = diagnose.Deadline(i)
-	body.Why = diagnose.Instance(i, recent.Results)
+	body.Why = diagnose.Instance(i, recent)
 	if unread {
 		body.Why = "What was last heard of it: " + diagnose.Summary(i) + "."
 	}
