@@ -271,7 +271,8 @@ func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 		backends[id] = proctest.NewBackend(t)
 		want[id] = "healthy"
 		proctest.Eventually(t, proctest.Bound, func() error {
-			resp, err := http.PostForm("http://"+web.Addr("API")+"/v1/register", proctest.Registration(backends[id], id, "older.chaos", "service", "older", "interval", "1s"))
+			resp, err := http.PostForm("http://"+web.Addr("API")+"/v1/register", proctest.Registration(backends[id], id, "older.chaos", "service", "older",
+				"interval", "2s", "timeout", "2s", "fall", "3")) // two probes of 1 s can time out on a busy machine
 			if err != nil {
 				return err
 			}
@@ -296,14 +297,15 @@ func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	if got := states(); !maps.Equal(got, want) {
 		t.Errorf("afterwards the states are %v, want %v", got, want)
 	}
-	if n := k.Redis.XLen(t.Context(), "rollcall:events").Val(); n != events {
-		t.Errorf("%d events, want none", n-events)
+	stream := k.Redis.XRange(t.Context(), "rollcall:events", "-", "+").Val()
+	for _, e := range stream[min(int(events), len(stream)):] {
+		t.Errorf("an event, want none: %v", e.Values["event"])
 	}
 	backends["i3"].Is(proctest.Refuses)
 	want["i3"] = "unhealthy"
 	awaitStates("once i3 refuses connections", want)
 	for line := range strings.Lines(current.Log.String()) {
-		if strings.Contains(line, `"level":"ERROR"`) && !strings.Contains(line, "unavailable") { // Redis, on a busy machine
+		if strings.Contains(line, `"level":"ERROR"`) && !strings.Contains(line, "unavailable") && !strings.Contains(line, "deadline exceeded") { // Redis, on a busy machine
 			t.Errorf("the current cron says: %s", line)
 		}
 	}
