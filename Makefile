@@ -60,7 +60,8 @@ soak: deps ## run the property tests with new random values for SOAKTIME=10m, or
 chaos: deps ## break things on purpose, under load: all of tests/chaos, of which the tests run a selection; a few minutes
 	ROLLCALL_CHAOS=all go test -race -count=1 -timeout 20m ./tests/chaos
 
-lint: lint-go lint-scripts ## check format, Go, Lua and shell
+lint: lint-go lint-scripts ## check format, Go, Lua and shell; print the pronoun share of comments
+	@.ci/pronouns
 
 lint-go: tools
 	$(GOLANGCI) fmt --diff
@@ -68,7 +69,7 @@ lint-go: tools
 
 lint-scripts: deps
 	luacheck -q .
-	find . -name '*.sh' -not -path './.git/*' -exec shellcheck .ci/run {} +
+	find . -name '*.sh' -not -path './.git/*' -exec shellcheck .ci/run .ci/release .ci/pronouns {} +
 
 fmt: tools ## format the Go code
 	$(GOLANGCI) fmt
