@@ -85,8 +85,8 @@ func (g gate) callerOf(r *http.Request) (auth.Caller, error) {
 }
 
 // checkHost refuses a request to another name than this machine's while no token is required. Callers on this
-// machine then need no token. A page of another site whose name points here (DNS rebinding) must not profit
-// from that; its browser sends that name.
+// machine then need no token, and neither must the page of another site that points its name here (DNS rebinding). The
+// browser sends that name.
 func checkHost(r *http.Request, tokens *auth.Tokens) error {
 	if isLoopback(r.Host) || tokens.Required() {
 		return nil

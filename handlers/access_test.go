@@ -75,10 +75,10 @@ func (s *service) put(id, service, address string) receipt {
 	return decode[receipt](a)
 }
 
-// open is every route that nobody needs a token for.
+// open is every route without a token.
 var open = []string{"/livez", "/readyz", "/openapi.yaml", "/static/:file", "/v1/tls/ask"}
 
-// may says whose token is good for a route.
+// may lists the tokens that are sufficient for a route.
 func may(method, route string) []string {
 	switch {
 	case method == http.MethodPatch, strings.HasPrefix(route, "/v1/jobs"), strings.HasPrefix(route, "/v1/webhooks"), strings.HasPrefix(route, "/v1/tokens"):
@@ -93,7 +93,7 @@ func may(method, route string) []string {
 	return []string{"reader", "admin", "boss"}
 }
 
-// proper is what a call has to say.
+// proper is a valid body of each call.
 func proper(method, route string) []string {
 	switch method + " " + route {
 	case "POST /v1/register":

@@ -42,7 +42,7 @@ type API struct {
 type Settings struct {
 	FrontendKey    func(host string) string // key of a vhost's frontend in Redis
 	DrainPeriod    time.Duration            // default drain period
-	TrustedProxies []*net.IPNet             // proxies whose X-Forwarded-For or Forwarded header names the client
+	TrustedProxies []*net.IPNet             // networks of the proxies that name the client in X-Forwarded-For or Forwarded
 	Rules          app.Rules                // for registrations
 	RegisterRate   int                      // registrations a second and caller; 0: no limit
 	MaxBody        int64                    // bytes of a request's body

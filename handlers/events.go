@@ -33,7 +33,7 @@ type history struct {
 func (h history) after(ctx context.Context, rev app.Revision, limit int) ([]app.Event, error) {
 	waiting, cancel := context.WithTimeout(ctx, replicaLag)
 	defer cancel()
-	_ = h.replica.WaitRevision(waiting, rev) // the revision may come from a process whose replica is ahead
+	_ = h.replica.WaitRevision(waiting, rev) // the revision may come from a process with a newer replica
 	if events, held := h.replica.EventsAfter(rev, limit); held {
 		return events, nil
 	}

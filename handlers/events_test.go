@@ -17,7 +17,7 @@ import (
 	"rollcall/handlers"
 )
 
-// audience takes what a stream writes.
+// audience records the writes of a stream.
 type audience struct {
 	*httptest.ResponseRecorder
 	mu    sync.Mutex
@@ -80,8 +80,8 @@ func TestSilentStreamsAreKeptAlive(t *testing.T) {
 	})
 }
 
-// What a filter leaves out is as good as silence, and must not make a reader begin so
-// far back, when the connection breaks, that what it waits for is not kept any more.
+// Events that the filter drops count as silence. The position of the reader must move past them, so that it does not
+// continue from an event that Redis no longer keeps when the connection breaks.
 func TestFilteredStreamsAreKeptAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -102,14 +102,14 @@ func TestFilteredStreamsAreKeptAlive(t *testing.T) {
 	})
 }
 
-// cut is a store whose events are no longer there.
+// cut is a store that has lost its events.
 type cut struct{ handlers.Reader }
 
 func (cut) Events(context.Context, app.Revision, int) ([]app.Event, error) {
 	return nil, &app.TrimmedError{First: "8-0"}
 }
 
-// A stream whose events were cut off while its reader was slow says so, and ends.
+// A stream that loses events because its reader is slow sends a gap and ends.
 func TestStreamsThatWereCutSaySo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

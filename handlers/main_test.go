@@ -63,7 +63,7 @@ func newService(t *testing.T, change ...func(*handlers.API)) *service {
 
 func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/plain") }
 
-// newServiceOn returns the API on a Redis, with reads that have heard nothing.
+// newServiceOn returns the API on a Redis, with an empty replica.
 func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)) *service {
 	t.Helper()
 	s := &service{t: t, rdb: rdb, prefix: redistest.Prefix(t), logs: &logs{}}
@@ -89,7 +89,7 @@ func (s *service) serve() { s.http = openapitest.Check(s.t, s.api.Handler()) }
 func (s *service) follow(client func(testing.TB) *redis.Client) {
 	var following sync.WaitGroup
 	s.t.Cleanup(following.Wait)
-	store := s.storeOn(client(s.t)) // whose end, before that, ends a read that waits for news
+	store := s.storeOn(client(s.t)) // its client closes before the test ends, which ends a read that waits for events
 	following.Go(func() { store.Follow(s.t.Context(), s.api.Replica) })
 }
 
@@ -129,7 +129,7 @@ func (s *service) stored() map[string]string {
 	return all
 }
 
-// instance returns what the store has.
+// instance returns an instance from the store.
 func (s *service) instance(id string) app.Instance {
 	s.t.Helper()
 	i, err := s.store.Get(s.t.Context(), id)
@@ -258,7 +258,7 @@ type answer struct {
 	*httptest.ResponseRecorder
 }
 
-// problem is what every answer to a call that failed has to be.
+// problem checks the properties that every error answer has.
 func (a answer) problem(status int) problem {
 	t := a.service.t
 	t.Helper()
@@ -275,7 +275,7 @@ func (a answer) problem(status int) problem {
 	return p
 }
 
-// decode reads an answer that must have no fields but those of T.
+// decode reads an answer. A field that T does not have fails the test.
 func decode[T any](a answer) (v T) {
 	t := a.service.t
 	t.Helper()
@@ -294,7 +294,7 @@ type problem struct {
 	ID, State, Reason   string
 }
 
-// problem is what is wrong with the field.
+// problem is the text between the name of the field and the advice.
 func (p problem) problem() string {
 	return strings.TrimSuffix(strings.TrimPrefix(p.Detail, p.Field+" "), "; "+p.Want)
 }
@@ -341,7 +341,7 @@ func same[T any](t *testing.T, what string, got, want T) {
 	}
 }
 
-// jobs are what the test says.
+// jobs are jobs of a test.
 type jobs map[string]func(context.Context) error
 
 func (j jobs) Names() []string { return []string{"compact", "probe"} }
@@ -353,7 +353,7 @@ func (j jobs) RunOnce(ctx context.Context, name string) error {
 	return nil
 }
 
-// logs keeps what was logged.
+// logs keeps the lines of the log.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder

@@ -39,7 +39,7 @@ func (s *service) says(path string, texts ...string) {
 	}
 }
 
-// rows are the ids of the rows of a page, in order, without what they begin with.
+// rows are the ids of the rows of a page, in order and without their prefix.
 func (s *service) rows(path, prefix string) string {
 	s.t.Helper()
 	_, source := s.page(path, http.StatusOK)
@@ -244,7 +244,7 @@ func TestPagesTakeWordsForWords(t *testing.T) {
 				t.Errorf("%s has %s", path, bad)
 			}
 		}
-		if strings.Contains(source, "ZgotmplZ") { // what html/template puts where it cannot tell
+		if strings.Contains(source, "ZgotmplZ") { // html/template's mark for a value in an unsafe place
 			t.Errorf("%s has a value in a place that none can be in", path)
 		}
 		outside := regexp.MustCompile(`"[^"]*"`).ReplaceAllString(source, "")
@@ -297,8 +297,7 @@ func TestPagesAreGuarded(t *testing.T) {
 	}
 }
 
-// TestPagesWhileTheRegistryIsAway looks at what there is when nothing has been read yet,
-// and when nothing can be read any more.
+// TestPagesWhileTheRegistryIsAway reads the pages before the first read of the registry, and after Redis has gone.
 func TestPagesWhileTheRegistryIsAway(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -315,7 +314,7 @@ func TestPagesWhileTheRegistryIsAway(t *testing.T) {
 		t.Errorf("with a registry: %s", got)
 	}
 	server.Kill()
-	s.says("/frontends", "They cannot be read right now.") // nobody knows it yet
+	s.says("/frontends", "They cannot be read right now.") // the replica is still fresh
 	s.api.Replica.SetCurrent(time.Now().Add(-time.Minute))
 	const away = "The registry is out of reach. This is how things stood at"
 	s.says("/", away, "0 of 1 instance healthy, none down.", "They cannot be read right now.", "registered w1 first registration")

@@ -39,7 +39,7 @@ func (h *services) pick(c echo.Context) error {
 	switch query.By {
 	case "rr":
 		n, _ := h.turns.LoadOrStore(name, new(atomic.Uint64))
-		turn := n.(*atomic.Uint64).Add(1) //nolint:forcetypeassert // nothing else is stored
+		turn := n.(*atomic.Uint64).Add(1) //nolint:forcetypeassert // the map has values of this type only
 		i = healthy[(turn-1)%uint64(len(healthy))]
 	case "hash":
 		i = byKey(healthy, query.Key)

@@ -25,7 +25,7 @@ type problem struct {
 	Status int    `json:"status"`
 	Detail string `json:"detail,omitempty"`
 	Field  string `json:"field,omitempty"` // the field at fault
-	Want   string `json:"want,omitempty"`  // what would be right
+	Want   string `json:"want,omitempty"`  // correct input or next step
 
 	Instance string    `json:"id,omitempty"` // of the instance concerned
 	State    app.State `json:"state,omitempty"`

@@ -114,8 +114,8 @@ func TestServiceThatHasNotChanged(t *testing.T) {
 		t.Errorf("got %s %s", a.Header(), a.Body)
 	}
 	s.get("/v1/services/web?wait=10ms").header("If-None-Match", tag).want(http.StatusNotModified)
-	s.get("/v1/services/web?wait=5m").want(http.StatusOK)                                  // knows nothing: no wait
-	s.get("/v1/services/web?wait=5m").header("If-None-Match", `"1-1"`).want(http.StatusOK) // knows what was
+	s.get("/v1/services/web?wait=5m").want(http.StatusOK)                                  // no revision: no wait
+	s.get("/v1/services/web?wait=5m").header("If-None-Match", `"1-1"`).want(http.StatusOK) // an old revision: no wait
 
 	answers := s.get("/v1/services/web?wait=5m").header("If-None-Match", tag).start()
 	s.register("service", "web", "port", "83", "health", "none", "id", "w2")
@@ -220,14 +220,14 @@ func TestFrontendsSayWhy(t *testing.T) {
 	until := decode[instance](s.form(http.MethodPatch, "/v1/instances/overridden", "maintenance", "true", "for", "1m").want(http.StatusOK)).Override.Until
 	mark("states.test", 0)
 
-	// What Rollcall did not write, and a proxy's opinion of it.
+	// A foreign backend, and a proxy's mark on it.
 	if err := s.rdb.RPush(ctx, s.prefix+"frontend:foreign.test", "theirs", "http://192.0.2.1:80", "http://192.0.2.2:80").Err(); err != nil {
 		t.Fatal(err)
 	}
 	s.register("service", "foreign", "port", "90", "id", "f1", "health", "none", "host", "foreign.test")
 	mark("foreign.test", 1)
 
-	// The last one stays, whatever its checks and a proxy say.
+	// The last backend stays, despite failed checks and a proxy's mark.
 	for _, host := range []string{"last.test", "marked.test"} {
 		s.register("service", host, "port", "91", "id", host, "host", host, "rise", "1", "fall", "1")
 		s.probed(host, pass())
@@ -241,7 +241,7 @@ func TestFrontendsSayWhy(t *testing.T) {
 	s.form(http.MethodPost, "/v1/register", "service", "leaving", "port", "93", "id", "l2", "host", "leaving.test", "health", "none").want(http.StatusOK)
 	s.call(http.MethodDelete, "/v1/instances/l1", nil).want(http.StatusNoContent)
 
-	// Somebody has deleted a list.
+	// A list was deleted.
 	s.register("service", "missing", "port", "94", "id", "m1", "host", "missing.test", "health", "none")
 	if err := s.rdb.Del(ctx, s.prefix+"frontend:missing.test").Err(); err != nil {
 		t.Fatal(err)

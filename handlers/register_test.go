@@ -63,7 +63,7 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-// TestJSONSaysWhatFormsSay registers the same by both, so the second changes nothing.
+// TestJSONSaysWhatFormsSay registers the same instance by a form and by JSON, so the second registration changes no field.
 func TestJSONSaysWhatFormsSay(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -196,7 +196,7 @@ func TestForwardedFor(t *testing.T) {
 		{"10.0.0.7:1", "", "10.0.0.7:80"},
 		{"10.0.0.7:1", "192.0.2.1", "192.0.2.1:80"},
 		{"10.0.0.7:1", "2001:db8::1", "[2001:db8::1]:80"},
-		{"10.0.0.7:1", "6.6.6.6, 192.0.2.2", "192.0.2.2:80"},           // what the caller claims is further left
+		{"10.0.0.7:1", "6.6.6.6, 192.0.2.2", "192.0.2.2:80"},           // the caller controls the elements further left
 		{"10.0.0.7:1", "6.6.6.6, 192.0.2.3, 10.0.0.8", "192.0.2.3:80"}, // through two proxies
 		{"192.0.2.4:1", "192.0.2.5", "192.0.2.4:80"},                   // not a proxy
 		{"127.0.0.1:1", "192.0.2.6", "127.0.0.1:80"},                   // neither is this, unless it is said
@@ -249,7 +249,7 @@ func TestAForwardedHeaderThatCannotBeUnderstoodIsRefused(t *testing.T) {
 		if p.Field != c.name {
 			t.Errorf("%s: %s: got %+v", c.name, c.value, p)
 		}
-		// Who gives an address does not need it.
+		// A registration with an address needs no client address.
 		given := s.form(http.MethodPost, "/v1/register", "service", "web", "address", "192.0.2.77:80").from("10.0.0.7:1").header(c.name, c.value)
 		if got := decode[receipt](given.do()); got.Address != "192.0.2.77:80" {
 			t.Errorf("%s: %s: got %+v", c.name, c.value, got)
@@ -302,7 +302,7 @@ func TestWaitRunsOut(t *testing.T) {
 	}
 }
 
-// TestWaitEndsWithTheState has instances take another turn while somebody waits.
+// TestWaitEndsWithTheState changes the state of instances during a wait.
 func TestWaitEndsWithTheState(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -485,7 +485,7 @@ func TestARegistrationThatWasMadeIsNotRefusedWithoutSayingSo(t *testing.T) {
 	}
 }
 
-// TestArrayLogsWhatIsNotTheCallersFault breaks what is stored of one instance.
+// TestArrayLogsWhatIsNotTheCallersFault breaks the stored document of one instance.
 func TestArrayLogsWhatIsNotTheCallersFault(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -500,7 +500,7 @@ func TestArrayLogsWhatIsNotTheCallersFault(t *testing.T) {
 	}
 }
 
-// corrupt stores what is not an instance.
+// corrupt stores an invalid document.
 func (s *service) corrupt(id string) {
 	s.t.Helper()
 	if err := s.rdb.Set(s.t.Context(), s.prefix+"instance:"+id, "secret", 0).Err(); err != nil {

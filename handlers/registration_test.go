@@ -15,9 +15,8 @@ func many(n int, name, value string) []string {
 	return slices.Repeat([]string{name, value}, n)
 }
 
-// TestBadFields sends service=web and port=80 together with each row, as a form and as
-// JSON. A row of a field that those have replaces it. What the answer says of a field
-// begins with its name.
+// TestBadFields sends service=web and port=80 together with each row, as a form and as JSON. A row with service or port
+// replaces that field. The detail of the answer begins with the name of the field.
 func TestBadFields(t *testing.T) {
 	t.Parallel()
 	const (
@@ -226,7 +225,7 @@ func TestMissingFields(t *testing.T) {
 	same(t, "what is stored", s.stored(), before)
 }
 
-// TestBadJSONValues is about what a form cannot say.
+// TestBadJSONValues sends values that a form does not have.
 func TestBadJSONValues(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

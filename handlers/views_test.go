@@ -21,7 +21,7 @@ func TestAViewShowsEveryField(t *testing.T) {
 	full := view(apptest.Full())
 	for path, i := range apptest.Changed() {
 		if path == "DrainPeriod" {
-			continue // of draining instances only, whose state is another one
+			continue // only draining instances have it
 		}
 		if hidden := apptest.FieldTag(path, "view") == "-"; hidden != (view(i) == full) {
 			t.Errorf("%s: hidden %t, and with another value the view is %s", path, hidden, view(i))

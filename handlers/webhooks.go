@@ -110,7 +110,7 @@ func (n newWebhook) webhook() (app.Webhook, error) {
 	return w, nil
 }
 
-// create adds a webhook whose receiver accepts a first ping. No other answer shows its secret.
+// create adds a webhook if its receiver accepts a first ping. No other answer shows the secret.
 func (h webhooks) create(c echo.Context) error {
 	given := newWebhook{Format: string(app.EventFormat), Rate: new(app.DefaultRate)}
 	if err := input.QueryAndBody(c.Request(), &given); err != nil {

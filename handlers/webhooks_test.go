@@ -35,7 +35,7 @@ func takes() *receiver {
 	return &receiver{result: app.Result{At: time.Unix(1_900_000_000, 0), Passed: true, Code: 204, Latency: 7 * time.Millisecond}}
 }
 
-// newHooks returns the API with webhooks whose receivers are r.
+// newHooks returns the API with webhooks that deliver to r.
 func newHooks(t *testing.T, r *receiver) *service {
 	t.Helper()
 	s := newService(t)
@@ -307,7 +307,7 @@ func TestAReplayThatCannotBeIsRefused(t *testing.T) {
 	s := newHooks(t, takes())
 	w := s.createHook()
 	path := "/v1/webhooks/" + w.ID + "/replay"
-	s.call(http.MethodPost, path+"?since=0", nil).problem(http.StatusNotFound) // nothing has happened yet
+	s.call(http.MethodPost, path+"?since=0", nil).problem(http.StatusNotFound) // there is no event yet
 	var ids []string
 	for n := range 3 {
 		ids = append(ids, s.register("service", "web", "port", fmt.Sprint(80+n)).Revision)

@@ -8,9 +8,9 @@ import (
 )
 
 // keepOldVersionsOut renames the keys that processes of schema 1 read before they write, and leaves strings under the old
-// names. Those processes drop unknown fields of a document, and fail an instance whose check has no kind. They refuse to start
-// on schema 2, but a running one does not read the schema again. Each of its scripts that claims, commits, renews a lease,
-// rewrites a list or delivers to a webhook ends at the string with WRONGTYPE, before its first write.
+// names. Processes of schema 1 drop unknown fields of a document, and fail an instance if its check has no kind. They refuse
+// to start on schema 2, but a running one does not read the schema again. Each of its scripts that claims, commits, renews a
+// lease, rewrites a list or delivers to a webhook ends at the string with WRONGTYPE, before its first write.
 func keepOldVersionsOut(ctx context.Context, rdb redis.UniversalClient, prefix string) error {
 	for _, key := range []struct{ was, is string }{
 		{"clock", "ticks"},

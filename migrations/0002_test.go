@@ -9,7 +9,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// schema1 is what version 1 kept under the keys that step 2 renames.
+// schema1 is the content that version 1 kept under the keys that step 2 renames.
 var schema1 = [][]any{
 	{"HSET", "clock", "tick", "1900000000000", "web", "1900000000001", "away", "250"},
 	{"HSET", "vhosts", "a.test", "web", "*.b.test", "news"},
@@ -27,7 +27,7 @@ func TestStep2MovesTheKeysThatOldProcessesRead(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // the second time nothing is left to do
+	for range 2 { // the second run finds its work done
 		rdb.Set(t.Context(), prefix+"schema", 1, 0)
 		if from, to, err := migrations.Run(t.Context(), rdb, prefix); from != 1 || to != migrations.Latest || err != nil {
 			t.Fatalf("Run went from %d to %d, %v", from, to, err)

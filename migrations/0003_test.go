@@ -12,7 +12,7 @@ import (
 func TestStep3EndsTheQueuesAndTheProcessesThatClaimFromThem(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := redistest.New(t), redistest.Prefix(t)
-	for _, c := range [][]any{ // what version 2 kept
+	for _, c := range [][]any{ // the keys of version 2
 		{"HSET", "ticks", "tick", "1900000000000", "web", "1900000000001", "away", "250"},
 		{"ZADD", "due", "1900000000000", "i1", "1900000000001.5", "i2"},
 		{"ZADD", "deadlines", "1900000000000", "i1"},
@@ -26,7 +26,7 @@ func TestStep3EndsTheQueuesAndTheProcessesThatClaimFromThem(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // the second time nothing is left to do
+	for range 2 { // the second run finds its work done
 		rdb.Set(t.Context(), prefix+"schema", 2, 0)
 		if from, to, err := migrations.Run(t.Context(), rdb, prefix); from != 2 || to != migrations.Latest || err != nil {
 			t.Fatalf("Run went from %d to %d, %v", from, to, err)

@@ -155,7 +155,7 @@ func TestWhiteSpaceAroundAValueDoesNotCount(t *testing.T) {
 	}
 }
 
-// A container may have the variables of a server and those of the hook.
+// A container may have the variables of a server and the variables of the hook.
 func TestTheHooksVariablesAreKnown(t *testing.T) {
 	t.Parallel()
 	script, err := os.ReadFile("../../docker/rollcall.sh")

@@ -58,7 +58,7 @@ func TestTheEmbeddedRedisAnswersINFOAsARedisDoes(t *testing.T) {
 }
 
 // Hipache 0.2.8 depends on redis 0.8, and 0.3 and 0.4 on redis 0.10. They call INFO before
-// the first command, and throw when an answer lacks what they read.
+// the first command, and throw if the answer lacks a field that they read.
 func TestTheRedisClientsOfHipacheReadTheEmbeddedRedis(t *testing.T) {
 	t.Parallel()
 	e, c := embed(t)

@@ -18,7 +18,7 @@ type memory struct {
 	least uint64 // bytes that the process held when it last held least, since memory was last returned
 }
 
-// check returns memory if the process holds more than twice what it needed, and returnAbove more.
+// check returns memory if the process holds more than twice the memory that it needed, and returnAbove more.
 func (m *memory) check(context.Context) error {
 	is := heldMemory()
 	if m.least == 0 || is < m.least {
@@ -26,7 +26,7 @@ func (m *memory) check(context.Context) error {
 	}
 	if is > 2*m.least+returnAbove {
 		debug.FreeOSMemory()
-		m.least = heldMemory() // what is still held is in use: the registry has grown
+		m.least = heldMemory() // the rest is in use: the registry has grown
 	}
 	return nil
 }

@@ -36,8 +36,8 @@ func checkName(name, value string) error {
 	return nil
 }
 
-// MisspeltClientVariables returns a line for each variable whose name differs in one letter, or in two swapped letters,
-// from the name of a variable of the entrypoint hook.
+// MisspeltClientVariables returns a line for each variable with a name that differs in one letter, or in two swapped
+// letters, from a variable of the entrypoint hook.
 func MisspeltClientVariables(environ []string) (lines []string) {
 	for _, e := range environ {
 		name, value, _ := strings.Cut(e, "=")

@@ -29,8 +29,8 @@ import (
 	"rollcall/migrations"
 )
 
-// shutdownGrace bounds the time that running requests have to end at shutdown. It is longer than the default drain period, whose
-// callers wait for the answer.
+// shutdownGrace bounds the time that running requests have to end at shutdown. It is longer than the default drain period,
+// because the caller of a drain waits for the answer.
 const shutdownGrace = 10 * time.Second
 
 // Roles are the roles of a process.

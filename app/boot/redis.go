@@ -32,7 +32,7 @@ func redisOptions(raw string) (*redis.UniversalOptions, error) {
 		// A Redis that hangs counts as one that is down. The context of a call bounds it. A call that waits for events has a longer bound.
 		DialTimeout: 500 * time.Millisecond, ReadTimeout: 1500 * time.Millisecond, WriteTimeout: 800 * time.Millisecond,
 		PoolTimeout: 800 * time.Millisecond, ContextTimeoutEnabled: true,
-		// No automatic retries: Redis may have carried out a call whose answer was lost.
+		// No automatic retries: Redis may have carried out a call although its answer was lost.
 		MaxRetries: -1, PoolSize: 64, ClientName: "rollcall", DisableIdentity: true,
 		// The library's defaults are 64 KiB of buffers for a connection, and 256 KiB for a pipeline's connection.
 		ReadBufferSize: 8 << 10, WriteBufferSize: 8 << 10, PipelineReadBufferSize: 16 << 10, PipelineWriteBufferSize: 64 << 10,

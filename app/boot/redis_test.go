@@ -9,7 +9,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 )
 
-// A write that is carried out, and whose answer is lost, would be carried out twice.
+// Redis would carry out a write twice if the answer to the first was lost.
 func TestNoCallIsMadeAgainByItself(t *testing.T) {
 	t.Parallel()
 	var calls atomic.Int32

@@ -7,7 +7,7 @@ import (
 	"rollcall/app"
 )
 
-// Source reads the facts that the doctor needs. It changes nothing.
+// Source reads the facts that the doctor needs, without changing any key.
 type Source interface {
 	Server(ctx context.Context) (Server, error)
 	// Skew returns the time of Redis's clock minus that of this machine's clock.

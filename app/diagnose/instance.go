@@ -109,7 +109,7 @@ func newest(i app.Instance, results []app.Result) string {
 	return LastResult(i)
 }
 
-// Deadline says what happens to an instance at its deadline, and which condition prevents it; empty if none does.
+// Deadline returns the outcome at the deadline of an instance, and the condition that prevents it; empty if none does.
 func Deadline(i app.Instance) (outcome, unless string) {
 	switch i.State {
 	case app.Starting:
@@ -123,7 +123,7 @@ func Deadline(i app.Instance) (outcome, unless string) {
 	return "It is gone", ""
 }
 
-// Target returns the URL or address that the check of an instance probes; empty if nothing is probed.
+// Target returns the URL or address that the check of an instance probes; empty without a probe.
 func Target(i app.Instance) string {
 	switch {
 	case i.Check.Kind == app.HTTP:
@@ -134,7 +134,7 @@ func Target(i app.Instance) string {
 	return ""
 }
 
-// Next says what happens next to an instance that has registered.
+// Next returns the next step of an instance that has registered.
 func Next(i app.Instance) string {
 	if i.State == app.Healthy {
 		if len(i.Hosts) == 0 {

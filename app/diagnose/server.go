@@ -40,7 +40,7 @@ func (s Server) persistence() (found []Finding) {
 	return found
 }
 
-// replication looks for a primary whose failover would lose acknowledged writes. INFO has
+// replication looks for a primary that would lose acknowledged writes in a failover. INFO has
 // min_slaves_good_slaves only while both min-replicas settings are positive.
 func (s Server) replication() []Finding {
 	replicas, _ := strconv.Atoi(s["connected_slaves"]) // absent from the INFO of some servers

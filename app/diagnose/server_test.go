@@ -47,7 +47,7 @@ func TestDoctorReadsINFO(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", edit, got, want)
 		}
 	}
-	refused := diagnose.Server{"aof_enabled": "0"} // where CONFIG is refused, nobody knows
+	refused := diagnose.Server{"aof_enabled": "0"} // a server that refuses CONFIG
 	if got := refused.Findings(); got != nil {
 		t.Errorf("without CONFIG: got %v", got)
 	}

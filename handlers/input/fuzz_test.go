@@ -16,8 +16,8 @@ import (
 	"rollcall/handlers/input"
 )
 
-// FuzzParseRegistration parses any body. Nothing panics, every accepted registration is canonical, and
-// every error names the caller's mistake.
+// FuzzParseRegistration parses any body without a panic. Every accepted registration is canonical, and every error
+// names the caller's mistake.
 func FuzzParseRegistration(f *testing.F) {
 	for _, form := range []string{
 		"", "service=web&port=80", "service=web&address=[::1]:80&host=*.A.test.&host=b&health=/x?y", "service=web&port=80&health=:81/&expect=200&expect=ok",

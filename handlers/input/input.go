@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Query reads the parameters of the URL into a struct, whose present values are the defaults; see decode.
+// Query reads the parameters of the URL into a struct. The present values of the struct are the defaults; see decode.
 func Query(r *http.Request, to any) error {
 	if r.URL.RawQuery == "" {
 		return nil

@@ -142,8 +142,7 @@ const (
 	chartHeight = 48
 )
 
-// chartOf draws latencies in proportion to the slowest. A failure has the full height, because its latency says
-// nothing.
+// chartOf draws latencies in proportion to the slowest. A failure has the full height, because its latency has no meaning.
 func chartOf(results []app.Result) chart {
 	c := chart{Width: max(len(results), 1) * chartStep}
 	slowest, failures := time.Millisecond, 0

@@ -1,5 +1,5 @@
-// Package page serves the status page: services, instances, frontends and events as HTML, for people. It shows the registry
-// and changes nothing itself; the script calls the API.
+// Package page serves the status page: services, instances, frontends and events as HTML, for people. It only reads the
+// registry. Its script calls the API.
 package page
 
 import (

@@ -1,5 +1,5 @@
-// Package openapitest compares the answers of the API with what it says of itself in
-// openapi.yaml: in a handler's tests with Check, over a network with Transport.
+// Package openapitest checks the answers of the API against openapi.yaml: in a handler's tests with Check, over a network with
+// Transport.
 package openapitest
 
 import (
@@ -27,11 +27,10 @@ const (
 	streamType  = "text/event-stream"
 )
 
-// pageTypes are what people's pages are made of. They are not part of the API, and not
-// described.
+// pageTypes are the media types of the status page, which the document does not describe.
 var pageTypes = []string{"text/html", "text/css", "text/javascript", "image/svg+xml"}
 
-// Document is what GET /openapi.yaml answers.
+// Document is the document that GET /openapi.yaml serves.
 var Document = sync.OnceValues(func() (*openapi3.T, error) {
 	w := httptest.NewRecorder()
 	(&handlers.API{}).Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/openapi.yaml", nil))
@@ -127,7 +126,7 @@ func (c transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// Validate says what is wrong with the answer, going by the document.
+// Validate returns an error if an answer does not match the document.
 func (a Answer) Validate() error {
 	doc, err := Document()
 	if err != nil {
@@ -185,7 +184,7 @@ func (a Answer) described(doc *openapi3.T) (*openapi3.Response, error) {
 	return nil, fmt.Errorf("%d is not described", a.Status)
 }
 
-// find returns what the document says of a path.
+// find returns the description of a path.
 func find(doc *openapi3.T, path string) *openapi3.PathItem {
 	if item := doc.Paths.Value(path); item != nil {
 		return item
@@ -204,7 +203,7 @@ func find(doc *openapi3.T, path string) *openapi3.PathItem {
 	return nil
 }
 
-// Event says what is wrong with the data of a server-sent event.
+// Event returns an error if the data of a server-sent event does not match the document.
 func Event(data []byte) error {
 	doc, err := Document()
 	if err != nil {

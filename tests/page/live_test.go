@@ -79,7 +79,7 @@ func TestARegistrationAppearsWithoutReload(t *testing.T) {
 	}
 }
 
-// TestTheRestOfThePageStays has the page change around somebody who uses it.
+// TestTheRestOfThePageStays updates the page while a user works with it.
 func TestTheRestOfThePageStays(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -164,8 +164,7 @@ func TestTenThousandInstances(t *testing.T) {
 	b.until("one has gone", strings.ReplaceAll(found(99), "10000", "9999"))
 }
 
-// fill registers instances that nobody probes, as a hundred registrations of each service
-// in one step would.
+// fill registers instances without a check, as a hundred registrations of each service in one step do.
 func (s *site) fill(services, each int) {
 	s.t.Helper()
 	store := redisstore.New(s.redis.Client(s.t), redisstore.Options{Prefix: "rollcall:", Log: slog.New(slog.DiscardHandler)})
@@ -228,7 +227,7 @@ func TestThePageSaysThatItIsCutOff(t *testing.T) {
 	s.redis.Thaw()
 	b.until("it is back", `!document.getElementById("stale") && document.querySelector(".chart")`)
 
-	b.expect("net::ERR_") // what the browser says of a server that is not there
+	b.expect("net::ERR_") // the browser's error for a server that is down
 	u, err := url.Parse(s.base)
 	if err != nil {
 		t.Fatal(err)

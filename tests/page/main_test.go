@@ -1,6 +1,5 @@
-// Package page_test looks at the status page as people do: in a Chromium, on a Rollcall
-// that has its own redis-server. PAGE_SCREENSHOTS names a directory that keeps what was
-// seen; without it the pictures go with the tests.
+// Package page_test tests the status page in Chromium, on a Rollcall with its own redis-server. PAGE_SCREENSHOTS names a
+// directory that keeps the screenshots; without it they are deleted.
 package page_test
 
 import (
@@ -28,7 +27,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// patience is how long a test waits for what must come. It decides nothing else.
+// patience bounds the wait for a condition. It decides no test.
 const patience = time.Minute
 
 func TestMain(m *testing.M) {
@@ -43,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// closeBrowser ends what browser has started.
+// closeBrowser ends the browser that browser has started.
 var closeBrowser = func() {}
 
 // browser is the Chromium of all tests; each has a tab of its own.
@@ -117,7 +116,7 @@ func siteOn(t testing.TB, redis *redistest.Server, port string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
+	ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // it ends after its users
 	ended := make(chan error, 1)
 	go func() { ended <- process.Run(ctx) }()
 	s := &site{t: t, redis: redis, base: "http://" + process.WebAddr()}
@@ -191,7 +190,7 @@ func (s *site) await(id, state string) {
 	})
 }
 
-// eventually waits until check finds nothing wrong.
+// eventually waits until check returns no fault.
 func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	var err error

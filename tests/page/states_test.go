@@ -86,7 +86,7 @@ func TestEveryState(t *testing.T) {
 			colours string
 		}{{1280, "light"}, {375, "dark"}, {1280, "dark"}, {375, "light"}} {
 			if n > 1 && name != "overview" && name != "unhealthy" {
-				continue // what differs is the same on all pages
+				continue // this difference is on all pages
 			}
 			b.look(look.width, 900, look.colours)
 			where := fmt.Sprintf("%s-%d-%s", name, look.width, look.colours)

@@ -100,7 +100,7 @@ func (b *tab) check() {
 	}
 }
 
-// do runs an action of chromedp and returns what it gives.
+// do runs an action of chromedp and returns its result.
 func do[T any](b *tab, action chromedp.Action[T]) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 2*patience)
@@ -148,8 +148,7 @@ func eval[T any](b *tab, expression string) T {
 	return do(b, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 }
 
-// until waits until an expression is true in the page, whatever it is before: the page may
-// just be on its way.
+// until waits until an expression is true in the page. The page may still be loading.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
 	eventually(b.t, what, func() error {
@@ -186,7 +185,7 @@ func (b *tab) shoot(name string) {
 //go:embed audit.js
 var audit string
 
-// audit looks for what keeps people from using the page.
+// audit looks for faults of accessibility and layout.
 func (b *tab) audit(where string) {
 	b.t.Helper()
 	for _, fault := range eval[[]string](b, audit) {

@@ -10,13 +10,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// focused describes what has the focus: the id or text of it, and whether that can be seen.
+// focused describes the focused element: its id or text, and whether it is visible.
 const focused = `(() => {
 	const e = document.activeElement, style = getComputedStyle(e);
 	return { name: e.id || e.textContent.trim(), visible: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 };
 })()`
 
-// tabTo presses Tab until something has the focus, and returns what had it on the way.
+// tabTo presses Tab until an element has the focus, and returns the elements focused before.
 func (b *tab) tabTo(name string) (way []string) {
 	b.t.Helper()
 	for range 60 {
@@ -37,7 +37,7 @@ func (b *tab) tabTo(name string) (way []string) {
 	return nil
 }
 
-// TestDrainWithTheKeyboardAlone drains an instance as somebody does who has no mouse.
+// TestDrainWithTheKeyboardAlone drains an instance without a mouse.
 func TestDrainWithTheKeyboardAlone(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
