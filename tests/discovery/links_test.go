@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"rollcall/tests/redistest"
 )
@@ -96,6 +97,8 @@ func hook(t *testing.T, env []string, script string) *hooked {
 	t.Helper()
 	h := &hooked{Cmd: command(t, env, "exec "+script), t: t, out: &lines{}, err: &lines{}, ended: make(chan struct{})}
 	h.Stdout, h.Stderr = h.out, h.err
+	// A killed hook would leave its command behind.
+	h.Cancel, h.WaitDelay = func() error { return h.Process.Signal(syscall.SIGTERM) }, 10*time.Second
 	if err := h.Start(); err != nil {
 		t.Fatal(err)
 	}
