@@ -109,6 +109,7 @@ func (a *API) routes(e *echo.Echo, problems problems) {
 	on("GET HEAD", "/v1/services/:name/env", readToken, services.linkOne)
 	on("GET HEAD", "/v1/env", readToken, services.linkMany)
 	on("GET HEAD", "/v1/sd/prometheus", readToken, services.prometheus)
+	on("GET HEAD", "/v1/traefik", readToken, services.traefik)
 
 	events := events{reads: reads, history: history, serving: a.Serving}
 	on("GET", "/v1/events", readToken, events.stream)

@@ -134,6 +134,28 @@ func TestPrometheus(t *testing.T) {
 	}
 }
 
+func TestTraefik(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	const empty = `{}`
+	if got := s.get("/v1/traefik").want(http.StatusOK); got.Body.String() != empty {
+		t.Errorf("without a vhost it is %s, want %s", got.Body, empty)
+	}
+	s.register("service", "web", "port", "80", "id", "w1", "health", "none", "host", "a.test", "weight", "2")
+	s.register("service", "api", "port", "81", "id", "a1", "host", "*.api.test")
+	const want = "{'http':{'routers':{'*.api.test':{'entryPoints':['web','websecure'],'rule':'HostRegexp(`^.+\\\\.api\\\\.test$`)','priority':3,'service':'*.api.test','tls':{'certResolver':'le'}}," +
+		"'a.test':{'entryPoints':['web','websecure'],'rule':'Host(`a.test`)','service':'a.test','tls':{'certResolver':'le'}}}," +
+		"'services':{'*.api.test':{'loadBalancer':{'passHostHeader':true,'servers':[]}}," +
+		"'a.test':{'loadBalancer':{'passHostHeader':true,'servers':[{'url':'http://10.0.0.7:80','weight':2}]}}}}}"
+	got := s.get("/v1/traefik?entrypoint=web&entrypoint=websecure&certresolver=le").want(http.StatusOK)
+	if want := strings.ReplaceAll(want, "'", "\""); got.Body.String() != want {
+		t.Errorf("got  %s\nwant %s", got.Body, want)
+	}
+	if p := s.get("/v1/traefik?tls=maybe").problem(http.StatusUnprocessableEntity); p.Field != "tls" {
+		t.Errorf("tls=maybe: %+v", p)
+	}
+}
+
 // TestEvents is about a real server: a stream has to be flushed.
 func TestEvents(t *testing.T) {
 	t.Parallel()

@@ -246,7 +246,7 @@ func TestHead(t *testing.T) {
 	}
 	for _, path := range []string{
 		"/livez", "/readyz", "/v1/services", "/v1/services/web", "/v1/services/nobody", "/v1/services/web/pick", "/v1/services/web/env", "/v1/env?link=web",
-		"/v1/instances/w1", "/v1/instances/nobody", "/v1/frontends", "/v1/explain?host=a.test", "/v1/sd/prometheus", "/v1/tls/ask?domain=a.test", "/openapi.yaml", "/nowhere",
+		"/v1/instances/w1", "/v1/instances/nobody", "/v1/frontends", "/v1/explain?host=a.test", "/v1/sd/prometheus", "/v1/traefik", "/v1/tls/ask?domain=a.test", "/openapi.yaml", "/nowhere",
 	} {
 		status, header, _ := fetch(http.MethodGet, path)
 		got, gotHeader, body := fetch(http.MethodHead, path)

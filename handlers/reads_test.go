@@ -280,7 +280,7 @@ func TestReadsBeforeAnythingWasHeard(t *testing.T) {
 	s := newServiceOn(t, nil)
 	for _, path := range []string{
 		"/readyz", "/v1/services", "/v1/services/web", "/v1/services/web/pick", "/v1/services/web/env", "/v1/env?link=web", "/v1/events",
-		"/v1/frontends", "/v1/explain?host=a.test", "/v1/sd/prometheus", "/v1/tls/ask?domain=a.test",
+		"/v1/frontends", "/v1/explain?host=a.test", "/v1/sd/prometheus", "/v1/traefik", "/v1/tls/ask?domain=a.test",
 	} {
 		a := s.get(path).do()
 		p := a.problem(http.StatusServiceUnavailable)

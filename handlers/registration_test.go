@@ -389,6 +389,7 @@ func TestUnknownParameters(t *testing.T) {
 		{http.MethodGet, "/v1/frontends", ""},
 		{http.MethodGet, "/v1/explain", "host"},
 		{http.MethodGet, "/v1/sd/prometheus", "service, state"},
+		{http.MethodGet, "/v1/traefik", "entrypoint, tls, certresolver"},
 		{http.MethodGet, "/v1/tls/ask", "domain, host"},
 		{http.MethodPost, "/v1/jobs/probe/run", ""},
 	} {
