@@ -84,6 +84,7 @@ func (p *Prober) confirm(ctx context.Context, err error) error {
 	return err
 }
 
+// Read reads at most c.left bytes in total, then fails with errTooLong.
 func (c *conn) Read(b []byte) (int, error) {
 	if c.left <= 0 {
 		return 0, c.fail(errTooLong)

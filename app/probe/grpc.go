@@ -96,6 +96,7 @@ type http2Conn struct {
 	first []byte // the first bytes of the answer, at most frameHeader
 }
 
+// Read reads from the connection and checks the first frame header.
 func (c *http2Conn) Read(b []byte) (int, error) {
 	n, err := c.conn.Read(b)
 	if missing := frameHeader - len(c.first); missing > 0 {

@@ -256,6 +256,7 @@ type counted struct {
 	left int64
 }
 
+// Read returns io.EOF after the last byte, and io.ErrUnexpectedEOF if the server closes before.
 func (c *counted) Read(b []byte) (int, error) {
 	if c.left == 0 {
 		return 0, io.EOF

@@ -77,6 +77,7 @@ func (a *answer) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Close stops the timer and closes the body.
 func (a *answer) Close() error {
 	a.stalled.Stop()
 	return a.ReadCloser.Close()

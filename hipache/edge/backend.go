@@ -75,6 +75,7 @@ type conn struct {
 	timeout time.Duration
 }
 
+// Write fails if the backend reads no bytes for the timeout.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
@@ -85,7 +86,9 @@ func (c *conn) Write(p []byte) (int, error) {
 // dialError is the error of a connection attempt: the backend has received no request.
 type dialError struct{ err error }
 
+// Error returns the message of the connection error.
 func (e *dialError) Error() string { return e.err.Error() }
+// Unwrap returns the connection error.
 func (e *dialError) Unwrap() error { return e.err }
 
 // backendFailed reports whether the backend caused the error: its port refuses or ignores

@@ -26,6 +26,7 @@ type body struct {
 	left bool // the handler has returned, and client must not be used
 }
 
+// Read reads from the client, which must send bytes within the timeout.
 func (b *body) Read(p []byte) (int, error) {
 	b.asked.Store(true)
 	b.expect(time.Now().Add(b.timeout))
@@ -71,6 +72,7 @@ func (b *body) again() (io.ReadCloser, error) {
 
 var errBodySent = errors.New("connection lost after part of the body was sent")
 
+// Close keeps the body open for the next attempt.
 func (b *body) Close() error { return nil }
 
 func (b *body) touched() bool { return b != nil && b.asked.Load() }
@@ -81,6 +83,7 @@ var buffers bufferPool
 
 type bufferPool struct{ sync.Pool }
 
+// Get returns a buffer of 32 KiB.
 func (b *bufferPool) Get() []byte {
 	if p, ok := b.Pool.Get().(*[]byte); ok {
 		return *p
@@ -88,4 +91,5 @@ func (b *bufferPool) Get() []byte {
 	return make([]byte, 32<<10)
 }
 
+// Put returns a buffer to the pool.
 func (b *bufferPool) Put(p []byte) { b.Pool.Put(&p) }

@@ -37,6 +37,7 @@ func newClients(l net.Listener, server *http.Server, places int) *clients {
 	return &clients{l, server, make(chan struct{}, places), closed, sync.OnceFunc(func() { close(closed) })}
 }
 
+// Accept returns the next connection once it has a place.
 func (l *clients) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
@@ -57,6 +58,7 @@ func (l *clients) Accept() (net.Conn, error) {
 	return &client{c, sync.OnceFunc(func() { <-l.places })}, nil
 }
 
+// Close closes the listener and ends a waiting Accept.
 func (l *clients) Close() error {
 	l.close()
 	return l.Listener.Close()
@@ -68,6 +70,7 @@ type client struct {
 	leave func()
 }
 
+// Close closes the connection and frees its place.
 func (c *client) Close() error {
 	defer c.leave()
 	return c.Conn.Close()

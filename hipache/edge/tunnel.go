@@ -11,8 +11,10 @@ import (
 // behind the head of the request. ReverseProxy reads only from the connection.
 type tunnelWriter struct{ http.ResponseWriter }
 
+// Unwrap returns the writer for http.ResponseController.
 func (w tunnelWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// Hijack returns the connection, which first reads the bytes that are already buffered.
 func (w tunnelWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if tcp, ok := c.(closeWriter); ok && err == nil {
@@ -31,6 +33,7 @@ type tunnelConn struct {
 	buffered *bufio.Reader
 }
 
+// Read reads the buffered bytes, then the connection.
 func (c *tunnelConn) Read(p []byte) (int, error) { return c.buffered.Read(p) }
 
 type servingKey struct{}
