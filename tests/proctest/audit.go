@@ -12,75 +12,105 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Audit reads all that is in Redis and compares it with the instances' documents, from
-// which Everything else follows. It returns what differs, when nothing is settling and
-// no proxy marks anything.
+// Audit reads every key in Redis and compares the indexes, members and lists with the documents of the
+// instances. It returns the differences. A backend in its settle time and a mark of a proxy are differences.
 func Audit(ctx context.Context, rdb *redis.Client) (wrong []string, err error) {
 	r, err := ReadAll(ctx, rdb)
 	if err != nil {
 		return nil, err
 	}
-	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	w := derive(r.Docs)
+	a := audit{wrong: w.wrong}
+	a.indexes(r, w)
+	a.leftovers(r, w)
+	for host, ids := range w.instances {
+		a.wrong = append(a.wrong, r.auditVhost(host, ids)...)
+	}
+	return a.wrong, nil
+}
 
-	services := map[string][]string{}
-	members, owners, addresses := map[string][]string{}, map[string]string{}, map[string][]string{}
-	for id, d := range r.Docs {
-		services[d.Service] = append(services[d.Service], id)
-		addresses[d.Address] = append(addresses[d.Address], id)
+// audit collects differences.
+type audit struct{ wrong []string }
+
+func (a *audit) add(format string, args ...any) {
+	a.wrong = append(a.wrong, fmt.Sprintf(format, args...))
+}
+
+// derived is the content that follows from the documents.
+type derived struct {
+	audit
+	services, addresses, instances map[string][]string // ids by name, address and vhost
+	owners                         map[string]string   // service by vhost
+}
+
+// derive returns the content that follows from documents, with their contradictions.
+func derive(docs map[string]Document) derived {
+	w := derived{
+		services: map[string][]string{}, addresses: map[string][]string{}, instances: map[string][]string{},
+		owners: map[string]string{},
+	}
+	for id, d := range docs {
+		w.services[d.Service] = append(w.services[d.Service], id)
+		w.addresses[d.Address] = append(w.addresses[d.Address], id)
 		for _, h := range d.Hosts {
-			members[h] = append(members[h], id)
-			if other, owned := owners[h]; owned && other != d.Service {
-				say("%s is served by %s and %s", h, other, d.Service)
+			w.instances[h] = append(w.instances[h], id)
+			if other, owned := w.owners[h]; owned && other != d.Service {
+				w.add("%s is served by %s and %s", h, other, d.Service)
 			}
-			owners[h] = d.Service
+			w.owners[h] = d.Service
 		}
 	}
-	for address, ids := range addresses {
+	for address, ids := range w.addresses {
 		of := map[string]string{}
 		for _, id := range ids {
-			if other, taken := of[r.Docs[id].Service]; taken {
-				say("%s and %s both have the address %s", id, other, address)
+			if other, taken := of[docs[id].Service]; taken {
+				w.add("%s and %s both have the address %s", id, other, address)
 			}
-			of[r.Docs[id].Service] = id
+			of[docs[id].Service] = id
 		}
 	}
-	if !maps.EqualFunc(services, r.Services, SameSet) {
-		say("the index of services is %v, want %v", r.Services, services)
+	return w
+}
+
+// indexes compares the indexes in Redis with the derived ones.
+func (a *audit) indexes(r Everything, w derived) {
+	if !maps.EqualFunc(w.services, r.Services, SameSet) {
+		a.add("the index of services is %v, want %v", r.Services, w.services)
 	}
-	if !maps.EqualFunc(addresses, r.addresses, SameSet) {
-		say("the index of addresses is %v, want %v", r.addresses, addresses)
+	if !maps.EqualFunc(w.addresses, r.addresses, SameSet) {
+		a.add("the index of addresses is %v, want %v", r.addresses, w.addresses)
 	}
-	if got, want := slices.Sorted(slices.Values(r.names)), slices.Sorted(maps.Keys(services)); !slices.Equal(got, want) {
-		say("the services are %q, want %q", got, want)
+	if got, want := slices.Sorted(slices.Values(r.names)), slices.Sorted(maps.Keys(w.services)); !slices.Equal(got, want) {
+		a.add("the services are %q, want %q", got, want)
 	}
-	if !maps.Equal(owners, r.owners) {
-		say("the vhosts are of %v, want %v", r.owners, owners)
+	if !maps.Equal(w.owners, r.owners) {
+		a.add("the vhosts are of %v, want %v", r.owners, w.owners)
 	}
+}
+
+// leftovers finds keys without an instance, marks, and backends in their settle time.
+func (a *audit) leftovers(r Everything, w derived) {
 	if len(r.settling) > 0 {
-		say("%q are settling", r.settling)
+		a.add("%q are settling", r.settling)
 	}
 	for host := range r.marks {
-		say("dead:%s has %q", host, r.marks[host])
+		a.add("dead:%s has %q", host, r.marks[host])
 	}
 	for id := range r.results {
 		if _, known := r.Docs[id]; !known {
-			say("there are results of %s, which is not registered", id)
+			a.add("there are results of %s, which is not registered", id)
 		}
 	}
 	for host := range r.lists {
-		if owners[host] == "" {
-			say("there is a list of %s, which nobody serves: %q", host, r.lists[host])
+		if w.owners[host] == "" {
+			a.add("there is a list of %s, which no instance serves: %q", host, r.lists[host])
 		}
 	}
 	for host := range r.members {
-		if owners[host] == "" {
-			say("there are members of %s, which nobody serves: %q", host, r.members[host])
+		if w.owners[host] == "" {
+			a.add("there are members of %s, which no instance serves: %q", host, r.members[host])
 		}
 	}
-	for host, ids := range members {
-		wrong = append(wrong, r.auditVhost(host, ids)...)
-	}
-	return wrong, nil
 }
 
 // auditVhost compares the list and the members of one vhost with its instances.
@@ -115,7 +145,7 @@ func (r Everything) auditVhost(host string, ids []string) (wrong []string) {
 		list = list[1:]
 	}
 	if len(want) == 0 && len(slices.Compact(slices.Sorted(slices.Values(list)))) <= 1 {
-		return wrong // the last one may stay
+		return wrong // the last backend may stay
 	}
 	if !SameSet(list, want) {
 		wrong = append(wrong, fmt.Sprintf("the list of %s is %q, want %q in any order", host, list, want))
@@ -123,7 +153,7 @@ func (r Everything) auditVhost(host string, ids []string) (wrong []string) {
 	return wrong
 }
 
-// Everything is what is in Redis.
+// Everything is the content of Redis.
 type Everything struct {
 	Docs         map[string]Document
 	results      map[string]bool
@@ -136,7 +166,7 @@ type Everything struct {
 	lists, marks map[string][]string // by vhost
 }
 
-// ReadAll reads it.
+// ReadAll reads the content of Redis.
 func ReadAll(ctx context.Context, rdb *redis.Client) (r Everything, err error) {
 	r = Everything{
 		Docs: map[string]Document{}, results: map[string]bool{}, Services: map[string][]string{}, addresses: map[string][]string{},
@@ -148,14 +178,15 @@ func ReadAll(ctx context.Context, rdb *redis.Client) (r Everything, err error) {
 		return r, err
 	}
 	for _, key := range keys {
-		if err := r.take(ctx, rdb, key); err != nil {
+		if err := r.read(ctx, rdb, key); err != nil {
 			return r, fmt.Errorf("%s: %w", key, err)
 		}
 	}
 	return r, nil
 }
 
-func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (err error) {
+// read adds one key.
+func (r *Everything) read(ctx context.Context, rdb *redis.Client, key string) (err error) {
 	kind, name := key, ""
 	if at := strings.LastIndex(strings.TrimPrefix(key, "rollcall:"), ":"); at >= 0 {
 		at += len(key) - len(strings.TrimPrefix(key, "rollcall:"))
@@ -165,7 +196,7 @@ func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 	case "rollcall:instance":
 		var d Document
 		doc, err := rdb.Get(ctx, key).Result()
-		if err == redis.Nil { //nolint:errorlint // returned bare; gone between the two reads
+		if err == redis.Nil { //nolint:errorlint // returned bare; deleted between the two reads
 			return nil
 		}
 		if err == nil {
@@ -180,9 +211,9 @@ func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 	case "rollcall:service":
 		r.Services[name], err = rdb.SMembers(ctx, key).Result()
 	case "rollcall:addresses":
-		var held map[string]string
-		held, err = rdb.HGetAll(ctx, key).Result()
-		for address, ids := range held {
+		var index map[string]string
+		index, err = rdb.HGetAll(ctx, key).Result()
+		for address, ids := range index {
 			r.addresses[address] = strings.Fields(ids)
 		}
 	case "rollcall:hosts":
@@ -199,9 +230,8 @@ func (r *Everything) take(ctx context.Context, rdb *redis.Client, key string) (e
 	return err
 }
 
-// Routed returns the backends that Hipache would choose from for a vhost: its list
-// without the positions in its dead set; and the list itself. Both are read as of one
-// moment.
+// Routed returns the backends of a vhost from which Hipache would choose: its list without the positions in its dead
+// set. It also returns the list, read in the same transaction.
 func Routed(ctx context.Context, rdb *redis.Client, host string) (pick, list []string, err error) {
 	var entries, dead *redis.StringSliceCmd
 	_, err = rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
@@ -227,7 +257,7 @@ func SameSet(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// Document is an instance as it is stored.
+// Document is the stored form of an instance.
 type Document struct {
 	Rev     int64
 	Service string
@@ -238,11 +268,11 @@ type Document struct {
 	Check   struct{ Kind string }
 }
 
-// URL is how the proxy's lists name its backend.
+// URL returns the backend of the instance in the lists of the proxy.
 func (d Document) URL() string { return "http://" + d.Address }
 
-// Slots is how many of a list it has when it is healthy.
+// Slots returns the number of its backends in a list while it is healthy.
 func (d Document) Slots() int { return max(d.Weight, 1) }
 
-// Probed reports whether it has a check that somebody has to run.
+// Probed reports whether a worker must run its check.
 func (d Document) Probed() bool { return d.Check.Kind != "heartbeat" && d.Check.Kind != "none" }

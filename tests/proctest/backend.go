@@ -15,25 +15,25 @@ import (
 	"time"
 )
 
-// Mode is how a backend behaves.
+// Mode is the behaviour of a backend.
 type Mode string
 
 // The modes.
 const (
 	Answers  Mode = "answers"
-	Refuses  Mode = "refuses"  // nobody listens
-	Slow502  Mode = "slow 502" // answers 502, 1.2 s late
+	Refuses  Mode = "refuses"  // has no listener
+	Slow502  Mode = "slow 502" // answers 502 after 1.2 s
 	Errors5  Mode = "500"      // answers 500
 	Resets   Mode = "resets"   // resets the connection instead of answering
 	Hangs    Mode = "hangs"    // accepts and never answers
 	Endless  Mode = "endless"  // answers 500 with a body that does not end
-	Trickles Mode = "trickles" // answers with a body of which a byte comes now and then
+	Trickles Mode = "trickles" // answers with a byte of the body every 100 ms
 )
 
-const lateness = 1200 * time.Millisecond // of a slow 502
+const lateness = 1200 * time.Millisecond // of Slow502
 
-// Backend is a server that can be told to fail. Every one has a loopback address of its
-// own, where the system allows that: while it refuses nobody else gets its port.
+// Backend is a server whose failures a test controls. Each has a loopback address of its own, where the system allows
+// that, so that no other process gets its port while it refuses.
 type Backend struct {
 	Addr string // host:port
 
@@ -42,13 +42,13 @@ type Backend struct {
 	mode   Mode
 	since  time.Time // when the mode was set
 	server *http.Server
-	served map[string]Visit       // by the request's X-Id, when asked to keep it
-	probes map[string][]time.Time // by the id in the probe's path
+	served map[string]Visit       // by the X-Id of the request
+	probes map[string][]time.Time // by the id in the path of the probe
 
-	ends context.Context // over when the test is
+	ends context.Context // ends with the test
 }
 
-// Visit is what became of a request.
+// Visit is the handling of a request: when, and in which mode.
 type Visit struct {
 	At   time.Time
 	Mode Mode
@@ -63,7 +63,7 @@ func NewBackend(t testing.TB) *Backend {
 	return BackendAt(t, fmt.Sprintf("127.77.%d.%d:0", n/250, 1+n%250))
 }
 
-// BackendAt starts one at an address.
+// BackendAt starts a backend at an address. It answers.
 func BackendAt(t testing.TB, addr string) *Backend {
 	t.Helper()
 	ends, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends after the test's own context
@@ -81,17 +81,16 @@ func BackendAt(t testing.TB, addr string) *Backend {
 	return b
 }
 
-// Port is where it listens.
+// Port returns the port of its address.
 func (b *Backend) Port() string {
 	_, port, _ := net.SplitHostPort(b.Addr)
 	return port
 }
 
-// URL is how the proxy's lists name it.
+// URL returns the backend in the lists of the proxy.
 func (b *Backend) URL() string { return "http://" + b.Addr }
 
-// Set changes how the backend behaves. One that refuses has its connections cut, as
-// when its process is gone.
+// Set changes the mode. Refuses also closes the connections, like the end of a process.
 func (b *Backend) Set(m Mode) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -104,17 +103,17 @@ func (b *Backend) Set(m Mode) error {
 		if err != nil {
 			return err
 		}
-		if strings.HasSuffix(b.Addr, ":0") { // later it is the same again, and others read it
+		if strings.HasSuffix(b.Addr, ":0") { // it stays the same from now on, and other goroutines read it
 			b.Addr = l.Addr().String()
 		}
 		b.server = &http.Server{Handler: b}
-		go b.server.Serve(l) //nolint:errcheck // it ends when it is closed
+		go b.server.Serve(l) //nolint:errcheck // Close ends it
 	}
 	b.mode, b.since = m, time.Now()
 	return nil
 }
 
-// Is sets a mode that must be possible.
+// Is sets the mode, and fails the test if that is not possible.
 func (b *Backend) Is(m Mode) {
 	b.t.Helper()
 	if err := b.Set(m); err != nil {
@@ -122,13 +121,14 @@ func (b *Backend) Is(m Mode) {
 	}
 }
 
-// Now returns the mode, and for how long it has been that.
+// Now returns the mode, and the time since it was set.
 func (b *Backend) Now() (Mode, time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.mode, time.Since(b.since)
 }
 
+// ServeHTTP answers in the current mode.
 func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.mu.Lock()
 	m := b.mode
@@ -141,7 +141,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	b.mu.Unlock()
 	switch m {
-	case Answers, Refuses: // accepted just before
+	case Answers, Refuses: // accepted before the mode changed
 		_, _ = fmt.Fprintln(w, b.Addr)
 	case Errors5:
 		w.WriteHeader(http.StatusInternalServerError)
@@ -166,7 +166,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// pour sends a piece of a body again and again.
+// pour sends a piece of a body repeatedly.
 func (b *Backend) pour(w http.ResponseWriter, r *http.Request, piece []byte, every time.Duration) {
 	for r.Context().Err() == nil && b.ends.Err() == nil {
 		_, err := w.Write(piece)
@@ -185,7 +185,7 @@ func (b *Backend) sleep(r *http.Request, d time.Duration) {
 	}
 }
 
-// Answered is what the backend made of a request, and whether it got there at all.
+// Answered returns the visit of the request with an X-Id. got is false if the request did not arrive.
 func (b *Backend) Answered(id string) (v Visit, got bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -193,17 +193,17 @@ func (b *Backend) Answered(id string) (v Visit, got bool) {
 	return v, got
 }
 
-// Served is what became of every request that had an X-Id, by that.
+// Served returns the visits by X-Id.
 func (b *Backend) Served() map[string]Visit {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return maps.Clone(b.served)
 }
 
-// Probed returns when an instance was probed here.
+// Probed returns the times of the probes of an instance.
 func (b *Backend) Probed(id string) []time.Time { return b.Probes()[id] }
 
-// Probes returns when each instance was probed here, by id.
+// Probes returns the times of the probes of each instance, by id.
 func (b *Backend) Probes() map[string][]time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -214,8 +214,8 @@ func (b *Backend) Probes() map[string][]time.Time {
 	return all
 }
 
-// Registration describes an instance of the service web on a backend; more fields may
-// follow, and take the place of those here.
+// Registration returns the registration of an instance of the service web on a backend. fields are further names and
+// values; they replace the defaults.
 func Registration(b *Backend, id, host string, fields ...string) url.Values {
 	address, port, _ := net.SplitHostPort(b.Addr)
 	v := url.Values{

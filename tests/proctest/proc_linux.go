@@ -2,8 +2,7 @@ package proctest
 
 import "syscall"
 
-// dieWithParent has the kernel kill a process when the test binary is gone, however
-// it went.
+// dieWithParent makes the kernel kill a process when the test binary ends.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

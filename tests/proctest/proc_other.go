@@ -4,5 +4,5 @@ package proctest
 
 import "syscall"
 
-// dieWithParent can do nothing here: every test stops its own processes.
+// dieWithParent has no effect on this system: every test stops its own processes.
 func dieWithParent() *syscall.SysProcAttr { return nil }

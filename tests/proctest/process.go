@@ -1,6 +1,5 @@
-// Package proctest runs the program as tests from the outside need it: built with the
-// race detector, as processes of their own against a redis-server of each test's own,
-// with backends that can be told to fail.
+// Package proctest runs the program for tests from outside: built with the race detector, as separate processes, on a
+// redis-server for each test, with backends whose failures the test controls.
 package proctest
 
 import (
@@ -20,17 +19,18 @@ import (
 	_ "rollcall/app/boot" // see build
 )
 
-// Bound is how long a test waits for what takes a moment.
+// Bound limits the wait of a test for a condition that normally holds within a second.
 const Bound = 30 * time.Second
 
-// workdir holds the binary; it is gone after the tests.
+// workdir holds the binary. Main deletes it after the tests.
 var workdir string
 
-// Main wraps m so that the binary is gone when the tests have run.
+// Main wraps m so that the binary is deleted after the tests.
 func Main(m *testing.M) interface{ Run() int } { return runner{m} }
 
 type runner struct{ m *testing.M }
 
+// Run runs the tests and returns the exit code.
 func (r runner) Run() int {
 	var err error
 	if workdir, err = os.MkdirTemp("", "rollcall"); err != nil {
@@ -49,8 +49,8 @@ func root() string {
 
 // build compiles the program once. The binary is called rollcall, as in the Procfile.
 var build = sync.OnceValues(func() (path string, err error) {
-	// go test takes a package's last result again when it sees no change. It does not see
-	// what go build reads, but it does see imports and the files that a test reads.
+	// go test uses the cached result of a package unless an import or a file that the test reads has changed. It does
+	// not see the files that go build reads.
 	sources, err := filepath.Glob(filepath.Join(root(), "app/cmd/rollcall/*.go"))
 	for _, name := range sources {
 		_, _ = os.ReadFile(name)
@@ -75,8 +75,8 @@ func binary(t testing.TB) string {
 	return path
 }
 
-// Process is one run of the program. It is stopped with the test, which fails when its
-// log tells of a data race or a panic, or when it does not end as it should.
+// Process is one run of the program. The end of the test stops it. The test fails if the log contains a data race or a
+// panic, or if the process does not end with code 0.
 type Process struct {
 	Name    string
 	Out     Transcript // standard output
@@ -85,30 +85,31 @@ type Process struct {
 
 	t      testing.TB
 	cmd    *exec.Cmd
-	exited chan struct{} // closed when it has ended
+	exited chan struct{} // closed after the end of the process
 	killed bool
 }
 
-// Transcript is what a process has said so far.
+// Transcript is the output of a process so far.
 type Transcript struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
+// Write appends to the transcript.
 func (s *Transcript) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.Write(p)
 }
 
+// String returns the output so far.
 func (s *Transcript) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()
 }
 
-// Start starts a command line with an environment of NAME=value and nothing else but a
-// PATH on which rollcall is found.
+// Start starts a command line with only an environment of NAME=value and a PATH that contains rollcall.
 func Start(t testing.TB, env []string, name string, args ...string) *Process {
 	t.Helper()
 	path := filepath.Dir(binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
@@ -131,12 +132,12 @@ func Start(t testing.TB, env []string, name string, args ...string) *Process {
 	return p
 }
 
-// Run runs the program to its end, and returns how it exited and what it said.
+// Run runs the program to its end, and returns its exit code and output.
 func Run(t testing.TB, env []string, args ...string) (code int, out, log string) {
 	t.Helper()
 	p := Start(t, env, "rollcall", args...)
 	code = p.Wait()
-	p.killed = true // what the code should be is the caller's business
+	p.killed = true // the caller checks the code
 	return code, p.Out.String(), p.Log.String()
 }
 
@@ -161,8 +162,7 @@ func (p *Process) running() bool {
 	}
 }
 
-// End tells the process to end, as an operator does, and returns its exit code, whatever
-// that is.
+// End ends the process with SIGTERM, as an operator does, and returns its exit code.
 func (p *Process) End() int {
 	p.t.Helper()
 	p.killed = true
@@ -175,7 +175,7 @@ func (p *Process) end() int {
 	return p.Wait()
 }
 
-// Stop ends the process, which has to end well.
+// Stop ends the process with SIGTERM. The test fails if the exit code is not 0.
 func (p *Process) Stop() {
 	p.t.Helper()
 	if code := p.end(); code != 0 {
@@ -183,7 +183,7 @@ func (p *Process) Stop() {
 	}
 }
 
-// Kill ends the process as a power cut does.
+// Kill ends the process with SIGKILL, like a power failure.
 func (p *Process) Kill() {
 	p.killed = true
 	p.Signal(syscall.SIGKILL)
@@ -194,7 +194,7 @@ func (p *Process) Kill() {
 func (p *Process) Signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
 func (p *Process) finish() {
-	p.Signal(syscall.SIGCONT) // a frozen one would not see that it is to end
+	p.Signal(syscall.SIGCONT) // a frozen process cannot handle SIGTERM
 	if p.running() {
 		p.Stop()
 	} else if code := p.cmd.ProcessState.ExitCode(); code != 0 && !p.killed {
@@ -211,7 +211,7 @@ func (p *Process) finish() {
 	}
 }
 
-// LastLines are the last n lines of a text.
+// LastLines returns the last n lines of a text.
 func LastLines(s string, n int) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
@@ -219,20 +219,20 @@ func LastLines(s string, n int) string {
 
 var addrPattern = regexp.MustCompile(`addr"?[:=]"?([0-9.:\[\]]+)`)
 
-// Addr waits until the process says that it is up, and returns where: "API" or "edge".
-func (p *Process) Addr(what string) (addr string) {
+// Addr waits until the log reports that a listener, "API" or "edge", is up. It returns the address.
+func (p *Process) Addr(listener string) (addr string) {
 	p.t.Helper()
 	Eventually(p.t, Bound, func() error {
 		if !p.running() {
 			p.t.Fatalf("rollcall %s has ended:\n%s", p.Name, p.Log.String())
 		}
 		for line := range strings.Lines(p.Log.String()) {
-			if found := addrPattern.FindStringSubmatch(line); found != nil && strings.Contains(line, what+" is up") {
+			if found := addrPattern.FindStringSubmatch(line); found != nil && strings.Contains(line, listener+" is up") {
 				addr = found[1]
 				return nil
 			}
 		}
-		return fmt.Errorf("rollcall %s does not say that %s is up", p.Name, what)
+		return fmt.Errorf("rollcall %s does not say that %s is up", p.Name, listener)
 	})
 	return addr
 }

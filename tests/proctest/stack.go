@@ -11,16 +11,16 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// Stack is a set of processes on one redis-server, as the Procfile lists them.
+// Stack is a set of processes of the Procfile on one redis-server.
 type Stack struct {
 	Server *redistest.Server
 	Redis  *redis.Client
-	Env    []string // of all processes to come
+	Env    []string // of the processes
 
 	t testing.TB
 }
 
-// NewStack migrates a redis-server, with an environment for all processes to come.
+// NewStack migrates a redis-server. env is the environment of the processes.
 func NewStack(t testing.TB, s *redistest.Server, env ...string) *Stack {
 	t.Helper()
 	env = append([]string{"REDIS_URL=redis://" + s.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0"}, env...)
@@ -31,8 +31,8 @@ func NewStack(t testing.TB, s *redistest.Server, env ...string) *Stack {
 	return k
 }
 
-// Process starts one of the Procfile's processes, as a process manager does. before is
-// what stands in front of the command line: it has to become it.
+// Process starts a process of the Procfile, as a process manager does. The command before precedes the command line and
+// must replace itself by it, as nice does.
 func (k *Stack) Process(name string, before ...string) *Process {
 	k.t.Helper()
 	line, ok := Procfile(k.t)[name]
@@ -45,7 +45,7 @@ func (k *Stack) Process(name string, before ...string) *Process {
 	return p
 }
 
-// Procfile reads the commands of the Procfile by name.
+// Procfile returns the commands of the Procfile by name.
 func Procfile(t testing.TB) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root(), "Procfile"))

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Eventually waits until check finds nothing wrong, and fails the test with what it
-// last found if that takes longer than within.
+// Eventually repeats check until it returns nil. After within, it fails the test with the last error.
 func Eventually(t testing.TB, within time.Duration, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(within)
@@ -23,11 +22,10 @@ func Eventually(t testing.TB, within time.Duration, check func() error) {
 	}
 }
 
-// Stalls measures for how long this machine lets a process wait that wants to run, until
-// the test ends.
+// Stalls measures how long this machine delays a runnable process, until the test ends.
 type Stalls struct{ worst atomic.Int64 }
 
-// WatchStalls begins to measure.
+// WatchStalls starts the measurement.
 func WatchStalls(t testing.TB) *Stalls {
 	s := &Stalls{}
 	done := make(chan struct{})
@@ -49,5 +47,5 @@ func WatchStalls(t testing.TB) *Stalls {
 	return s
 }
 
-// Slack is what a test allows for the machine.
+// Slack returns the tolerance of a test for delays of the machine.
 func (s *Stalls) Slack() time.Duration { return time.Second + 4*time.Duration(s.worst.Load()) }
