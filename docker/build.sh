@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the programs of the images into a directory: static, and small. The methods of
-# some libraries come by the thousand, and inlined in each other they are three megabytes.
+# Builds the programs of the images into a directory: static and small. Inlined in each other,
+# the many generated methods of some libraries would take three megabytes.
 set -eu
 cd "${0%/*}/.."
 CGO_ENABLED=0 exec go build -trimpath -ldflags '-s -w' \

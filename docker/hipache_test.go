@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// The sections of a configuration as each version of Hipache reads them. Version 0.4 takes
-// server.address for the address of its https listener, too, and then refuses to start
-// without a certificate; as root it refuses to start without a user.
+// The sections of a configuration, as each version of Hipache reads them. Version 0.4 also
+// uses server.address for its https listener, and refuses to start without a certificate; as
+// root it refuses to start without a user.
 type (
 	hipacheServer struct {
 		Workers        int    `json:"workers"`

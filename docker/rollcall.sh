@@ -1,6 +1,6 @@
 #!/bin/sh
-# rollcall.sh runs a command as a container's entrypoint and keeps it registered with
-# Rollcall for as long as it runs:
+# rollcall.sh runs a command as the entrypoint of a container and keeps it registered with
+# Rollcall while it runs:
 #
 #   ENTRYPOINT ["rollcall.sh", "--", "my-app", "arg"]
 #
@@ -9,12 +9,12 @@
 # or rm with GNU wget. It leaves no file behind.
 # `rollcall run -- my-app arg` does the same in images without a shell. Environment:
 #
-#   ROLLCALL_URL         Rollcall's API; without it the command is just run
-#   ROLLCALL_TOKEN       bearer token for it
+#   ROLLCALL_URL         address of Rollcall's API; without it the command only runs
+#   ROLLCALL_TOKEN       bearer token for the API
 #   ROLLCALL_SERVICE     name of the service
-#   ROLLCALL_PORT        where the command listens (default: $PORT)
-#   ROLLCALL_ADDRESS     host or host:port where others reach it (default: what the
-#                        platform says, else the address that the call comes from)
+#   ROLLCALL_PORT        port of the command (default: $PORT)
+#   ROLLCALL_ADDRESS     host or host:port at which others reach the command (default: the
+#                        address from the platform, else the source address of the calls)
 #   ROLLCALL_HOST        its vhosts, separated by commas or spaces
 #   ROLLCALL_TAG         separated by commas
 #   ROLLCALL_META        name=value, separated by commas
@@ -24,18 +24,18 @@
 #   ROLLCALL_ID          default: service-hostname-port, and a suffix when another
 #                        container has that id
 #   ROLLCALL_BOOT        default: a nonce of this start
-#   ROLLCALL_HEALTH_CMD  run by sh every interval; its success is reported as a heartbeat
-#   ROLLCALL_HOLD        how long the command goes on serving while it drains (5s)
-#   ROLLCALL_REASSERT    how often it is registered again, should Redis lose it (10s)
+#   ROLLCALL_HEALTH_CMD  run by sh every interval; its result is reported as a heartbeat
+#   ROLLCALL_HOLD        drain period, in which the command still serves (5s)
+#   ROLLCALL_REASSERT    time between registrations, in case Redis loses one (10s)
 #   ROLLCALL_STOP_SIGNAL signals that drain first, besides TERM, INT and QUIT: WINCH,USR1
 #
-# The command is started at once and finds its id in ROLLCALL_ID, but neither
-# ROLLCALL_TOKEN nor a password in ROLLCALL_URL. TERM, INT and QUIT reach it once Rollcall
-# has taken it out of service, a second one and all other signals at once. Its exit code
-# is the script's. Calls to Rollcall use no proxy, no .curlrc and no .wgetrc.
+# The script starts the command at once. The command gets its id in ROLLCALL_ID, but neither
+# ROLLCALL_TOKEN nor a password in ROLLCALL_URL. TERM, INT and QUIT drain the command before
+# they reach it. A second one and all other signals reach it at once. The script exits with the
+# exit code of the command. Calls to Rollcall use no proxy, no .curlrc and no .wgetrc.
 
 # shellcheck disable=SC2317 # functions are called by traps, and by a name in a variable
-set -f # nothing here is a file pattern, and a vhost may be *.example.com
+set -f # a vhost such as *.example.com is not a file pattern
 nl='
 '
 
@@ -46,24 +46,23 @@ say() (printf 'rollcall: %s\n' "$*" >&2)
 
 app='' agent='' call='' code='' stopping='' hurry='' caught='' terminal=''
 
-# started fills in what a signal may come too early for: $! is set before the
-# assignment that follows a start.
+# started sets app or agent from $! if a signal has interrupted the script between a start
+# and its assignment.
 started() {
   : "${app:=$!}"
   [ "$app" = "$!" ] || : "${agent:=$!}"
 }
 
-# interrupts notes that a signal has interrupted the wait for the command. If the shell
-# has collected the command's end already, the wait has its result.
+# interrupts notes that a signal has interrupted the wait for the command. If the shell has
+# already reaped the command, the result of the wait is the command's.
 interrupts() {
   started
   { [ -z "$app" ] || ! kill -0 "$app" || caught=1; } 2>/dev/null
 }
 
-# pass sends the command a signal. On a terminal the signals of the terminal go to the
-# command's group. Without one, a shell starts what runs in the background with INT and
-# QUIT ignored, and a command that is a shell script can never change that: a command
-# that has ignored them since the start is sent TERM.
+# pass sends the command a signal. On a terminal, the signals of the terminal go to the group
+# of the command. Without one, a shell starts a background command with INT and QUIT ignored,
+# and a shell script cannot restore them: a command that ignores them gets TERM instead.
 pass() {
   [ -n "$app" ] || return 0
   if [ -n "$terminal" ]; then
@@ -87,7 +86,7 @@ forward() {
   pass "$1"
 }
 
-# stop drains, then passes the signal on. A second one is passed on at once.
+# stop drains the command, then forwards the signal. A second signal is forwarded at once.
 stop() {
   interrupts
   if [ -z "$app" ]; then
@@ -135,11 +134,10 @@ stop_signals() {
   done
 }
 
-# finish ends a process of ours with all that it has started. Without job control
-# there is no process group to signal, so they are found by their parents; each is
-# stopped first, so that it starts no more while we look. Children are killed before
-# their parents: a group that is stopped when its last parent goes is sent HUP, and wget
-# would open a log.
+# finish kills a process of this script and all its descendants. Without job control there is
+# no process group to signal, so finish finds them by their parents. It stops each first, so
+# that it starts no further process. It kills children before parents: a stopped group gets HUP
+# when its last parent ends, and wget would open a log.
 finish() {
   { [ -n "$1" ] && kill -s STOP "$1"; } 2>/dev/null || return 0
   root=$1
@@ -170,8 +168,8 @@ on_terminal() {
   [ "$3" = "$6" ]
 }
 
-# misspelt names the variables that differ from a known one by a letter, or by two
-# neighbours that are swapped.
+# misspelt logs each variable that differs from a known one by one letter, or by two swapped
+# neighbours.
 misspelt() {
   for given; do
     case " $(printf %s "$known" | tr -s '\n' ' ') " in *" $given "*) continue ;; esac
@@ -192,9 +190,9 @@ misspelt() {
 
 # ---- calls
 
-# request makes a call: request PATH SECONDS [FORM], which is posted if it is given. It
-# leaves the status of the answer in $status, 000 when there was none, and in $answer the
-# body, or why there is none.
+# request makes a call: request PATH SECONDS [FORM]. It posts the form if there is one. It sets
+# $status to the status of the answer, 000 without an answer, and $answer to the body or the
+# reason why there is no answer.
 request() {
   answer=$("send_$client" "$@" 2>&1)
   status=$?
@@ -214,14 +212,14 @@ request() {
   : "${status:=000}"
 }
 
-# Command lines are public: the token and the URL, which may contain a password, go in by
-# pipes.
+# Every user can read command lines: curl gets the token and the URL, which may contain a
+# password, through pipes.
 send_curl() {
   printf '%s\n%s\n' "$url$1" "$token" | sed 's/[\\"]/\\&/g; 1s/.*/url = "&"/; 2s/..*/header = "Authorization: Bearer &"/' |
     curl -q -sS -K - --noproxy '*' --connect-timeout 2 -m "$2" -w "${nl}status:%{http_code}" ${3+-d "$3"}
 }
 
-# GNU wget takes a header from a file only: descriptor 8 is one that has no name any more.
+# GNU wget takes a header only from a file: descriptor 8 is an open file without a name.
 send_wget() {
   config=--no-config
   [ -z "$token" ] || config=--config=/proc/self/fd/8
@@ -230,8 +228,8 @@ send_wget() {
     --auth-no-challenge --content-on-error -t 1 --max-redirect=0 --connect-timeout=2 --dns-timeout=2 --read-timeout="$2" ${3+--post-data "$3"}
 }
 
-# keep_token opens the file with the token for wget. A container whose other files cannot
-# be written has a /dev/shm.
+# keep_token opens the file with the token for wget. A container with a read-only file system
+# has /dev/shm.
 keep_token() {
   for file in "${TMPDIR:-/tmp}/.rollcall-$$" "/dev/shm/.rollcall-$$"; do
     (umask 077 && set -C && printf 'header = Authorization: Bearer %s\n' "$token" >"$file") 2>/dev/null || continue
@@ -242,7 +240,7 @@ keep_token() {
   return 1
 }
 
-# busybox's wget takes a header from its command line only, and its proxy from the
+# The wget of busybox takes a header only from its command line, and its proxy from the
 # environment.
 # shellcheck disable=SC2086 # nothing, or a command
 send_busybox() { without_proxy $limit ${limit:+"$2"} wget -q -O - ${3+--post-data "$3"} "$url$1"; }
@@ -252,9 +250,9 @@ without_proxy() (
   "$@"
 )
 
-# In place of busybox's wget, nc makes calls that show no token and have the body of an
-# error. The end of nc's input would be taken for a caller who hangs up: a sleep keeps it
-# open until nc has ended.
+# nc replaces the wget of busybox: it does not show the token, and it prints the body of an
+# error. At the end of its input nc would close the connection: a sleep keeps the input open
+# until nc has ended.
 send_nc() {
   server=${url#*://}
   prefix=${server#"${server%%/*}"}
@@ -283,7 +281,7 @@ send_nc() {
 # field prints a text from the answer.
 field() { printf '%s\n' "$answer" | sed -n "s/\\\\\"/'/g; s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
 
-# why says why the last call went wrong.
+# why prints the reason why the last call failed.
 why() {
   detail=$(field detail)
   case $status-$detail in
@@ -296,28 +294,28 @@ why() {
   esac
 }
 
-# patiently makes a call again while Rollcall cannot reach its Redis.
-patiently() {
+# retry repeats a call that Rollcall answers with 5xx, as while it cannot reach its Redis.
+retry() {
   for pause in 500 500 0; do
     request "$@"
     case $status-$pause in 5??-500) nap "$pause" ;; *) break ;; esac
   done
 }
 
-# leave takes the command out of service: leave HOLD SECONDS WHAT-TO-SAY, where @ stands
-# for the id. Rollcall answers when the hold is over. The agent may have registered the
-# command under the free id; an instance that another container has registered stays. It
+# remove takes the command out of service: remove PERIOD SECONDS MESSAGE, where @ in the message
+# is replaced by the id. Rollcall answers at the end of the drain period. The agent may have
+# registered the command under the free id. An instance of another container stays. remove
 # fails, with the reason in $status and $answer, if the command may still be in service.
-leave() {
+remove() {
   elsewhere=''
   for own in "$id" $free; do
     encode "$own"
     name=$encoded
-    patiently "/v1/instances/$name" 3
+    retry "/v1/instances/$name" 3
     case $status-$answer in
     2??-*"$ours"* | 40[13]-*)
-      patiently "/v1/instances/$name/drain?hold=$1&boot=$nonce" "$2" ''
-      [ "$status" != 422 ] || patiently "/v1/instances/$name/drain?hold=$1" "$2" '' # an older Rollcall
+      retry "/v1/instances/$name/drain?hold=$1&boot=$nonce" "$2" ''
+      [ "$status" != 422 ] || retry "/v1/instances/$name/drain?hold=$1" "$2" '' # an older Rollcall
       ;;
     2??-*) status=409 ;;
     esac
@@ -326,24 +324,24 @@ leave() {
   case $status-$elsewhere in
   2??-*) say "${3%%@*}$own${3#*@}" ;;
   40[49]-?*) say "$elsewhere was started anew elsewhere: left alone" ;;
-  404-) ;; # it never was there, or is gone meanwhile
+  404-) ;; # it was not registered
   *) return 1 ;;
   esac
 }
 
-# drain takes the command out of service, and asks again while Rollcall does not answer:
-# the web that was asked may die, and another one takes over. It ends with the drain
-# period, also when it fails: requests under way need the time in any case.
+# drain takes the command out of service, and repeats the call while Rollcall does not answer:
+# the replica that received it may die. drain ends with the drain period even if every call
+# failed: requests in flight need the time.
 drain() {
   # shellcheck disable=SC2086 # a list
   trap '' TSTP $others
-  nap "$hold_ms" &
+  nap "$drain_ms" &
   timer=$!
   began=$(uptime)
-  left=$hold
-  until leave "$left" $((hold_ms / 1000 + 3 - ($(uptime) - began))) "drained @"; do
+  left=$drain_period
+  until remove "$left" $((drain_ms / 1000 + 3 - ($(uptime) - began))) "drained @"; do
     case $status in 000 | 2?? | 408 | 425 | 429 | 5??) nap 500 ;; *) wait "$timer" ;; esac
-    left=$(((hold_ms + 999) / 1000 - ($(uptime) - began)))s
+    left=$(((drain_ms + 999) / 1000 - ($(uptime) - began)))s
     if [ "${left%s}" -lt 0 ] || ! kill -0 "$timer" 2>/dev/null; then
       say "could not drain $own: $(why)"
       return
@@ -356,8 +354,7 @@ uptime() { sed 's/[. ].*//' /proc/uptime; }
 
 # ---- what is registered
 
-# encode leaves its argument in $encoded, percent-encoded byte by byte if anything in
-# it has to be.
+# encode sets $encoded to its argument, with every byte percent-encoded if one of them needs it.
 encode() {
   encoded=$1
   case $1 in
@@ -365,7 +362,7 @@ encode() {
   esac
 }
 
-# add appends a field to the form: add FIELD VALUE. given does so if there is a value.
+# add appends a field to the form: add FIELD VALUE. given does so if the value is not empty.
 add() {
   encode "$1"
   form="$form${form:+&}$encoded"
@@ -415,7 +412,7 @@ fields() {
   list expect "$nl" "$ROLLCALL_EXPECT"
 }
 
-# nomad prints the address with the label http, or else the only one there is.
+# nomad prints the address with the label http, or else the only one.
 nomad() {
   # shellcheck disable=SC2046 # a list
   set -- $(env | sed -n "s/^$1\([^=]*\)=\(.\)/\1 \2/p")
@@ -428,8 +425,8 @@ nomad() {
   printf %s "$only"
 }
 
-# ecs asks Amazon ECS for the task's address. On a bridge the task does not know the
-# one that others reach it at.
+# ecs asks Amazon ECS for the address of the task. In bridge mode the task has no address that
+# others can reach.
 ecs() {
   task=$(
     case $client in
@@ -446,12 +443,12 @@ ecs() {
   esac
 }
 
-# ported reports whether an address names a port.
-ported() { case $1 in *]:*) ;; *:*:*) return 1 ;; *:*) ;; *) return 1 ;; esac }
+# has_port reports whether an address has a port.
+has_port() { case $1 in *]:*) ;; *:*:*) return 1 ;; *:*) ;; *) return 1 ;; esac }
 
 # ---- time, in milliseconds
 
-# ms prints a Go duration, or fails if it is none.
+# ms prints a Go duration. It fails if its argument is not one.
 ms() {
   total=0
   rest=$1
@@ -484,24 +481,24 @@ duration() {
 
 nap() { sleep "$(($1 / 1000)).$(printf %03d $(($1 % 1000)))" 2>/dev/null || sleep $(($1 / 1000 + 1)); }
 
-# spread shortens a time by up to a quarter, so that those who were started together
-# do not call together for ever.
-spread() { printf %s $(($1 - $1 * $(od -An -N1 -tu1 /dev/urandom) / 1024)); }
+# jitter shortens a time by up to a quarter, so that instances that started together do not call
+# together.
+jitter() { printf %s $(($1 - $1 * $(od -An -N1 -tu1 /dev/urandom) / 1024)); }
 
 # ---- the agent, which keeps the command registered
 
 keep_registered() {
   # shellcheck disable=SC2086 # a list
-  trap '' TSTP $others # the command's business
+  trap '' TSTP $others # they are for the command
   fields
   fixed=$form
   backoff=500
-  told=''
-  verdict=pass
+  last_logged=''
+  result=pass
   refused=''
   while kill -0 $$ 2>/dev/null; do
-    [ "$told" = draining ] || assert
-    if [ -z "$known" ] || [ -z "$ROLLCALL_HEALTH_CMD" ]; then
+    [ "$last_logged" = draining ] || register
+    if [ -z "$registered" ] || [ -z "$ROLLCALL_HEALTH_CMD" ]; then
       nap "$pause"
       continue
     fi
@@ -517,48 +514,48 @@ keep_registered() {
   done
 }
 
-# assert registers the command. It sets pause, the time to the next registration, and
-# known if Rollcall knows the command now.
-assert() {
-  known=''
+# register registers the command. It sets pause, the time to the next registration, and
+# registered if Rollcall has accepted this one.
+register() {
+  registered=''
   if [ -z "$address" ] && [ -n "$ECS_CONTAINER_METADATA_URI_V4" ]; then
     address=$(ecs "$ECS_CONTAINER_METADATA_URI_V4")
   fi
   form=$fixed
   given address "$address"
-  ported "$address" || given port "$port"
+  has_port "$address" || given port "$port"
   request /v1/register 10 "$form"
   case $status-$answer in
   2??-*'"id":'*)
-    known=1
+    registered=1
     backoff=500
     pause=$reassert
     case $answer in
-    *'"new":true'*) [ "$pause" -lt 1000 ] || pause=1000 ;; # another claimant of the id or the address is found out early
+    *'"new":true'*) [ "$pause" -lt 1000 ] || pause=1000 ;; # detect early another container with the same id or address
     esac
-    pause=$(spread "$pause")
-    case $told-$answer in
+    pause=$(jitter "$pause")
+    case $last_logged-$answer in
     registered-*'"new":true'*) say "Rollcall had lost $id: registered it again" ;;
     registered-*) ;;
     *) say "registered $id at $(field address)" ;;
     esac
-    told=registered
+    last_logged=registered
     ;;
   410-*)
     say "$id is draining: not registered again by this start"
-    told=draining
+    last_logged=draining
     pause=30000
     ;;
   000-* | 2??-* | 408-* | 425-* | 429-* | 5??-*)
-    [ "$told" = away ] || say "no registration at $shown, trying on: $(why)"
-    told=away
-    pause=$(spread "$backoff")
+    [ "$last_logged" = unavailable ] || say "no registration at $shown, trying on: $(why)"
+    last_logged=unavailable
+    pause=$(jitter "$backoff")
     backoff=$((backoff * 2))
     [ "$backoff" -lt "$longest" ] || backoff=$longest
     ;;
   *)
     pause=30000
-    [ "$status" != 409 ] || pause=$reassert # the holder may be gone soon
+    [ "$status" != 409 ] || pause=$reassert # the holder may end soon
     reason=$(why)
     case $status-$(field field)-$free in
     409-id-?*)
@@ -574,33 +571,33 @@ assert() {
       return
       ;;
     esac
-    [ "$told" = "$reason" ] || say "registration refused, trying again every $(((pause + 500) / 1000)) s: $reason"
-    told=$reason
+    [ "$last_logged" = "$reason" ] || say "registration refused, trying again every $(((pause + 500) / 1000)) s: $reason"
+    last_logged=$reason
     ;;
   esac
 }
 
-# report runs the health command and reports what came of it. It fails if Rollcall does
-# not know the command any more.
+# report runs the health command and reports its result. It fails if Rollcall does not have the
+# instance.
 report() {
-  note=$($limit ${limit:+"$patience"} sh -c "$ROLLCALL_HEALTH_CMD" 2>&1 </dev/null 8<&-)
+  note=$($limit ${limit:+"$health_timeout"} sh -c "$ROLLCALL_HEALTH_CMD" 2>&1 </dev/null 8<&-)
   ended=$?
   now=pass
   case $ended-$limit in
   0-*) ;;
-  124-timeout | 143-timeout) now=fail note="no result within $patience s" ;;
+  124-timeout | 143-timeout) now=fail note="no result within $health_timeout s" ;;
   *) now=fail note=${note:-"exit code $ended"} ;;
   esac
   note=$(printf %s "${note##*"$nl"}" | tr -c ' -~' '?' | tr '\042\134' "'/")
   note=$(printf %.200s "$note")
-  [ "$now" = "$verdict" ] || say "health command: $now${note:+: $note}"
-  verdict=$now
+  [ "$now" = "$result" ] || say "health command: $now${note:+: $note}"
+  result=$now
   form=status=$now
   given note "$note"
   request "/v1/instances/$name/heartbeat" 5 "$form"
   case $status in
   404) return 1 ;;
-  410 | 5?? | 000) ;; # a registration says so, too
+  410 | 5?? | 000) ;; # the next registration logs it
   4??)
     reason=$(why)
     [ "$refused" = "$reason" ] || say "heartbeat refused: $reason"
@@ -660,7 +657,7 @@ if [ -n "$missing" ]; then
   exec "$@" 8<&-
 fi
 
-# All signals that can be caught, but for CHLD, and on a terminal for those about it.
+# All signals that can be caught, except CHLD, and except the signals of a terminal if there is one.
 ! on_terminal || terminal=1
 others='HUP ILL TRAP ABRT BUS FPE USR1 SEGV USR2 PIPE ALRM 16 CONT URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS'
 [ -n "$terminal" ] || others="$others TSTP TTIN TTOU"
@@ -680,13 +677,13 @@ done
 
 limit=timeout
 timeout 1 true 2>/dev/null || limit=''
-hold=$(duration ROLLCALL_HOLD "${ROLLCALL_HOLD:-5s}" 5s)
-hold_ms=$(ms "$hold")
+drain_period=$(duration ROLLCALL_HOLD "${ROLLCALL_HOLD:-5s}" 5s)
+drain_ms=$(ms "$drain_period")
 reassert=$(ms "$(duration ROLLCALL_REASSERT "${ROLLCALL_REASSERT:-10s}" 10s)")
 [ "$reassert" -ge 500 ] || reassert=500
-interval=$(ms "${ROLLCALL_INTERVAL:-5s}") || interval=5000 # Rollcall will refuse it
-patience=$(ms "$ROLLCALL_TIMEOUT") || patience=$interval
-patience=$(((patience + 999) / 1000))
+interval=$(ms "${ROLLCALL_INTERVAL:-5s}") || interval=5000 # Rollcall refuses the registration
+health_timeout=$(ms "$ROLLCALL_TIMEOUT") || health_timeout=$interval
+health_timeout=$(((health_timeout + 999) / 1000))
 longest=$reassert
 [ -z "$ROLLCALL_HEALTH_CMD" ] || [ "$interval" -ge "$longest" ] || longest=$interval
 
@@ -704,11 +701,11 @@ ours="\"boot\":"
 [ "$encoded" != "$boot" ] || ours="$ours\"$boot\""
 nonce=$encoded
 id=$ROLLCALL_ID
-free='' # to register under when another container has the id; empty when the operator set the id
+free='' # replaces the id if another container has it; empty if the operator set the id
 if [ -z "$id" ]; then
-  if ported "$address"; then own=${address##*:}; else own=$port; fi
+  if has_port "$address"; then own=${address##*:}; else own=$port; fi
   host=$(uname -n)
-  while [ ${#host} -gt 58 ]; do host=${host#?}; done # what tells it from others stands at the end
+  while [ ${#host} -gt 58 ]; do host=${host#?}; done # host names differ at their end
   id=$(printf %s "$ROLLCALL_SERVICE-$host${own:+-$own}" | tr '[:upper:]' '[:lower:]' | tr -c a-z0-9._- -)
   free=$id-$(od -An -N3 -tx1 /dev/urandom | tr -d ' \n')
 fi
@@ -717,16 +714,16 @@ name=$encoded
 export ROLLCALL_ID="$id"
 
 # On a terminal, a shell with job control is the parent of the command. The command runs
-# in the background, so that Ctrl-C reaches this script, which drains first. If the
-# command reads the terminal, it stops, and the shell brings it to the foreground. The
-# shell needs the foreground for a moment itself to get job control, and stops when it has
-# it. Ctrl-Z has no effect: nothing could continue the container.
+# in the background, so that Ctrl-C reaches this script, which drains first. If the command
+# reads the terminal, the kernel stops it, and the shell moves it to the foreground. The shell
+# itself needs the foreground for a moment to get job control, and then stops. Ctrl-Z has no
+# effect: no process could continue the container.
 # shellcheck disable=SC2016 # for the other shell
 attend='
 set -m
 for signal in INT QUIT HUP WINCH; do trap "kill -s $signal $PPID" "$signal"; done
 trap : TERM TSTP
-[ -z "${BASH_VERSION-}" ] || trap : CHLD # bash goes on waiting for a command that has stopped
+[ -z "${BASH_VERSION-}" ] || trap : CHLD # bash keeps waiting for a command that has stopped
 kill -s STOP $$
 "$@" &
 app=$!
@@ -747,8 +744,8 @@ again=$?
 [ "$again" = 127 ] || code=$again
 exit "$code"
 '
-# A background command without job control has /dev/null for its input, unless it is given
-# another one. setsid gives it a group of its own, and GNU env restores INT and QUIT.
+# Without job control, the default input of a background command is /dev/null. setsid gives the
+# command a group of its own, and GNU env restores INT and QUIT.
 defaults=no
 if [ -n "$terminal" ]; then
   set -m
@@ -764,7 +761,7 @@ else
   if command -v setsid >/dev/null; then
     set -- setsid "$@"
   else
-    case $1 in *=*) set -- sh -c 'exec "$@"' rollcall.sh "$@" ;; esac # env takes a=b for a variable
+    case $1 in *=*) set -- sh -c 'exec "$@"' rollcall.sh "$@" ;; esac # env reads a=b as a variable
   fi
   if env --default-signal=INT,QUIT true 2>/dev/null; then
     defaults=yes
@@ -779,7 +776,7 @@ if [ -z "$stopping" ]; then
   agent=$!
 fi
 
-# A signal interrupts wait, whose result is then the signal's and not the command's.
+# A signal interrupts wait. The result is then that of the signal, not that of the command.
 while :; do
   caught=''
   wait "$app" 2>/dev/null
@@ -790,11 +787,11 @@ done
 trap '' INT QUIT TERM TSTP $others
 wait "$app" 2>/dev/null
 code=$?
-[ "$code" != 127 ] || code=$ended # unknown, if the shell forgets what it has told
+[ "$code" != 127 ] || code=$ended # unknown if the shell has forgotten its child
 trap 'finish "$call"; exit "$code"' INT QUIT TERM
 finish "$agent"
 if [ -z "$stopping" ]; then
-  { leave 0s 3 "@ is gone: the command ended with $code" || say "could not drain $own: $(why)"; } &
+  { remove 0s 3 "@ is gone: the command ended with $code" || say "could not drain $own: $(why)"; } &
   call=$!
   wait "$call"
 fi

@@ -19,7 +19,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// startEvery starts every hook that can run here, on one registry.
+// startEvery starts every hook that this machine can run, on one registry.
 func startEvery(t *testing.T, r *registry, e env, command ...string) []*running {
 	t.Helper()
 	var all []*running
@@ -69,7 +69,7 @@ func TestRegistersAgainWhenRedisHasLostEverything(t *testing.T) {
 	}
 }
 
-func TestReportsWhatTheHealthCommandSays(t *testing.T) {
+func TestReportsTheResultOfTheHealthCommand(t *testing.T) {
 	t.Parallel()
 	everyHook(t, func(t *testing.T, h hook) {
 		sick := filepath.Join(t.TempDir(), "sick")
@@ -110,7 +110,7 @@ func TestAHealthCommandThatHangsFails(t *testing.T) {
 	})
 }
 
-func TestSaysARefusalOnceAndInFull(t *testing.T) {
+func TestLogsARefusalOnceAndInFull(t *testing.T) {
 	t.Parallel()
 	everyHook(t, func(t *testing.T, h hook) {
 		p := h.start(t, shared(t), env{"ROLLCALL_WEIGHT": "101"}, appServes)
@@ -118,7 +118,7 @@ func TestSaysARefusalOnceAndInFull(t *testing.T) {
 			return p.said("registration refused, trying again every 30 s: weight is 101; give ") && p.said(" (422)\n")
 		})
 		p.says("up")
-		time.Sleep(1500 * time.Millisecond) // longer than it would take to be said again, were it not for the refusal
+		time.Sleep(1500 * time.Millisecond) // longer than the time to a second line, if it were not a refusal
 		if n := strings.Count(p.output(), "registration refused"); n != 1 {
 			t.Errorf("it is said %d times, want once:\n%s", n, p.output())
 		}
@@ -145,8 +145,8 @@ func TestEveryStartHasABootNonceOfItsOwn(t *testing.T) {
 	})
 }
 
-// Two with one id are a mistake; the end of one must not be that of both.
-func TestLeavesAnInstanceAloneThatIsNotItsOwn(t *testing.T) {
+// Two containers with one id are a mistake. The end of one must not remove the other.
+func TestLeavesTheInstanceOfAnotherStartAlone(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		r := shared(t)
@@ -172,20 +172,20 @@ func TestLeavesAnInstanceAloneThatIsNotItsOwn(t *testing.T) {
 	})
 }
 
-func TestStopsAssertingWhenItIsDrained(t *testing.T) {
+func TestStopsRegisteringWhenItIsDrained(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		r := shared(t)
 		p := h.start(t, r, env{"ROLLCALL_REASSERT": "500ms"}, appServes)
 		p.awaitState("healthy")
-		resp, err := client.Post(r.url+"/v1/instances/"+p.id+"/drain?hold=5s", "", nil) // somebody else
+		resp, err := client.Post(r.url+"/v1/instances/"+p.id+"/drain?hold=5s", "", nil) // another client
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
 		p.says("rollcall: %s is draining: not registered again by this start", p.id)
 		p.awaitState("gone")
-		time.Sleep(time.Second) // two times what it would take to come back
+		time.Sleep(time.Second) // twice the time to the next registration
 		p.awaitState("gone")
 		p.signal("TERM")
 		p.ends(0)
@@ -241,7 +241,7 @@ func TestSendsTheTokenAndNeverShowsIt(t *testing.T) {
 	})
 }
 
-func TestRegistersTheAddressThatThePlatformIsSureOf(t *testing.T) {
+func TestRegistersTheUnambiguousAddressOfThePlatform(t *testing.T) {
 	t.Parallel()
 	ecs := func(mode string) string {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -252,7 +252,7 @@ func TestRegistersTheAddressThatThePlatformIsSureOf(t *testing.T) {
 	}
 	platforms := map[string]struct {
 		env  env
-		want string // {port} is the command's, {ip} one that nobody else has
+		want string // {port} is the port of the command, {ip} an address of this row only
 	}{
 		"none":        {nil, "127.0.0.1:{port}"},
 		"given":       {env{"ROLLCALL_ADDRESS": "{ip}:32768", "POD_IP": "10.1.1.1"}, "{ip}:32768"},

@@ -20,12 +20,12 @@ import (
 // appServes is the command of a hook that runs application("serve").
 const appServes = "{app}"
 
-// oddBody is what the application answers to those who ask for its health: everything
-// that has to be encoded on its way through a shell and a form.
+// oddBody is the answer of the application to a health check: every character that needs
+// encoding in a shell and a form.
 const oddBody = `ok: "quotes" 'too' & ünïcode 100% + a=b;c #d \n $HOME ` + "`x`"
 
-// application is the command that hooks run in these tests. It ends by itself after a
-// while, should it be forgotten.
+// application is the command of the hooks in these tests. It ends after a while, in case a
+// test leaves it behind.
 func application(mode string) int {
 	if mode != "serve" {
 		fmt.Println("no such mode:", mode)
@@ -44,7 +44,7 @@ func application(mode string) int {
 	http.HandleFunc("/orphans/left", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, orphans()) })
 
 	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, passedOn()...)
+	signal.Notify(signals, forwarded()...)
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("APP_PORT"))
 	if err != nil {
 		fmt.Println(err)
@@ -73,12 +73,12 @@ func application(mode string) int {
 	}
 }
 
-// passedOn lists the signals that a hook passes on at any time, and that a program in Go gets:
-// its runtime keeps URG, PROF and 34 to itself.
-func passedOn() (list []os.Signal) {
+// forwarded lists the signals that a hook forwards at any time and that a Go program receives:
+// the Go runtime uses URG, PROF and 34 itself.
+func forwarded() (list []os.Signal) {
 	others := []syscall.Signal{
 		syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF, syscall.SIGTSTP, syscall.SIGTTIN, syscall.SIGTTOU,
-		32, 33, 34, // the C libraries'
+		32, 33, 34, // reserved by C libraries
 	}
 	for s := syscall.Signal(1); s <= 64; s++ {
 		if !slices.Contains(others, s) {
@@ -88,13 +88,13 @@ func passedOn() (list []os.Signal) {
 	return list
 }
 
-// ownState is what the registry says of the application, which knows its id.
+// ownState returns the state of the application in the registry, by its own id.
 func ownState() string {
 	return (&registry{url: os.Getenv("ROLLCALL_URL")}).get(os.Getenv("ROLLCALL_ID")).State
 }
 
-// orphans counts the processes that the first one has inherited, whatever state they
-// are in: those named sleep.
+// orphans counts the processes named sleep that the first process has inherited, in every
+// state.
 func orphans() int {
 	n := 0
 	for pid, parent := range processes() {

@@ -43,7 +43,7 @@ func TestEndsWith128AndTheSignalThatKilledTheCommand(t *testing.T) {
 	})
 }
 
-func TestEndsWithTheShellsCodeForACommandThatIsNotThere(t *testing.T) {
+func TestEndsWithTheShellsCodeForAMissingCommand(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		h.start(t, shared(t), nil, "/no/such/command").ends(127)
@@ -73,7 +73,7 @@ func TestACommandRunsWithoutARegistry(t *testing.T) {
 	})
 }
 
-// hangingURL is a server that takes calls and never answers.
+// hangingURL returns the URL of a server that accepts connections and never answers.
 func hangingURL(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -84,7 +84,7 @@ func hangingURL(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-func TestWithoutAURLTheCommandTakesThePlaceOfTheHook(t *testing.T) {
+func TestWithoutAURLTheCommandReplacesTheHook(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		for missing, e := range map[string]env{"ROLLCALL_URL": {"ROLLCALL_URL": ""}, "ROLLCALL_SERVICE": {"ROLLCALL_SERVICE": ""}} {
@@ -102,7 +102,7 @@ func TestWithoutAURLTheCommandTakesThePlaceOfTheHook(t *testing.T) {
 	})
 }
 
-// The first process of a container inherits the orphans of all others.
+// The first process of a container inherits all orphans.
 func TestAsFirstProcessItLeavesNoZombies(t *testing.T) {
 	t.Parallel()
 	namespace := []string{"unshare", "--pid", "--fork", "--mount-proc", "--kill-child"}
@@ -138,7 +138,7 @@ func childOf(t *testing.T, parent int) int {
 	return 0
 }
 
-// The script must not depend on what a test binary happens to have for an input.
+// The script must not depend on the standard input of the test binary.
 func TestTheCommandHasTheInputOfTheHook(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {

@@ -28,14 +28,14 @@ import (
 type hook struct {
 	name   string
 	argv   []string
-	tools  []string // what PATH has: name, or name=program
+	tools  []string // content of PATH: name, or name=program
 	stdin  io.Reader
-	within []string // what starts it
+	within []string // command that starts it
 
-	terminal *os.File // stands in for its files, and is its controlling terminal
-	grouped  bool     // it is the leader of a process group
+	terminal *os.File // replaces its files, and is its controlling terminal
+	grouped  bool     // leader of a process group
 
-	ignoresInterrupts bool // what it starts ignores INT and QUIT
+	ignoresInterrupts bool // its parent ignores INT and QUIT
 }
 
 var (
@@ -59,7 +59,7 @@ var hooks = []hook{
 	{name: "ash-wget", argv: []string{"busybox", "sh", "{script}"}, tools: busybox("wget=busybox"), ignoresInterrupts: true},
 }
 
-// oneOfEachShell is the program and, for each shell, one hook that can run here.
+// oneOfEachShell is the program and, for each shell, one hook that this machine can run.
 func oneOfEachShell() (some []hook) {
 	seen := map[string]bool{}
 	for _, h := range slices.Backward(hooks) {
@@ -71,7 +71,7 @@ func oneOfEachShell() (some []hook) {
 	return some
 }
 
-// missing is a tool of the hook that this machine does not have.
+// missing returns a tool of the hook that this machine does not have.
 func (h hook) missing() error {
 	for _, tool := range append([]string{h.argv[0]}, h.tools...) {
 		if _, program, ok := strings.Cut(tool, "="); ok {
@@ -87,12 +87,12 @@ func (h hook) missing() error {
 	return nil
 }
 
-// limits reports whether the hook can end a health command that hangs.
+// limits reports whether the hook can end a hanging health command.
 func (h hook) limits() bool {
 	return h.name == "run" || slices.ContainsFunc(h.tools, func(tool string) bool { return strings.HasPrefix(tool, "timeout") })
 }
 
-// path makes a directory with the hook's tools, and nothing else.
+// path makes a directory with only the tools of the hook.
 func (h hook) path(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -112,10 +112,10 @@ func (h hook) path(t *testing.T) string {
 	return dir
 }
 
-// env is variables of a hook. "{svc}" in a value is the name of the test's service.
+// env holds variables of a hook. "{svc}" in a value is the service of the test.
 type env map[string]string
 
-// running is a hook that a test has started.
+// running is a started hook.
 type running struct {
 	t        *testing.T
 	registry *registry
@@ -123,7 +123,7 @@ type running struct {
 	service  string
 	id       string
 	port     int
-	mark     string // in the environment of all that it starts
+	mark     string // in the environment of the hook and its descendants
 	serves   bool   // the command is the application of these tests
 	exited   chan struct{}
 	code     int
@@ -134,8 +134,8 @@ type running struct {
 
 var services atomic.Int64
 
-// start starts a hook with a command; appServes is the application of these tests,
-// which passes its health check.
+// start starts a hook with a command. appServes is the application of these tests, which
+// passes its health check.
 func (h hook) start(t *testing.T, r *registry, e env, command ...string) *running {
 	t.Helper()
 	rollcall, err := program()
@@ -170,7 +170,7 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 		}
 		command[0], vars["ROLLCALL_TEST_APP"], p.serves = self, "serve", true
 	}
-	if path, err := exec.LookPath(argv[0]); err == nil { // for those who look in the hook's PATH
+	if path, err := exec.LookPath(argv[0]); err == nil { // a program in within may search the PATH of the hook
 		argv[0] = path
 	}
 	argv = append(append(slices.Clone(h.within), argv...), command...)
@@ -181,7 +181,7 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 	}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = h.stdin, p, p
-	p.cmd.WaitDelay = 5 * time.Second // for output that somebody left behind holds open
+	p.cmd.WaitDelay = 5 * time.Second // an orphan may keep the output open
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: h.grouped}
 	if h.terminal != nil {
 		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = h.terminal, h.terminal, h.terminal
@@ -203,7 +203,7 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 	return p
 }
 
-// cleanUp ends what is still there, which is an error if the hook is not.
+// cleanUp kills the remaining processes. They are an error if the hook has ended.
 func (p *running) cleanUp() {
 	select {
 	case <-p.exited:
@@ -225,12 +225,12 @@ func (p *running) cleanUp() {
 	}
 }
 
-// family is the hook and all that it started, by the mark in their environment.
+// family returns the hook and its descendants, by the mark in their environment.
 func (p *running) family() []int {
 	var pids []int
 	all, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range all {
-		environ, err := os.ReadFile(path) // a zombie has none
+		environ, err := os.ReadFile(path) // a zombie has no environment
 		if err == nil && strings.Contains("\x00"+string(environ), "\x00"+p.mark+"\x00") {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			pids = append(pids, pid)
@@ -239,7 +239,7 @@ func (p *running) family() []int {
 	return pids
 }
 
-// Write takes the output of hook and command.
+// Write receives the output of the hook and the command.
 func (p *running) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -254,14 +254,14 @@ func (p *running) output() string {
 
 func (p *running) said(what string) bool { return strings.Contains(p.output(), what) }
 
-// says waits until a line has been written.
+// says waits for a line of the output.
 func (p *running) says(format string, args ...any) {
 	p.t.Helper()
 	line := "\n" + fmt.Sprintf(format, args...) + "\n"
 	p.eventually("it says "+strings.TrimSpace(line), func() bool { return strings.Contains("\n"+p.output(), line) })
 }
 
-// line waits for a line that begins with a prefix, and returns the rest of it.
+// line waits for a line with a prefix, and returns the rest of the line.
 func (p *running) line(prefix string) (rest string) {
 	p.t.Helper()
 	p.eventually("it says "+prefix, func() bool {
@@ -291,7 +291,7 @@ func (p *running) awaitState(state string) (i instance) {
 	return i
 }
 
-// up waits for the application: it is registered before it serves and takes signals.
+// up waits for the application: it is registered before it serves and handles signals.
 func (p *running) up() {
 	p.t.Helper()
 	if p.serves {
@@ -319,7 +319,7 @@ func (p *running) ends(code int) {
 	}
 }
 
-// ask asks the application.
+// ask sends the application a request.
 func (p *running) ask(path string) string {
 	p.t.Helper()
 	p.up()

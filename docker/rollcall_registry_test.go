@@ -22,14 +22,13 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// patience is how long a test waits for what has to happen. Nothing is expected to
-// happen fast: others work on the same machine.
+// patience limits every wait of a test. It is long because the machine may be busy.
 const patience = time.Minute
 
-// work is where the program is built and the tools are linked; made when needed.
+// work is the directory of the program and the linked tools, made at first use.
 var work = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "rollcall-hook-") })
 
-// program is the path of the program under test, built once.
+// program returns the path of the program under test, built once.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := work()
 	if err != nil {
@@ -60,7 +59,7 @@ var (
 	errShared      error
 )
 
-// shared is the registry of all tests that do nothing to it.
+// shared returns the registry of all tests that do not damage it.
 func shared(t *testing.T) *registry {
 	t.Helper()
 	sharedOnce.Do(func() { sharedRegistry, errShared = launch(redistest.FreePort(t)) })
@@ -79,7 +78,7 @@ func tearDown() {
 	}
 }
 
-// launchOwn starts a registry of the test's own.
+// launchOwn starts a registry for one test.
 func launchOwn(t *testing.T, port int) *registry {
 	t.Helper()
 	r, err := launch(port)
@@ -90,7 +89,7 @@ func launchOwn(t *testing.T, port int) *registry {
 	return r
 }
 
-// launch starts a registry with an embedded Redis, unless a variable names another one.
+// launch starts a registry with an embedded Redis, unless a variable names another Redis.
 func launch(port int, environ ...string) (*registry, error) {
 	path, err := program()
 	if err != nil {
@@ -131,7 +130,7 @@ func (r *registry) stop() {
 	_ = r.cmd.Wait()
 }
 
-// flush has the registry's Redis lose everything.
+// flush deletes every key of the registry's Redis.
 func (r *registry) flush(t *testing.T) {
 	t.Helper()
 	c, err := net.Dial("tcp", r.redis)
@@ -149,7 +148,7 @@ func (r *registry) flush(t *testing.T) {
 	}
 }
 
-// instance is an instance as the API shows it.
+// instance is an instance in the form of the API.
 type instance struct {
 	State    string
 	Address  string
@@ -168,8 +167,8 @@ type instance struct {
 	Last struct{ Reason string }
 }
 
-// get asks for an instance. The state is gone if there is none, and empty while there
-// is no answer.
+// get returns an instance. Its state is "gone" if it is not registered, and empty without an
+// answer.
 func (r *registry) get(id string) (i instance) {
 	resp, err := client.Get(r.url + "/v1/instances/" + id)
 	if err != nil {
@@ -183,7 +182,7 @@ func (r *registry) get(id string) (i instance) {
 	return i
 }
 
-// processes is every process with its parent.
+// processes returns every process with its parent.
 func processes() map[int]int {
 	all := map[int]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")

@@ -38,7 +38,7 @@ func TestAStopSignalOfTheImageDrainsFirst(t *testing.T) {
 			if p.awaitState("gone"); p.said("got " + got + "\nrollcall: drained") {
 				t.Error("the command got the signal before the drain was over")
 			}
-			p.signal("TERM") // the second one
+			p.signal("TERM") // the second signal
 			p.ends(0)
 		}
 	})
@@ -89,7 +89,7 @@ func TestACommandWhosePathHasAnEqualsSignRuns(t *testing.T) {
 	})
 }
 
-// openPTY opens a pseudo-terminal: the side of the person, and the side of the program.
+// openPTY opens a pseudo-terminal: the side of the keyboard, and the side of the program.
 func openPTY(t *testing.T) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -104,7 +104,7 @@ func openPTY(t *testing.T) (person, program *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	modes.Lflag &^= unix.ECHO // the test reads only what programs write
+	modes.Lflag &^= unix.ECHO // the test reads only the output of programs
 	modes.Oflag &^= unix.OPOST
 	if err := unix.IoctlSetTermios(int(person.Fd()), unix.TCSETS, modes); err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func openPTY(t *testing.T) (person, program *os.File) {
 	return person, program
 }
 
-// onTerminal starts a hook on a terminal. What is written to person is typed.
+// onTerminal starts a hook on a terminal. A write to person is input from the keyboard.
 func onTerminal(t *testing.T, h hook, e env, command ...string) (p *running, person io.Writer) {
 	t.Helper()
 	keys, screen := openPTY(t)
@@ -132,7 +132,7 @@ func onTerminal(t *testing.T, h hook, e env, command ...string) (p *running, per
 	return p, keys
 }
 
-// everyTerminal runs a test on a terminal, with each shell, as the first process and not.
+// everyTerminal runs a test on a terminal with each shell, as the first process and as another.
 func everyTerminal(t *testing.T, test func(t *testing.T, h hook, first bool)) {
 	t.Helper()
 	setsid, err := exec.LookPath("setsid")
@@ -228,8 +228,8 @@ func TestAnInteractiveShellHasJobControl(t *testing.T) {
 	})
 }
 
-// The web that is asked to drain dies: another one continues at its address, or none.
-func TestTheDrainSurvivesTheDeathOfWeb(t *testing.T) {
+// The replica that drains the instance dies. Another one starts at its address, or none.
+func TestTheDrainSurvivesTheDeathOfAReplica(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	port := redistest.FreePort(t)
@@ -250,7 +250,7 @@ func TestTheDrainSurvivesTheDeathOfWeb(t *testing.T) {
 		p.signal("TERM")
 		p.awaitState("draining")
 		r.stop()
-		if i%2 == 0 { // else it stays away
+		if i%2 == 0 { // otherwise none starts
 			if r, err = launch(port, url); err != nil {
 				t.Fatal(err)
 			}

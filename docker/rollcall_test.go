@@ -1,8 +1,8 @@
 //go:build linux
 
 // Package docker_test tests the entrypoint hook in both its forms, rollcall.sh and
-// `rollcall run`, against a real Rollcall: every claim holds for the program and for
-// the script under each shell, with each of the tools that it can call Rollcall with.
+// `rollcall run`, against a real Rollcall. It tests every claim with the program and with the
+// script under each shell, with each tool that can call Rollcall.
 package docker_test
 
 import (
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		os.Exit(application(mode))
 	}
 	flag.Parse()
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // where nohup had it ignored, shells could not trap it
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // shells cannot trap it if nohup has ignored it
 	// The tests wait for processes, not for the CPU.
 	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("12")
@@ -32,13 +32,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// everyHook runs a test for each hook that can run here.
+// everyHook runs a test for each hook that this machine can run.
 func everyHook(t *testing.T, test func(t *testing.T, h hook)) {
 	t.Helper()
 	every(t, hooks, test)
 }
 
-// everyShell does so for what is a matter of the shell alone.
+// everyShell runs a test for oneOfEachShell: the other tools make no difference.
 func everyShell(t *testing.T, test func(t *testing.T, h hook)) {
 	t.Helper()
 	every(t, oneOfEachShell(), test)
@@ -57,7 +57,7 @@ func every(t *testing.T, hooks []hook, test func(t *testing.T, h hook)) {
 	}
 }
 
-func TestRegistersWithAllThatTheEnvironmentSays(t *testing.T) {
+func TestRegistersEveryFieldOfTheEnvironment(t *testing.T) {
 	t.Parallel()
 	everyHook(t, func(t *testing.T, h hook) {
 		r := shared(t)
@@ -84,7 +84,7 @@ func TestRegistersWithAllThatTheEnvironmentSays(t *testing.T) {
 	})
 }
 
-func TestDrainsBeforeTheCommandIsTold(t *testing.T) {
+func TestDrainsBeforeTheCommandGetsTheSignal(t *testing.T) {
 	t.Parallel()
 	everyHook(t, func(t *testing.T, h hook) {
 		p := h.start(t, shared(t), env{"ROLLCALL_HOLD": "1s"}, appServes)
@@ -110,13 +110,13 @@ func TestDrainsBeforeTheCommandIsTold(t *testing.T) {
 	})
 }
 
-func TestPassesOtherSignalsOnAtOnce(t *testing.T) {
+func TestForwardsOtherSignalsAtOnce(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		p := h.start(t, shared(t), nil, appServes)
 		p.awaitState("healthy")
 		p.up()
-		for _, s := range passedOn() {
+		for _, s := range forwarded() {
 			if s == syscall.SIGTERM || s == syscall.SIGINT || s == syscall.SIGQUIT {
 				continue
 			}
@@ -132,8 +132,8 @@ func TestPassesOtherSignalsOnAtOnce(t *testing.T) {
 	})
 }
 
-// A shell that was started with INT ignored can never trap it.
-func TestPassesSignalsOnToAShellScript(t *testing.T) {
+// A shell that starts with INT ignored can never trap it.
+func TestForwardsSignalsToAShellScript(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
 		p := h.start(t, shared(t), env{"ROLLCALL_HOLD": "0s", "ROLLCALL_HEALTH": "none"}, "/bin/sh", "-c", `
@@ -150,7 +150,7 @@ func TestPassesSignalsOnToAShellScript(t *testing.T) {
 		p.says("got HUP")
 		p.signal("USR1")
 		p.says("got USR1")
-		if h.name != "run" { // a program in Go cannot catch it
+		if h.name != "run" { // a Go program cannot catch it
 			p.signal("PROF")
 			p.says("got PROF")
 		}
@@ -167,7 +167,7 @@ func TestPassesSignalsOnToAShellScript(t *testing.T) {
 func TestASecondSignalDoesNotWaitForTheDrain(t *testing.T) {
 	t.Parallel()
 	everyShell(t, func(t *testing.T, h hook) {
-		p := h.start(t, shared(t), env{"ROLLCALL_HOLD": "5m"}, appServes) // which is longer than a test waits
+		p := h.start(t, shared(t), env{"ROLLCALL_HOLD": "5m"}, appServes) // longer than a test waits
 		p.awaitState("healthy")
 		p.signal("TERM")
 		p.awaitState("draining")

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// client answers GET /demo with what a service makes of a random number.
+// client answers GET /demo: it sends a random number to a service and returns the list.
 type client struct {
 	http.ServeMux
 	name     string
@@ -30,7 +30,7 @@ func newClient(c config, log *slog.Logger) *client {
 		services: newFinder(c, "service", log),
 		log:      log,
 		http: http.Client{
-			Timeout: 2 * time.Second, // for one service; a hanging one is not the end of the request
+			Timeout: 2 * time.Second, // for one service; the next one follows a hanging one
 			Transport: &http.Transport{
 				DialContext:         (&net.Dialer{Timeout: 500 * time.Millisecond}).DialContext,
 				MaxIdleConnsPerHost: 32,
@@ -42,7 +42,7 @@ func newClient(c config, log *slog.Logger) *client {
 	return d
 }
 
-// demo passes the service's answer on. ?last=n asks for the end of the list only.
+// demo returns the answer of a service. ?last=n limits it to the end of the list.
 func (c *client) demo(w http.ResponseWriter, r *http.Request) {
 	form := url.Values{"number": {strconv.Itoa(rand.IntN(1_000_000_000))}, "client": {c.name}, "last": {r.URL.Query().Get("last")}} //nolint:gosec // not a secret
 	list, err := c.enter(r.Context(), form.Encode())
@@ -55,10 +55,10 @@ func (c *client) demo(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(list)
 }
 
-// enter posts the number to one service after the other until one answers, beginning
-// with a random one, and twice around: who was busy may be free by then. A service may
-// have taken it without being able to say so; it shows an entry that was posted twice
-// once.
+// enter posts the number to one service after the other until one answers. It begins with a
+// random one and tries each twice, because a busy service may be free by then. A service may
+// have added the number although its answer was lost; the list shows an entry that was posted
+// twice only once.
 func (c *client) enter(ctx context.Context, form string) ([]byte, error) {
 	var failed []error
 	for range 2 {

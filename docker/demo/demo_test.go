@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// directory stands in for Rollcall: it lists the addresses it is told to.
+// directory replaces Rollcall: it lists the addresses that a test sets.
 type directory struct {
 	*httptest.Server
 	away   atomic.Bool
@@ -47,7 +47,7 @@ func newDirectory(t *testing.T) *directory {
 	return d
 }
 
-// startMemcached starts a memcached on an address, or on any, and lists it.
+// startMemcached starts a memcached on an address, or on any free one, and lists it.
 func (d *directory) startMemcached(t *testing.T, addr string) (at string, stop func()) {
 	t.Helper()
 	if _, err := exec.LookPath("memcached"); err != nil {
@@ -149,7 +149,7 @@ func TestClientGoesToTheNextServiceWhenOneDoesNotAnswer(t *testing.T) {
 	}
 }
 
-func TestWhatRollcallSaidLastHoldsWhileItIsAway(t *testing.T) {
+func TestTheFinderUsesTheLastAnswerWhileRollcallIsAway(t *testing.T) {
 	t.Parallel()
 	d := newDirectory(t)
 	d.listed.Store("x", []string{"10.0.0.1:1"})
@@ -170,7 +170,7 @@ func TestWhatRollcallSaidLastHoldsWhileItIsAway(t *testing.T) {
 	}
 }
 
-func TestServicesAppendSideBySideWithoutLosingAnything(t *testing.T) {
+func TestServicesAppendConcurrentlyWithoutLosingEntries(t *testing.T) {
 	t.Parallel()
 	d := newDirectory(t)
 	d.startMemcached(t, "")
@@ -194,7 +194,7 @@ func TestServicesAppendSideBySideWithoutLosingAnything(t *testing.T) {
 	}
 }
 
-func TestListSurvivesWhatHappensToMemcached(t *testing.T) {
+func TestListSurvivesARestartOfMemcached(t *testing.T) {
 	t.Parallel()
 	d := newDirectory(t)
 	addr, stop := d.startMemcached(t, "")
@@ -228,7 +228,7 @@ func TestAnEntryPostedTwiceIsShownOnce(t *testing.T) {
 	}
 }
 
-func TestRequestsUnderWayEndBeforeTheProcessDoes(t *testing.T) {
+func TestRequestsInFlightEndBeforeTheProcess(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	role := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -13,25 +13,25 @@ import (
 	"time"
 )
 
-// fresh is how long a finder believes what it has heard.
+// fresh is the time for which a finder uses an answer without another call.
 const fresh = time.Second
 
-// errNobody means that there is no healthy instance.
-var errNobody = errors.New("no healthy instance")
+// errNoInstance means that the service has no healthy instance.
+var errNoInstance = errors.New("no healthy instance")
 
-// finder knows the addresses of a service's healthy instances. It asks Rollcall once a
-// second at most, and while Rollcall does not answer it goes on with what it knew: that
-// the directory is away says nothing about those listed in it.
+// finder finds the addresses of a service's healthy instances. It calls Rollcall at most once a
+// second. While Rollcall does not answer, it returns the last addresses: the instances do not
+// depend on Rollcall.
 type finder struct {
 	url   string
 	token string
 	http  http.Client
 	log   *slog.Logger
 
-	asking sync.Mutex // held by the one that asks
-	mu     sync.Mutex // guards what follows
+	asking sync.Mutex // held during a call
+	mu     sync.Mutex // guards the fields below
 	known  []string   // nil until the first answer
-	at     time.Time  // when known was heard, or asked for in vain
+	at     time.Time  // time of the last call, successful or not
 }
 
 func newFinder(c config, service string, log *slog.Logger) *finder {
@@ -43,31 +43,31 @@ func newFinder(c config, service string, log *slog.Logger) *finder {
 	}
 }
 
-// find returns the addresses, sorted by the instances' ids, or errNobody.
+// find returns the addresses, sorted by the ids of the instances, or errNoInstance.
 func (f *finder) find(ctx context.Context) ([]string, error) {
 	known, stale := f.recall()
 	switch {
 	case known == nil:
 		f.asking.Lock()
-	case !stale || !f.asking.TryLock(): // somebody asks already, and nobody else has to wait for it
-		return known, nobody(known)
+	case !stale || !f.asking.TryLock(): // another request already asks
+		return known, noInstance(known)
 	}
 	defer f.asking.Unlock()
 	if known, stale = f.recall(); known != nil && !stale {
-		return known, nobody(known)
+		return known, noInstance(known)
 	}
-	heard, err := f.ask(ctx)
+	found, err := f.ask(ctx)
 	if err != nil {
 		if known == nil {
 			return nil, err
 		}
-		f.log.WarnContext(ctx, "Rollcall does not answer: going on with what it said last", "err", err)
-		heard = known
+		f.log.WarnContext(ctx, "Rollcall does not answer: using its last answer", "err", err)
+		found = known
 	}
 	f.mu.Lock()
-	f.known, f.at = heard, time.Now()
+	f.known, f.at = found, time.Now()
 	f.mu.Unlock()
-	return heard, nobody(heard)
+	return found, noInstance(found)
 }
 
 func (f *finder) recall() (known []string, stale bool) {
@@ -76,14 +76,14 @@ func (f *finder) recall() (known []string, stale bool) {
 	return f.known, time.Since(f.at) >= fresh
 }
 
-func nobody(known []string) error {
+func noInstance(known []string) error {
 	if len(known) == 0 {
-		return errNobody
+		return errNoInstance
 	}
 	return nil
 }
 
-// ask asks Rollcall. A service it does not know has no instances.
+// ask calls Rollcall. An unknown service has no instances.
 func (f *finder) ask(ctx context.Context) ([]string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url, nil)
 	if err != nil {

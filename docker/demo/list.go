@@ -13,17 +13,17 @@ import (
 
 const (
 	listKey = "demo-list"
-	// longest is how many entries the list may have before its older half is dropped:
-	// all of it is read for every answer.
+	// longest is the number of entries at which the older half of the list is deleted: every answer
+	// contains the whole list.
 	longest = 400
 )
 
-// list is the list in memcached, one entry per line, and shared by all services:
-// whatever is done to it has to be one atomic command.
+// list is the list in memcached, one entry per line. All services share it, so every change is
+// one atomic command.
 type list struct {
 	found *finder
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	addr   string
 	client *memcache.Client
 }
@@ -33,8 +33,8 @@ func newList(f *finder) *list { return &list{found: f} }
 // append appends a line and returns all lines.
 func (l *list) append(ctx context.Context, line string) ([]string, error) {
 	lines, err := l.try(ctx, line)
-	if err != nil && !errors.Is(err, errNobody) && !hangs(err) && ctx.Err() == nil {
-		// memcached has been restarted, and kept connections are none any more.
+	if err != nil && !errors.Is(err, errNoInstance) && !hangs(err) && ctx.Err() == nil {
+		// memcached has restarted, and the kept connections are broken.
 		l.mu.Lock()
 		l.forget()
 		l.mu.Unlock()
@@ -57,7 +57,7 @@ func (l *list) try(ctx context.Context, line string) ([]string, error) {
 	}
 	lines := strings.Split(strings.TrimSuffix(string(item.Value), "\n"), "\n")
 	if len(lines) > longest {
-		// When another service was faster, the next append finds the list too long again.
+		// If another service has changed the list, the next append finds it too long again.
 		item.Value = []byte(strings.Join(lines[len(lines)-longest/2:], "\n") + "\n")
 		_ = m.CompareAndSwap(item)
 	}
@@ -72,8 +72,8 @@ func hangs(err error) bool {
 	return ok
 }
 
-// push adds the line to the list, or begins the list with it. Both fail when another
-// service or memcached's memory has just made them the wrong one of the two.
+// push appends the line to the list, or creates the list with it. It retries when another service
+// has created the list, or memcached has evicted it, between the two commands.
 func push(m *memcache.Client, line string) error {
 	for {
 		item := &memcache.Item{Key: listKey, Value: []byte(line + "\n")}
@@ -86,8 +86,8 @@ func push(m *memcache.Client, line string) error {
 	}
 }
 
-// once leaves out entries that a client posted again to the next service because the
-// first could not say that it had taken them.
+// once omits repeated entries: a client posts an entry again to the next service if the answer of
+// the first was lost.
 func once(lines []string) []string {
 	seen := make(map[string]bool, len(lines))
 	kept := lines[:0]
@@ -101,8 +101,8 @@ func once(lines []string) []string {
 	return kept
 }
 
-// memcached returns a client of the memcached that Rollcall knows: the first, if there
-// are several, so that all services have the same list.
+// memcached returns a client of the first memcached that Rollcall lists, so that all services use
+// the same list.
 func (l *list) memcached(ctx context.Context) (*memcache.Client, error) {
 	addresses, err := l.found.find(ctx)
 	if err != nil {

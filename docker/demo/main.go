@@ -1,15 +1,14 @@
-// Command demo is the application that service discovery was once explained with, in
-// its two roles:
+// Command demo is an example of service discovery, in two roles:
 //
 //	curl ─▶ edge ─▶ demo client ──GET /v1/services/service──▶ Rollcall
-//	                    │       ◀───── who serves ───────────
+//	                    │       ◀──── healthy services ──────
 //	                    └─POST /entry─▶ demo service ──GET /v1/services/memcached──▶ Rollcall
 //	                                        └─ append, get ─▶ memcached
 //
 // GET /demo at a client sends a random number to a service, which appends it to a list
-// in memcached; the answer is the list. Every entry says which client and which service
-// handled it. Neither role knows an address but Rollcall's, and neither knows that it
-// is registered: that is the business of the hook that starts it.
+// in memcached. The answer is the list. Each entry names the client and the service that
+// handled it. A role knows only the address of Rollcall. It does not register itself: the hook
+// that starts it does.
 package main
 
 import (
@@ -28,15 +27,15 @@ import (
 	"time"
 )
 
-// shutdownGrace is how long requests under way have to end. docker stop waits 10 s, and
-// the hook has spent some of it before this process is told.
+// shutdownGrace limits the requests in flight at the end. docker stop waits 10 s, and the hook has
+// spent some of that time before this process gets the signal.
 const shutdownGrace = 4 * time.Second
 
 type config struct {
-	listen, admin string // host:port of the role, and of its health
-	name          string // how it signs entries
-	rollcall      string // base URL
-	token         string // for it; may be empty
+	listen, admin string // host:port of the role and of its health check
+	name          string // signature of entries
+	rollcall      string // base URL of Rollcall
+	token         string // bearer token for Rollcall; may be empty
 }
 
 func main() {
@@ -55,11 +54,11 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		return errors.New("say which role: demo client or demo service (-h for the flags)")
 	}
 	role := args[0]
-	c := config{rollcall: "http://127.0.0.1:8080", token: cmp.Or(os.Getenv("DEMO_TOKEN"), os.Getenv("ROLLCALL_TOKEN"))} // the hook keeps ROLLCALL_TOKEN
+	c := config{rollcall: "http://127.0.0.1:8080", token: cmp.Or(os.Getenv("DEMO_TOKEN"), os.Getenv("ROLLCALL_TOKEN"))} // the hook removes ROLLCALL_TOKEN
 	if u := os.Getenv("ROLLCALL_URL"); u != "" {
 		c.rollcall = u
 	}
-	hostname, _ := os.Hostname() // in a container its id
+	hostname, _ := os.Hostname() // the id of the container, in a container
 	flags := flag.NewFlagSet("demo "+role, flag.ContinueOnError)
 	flags.StringVar(&c.listen, "listen", ":8080", "`host:port` to serve on")
 	flags.StringVar(&c.admin, "admin", ":8081", "`host:port` of /healthcheck")
@@ -84,7 +83,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	return serve(ctx, c, role, handler, log.With("role", role, "name", c.name))
 }
 
-// serve runs the role and its health until ctx is over, and lets requests under way end.
+// serve runs the role and its health check until ctx ends, and waits for requests in flight.
 func serve(ctx context.Context, c config, role string, handler http.Handler, log *slog.Logger) error {
 	health := http.NewServeMux()
 	health.HandleFunc("GET /healthcheck", healthcheck(role))
@@ -125,14 +124,13 @@ func serve(ctx context.Context, c config, role string, handler http.Handler, log
 	return nil
 }
 
-// healthcheck answers 200 as long as this process can serve. It leaves out what the
-// role depends on: when the one memcached of all services is down, a check that asked
-// for it would take all of them out at once, a problem that removing instances cannot
-// solve, and users would get the proxy's error instead of one that says what is wrong.
-// memcached has a check of its own.
+// healthcheck answers 200 while this process can serve. It does not check memcached, on which all
+// services depend: its failure would remove all services at once, which would not help, and users
+// would get the error page of the proxy instead of the error of the service. memcached has a check
+// of its own.
 //
-// The answer is the role. Who registers with ROLLCALL_EXPECT=client is not taken for
-// alive when a service has inherited the address of a client that died.
+// The answer is the role. With ROLLCALL_EXPECT=client, a service that has taken over the address of
+// a dead client does not pass the check of the client.
 func healthcheck(role string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintln(w, role) //nolint:gosec // one of two words

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The demo without Docker: Rollcall with its edge, memcached, two services and two
-# clients as processes of this machine, each under its hook. Ctrl-C ends all of it.
+# clients as processes of this machine, each under its hook. Ctrl-C ends all of them.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -15,7 +15,7 @@ command -v memcached >/dev/null || { echo 'the demo needs memcached' >&2; exit 1
 bin=$(mktemp -d) apps='' rollcall=''
 end() {
   trap '' INT TERM
-  # Those who are registered go first, so that each can say goodbye.
+  # The registered processes end first, so that each can deregister.
   # shellcheck disable=SC2086 # a list
   [ -z "$apps" ] || { kill $apps 2>/dev/null; wait $apps; } || true
   [ -z "$rollcall" ] || { kill "$rollcall" 2>/dev/null; wait "$rollcall"; } || true

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// service answers POST /entry with the list that the number has been appended to.
+// service answers POST /entry: it appends the number to the list and returns the list.
 type service struct {
 	http.ServeMux
 	name string
@@ -56,7 +56,7 @@ func (s *service) enter(w http.ResponseWriter, r *http.Request) {
 	writeList(w, lines)
 }
 
-// writeList writes the lines as one JSON array, an entry a line.
+// writeList writes the lines as one JSON array, one entry per line.
 func writeList(w http.ResponseWriter, lines []string) {
 	_, _ = fmt.Fprint(w, "[\n", strings.Join(lines, ",\n"), "\n]\n")
 }
