@@ -46,7 +46,7 @@ func siteOn(c *redis.Client, o redisstore.Options) *site {
 	s := &site{rdb: c, prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache, clock: apptest.NewClock()}
 	o.Settle, o.Now = apptest.Settle, s.clock.Now
 	s.Store = redisstore.New(c, o)
-	s.vhosts = s.Store.Vhosts()
+	s.vhosts = s.Vhosts()
 	s.verbs = app.NewRegistry(s.Store, nil, s.Now, hold, func(context.Context, app.Step) {})
 	return s
 }
