@@ -28,8 +28,9 @@ type Store interface {
 	// Assert records that an instance has reported or registered, and the result if there is one.
 	// It returns ErrConflict if the instance was written since it was read.
 	Assert(ctx context.Context, i Instance, r *Result) error
-	// Passed removes the marks of an instance's backends after a pass.
-	Passed(ctx context.Context, i Instance) error
+	// Passed removes the marks of an instance that has just passed a probe of its owner. It returns
+	// ErrNotOwner when the fence is not the present one.
+	Passed(ctx context.Context, i Instance, f Fence) error
 	// Serving returns the instances that serve a vhost.
 	Serving(ctx context.Context, host string) ([]Instance, error)
 	// ProbeNow has the owner of an instance probe it at once, unless it did a moment ago.

@@ -122,7 +122,9 @@ func (r *Registry) EndOverride(ctx context.Context, was Instance, f Fence) (Inst
 func (r *Registry) ProbeNow(ctx context.Context, id string) error { return r.store.ProbeNow(ctx, id) }
 
 // Passed removes the marks of an instance's backends after a pass.
-func (r *Registry) Passed(ctx context.Context, i Instance) error { return r.store.Passed(ctx, i) }
+func (r *Registry) Passed(ctx context.Context, i Instance, f Fence) error {
+	return r.store.Passed(ctx, i, f)
+}
 
 // reason returns the reason of the event that sets the override.
 func (o Override) reason() string {

@@ -96,7 +96,8 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	e.history.Add(r)
 	if e.clear && r.Passed && is.Routable() {
 		e.clear = false
-		w.writes.Go(func() { w.report(w.ctx, w.Registry.Passed(context.WithoutCancel(w.ctx), is)) })
+		fence := e.share.fence()
+		w.writes.Go(func() { w.report(w.ctx, w.Registry.Passed(context.WithoutCancel(w.ctx), is, fence)) })
 	}
 	if is.Alive(r) {
 		w.time(e, is.Observe(r, w.Now()), 0)

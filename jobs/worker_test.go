@@ -186,7 +186,7 @@ func (g *registry) Assert(_ context.Context, i app.Instance, _ *app.Result) erro
 	return g.failure()
 }
 
-func (g *registry) Passed(context.Context, app.Instance) error { return nil }
+func (g *registry) Passed(context.Context, app.Instance, app.Fence) error { return nil }
 
 func (g *registry) ProbeNow(context.Context, string) error { return nil }
 

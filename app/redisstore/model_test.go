@@ -351,7 +351,7 @@ func (r *modelRun) goodProbe(t *rapid.T) {
 	if !i.Routable() {
 		t.Skip("not routable")
 	}
-	if err := r.Passed(r.ctx, i); err != nil {
+	if err := r.Passed(r.ctx, i, app.Fence{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, host := range i.Hosts {

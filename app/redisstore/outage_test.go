@@ -27,7 +27,7 @@ func (s *site) calls(ctx context.Context) map[string]func() error {
 		"results":    func() error { _, err := s.Results(ctx, "i1"); return err },
 		"commit":     func() error { _, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i}}}); return err },
 		"assert":     func() error { return s.Assert(ctx, i, nil) },
-		"passed":     func() error { return s.Passed(ctx, i) },
+		"passed":     func() error { return s.Passed(ctx, i, app.Fence{}) },
 		"probe now":  func() error { return s.ProbeNow(ctx, "i1") },
 		"own":        func() error { _, err := s.Own(ctx, ownership.Call{Worker: "w", Count: 1}); return err },
 		"flush":      func() error { _, err := s.Flush(ctx, []ownership.Flush{{Shard: 1, Term: "w 1"}}); return err },

@@ -113,7 +113,7 @@ func (s *site) judge(t *testing.T, id string, r app.Result) {
 	case o.Changes(s.clock.Now()):
 		_, err = s.verbs.ApplyResult(t.Context(), o)
 	case r.Passed && i.Routable():
-		err = s.verbs.Passed(t.Context(), i)
+		err = s.verbs.Passed(t.Context(), i, app.Fence{})
 	}
 	if err != nil {
 		t.Fatal(err)

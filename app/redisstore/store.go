@@ -426,15 +426,19 @@ func (s *Store) Assert(ctx context.Context, i app.Instance, r *app.Result) error
 }
 
 // Passed removes the marks of an instance's backends; see app.Store.
-func (s *Store) Passed(ctx context.Context, i app.Instance) error {
+func (s *Store) Passed(ctx context.Context, i app.Instance, f app.Fence) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	args := []any{s.settings(), i.URL()}
+	args := []any{s.settings(), i.URL(), f.Shard, f.Term}
 	for _, h := range i.Hosts {
 		args = append(args, h)
 	}
-	if err := s.run(ctx, passedScript, args...).Err(); err != nil {
+	owned, err := s.run(ctx, passedScript, args...).Bool()
+	if err != nil {
 		return wrap("clear the marks of "+i.ID, err)
+	}
+	if !owned {
+		return fmt.Errorf("clear the marks of %s: %w", i.ID, app.ErrNotOwner)
 	}
 	return nil
 }

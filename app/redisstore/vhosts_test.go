@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -109,6 +110,17 @@ func TestOnlyTheOwnerWritesAVhost(t *testing.T) {
 			t.Errorf("%s hears of %q, %v; want i2", c.name, id, err)
 		}
 		late.URL = "http://10.0.0.9:80"
+	}
+	s.do(t, "SADD dead:a.test 0")
+	i2, fence := s.get(t, "i2"), app.Fence{}
+	for _, worker := range []struct {
+		owns app.Owner
+		want error
+	}{{former, app.ErrNotOwner}, {owner, nil}} {
+		fence, _ = worker.owns("i2")
+		if err := s.Passed(t.Context(), i2, fence); !errors.Is(err, worker.want) {
+			t.Errorf("the mark of a pass is removed: %v, want %v", err, worker.want)
+		}
 	}
 	s.do(t, "SADD dead:x.w.test 0")
 	for _, owns := range []app.Owner{former, other} {
@@ -272,7 +284,7 @@ func TestAVhostWithManyBackendsIsChangedAsOneWithFew(t *testing.T) {
 				}
 				position := rdb.LPos(t.Context(), s.proxy.Frontend(host), i.URL(), redis.LPosArgs{}).Val() - 1
 				s.do(t, fmt.Sprint("SADD dead:", host, " ", position))
-				if err := s.Passed(t.Context(), i); err != nil {
+				if err := s.Passed(t.Context(), i, app.Fence{}); err != nil {
 					rt.Fatal(err)
 				}
 				if rdb.SIsMember(t.Context(), s.proxy.Dead(host), position).Val() {

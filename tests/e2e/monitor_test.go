@@ -308,7 +308,7 @@ func (l *ledger) list(command, host string, args []string) {
 		delete(l.lists, host)
 	case "RPUSH":
 		l.lists[host] = append(slices.Clip(l.lists[host]), args...)
-	case "LRANGE", "LINDEX", "TYPE", "EXISTS", "LLEN":
+	case "LRANGE", "LINDEX", "LPOS", "TYPE", "EXISTS", "LLEN":
 		return
 	default:
 		l.problem("frontend:%s: %s %q", host, command, args)
