@@ -339,15 +339,21 @@ func repeat(ctx context.Context, interval time.Duration, do func(context.Context
 	}
 }
 
-// read follows the registry until the process is closed. It returns when the replica holds the registry.
-func (p *Process) read(ctx context.Context) error {
+// workOnce runs a worker once, on a replica of its own: the documents that it reads now have the streaks that earlier runs
+// have written, and a replica that follows events does not.
+func (p *Process) workOnce(ctx context.Context) error {
+	fresh := replica.New()
 	following, stop := context.WithCancel(ctx)
 	var done sync.WaitGroup
-	done.Go(func() { p.store.Follow(following, p.replica) })
-	p.closers = append(p.closers, func() { stop(); done.Wait() })
+	done.Go(func() { p.store.Follow(following, fresh) })
+	defer done.Wait()
+	defer stop()
 	for until := time.Now().Add(askRedis); ; {
-		_, err := p.replica.Age(time.Now())
-		if err == nil || time.Now().After(until) {
+		_, err := fresh.Age(time.Now())
+		if err == nil {
+			return p.newWorker(fresh).Once(ctx)
+		}
+		if time.Now().After(until) {
 			return err
 		}
 		select {
@@ -358,10 +364,10 @@ func (p *Process) read(ctx context.Context) error {
 	}
 }
 
-// newWorker returns a worker on this process's replica.
-func (p *Process) newWorker() *jobs.Worker {
+// newWorker returns a worker on a replica.
+func (p *Process) newWorker(on *replica.Replica) *jobs.Worker {
 	return jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: p.store, Peers: p.store, Prober: p.prober, Registry: p.registry, Replica: p.replica, Now: p.store.Now, Log: p.log,
+		ID: jobs.WorkerID(), Shares: p.store, Peers: p.store, Prober: p.prober, Registry: p.registry, Replica: on, Now: p.store.Now, Log: p.log,
 		Vhosts: p.vhosts, SettleTime: p.config.Settle,
 		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
 	})
@@ -369,7 +375,7 @@ func (p *Process) newWorker() *jobs.Worker {
 
 // cron starts the worker, the jobs, and the answers to questions of other processes.
 func (p *Process) cron(run func(string, func(context.Context) error)) {
-	p.worker = p.newWorker()
+	p.worker = p.newWorker(p.replica)
 	p.metrics.owns(p.worker.Stats)
 	work := p.worker.Jobs()
 	if p.config.HcheckerPing {
@@ -405,11 +411,10 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 
 // onDemand returns every job for one run.
 func (p *Process) onDemand() *jobs.Runner {
-	work := func(ctx context.Context) error { return p.newWorker().Once(ctx) }
 	return jobs.NewRunner(p.log,
-		jobs.Job{Name: "probe", Timeout: time.Minute, Run: work},
-		jobs.Job{Name: "expire", Timeout: time.Minute, Run: work}, // one run of a worker does all three
-		jobs.Job{Name: "compact", Timeout: time.Minute, Run: work},
+		jobs.Job{Name: "probe", Timeout: time.Minute, Run: p.workOnce},
+		jobs.Job{Name: "expire", Timeout: time.Minute, Run: p.workOnce}, // one run of a worker does all three
+		jobs.Job{Name: "compact", Timeout: time.Minute, Run: p.workOnce},
 		jobs.Job{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
 		jobs.Job{Name: "compare", Timeout: time.Minute, Run: p.compare},
 		jobs.Job{Name: "reconcile", Timeout: time.Minute, Run: p.reconcile},

@@ -113,11 +113,6 @@ func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) 
 		return err
 	}
 	defer p.Close()
-	if name == "probe" || name == "expire" || name == "compact" { // these jobs need the replica
-		if err := p.read(ctx); err != nil {
-			return fmt.Errorf("job %s: %w", name, err)
-		}
-	}
 	runner := p.onDemand()
 	if err := runner.RunOnce(ctx, name); err != nil {
 		return fmt.Errorf("job %s: %w", name, err)
