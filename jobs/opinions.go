@@ -183,7 +183,7 @@ func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion)
 	if o.ended = now; !o.told {
 		o.told = true
 		reason := fmt.Sprintf("worker %s reaches instances that do not answer this worker, such as %s at %s: they are not removed", peer, i.ID, i.Address)
-		w.writes.Go(func() { w.Changed(context.WithoutCancel(w.ctx), app.EventDisputed, reason) })
+		w.writes.Go(func() { w.Changed(context.WithoutCancel(ctx), app.EventDisputed, reason) })
 	}
 	return true
 }

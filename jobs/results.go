@@ -150,7 +150,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *op
 // mayRemove reports whether a failure may remove its instance: the self-check does not doubt it, and no other worker
 // reaches the instance.
 func (w *Worker) mayRemove(ctx context.Context, o app.Outcome, about *opinion) bool {
-	return w.self.allow(ctx, o) && !(w.inDoubt(o.Was, o.Result) && w.isDisputed(ctx, o.Was, about))
+	return w.self.allow(ctx, o) && (!w.inDoubt(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
 }
 
 // lookedUp keeps count of names that cannot be looked up.

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -307,7 +308,7 @@ func settledAndHealed(w *world) {
 	proctest.Eventually(w.t, proctest.Bound, func() error {
 		for _, host := range vhosts {
 			if _, list, err := proctest.Routed(w.t.Context(), w.Redis, host); err != nil || slices.Contains(list, w.hosts[host][0].URL()) {
-				return fmt.Errorf("%s: the list is still %q, %v", host, list, err)
+				return errors.Join(err, fmt.Errorf("%s: the list is still %q", host, list))
 			}
 		}
 		return nil
