@@ -88,6 +88,7 @@ type dialError struct{ err error }
 
 // Error returns the message of the connection error.
 func (e *dialError) Error() string { return e.err.Error() }
+
 // Unwrap returns the connection error.
 func (e *dialError) Unwrap() error { return e.err }
 
