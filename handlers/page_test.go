@@ -55,11 +55,11 @@ func TestPagesOfAnEmptyRegistry(t *testing.T) {
 	s := newService(t)
 	s.says("/", "Nothing is registered.", "A container registers itself with one call", "Nothing has happened yet.", "No instance serves a vhost.")
 	s.says("/instances", "There is no instance.")
-	s.says("/instances?q=a", "0 of 0 found", "No instance is like that.")
+	s.says("/instances?q=a", "0 of 0 found", "No instance matches.")
 	s.says("/frontends", "No instance serves a vhost.")
-	s.says("/frontends?q=a", "No frontend is like that.")
+	s.says("/frontends?q=a", "No frontend matches.")
 	s.says("/events", "Nothing has happened yet.")
-	s.says("/events?q=a", "No event is like that.")
+	s.says("/events?q=a", "No event matches.")
 	s.says("/explain", "Explain a host")
 	s.says("/explain?host=a.test", "The proxy answers 400: no list answers for it")
 }
@@ -88,10 +88,10 @@ func TestPagesSayWhy(t *testing.T) {
 	s.says("/instances", "connection refused", "has not passed its checks yet", "leaving", "else healthy")
 	s.says("/services/web", "2 of 5 instances down.", "a.test", "registered")
 	for id, texts := range map[string][]string{
-		"starting":  {"It gets requests when it has passed once, and has 0 of 1 passes: not probed yet.", "It is called failed", "a.test no starting"},
+		"starting":  {"It gets requests when it has passed once, and has 0 of 1 passes: not probed yet.", "It becomes failed", "a.test no starting"},
 		"healthy":   {"It passes its checks: status 200 OK.", "The last 1 results, oldest first: 1 passed, 0 failed. The slowest took 3 ms.", "a.test yes healthy"},
-		"unhealthy": {"It does not pass its checks any more: connection refused. It is back when it has passed once.", "1 passed, 1 failed", "It is forgotten"},
-		"failed":    {"It was not healthy within its grace of 1m", "It is forgotten in 9 min , unless it is healthy by then."},
+		"unhealthy": {"It no longer passes its checks: connection refused. It is healthy again when it has passed once.", "1 passed, 1 failed", "Rollcall removes it"},
+		"failed":    {"It was not healthy within its grace of 1m", "Rollcall removes it in 9 min , unless it is healthy by then."},
 		"draining":  {"It is leaving: told to drain. That is final.", "It is gone in"},
 		"resting":   {"An operator has taken it out of service. It would be healthy: it is not checked", "Maintenance ends in 59 min .", "End maintenance"},
 	} {
@@ -314,14 +314,14 @@ func TestPagesWhileTheRegistryIsAway(t *testing.T) {
 		t.Errorf("with a registry: %s", got)
 	}
 	server.Kill()
-	s.says("/frontends", "They cannot be read right now.") // the replica is still fresh
+	s.says("/frontends", "Not available while the registry is out of reach.") // the replica is still fresh
 	s.api.Replica.SetCurrent(time.Now().Add(-time.Minute))
 	const away = "The registry is out of reach. This is how things stood at"
-	s.says("/", away, "0 of 1 instance healthy, none down.", "They cannot be read right now.", "registered w1 first registration")
+	s.says("/", away, "0 of 1 instance healthy, none down.", "Not available while the registry is out of reach.", "registered w1 first registration")
 	s.says("/instances", away, "w1")
 	s.says("/services/web", away, "w1")
-	s.says("/instances/w1", away, "What was last heard of it: has not passed its checks yet.", "They cannot be read right now.", "It cannot be read right now.")
-	s.says("/frontends", away, "They cannot be read right now.")
-	s.says("/explain?host=a.test", away, "It cannot be read right now.")
+	s.says("/instances/w1", away, "Last known state: has not passed its checks yet.", "Not available while the registry is out of reach.", "Not available while the registry is out of reach.")
+	s.says("/frontends", away, "Not available while the registry is out of reach.")
+	s.says("/explain?host=a.test", away, "Not available while the registry is out of reach.")
 	s.says("/events", away, "first registration")
 }

@@ -86,7 +86,7 @@ func Instance(i app.Instance, recent app.Recent) string {
 func healthy(i app.Instance, last string) string {
 	switch {
 	case i.Check.Kind == app.None:
-		return "It is not checked: it has registered, and that is its word for it."
+		return "It is not checked: it counts as healthy from its registration on."
 	case i.Streak > 0:
 		return fmt.Sprintf("It passed its checks, but failed %s: %s. It is unhealthy when it has failed %s.",
 			times(i.Streak), i.Last.Reason(), times(i.Check.Fall))
@@ -96,10 +96,10 @@ func healthy(i app.Instance, last string) string {
 
 func unhealthy(i app.Instance) string {
 	if wait := i.Wait(); wait > 0 {
-		return fmt.Sprintf("It is flapping: it has become unhealthy %d times. The last result is: %s. It is back when it has passed for %s "+
+		return fmt.Sprintf("It is flapping: it has become unhealthy %d times. The last result is: %s. It is healthy again when it has passed for %s "+
 			"without a failure, or at once when fewer than half of the instances of its vhost are routable.", i.Falls, LastResult(i), Duration(wait))
 	}
-	return fmt.Sprintf("It does not pass its checks any more: %s. It is back when it has passed %s.", LastResult(i), times(i.Check.Rise))
+	return fmt.Sprintf("It no longer passes its checks: %s. It is healthy again when it has passed %s.", LastResult(i), times(i.Check.Rise))
 }
 
 func newest(i app.Instance, results []app.Result) string {
@@ -113,11 +113,11 @@ func newest(i app.Instance, results []app.Result) string {
 func Deadline(i app.Instance) (outcome, unless string) {
 	switch i.State {
 	case app.Starting:
-		return "It is called failed", "it is healthy by then"
+		return "It becomes failed", "it is healthy by then"
 	case app.Healthy:
-		return "It is unhealthy", "it reports before"
+		return "It becomes unhealthy", "it reports before"
 	case app.Unhealthy, app.Failed:
-		return "It is forgotten", "it is healthy by then"
+		return "Rollcall removes it", "it is healthy by then"
 	case app.Draining, app.Gone:
 	}
 	return "It is gone", ""

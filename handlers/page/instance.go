@@ -68,7 +68,7 @@ func (p *Page) instanceBody(i app.Instance, recent app.Recent, events []eventRow
 	body.Ends, body.Unless = diagnose.Deadline(i)
 	body.Why = diagnose.Instance(i, recent)
 	if unread {
-		body.Why = "What was last heard of it: " + diagnose.Summary(i) + "."
+		body.Why = "Last known state: " + diagnose.Summary(i) + "."
 	}
 	if i.State == app.Draining {
 		if at := slices.IndexFunc(events, func(e eventRow) bool { return e.Kind == app.EventDraining }); at >= 0 {

@@ -1,16 +1,15 @@
-// What is shown is made on the server. This fetches it again when something has happened,
-// puts what differs in its place, and asks the API for what the buttons say.
+// The server renders the page. This script fetches it again after an event, updates the elements that differ, and calls
+// the API for the buttons.
 "use strict";
 
-const gap = 500; // ms between two fetches, at least
-const idle = 5000; // ms until the next one when nothing happens: results come without events
+const gap = 500; // least time between two fetches, in ms
+const idle = 5000; // time between two fetches without an event, in ms: results have no events
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const $ = (id) => document.getElementById(id);
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// merge makes an element like another one and keeps what is the same in it, so that focus,
-// selection, scrolling and what somebody has opened stay. changed is called with what has
-// another state than before.
+// merge makes an element equal to another one and keeps its equal children, so that focus, selection, scrolling
+// and opened details stay. It calls changed with each element that has another state than before.
 function merge(have, want, changed) {
   if (have.hasAttribute("data-keep") || (have.localName === "dialog" && have.open)) return;
   const was = have.dataset.state;
@@ -24,8 +23,7 @@ function merge(have, want, changed) {
   if (was !== want.dataset.state) changed(have);
 }
 
-// mergeChildren takes elements with an id for the same wherever they have gone, and others
-// for the same when they are in the same place.
+// mergeChildren matches elements by id, at any position, and elements without an id by position.
 function mergeChildren(have, want, changed) {
   const known = new Map([...have.children].filter((c) => c.id).map((c) => [c.id, c]));
   const wanted = new Set([...want.children].map((c) => c.id));
@@ -50,7 +48,7 @@ function mergeChildren(have, want, changed) {
     if (next === same) {
       removeUntil(same);
       at = same.nextSibling;
-    } else have.insertBefore(same, at); // it has moved past others that stay
+    } else have.insertBefore(same, at); // it has moved past elements that stay
     if (same.nodeType !== Node.ELEMENT_NODE) same.nodeValue = child.nodeValue;
     else if (!same.isEqualNode(child)) merge(same, child, changed);
   }
@@ -63,8 +61,7 @@ function flash(element) {
   element.animate([{ backgroundColor: colour }, {}], { duration: 1800, easing: "ease-out" });
 }
 
-// show fetches a page of ours and puts it in the place of the one that is shown. A later
-// call ends an earlier one.
+// show fetches a page of Rollcall and replaces the current one. A later call cancels an earlier one.
 let showing = null;
 async function show(url, changed) {
   showing?.abort();
@@ -81,7 +78,7 @@ async function show(url, changed) {
   if (focused !== document.activeElement) (focused.isConnected ? focused : $("main")).focus({ preventScroll: true });
 }
 
-// refreshSoon has the page fetched again after ms, but not too often, and one at a time.
+// refreshSoon fetches the page again after ms, one fetch at a time and not too often.
 let timer = 0;
 let due = Infinity;
 let notBefore = 0;
@@ -110,15 +107,15 @@ async function refresh() {
   refreshSoon(idle);
 }
 
-// away says that nothing comes any more.
+// away shows that the page gets no updates.
 function away(error) {
   const banner = $("away");
-  const why = error instanceof TypeError ? "Rollcall does not answer" : error?.message; // that is what fetch throws
+  const why = error instanceof TypeError ? "Rollcall does not answer" : error?.message; // fetch throws a TypeError if the connection fails
   if (error && banner.hidden) banner.textContent = `${why}. This is how things stood; trying again.`;
   banner.hidden = !error;
 }
 
-// freshness says whether what is shown is how things stand.
+// freshness shows whether the page is up to date.
 let listening = false;
 function freshness() {
   const pill = $("live");
@@ -127,8 +124,8 @@ function freshness() {
   pill.className = text === "Live" ? "heard" : "lost";
 }
 
-// listen reads the events for as long as the page is looked at. What they say is not
-// looked at: the server makes a page of it.
+// listen reads the stream of events while the page is visible. It ignores their content, because the server renders the
+// page.
 async function listen() {
   for (;;) {
     if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
@@ -141,10 +138,10 @@ async function listen() {
       if (!response.ok) throw new Error(response.statusText);
       listening = true;
       freshness();
-      const events = response.body.getReader(); // it begins by saying where it stands
+      const events = response.body.getReader(); // it begins with a keep-alive comment
       while (!(await events.read()).done) refreshSoon(0);
     } catch {
-      // said below
+      // shown below
     }
     document.removeEventListener("visibilitychange", leave);
     if (document.hidden) continue;
@@ -158,13 +155,13 @@ async function listen() {
 function problemOf(text, response) {
   try {
     const { title, detail, field, want } = JSON.parse(text);
-    return [title, detail, field ? "" : want].filter(Boolean).join(": "); // of a field, the detail says it
+    return [title, detail, field ? "" : want].filter(Boolean).join(": "); // the detail of a field has the advice
   } catch {
     return `${response.status} ${response.statusText}`;
   }
 }
 
-// say tells what became of something. What went well need not be read for ever.
+// say shows the result of an action. It hides a success after some time.
 let saying = 0;
 function say(text, wrong) {
   clearTimeout(saying);
@@ -173,8 +170,7 @@ function say(text, wrong) {
   $("said").classList.toggle("wrong", wrong);
 }
 
-// call does what a form says, through the API. A drain is answered when it is over, and
-// the page shows it before.
+// call sends a form to the API. The answer to a drain arrives at its end, and the page shows the drain before.
 async function call(form) {
   const [method, path] = form.dataset.call.split(" ");
   const said = form.dataset.said;
@@ -188,7 +184,7 @@ async function call(form) {
     if (!answer.ok) return say(problemOf(await answer.text(), answer), true);
     if (response) say(said, false);
   } catch {
-    say("Rollcall does not answer: nothing is known of what became of it.", true);
+    say("Rollcall does not answer. The result of the action is unknown.", true);
   }
   refreshSoon(0);
 }
@@ -206,8 +202,7 @@ document.addEventListener("submit", (event) => {
   call(form);
 });
 
-// Searching shows what is found while it is typed. The first letter is a step that Back
-// takes back, the others are not.
+// A search updates the list while the user types. Only the first letter is a step in the browser's history.
 let typing = 0;
 document.addEventListener("input", (event) => {
   const form = event.target.closest("form#find");
