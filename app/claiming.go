@@ -188,7 +188,7 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by Insta
 // for a caller. Its loss changes a healthy instance, so it yields only to a caller that may
 // change it.
 func (i Instance) keepsHost(by Instance, caller Caller) bool {
-	return i.holdsHost(by) || i.State == Healthy && !(i.Understood() && caller.MayChange(i))
+	return i.holdsHost(by) || i.State == Healthy && (!i.Understood() || !caller.MayChange(i))
 }
 
 // losesHost returns the step of a healthy instance that yields a vhost to another service. One

@@ -613,7 +613,7 @@ func TestAFailedReplacementIsOver(t *testing.T) {
 		"its hook asserts it again":   {fails: endReplacement, again: func(*app.Registration) {}},
 		"a caller waits for it again": {fails: endReplacement, again: func(r *app.Registration) { r.Awaited = true }, replaces: true},
 		"it is started anew":          {fails: endReplacement, again: func(r *app.Registration) { r.Boot = "c" }, replaces: true},
-		"not reported":             {fails: func(*testing.T, *rollcall) {}, replaces: true},
+		"not reported":                {fails: func(*testing.T, *rollcall) {}, replaces: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -38,7 +38,7 @@ func NewMemWebhooks(now func() time.Time) *MemWebhooks {
 	return &MemWebhooks{now: now, hooks: map[string]*memHook{}}
 }
 
-// Tell adds an event.
+// AppendEvent adds an event.
 func (m *MemWebhooks) AppendEvent(_ context.Context, e app.Event) (app.Revision, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -237,7 +237,7 @@ func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.Delivery
 	return claims, next, nil
 }
 
-// Settle is that of app.Outbox.
+// Complete ends a claim; see app.Outbox.
 func (m *MemWebhooks) Complete(_ context.Context, c app.DeliveryClaim, d app.Delivery) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
