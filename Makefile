@@ -23,7 +23,7 @@ PROCESSES := ./docker/... ./tests/redistest ./tests/e2e ./tests/discovery ./test
 ROOT := ./tests/chaos ./tests/containers
 AS_ROOT ?=
 
-.PHONY: all help run demo image build test soak chaos lint lint-go lint-scripts fmt fuzz bench cover clean deps tools
+.PHONY: all help run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -60,7 +60,7 @@ soak: deps ## run the property tests with new random values for SOAKTIME=10m, or
 chaos: deps ## break things on purpose, under load: all of tests/chaos, of which the tests run a selection; a few minutes
 	ROLLCALL_CHAOS=all go test -race -count=1 -timeout 20m ./tests/chaos
 
-lint: lint-go lint-scripts ## check format, Go, Lua and shell; print the pronoun share of comments
+lint: lint-go lint-scripts lint-generated ## check format, Go, Lua, shell and generated code; print the pronoun share of comments
 	@.ci/pronouns
 
 lint-go: tools
@@ -70,6 +70,13 @@ lint-go: tools
 lint-scripts: deps
 	luacheck -q .
 	find . -name '*.sh' -not -path './.git/*' -exec shellcheck .ci/run .ci/release .ci/pronouns {} +
+
+lint-generated: ## check that generated code is up to date
+	@old=$$(mktemp) && cp app/client/generated.go "$$old" && $(MAKE) -s generate && \
+		{ cmp -s "$$old" app/client/generated.go || { echo 'app/client/generated.go was out of date: commit the new one' >&2; exit 1; }; }
+
+generate: ## generate app/client from handlers/openapi.yaml
+	go generate ./app/client
 
 fmt: tools ## format the Go code
 	$(GOLANGCI) fmt

@@ -1,8 +1,7 @@
 package main
 
 import (
-	"context"
-	"net/url"
+	"rollcall/app/client"
 )
 
 type envCmd struct {
@@ -14,14 +13,16 @@ type envCmd struct {
 
 // Run prints the variables that Docker links would have set.
 func (c envCmd) Run(s *session) error {
-	text, err := c.variables(s.ctx, c.Links, c.Format)
+	api, ctx, cancel, err := c.client(s.ctx)
+	defer cancel()
+	if err != nil {
+		return err
+	}
+	format := client.LinkManyParamsFormat(c.Format)
+	text, err := client.Text(api.LinkMany(ctx, &client.LinkManyParams{Link: c.Links, Format: &format}))
 	if err != nil {
 		return err
 	}
 	_, err = s.out.Write(text)
 	return err
-}
-
-func (r remote) variables(ctx context.Context, links []string, format string) ([]byte, error) {
-	return r.text(ctx, "/v1/env?"+url.Values{"link": links, "format": {format}}.Encode())
 }

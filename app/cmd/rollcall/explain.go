@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/client"
 )
 
 type explainCmd struct {
@@ -16,27 +16,20 @@ type explainCmd struct {
 	Host string `arg:"" help:"A Host header, as a browser sends it."`
 }
 
-// Run prints what the proxy makes of a Host header.
+// Run prints how the proxy routes a Host header.
 func (c explainCmd) Run(s *session) error {
-	var e struct {
-		LookedUp []struct {
-			Host, Key, Type string
-			Slots           int
-			Wins            bool
-		} `json:"looked_up"`
-		Frontend *struct {
-			Service, Identifier string
-			Slots, Unlisted     []slot
-		}
-		Status  int
-		Verdict string
+	api, ctx, cancel, err := c.client(s.ctx)
+	defer cancel()
+	if err != nil {
+		return err
 	}
-	if err := c.get(s.ctx, "/v1/explain?host="+url.QueryEscape(c.Host), &e); err != nil {
+	e, err := client.Read[client.Explanation](api.Explain(ctx, &client.ExplainParams{Host: c.Host}))
+	if err != nil {
 		return err
 	}
 	status := "asks a backend"
-	if e.Status != 0 {
-		status = "answers " + strconv.Itoa(e.Status)
+	if e.Status != nil {
+		status = "answers " + strconv.Itoa(*e.Status)
 	}
 	fmt.Fprintf(s.out, "%s: %s. The proxy %s.\n\n", c.Host, e.Verdict, status)
 	t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
@@ -50,22 +43,25 @@ func (c explainCmd) Run(s *session) error {
 	if e.Frontend != nil {
 		fmt.Fprintf(t, "\nSLOT\tBACKEND\tINSTANCE\tREQUESTS\tWHY\n")
 		for n, slot := range e.Frontend.Slots {
-			fmt.Fprintf(t, "%d\t%s\t%s\t%t\t%s%s\n", n, slot.URL, slot.Instance, slot.Routed, app.Visible(slot.Why), slot.leaving())
+			fmt.Fprintf(t, "%d\t%s%s\n", n, slotColumns(slot), leavesIn(slot))
 		}
 		for _, slot := range e.Frontend.Unlisted {
-			fmt.Fprintf(t, "-\t%s\t%s\t%t\t%s\n", slot.URL, slot.Instance, slot.Routed, app.Visible(slot.Why))
+			fmt.Fprintf(t, "-\t%s\n", slotColumns(slot))
 		}
 	}
 	return t.Flush()
 }
 
-type slot struct {
-	URL, Instance, Why string
-	Routed             bool
-	Leaves             *time.Time
+func slotColumns(s client.Slot) string {
+	instance := ""
+	if s.Instance != nil {
+		instance = *s.Instance
+	}
+	return fmt.Sprintf("%s\t%s\t%t\t%s", s.Url, instance, s.Routed, app.Visible(s.Why))
 }
 
-func (s slot) leaving() string {
+// leavesIn returns when a backend leaves its list, such as " in 4.2s".
+func leavesIn(s client.Slot) string {
 	if s.Leaves == nil {
 		return ""
 	}

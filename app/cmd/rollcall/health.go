@@ -10,17 +10,17 @@ import (
 	"time"
 
 	"rollcall/app/boot"
+	"rollcall/app/client"
 )
 
-// healthWithin is how long a process may take to say that it is alive.
+// healthWithin is how long a process may take to answer.
 const healthWithin = 2 * time.Second
 
 type healthCmd struct {
 	Program string `arg:"" optional:"" enum:"web,edge" default:"web" help:"web (also for serve and dev) or edge."`
 }
 
-// Run fails if the program beside it does not answer, as a container's health check
-// in an image that has no curl.
+// Run returns an error if the program beside it does not answer: a container's health check for images without curl.
 func (c healthCmd) Run(s *session) error {
 	config, err := boot.Load(s.environ)
 	if err != nil {
@@ -46,7 +46,7 @@ func alive(ctx context.Context, bind netip.Addr, port int, path, host string) er
 		return err
 	}
 	req.Host = host
-	resp, err := direct.RoundTrip(req)
+	resp, err := client.NewTransport(0, nil).RoundTrip(req)
 	if err != nil {
 		return fmt.Errorf("not alive: %w", err)
 	}

@@ -2,45 +2,49 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"rollcall/app/client"
 )
 
 type tokenCmd struct {
-	Create tokenCreateCmd `cmd:"" help:"Create a token, and print it this once."`
-	Ls     tokenLsCmd     `cmd:"" help:"List the tokens, without what they are."`
-	Revoke tokenRevokeCmd `cmd:"" help:"Have a token count no more."`
+	Create tokenCreateCmd `cmd:"" help:"Create a token and print it. It is shown only this once."`
+	Ls     tokenLsCmd     `cmd:"" help:"List tokens. Secrets are never shown."`
+	Revoke tokenRevokeCmd `cmd:"" help:"Revoke a token."`
 }
 
 type tokenCreateCmd struct {
 	remote
 
-	Name    string        `required:"" help:"Who has it, as the history is to show it."`
-	Scope   []string      `required:"" help:"What it may do: read, admin, register:SERVICE or host:VHOST; repeatable. * ends a service and begins a vhost."`
-	Expires time.Duration `help:"How long it counts, such as 720h; for ever without."`
+	Name    string        `required:"" help:"Name of the token, shown as the actor of events."`
+	Scope   []string      `required:"" help:"Scope: read, admin, register:SERVICE or host:VHOST; repeatable. A * ends a service and begins a vhost."`
+	Expires time.Duration `help:"Time until it expires, such as 720h; never by default."`
 }
 
-// Run prints the token alone, for a script to keep.
+// Run prints the token alone, for a script.
 func (c tokenCreateCmd) Run(s *session) error {
-	form := url.Values{"name": {c.Name}, "scope": c.Scope}
-	if c.Expires != 0 {
-		form.Set("expires", c.Expires.String())
-	}
-	body, err := c.change(s.ctx, http.MethodPost, "/v1/tokens", form)
+	api, ctx, cancel, err := c.client(s.ctx)
+	defer cancel()
 	if err != nil {
 		return err
 	}
-	var made struct{ ID, Token string }
-	if err := json.Unmarshal(body, &made); err != nil {
-		return fmt.Errorf("the answer is not JSON: %w", err)
+	form := client.TokenForm{Name: c.Name, Scope: c.Scope}
+	if c.Expires != 0 {
+		expires := c.Expires.String()
+		form.Expires = &expires
 	}
-	if _, err := fmt.Fprintln(s.out, made.Token); err != nil {
-		_, _ = c.change(context.WithoutCancel(s.ctx), http.MethodDelete, "/v1/tokens/"+made.ID, nil) // nobody has it
+	made, err := client.Read[client.Token](api.CreateTokenWithFormdataBody(ctx, form))
+	if err != nil {
+		return err
+	}
+	if made.Token == nil {
+		return fmt.Errorf("the answer has no token")
+	}
+	if _, err := fmt.Fprintln(s.out, *made.Token); err != nil { // revoke a token that was not shown
+		_, _ = client.Text(api.RevokeToken(context.WithoutCancel(ctx), made.Id))
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
@@ -50,14 +54,13 @@ type tokenLsCmd struct{ remote }
 
 // Run prints every token.
 func (c tokenLsCmd) Run(s *session) error {
-	var list struct {
-		Tokens []struct {
-			ID, Name  string
-			Scopes    []string
-			ExpiresAt *time.Time `json:"expires_at"`
-		}
+	api, ctx, cancel, err := c.client(s.ctx)
+	defer cancel()
+	if err != nil {
+		return err
 	}
-	if err := c.get(s.ctx, "/v1/tokens", &list); err != nil {
+	list, err := client.Read[client.TokenList](api.Tokens(ctx))
+	if err != nil {
 		return err
 	}
 	t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
@@ -67,7 +70,7 @@ func (c tokenLsCmd) Run(s *session) error {
 		if token.ExpiresAt != nil {
 			expires = token.ExpiresAt.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", token.ID, token.Name, expires, strings.Join(token.Scopes, " "))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", token.Id, token.Name, expires, strings.Join(token.Scopes, " "))
 	}
 	return t.Flush()
 }
@@ -78,8 +81,13 @@ type tokenRevokeCmd struct {
 	ID string `arg:"" help:"The token's id, as token ls prints it."`
 }
 
-// Run ends a token.
+// Run revokes a token.
 func (c tokenRevokeCmd) Run(s *session) error {
-	_, err := c.change(s.ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(c.ID), nil)
+	api, ctx, cancel, err := c.client(s.ctx)
+	defer cancel()
+	if err != nil {
+		return err
+	}
+	_, err = client.Text(api.RevokeToken(ctx, c.ID))
 	return err
 }

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/client"
 )
 
 type watchCmd struct {
@@ -24,28 +24,34 @@ type watchCmd struct {
 
 const (
 	reconnectAfter = time.Second
-	maxSilence     = 45 * time.Second // of a stream that says every 15 s that it is alive
+	maxSilence     = 45 * time.Second // of a stream, which has a comment every 15 s
 )
 
-// errOutput means that nobody takes what is printed.
+// errOutput means that the output is closed.
 var errOutput = errors.New("print")
 
-// Run prints what happens, a line each, until it is interrupted. It connects anew when
-// the connection breaks, and goes on where it was.
+// Run prints events, one a line, until it is interrupted. It reconnects when the connection breaks, and continues after
+// the last event.
 func (c watchCmd) Run(s *session) error {
-	path := "/v1/events?service=" + url.QueryEscape(c.Service)
+	api, err := client.New(c.URL, c.Token, client.Options{Once: true})
+	if err != nil {
+		return err
+	}
 	last, connected := "", false
 	for s.ctx.Err() == nil {
-		headers := map[string]string{}
-		if last != "" {
-			headers["Last-Event-ID"] = last
+		params := &client.EventsParams{}
+		if c.Service != "" {
+			params.Service = &c.Service
 		}
-		resp, err := c.do(s.ctx, path, headers) //nolint:bodyclose // print closes it
+		if last != "" {
+			params.LastEventID = &last
+		}
+		resp, err := client.Accepted(api.Events(s.ctx, params)) //nolint:bodyclose // print closes it
 		switch {
 		case s.ctx.Err() != nil:
-		case isStatus(err, http.StatusGone):
+		case client.IsStatus(err, http.StatusGone):
 			fmt.Fprintln(s.err, "rollcall: some events were missed:", err)
-			last = "0" // the oldest there is, none of which was printed
+			last = "0" // the oldest event
 			continue
 		case err != nil && !connected:
 			return err
@@ -56,7 +62,7 @@ func (c watchCmd) Run(s *session) error {
 			}
 		}
 		if s.ctx.Err() == nil {
-			fmt.Fprintln(s.err, "rollcall: connecting anew:", err)
+			fmt.Fprintln(s.err, "rollcall: reconnecting:", err)
 			select {
 			case <-time.After(reconnectAfter):
 			case <-s.ctx.Done():
@@ -66,8 +72,8 @@ func (c watchCmd) Run(s *session) error {
 	return nil
 }
 
-// print reads server-sent events until the stream ends. An event counts when it is
-// complete: what a broken connection has left of one is sent again.
+// print prints server-sent events until the stream ends. It drops an incomplete event: the next connection sends it
+// again.
 func (c watchCmd) print(s *session, stream io.ReadCloser, last *string) error {
 	quiet := time.AfterFunc(maxSilence, func() { _ = stream.Close() })
 	defer quiet.Stop()
@@ -96,7 +102,7 @@ func (c watchCmd) print(s *session, stream io.ReadCloser, last *string) error {
 	return cmp.Or(lines.Err(), errors.New("the stream has ended"))
 }
 
-// event prints an event; one without data only has an id.
+// event prints an event. An event without data only has an id.
 func (c watchCmd) event(s *session, kind, data string) error {
 	switch {
 	case data == "":
@@ -107,11 +113,7 @@ func (c watchCmd) event(s *session, kind, data string) error {
 	}
 	text := data
 	if c.Output == "text" {
-		var e struct {
-			At                              time.Time
-			Kind, Service, Instance, Reason string
-			Actor                           string
-		}
+		var e app.Event
 		if err := json.Unmarshal([]byte(data), &e); err != nil {
 			return fmt.Errorf("read an event: %w", err)
 		}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"fmt"
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// telling is the signals that a command can be told by that something has changed.
-var telling = map[string]os.Signal{
+// changeSignals is the signals that a command can be told by that something has changed.
+var changeSignals = map[string]os.Signal{
 	"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
 }
 

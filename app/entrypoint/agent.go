@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"context"
@@ -81,7 +81,7 @@ func (a *agent) assert(ctx context.Context) time.Duration {
 	}
 	a.known = false
 	switch {
-	case r.good() && r.ID != "":
+	case r.ok() && r.ID != "":
 		a.known, a.backoff = true, firstBackoff
 		switch {
 		case a.told == "registered" && r.New:
@@ -98,9 +98,9 @@ func (a *agent) assert(ctx context.Context) time.Duration {
 		a.gone = true
 		a.say("%s is draining: not registered again by this start", a.id)
 		return time.Hour
-	case r.away() || r.good():
+	case r.temporary() || r.ok():
 		if a.told != "away" {
-			a.say("no registration at %s, trying on: %s", a.shownURL, r.why())
+			a.say("no registration at %s, trying on: %s", a.shownURL, r.reason())
 		}
 		a.told = "away"
 		pause := spread(a.backoff)
@@ -108,7 +108,7 @@ func (a *agent) assert(ctx context.Context) time.Duration {
 		return pause
 	}
 	if r.idHeld() && a.freeID != "" {
-		a.say("id %s is held by another container: registering as %s (%s)", a.id, a.freeID, r.why())
+		a.say("id %s is held by another container: registering as %s (%s)", a.id, a.freeID, r.reason())
 		a.id, a.freeID = a.freeID, ""
 		a.form.Set("id", a.id)
 		return 0
@@ -117,9 +117,9 @@ func (a *agent) assert(ctx context.Context) time.Duration {
 	if r.status == http.StatusConflict { // the holder may be gone soon
 		pause = a.reassert
 	}
-	if why := r.why(); a.told != why {
-		a.say("registration refused, trying again every %d s: %s", int(pause.Seconds()+0.5), why)
-		a.told = why
+	if reason := r.reason(); a.told != reason {
+		a.say("registration refused, trying again every %d s: %s", int(pause.Seconds()+0.5), reason)
+		a.told = reason
 	}
 	return pause
 }
@@ -162,8 +162,8 @@ func (a *agent) report(ctx context.Context) bool {
 	}
 	a.sick = !passed
 	r := a.api.heartbeat(ctx, a.id, passed, note)
-	if refused := r.status/100 == 4 && r.status != http.StatusNotFound && r.status != http.StatusGone; refused && a.refused != r.why() {
-		a.refused = r.why()
+	if refused := r.status/100 == 4 && r.status != http.StatusNotFound && r.status != http.StatusGone; refused && a.refused != r.reason() {
+		a.refused = r.reason()
 		a.say("heartbeat refused: %s", a.refused)
 	}
 	return r.status != http.StatusNotFound

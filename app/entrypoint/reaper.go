@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"errors"
@@ -14,37 +14,37 @@ import (
 	"syscall"
 )
 
-// kin is the children that we have started ourselves. The first process of a container
+// reaper is the children that we have started ourselves. The first process of a container
 // also inherits those that others have left behind, and has to bury them; but the exit
 // status of our own is for those who wait for it.
-type kin struct {
+type reaper struct {
 	mu   sync.Mutex // held while a child starts, so that none is taken for a stranger
 	pids map[int]bool
 }
 
-func (k *kin) start(c *exec.Cmd) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (r *reaper) start(c *exec.Cmd) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err := c.Start(); err != nil {
 		return err
 	}
-	if k.pids == nil {
-		k.pids = map[int]bool{}
+	if r.pids == nil {
+		r.pids = map[int]bool{}
 	}
-	k.pids[c.Process.Pid] = true
+	r.pids[c.Process.Pid] = true
 	return nil
 }
 
-func (k *kin) wait(c *exec.Cmd) error {
+func (r *reaper) wait(c *exec.Cmd) error {
 	err := c.Wait()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.pids, c.Process.Pid)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pids, c.Process.Pid)
 	return err
 }
 
 // await waits for the end of a child, and calls stopped each time that a signal stops it.
-func (k *kin) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscall.WaitStatus) {
+func (r *reaper) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscall.WaitStatus) {
 	pid := c.Process.Pid
 	for {
 		switch got, err := syscall.Wait4(pid, &status, syscall.WUNTRACED, nil); {
@@ -52,9 +52,9 @@ func (k *kin) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscall.W
 		case got == pid && status.Stopped():
 			stopped(status.StopSignal())
 		default:
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			delete(k.pids, pid)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.pids, pid)
 			return status
 		}
 	}
@@ -62,13 +62,13 @@ func (k *kin) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscall.W
 
 // reapOthers buries every child that is not ours when it has ended, until it is told
 // to stop.
-func (k *kin) reapOthers() (stop func()) {
+func (r *reaper) reapOthers() (stop func()) {
 	died := make(chan os.Signal, 1) // one is enough: every time, all of them are looked for
 	signal.Notify(died, syscall.SIGCHLD)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for range died {
-			k.reap()
+			r.reap()
 		}
 	})
 	return func() {
@@ -78,13 +78,13 @@ func (k *kin) reapOthers() (stop func()) {
 	}
 }
 
-func (k *kin) reap() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (r *reaper) reap() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // a constant pattern is never bad
 	for _, stat := range stats {
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(stat)))
-		if err != nil || k.pids[pid] || !isZombieOf(os.Getpid(), stat) {
+		if err != nil || r.pids[pid] || !isZombieOf(os.Getpid(), stat) {
 			continue
 		}
 		_, _ = syscall.Wait4(pid, nil, syscall.WNOHANG, nil)

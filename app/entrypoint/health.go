@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ type healthCommand struct {
 	command string
 	timeout time.Duration
 	environ []string
-	kin     *kin
+	reaper  *reaper
 }
 
 // run runs the command, by a shell if there is one. The note is the last line of its
@@ -40,9 +40,9 @@ func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end it with all that it has started
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = time.Second // for those that have left the group and hold its output
-	err := h.kin.start(c)
+	err := h.reaper.start(c)
 	if err == nil {
-		err = h.kin.wait(c)
+		err = h.reaper.wait(c)
 	}
 	note = out.line()
 	switch {

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"crypto/rand"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rollcall/app/client"
 )
 
 // settings is what the environment says of the command.
@@ -91,7 +93,7 @@ func (env environmentMap) stopSignals(say func(string, ...any)) map[os.Signal]bo
 func readSettings(environ []string, say func(string, ...any)) settings {
 	env := environment(environ)
 	s := settings{
-		url:           withScheme(strings.TrimSuffix(env["ROLLCALL_URL"], "/")),
+		url:           client.WithScheme(strings.TrimSuffix(env["ROLLCALL_URL"], "/")),
 		token:         strings.TrimSpace(env["ROLLCALL_TOKEN"]),
 		address:       env.address(),
 		port:          env.port(),

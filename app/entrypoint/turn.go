@@ -1,12 +1,10 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"context"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"rollcall/app"
@@ -52,7 +50,7 @@ func (h *hook) awaitTurn(ctx context.Context, id string) {
 		}
 		<-h.asserting
 		if !said {
-			h.say("waiting for other instances to restart first: %s", a.why())
+			h.say("waiting for other instances to restart first: %s", a.reason())
 		}
 		select {
 		case <-time.After(spread(time.Second)):
@@ -65,23 +63,15 @@ func (h *hook) awaitTurn(ctx context.Context, id string) {
 // keep is how many other instances of the command's service stay healthy while it restarts; 0: there are none.
 // Those that are draining or starting count as well: they may be restarting already.
 func (h *hook) keep(ctx context.Context) int {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	var list struct{ Instances []instance }
-	if err := h.links.get(ctx, "/v1/services/"+url.PathEscape(h.form.Get("service"))+"?state=any", &list); err != nil {
+	instances, err := h.links.api.InState(ctx, h.form.Get("service"), "any")
+	if err != nil {
 		return 0
 	}
 	serving := 0
-	for _, i := range list.Instances {
+	for _, i := range instances {
 		if s := app.State(i.State); s == app.Healthy || s == app.Draining || s == app.Starting {
 			serving++
 		}
 	}
 	return min(serving-max(1, serving/4), app.MaxKeep)
-}
-
-// drainInTurn is drain while at least keep other instances of the service are healthy, else 409 at once.
-func (r registrar) drainInTurn(ctx context.Context, id, boot string, hold time.Duration, keep int) answer {
-	query := url.Values{"hold": {hold.String()}, "keep": {strconv.Itoa(keep)}, "boot": {boot}}
-	return r.call(ctx, http.MethodPost, "/v1/instances/"+url.PathEscape(id)+"/drain?"+query.Encode(), nil)
 }

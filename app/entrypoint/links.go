@@ -1,10 +1,9 @@
 //go:build unix
 
-package main
+package entrypoint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,12 +14,14 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"rollcall/app/client"
 )
 
-// links are the services that a command finds by the variables that Docker links would
-// have set. Of each it keeps the instance that it has, for as long as that is healthy.
+// links are the services that a command finds by the variables of Docker links. Each link keeps its instance for as long
+// as that is healthy.
 type links struct {
-	remote
+	api *client.Client
 
 	names   []string // service, service:alias or service:alias:port
 	say     func(string, ...any)
@@ -32,13 +33,14 @@ type links struct {
 	variables map[string]map[string]string // by the link's name
 }
 
-func newLinks(r remote, names []string, say func(string, ...any)) *links {
-	return &links{remote: r, names: names, say: say, changed: make(chan struct{}, 1), variables: map[string]map[string]string{}}
+func newLinks(api *client.Client, names []string, say func(string, ...any)) *links {
+	return &links{api: api, names: names, say: say, changed: make(chan struct{}, 1), variables: map[string]map[string]string{}}
 }
 
 const (
 	lookUpAgain   = 500 * time.Millisecond // after the first failure, and while the command waits
 	longestLookUp = 2 * time.Second
+	lookUpWithin  = 10 * time.Second
 )
 
 // await looks all links up until each has a healthy instance, or says why one has not
@@ -68,11 +70,9 @@ func (l *links) await(ctx context.Context, timeout time.Duration) error {
 		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("told to end before the command was started: %w", err)
 		}
-		asking, cancel := context.WithTimeout(ctx, reasonWithin)
-		defer cancel()
 		var why []string
 		for _, name := range slices.Sorted(maps.Keys(missing)) {
-			why = append(why, l.unhealthy(asking, serviceOf(name), missing[name]))
+			why = append(why, l.api.Unhealthy(ctx, serviceOf(name), missing[name]))
 		}
 		return fmt.Errorf("not healthy after %s: %s", timeout, strings.Join(why, "; "))
 	}
@@ -85,20 +85,16 @@ func serviceOf(name string) string {
 }
 
 func (l *links) lookUp(ctx context.Context, name string) (v map[string]string, err error) {
-	text, err := l.remote.variables(ctx, []string{name}, "json")
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(text, &v); err != nil {
-		return nil, fmt.Errorf("the answer is not JSON: %w", err)
-	}
-	return v, nil
+	ctx, cancel := context.WithTimeout(ctx, lookUpWithin)
+	defer cancel()
+	format := client.LinkManyParamsFormatJson
+	return client.Read[map[string]string](l.api.LinkMany(ctx, &client.LinkManyParams{Link: []string{name}, Format: &format}))
 }
 
 // isRefusal reports whether the same call will never succeed.
 func isRefusal(err error) bool {
-	said, ok := errors.AsType[*remoteError](err)
-	return ok && said.status != http.StatusNotFound && !(answer{status: said.status}).away()
+	refused, ok := errors.AsType[*client.Error](err)
+	return ok && refused.Status != http.StatusNotFound && !(answer{status: refused.Status}).temporary()
 }
 
 // all is the variables of all links; of two links with one alias, those of the later one.
@@ -199,7 +195,7 @@ func (l *links) followOne(ctx context.Context, name string) {
 		told = true
 	}
 	for {
-		healthy, next, err := l.changes(ctx, serviceOf(name), tag)
+		healthy, next, err := l.api.Changes(ctx, serviceOf(name), tag)
 		if err == nil && len(healthy) > 0 {
 			err = l.choose(ctx, name, healthy)
 		}
@@ -225,7 +221,7 @@ func (l *links) followOne(ctx context.Context, name string) {
 
 // choose has a link stay at the instance that it has, if that is one of the healthy ones,
 // or else go to another one.
-func (l *links) choose(ctx context.Context, name string, healthy []instance) error {
+func (l *links) choose(ctx context.Context, name string, healthy []client.Instance) error {
 	l.mu.Lock()
 	now := l.variables[name]
 	l.mu.Unlock()
@@ -254,8 +250,8 @@ func (l *links) choose(ctx context.Context, name string, healthy []instance) err
 	return nil
 }
 
-func among(some []instance, address string) bool {
-	return slices.ContainsFunc(some, func(i instance) bool { return i.Address == address })
+func among(some []client.Instance, address string) bool {
+	return slices.ContainsFunc(some, func(i client.Instance) bool { return i.Address == address })
 }
 
 // address is the one in a link's variables.

@@ -1,0 +1,193 @@
+// Package client calls the HTTP API of Rollcall. Its types and calls are generated from the API's description,
+// openapi.yaml.
+//
+// Every call returns an *http.Response; Read decodes it, and turns a problem of the API into an *Error:
+//
+//	c, err := client.New("http://127.0.0.1:8080", "")
+//	list, err := client.Read[client.ServiceDetail](c.Service(ctx, "web", nil))
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+//go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config oapi-codegen.yaml ../../handlers/openapi.yaml
+
+const (
+	connectWithin = 10 * time.Second
+	maxAnswer     = 64 << 20 // bytes of an answer that Read decodes
+
+	// tries is how often a call is made while Rollcall cannot reach its registry: a script does not fail because
+	// Redis fails over.
+	tries      = 4
+	retryAfter = time.Second
+)
+
+// Client calls one Rollcall. It is safe for concurrent use.
+type Client struct{ *Calls }
+
+// Options are the parts of a Client that a program may replace. The zero value is the default.
+type Options struct {
+	Connect time.Duration           // how long a connection may take; 0: 10 s
+	Wrap    func(net.Conn) net.Conn // wraps each connection; nil: none
+	Once    bool                    // a call is made once: the program has a retry rule of its own
+
+	NoKeepAlive bool // each call has a connection of its own
+
+}
+
+// New returns a client of the Rollcall at a URL, such as http://10.0.0.5:8080 or 10.0.0.5:8080. The token is sent with
+// each call if it is not empty. The client ignores HTTP_PROXY: a proxy would get the token, and Rollcall would register
+// the proxy's address.
+//
+// A call that Rollcall answers with 503, because it cannot reach its registry, is made again after a second, up to four
+// times in all. Every call of the API may be repeated.
+func New(url, token string, o Options) (*Client, error) {
+	transport := NewTransport(o.Connect, o.Wrap)
+	transport.DisableKeepAlives = o.NoKeepAlive
+	doer := &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	calls, err := NewClient(WithScheme(strings.TrimSuffix(url, "/")), WithHTTPClient(retrying{doer, o.Once}),
+		WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
+			if token = strings.TrimSpace(token); token != "" {
+				r.Header.Set("Authorization", "Bearer "+token)
+			}
+			return nil
+		}))
+	if err != nil {
+		return nil, err
+	}
+	return &Client{calls}, nil
+}
+
+// NewTransport returns a transport without a proxy. Connections may take connect (0: 10 s), and wrap wraps them.
+func NewTransport(connect time.Duration, wrap func(net.Conn) net.Conn) *http.Transport {
+	if connect == 0 {
+		connect = connectWithin
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // by its documentation
+	t.Proxy = nil
+	dialer := net.Dialer{Timeout: connect, KeepAlive: 30 * time.Second}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err != nil || wrap == nil {
+			return c, err
+		}
+		return wrap(c), nil
+	}
+	return t
+}
+
+// WithScheme returns a URL that may be given as host:port.
+func WithScheme(address string) string {
+	if address != "" && !strings.Contains(address, "://") {
+		return "http://" + address
+	}
+	return address
+}
+
+// retrying makes a call again while the answer is 503.
+type retrying struct {
+	client *http.Client
+	once   bool
+}
+
+// Do implements HttpRequestDoer.
+func (r retrying) Do(req *http.Request) (*http.Response, error) {
+	for n := 1; ; n++ {
+		resp, err := r.client.Do(req)
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || r.once || n == tries || req.Body != nil && req.GetBody == nil {
+			return resp, err
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-req.Context().Done():
+			return resp, nil
+		}
+		_ = resp.Body.Close()
+		if req.GetBody != nil {
+			if req.Body, err = req.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// Error is an answer that refuses a call.
+type Error struct {
+	Status  int
+	Problem Problem // zero if the answer is not from Rollcall's API
+	URL     string  // of the call, without a password
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("%s answered %d %s: is this the URL of Rollcall's API?", e.URL, e.Status, http.StatusText(e.Status))
+	if e.Problem.Title != "" {
+		text = e.Problem.Title
+		if e.Problem.Detail != nil {
+			text += ": " + *e.Problem.Detail
+		}
+	}
+	if e.Status == http.StatusUnauthorized {
+		text += "; set ROLLCALL_TOKEN to a valid token"
+	}
+	return text
+}
+
+// IsStatus reports whether an error is an answer with this status.
+func IsStatus(err error, status int) bool {
+	refused, ok := errors.AsType[*Error](err)
+	return ok && refused.Status == status
+}
+
+// Accepted returns an answer with status 2xx or 304, whose body the caller closes. Any other answer is an *Error.
+func Accepted(resp *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, fmt.Errorf("no answer from Rollcall: %w", err)
+	}
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	refused := &Error{Status: resp.StatusCode, URL: resp.Request.URL.Redacted()}
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&refused.Problem) != nil {
+		refused.Problem = Problem{}
+	}
+	return nil, refused
+}
+
+// Text returns the body of an answer.
+func Text(resp *http.Response, err error) ([]byte, error) {
+	if resp, err = Accepted(resp, err); err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	return text, nil
+}
+
+// Read decodes the JSON of an answer.
+func Read[T any](resp *http.Response, err error) (T, error) {
+	var answer T
+	text, err := Text(resp, err)
+	if err != nil {
+		return answer, err
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return answer, fmt.Errorf("the answer is not the expected JSON: %w", err)
+	}
+	return answer, nil
+}

@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const (
+	changesWithin = 20 * time.Second // how long Changes waits for a change
+	answerWithin  = 10 * time.Second // how much longer the answer may take
+	reasonWithin  = 2 * time.Second  // how long Unhealthy may take
+	askAgain      = 300 * time.Millisecond
+)
+
+// Standing returns the state of an instance, with ",flapping" and ",maintenance" if they apply.
+func (i Instance) Standing() string {
+	state := string(i.State)
+	if f := i.Flapping; f != nil && (f.Until == nil || time.Now().Before(*f.Until)) {
+		state += ",flapping"
+	}
+	if o := i.Override; o != nil && o.Maintenance != nil && *o.Maintenance {
+		state += ",maintenance"
+	}
+	return state
+}
+
+// InState lists the instances of a service in a state, or in "any".
+func (c *Client) InState(ctx context.Context, service string, state ServiceParamsState) ([]Instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	list, err := Read[ServiceDetail](c.Service(ctx, service, &ServiceParams{State: &state}))
+	return list.Instances, err
+}
+
+// Changes waits up to 20 s for a change of a service since tag, the ETag of the last answer, and returns its healthy
+// instances and the new tag. Without a change it returns tag and no instances. An empty tag does not wait.
+func (c *Client) Changes(ctx context.Context, service, tag string) (healthy []Instance, next string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, changesWithin+answerWithin)
+	defer cancel()
+	wait := changesWithin.String()
+	params := &ServiceParams{Wait: &wait}
+	if tag != "" {
+		params.IfNoneMatch = &tag
+	}
+	resp, err := Accepted(c.Service(ctx, service, params)) //nolint:bodyclose // Read closes it
+	if err != nil {
+		return nil, "", err
+	}
+	if resp.StatusCode == http.StatusNotModified {
+		_ = resp.Body.Close()
+		return nil, tag, nil
+	}
+	list, err := Read[ServiceDetail](resp, nil)
+	return list.Instances, resp.Header.Get("ETag"), err
+}
+
+// AwaitHealthy waits until a service has a healthy instance. It returns the context's error, with the last error of the
+// API, when the context ends first.
+func (c *Client) AwaitHealthy(ctx context.Context, service string) error {
+	for tag := ""; ; {
+		healthy, next, err := c.Changes(ctx, service, tag)
+		if err == nil && len(healthy) > 0 {
+			return nil
+		}
+		if tag = next; err != nil {
+			tag = ""
+			select {
+			case <-time.After(askAgain):
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// Unhealthy describes why a service has no healthy instance: its instances with their states and last failures. waited
+// is the error of AwaitHealthy, for the case that the API gives no reason.
+func (c *Client) Unhealthy(ctx context.Context, service string, waited error) string {
+	ctx, cancel := context.WithTimeout(ctx, reasonWithin)
+	defer cancel()
+	instances, err := c.InState(ctx, service, "any")
+	switch {
+	case IsStatus(err, http.StatusNotFound):
+		return service + ": no instance is registered"
+	case err != nil:
+		return service + ": " + err.Error()
+	case len(instances) == 0:
+		return service + ": " + waited.Error()
+	}
+	var each []string
+	for _, i := range instances {
+		text := i.Id + " is " + i.Standing()
+		if detail, err := Read[InstanceDetail](c.Instance(ctx, i.Id)); err == nil && detail.Last != nil {
+			text += " (" + detail.Last.Reason + ")"
+		}
+		each = append(each, text)
+	}
+	return fmt.Sprintf("%s: %s", service, strings.Join(each, ", "))
+}
