@@ -51,6 +51,7 @@ type Options struct {
 // A call that Rollcall answers with 503, because it cannot reach its registry, is made again after a second, up to four
 // times in all. Every call of the API may be repeated.
 func New(url, token string, o Options) (*Client, error) {
+	token = strings.TrimSpace(token)
 	transport := NewTransport(o.Connect, o.Wrap)
 	transport.DisableKeepAlives = o.NoKeepAlive
 	doer := &http.Client{
@@ -59,7 +60,7 @@ func New(url, token string, o Options) (*Client, error) {
 	}
 	calls, err := NewClient(WithScheme(strings.TrimSuffix(url, "/")), WithHTTPClient(retrying{doer, o.Once}),
 		WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
-			if token = strings.TrimSpace(token); token != "" {
+			if token != "" {
 				r.Header.Set("Authorization", "Bearer "+token)
 			}
 			return nil
@@ -153,7 +154,7 @@ func IsStatus(err error, status int) bool {
 // Accepted returns an answer with status 2xx or 304, whose body the caller closes. Any other answer is an *Error.
 func Accepted(resp *http.Response, err error) (*http.Response, error) {
 	if err != nil {
-		return nil, fmt.Errorf("no answer from Rollcall: %w", err)
+		return nil, fmt.Errorf("no answer from Rollcall (ROLLCALL_URL): %w", err)
 	}
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
 		return resp, nil

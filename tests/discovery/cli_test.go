@@ -132,7 +132,7 @@ func TestWaitInAScript(t *testing.T) {
 	p.register("service", "resting", "id", "r1", "address", "127.0.0.1:2", "health", "none")
 	p.call(http.MethodPatch, "/v1/instances/r1", form("maintenance", "true", "for", "1h"))
 	got := sh(t, env, "if rollcall wait sick a resting nobody --timeout 3s; then echo yes; else echo no; fi")
-	for _, want := range []string{"sick: s1 is starting (connection refused", "resting: r1 is healthy,maintenance", "nobody: nothing is registered", "not healthy after 3s"} {
+	for _, want := range []string{"sick: s1 is starting (connection refused", "resting: r1 is healthy,maintenance", "nobody: no instance is registered", "not healthy after 3s"} {
 		if !strings.Contains(got.err, want) {
 			t.Errorf("it says %q, want %q in it", got.err, want)
 		}
