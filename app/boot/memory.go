@@ -12,28 +12,31 @@ const (
 	returnAbove = 32 << 20 // bytes; less is not worth a collection
 )
 
-// memory returns memory to the system after a burst of calls. The runtime keeps freed memory for minutes, which counts
-// against the limit of a container meanwhile.
+// memory returns memory to the system when a burst of calls is over. The runtime keeps freed memory for minutes, which
+// counts against the limit of a container meanwhile.
 type memory struct {
-	least uint64 // bytes that the process held when it last held least, since memory was last returned
+	least     uint64 // bytes that the process held when it held least, since memory was last returned
+	allocated uint64 // since the process began, as of the last check
 }
 
-// check returns memory if the process holds more than twice the memory that it needed, and returnAbove more.
+// check returns memory if the process holds more than twice what it needed, and returnAbove more, and allocates little.
 func (m *memory) check(context.Context) error {
-	is := heldMemory()
+	is, allocated := heldMemory()
+	idle := allocated-m.allocated < is/4
+	m.allocated = allocated
 	if m.least == 0 || is < m.least {
 		m.least = is
 	}
-	if is > 2*m.least+returnAbove {
+	if idle && is > 2*m.least+returnAbove {
 		debug.FreeOSMemory()
-		m.least = heldMemory() // the rest is in use: the registry has grown
+		m.least, m.allocated = heldMemory() // the rest is in use: the registry has grown
 	}
 	return nil
 }
 
-// heldMemory returns the memory that the runtime holds from the system, in bytes.
-func heldMemory() uint64 {
-	samples := []usage.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+// heldMemory returns how many bytes the runtime holds from the system, and how many it has allocated since the process began.
+func heldMemory() (held, allocated uint64) {
+	samples := []usage.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
 	usage.Read(samples)
-	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64(), samples[2].Value.Uint64()
 }
