@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -353,9 +354,13 @@ func (w *Worker) handOver(ctx context.Context, shards []int) {
 	}
 }
 
+// takeAtOnce is how many shards are taken together. More of them need more memory, fewer need more passes over the replica.
+const takeAtOnce = 32
+
 // take begins to work on shards, once the replica has everything from before they were
 // taken. What their last owner flushed is read first.
 func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after app.Revision) error {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, ownership.Lease)
 	defer cancel()
 	if after != "" {
@@ -363,10 +368,19 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 			return err // the next call tries again
 		}
 	}
-	numbers := make([]int, 0, len(gained))
-	for n := range gained {
-		numbers = append(numbers, n)
+	for numbers := range slices.Chunk(slices.Sorted(maps.Keys(gained)), takeAtOnce) {
+		if err := w.takeSome(ctx, gained, numbers); err != nil {
+			return err
+		}
+		if time.Since(began) > ownership.Every {
+			break // the lease has to be renewed: the next call goes on
+		}
 	}
+	return nil
+}
+
+// takeSome begins to work on some of the shards. The records of all of them would take as much memory as the registry.
+func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, numbers []int) error {
 	records, err := w.Shares.Flushed(ctx, numbers)
 	if err != nil {
 		return err
@@ -411,7 +425,7 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 	w.search.Store(true)
 	// From here on changes come by themselves; whatever was there before is added now.
 	for h := range w.Replica.Compacts() {
-		if n := ownership.ShardOf(h.ID()); gained[n] != "" {
+		if n := ownership.ShardOf(h.ID()); n >= numbers[0] && n <= numbers[len(numbers)-1] && gained[n] != "" {
 			w.mu.Lock()
 			if sh := w.shards[n]; sh != nil && sh.term == gained[n] && sh.entries[h.ID()] == nil {
 				p, flushed := known[h.ID()]

@@ -33,6 +33,7 @@ type registry struct {
 	workers   []*jobs.Worker
 	events    []string
 	revision  int
+	asked     int           // the most records that were read at once
 	refused   int           // commits under another term than the present one
 	writing   time.Duration // how long a commit takes
 	away      bool          // every call fails
@@ -91,6 +92,7 @@ func (g *registry) Flushed(_ context.Context, shards []int) ([][]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	records := make([][]byte, len(shards))
+	g.asked = max(g.asked, len(shards))
 	for n, s := range shards {
 		records[n] = g.records[s]
 	}
@@ -532,6 +534,9 @@ func TestWorkersShareTheInstances(t *testing.T) {
 			all = append(all, g.start(t, probers[len(probers)-1]))
 		}
 		time.Sleep(5 * time.Second)
+		if g.asked > 32 {
+			t.Errorf("the records of %d shards were read at once, want a bounded number", g.asked)
+		}
 		for _, w := range all {
 			if s := w.Stats(); s.Shards != 64 || s.Workers != 4 {
 				t.Errorf("a worker owns %d shards of 256 with %d workers, want 64 with 4", s.Shards, s.Workers)

@@ -59,13 +59,18 @@ func (s *Store) follow(ctx context.Context, rep *replica.Replica) (loaded bool, 
 	if err != nil {
 		return false, err
 	}
-	instances, err := s.All(ctx)
-	if err != nil {
-		return false, err
+	var instances []*replica.Compact
+	for chunk, err := range s.chunks(ctx) {
+		if err != nil {
+			return false, err
+		}
+		for _, i := range chunk {
+			instances = append(instances, replica.NewCompact(i))
+		}
 	}
 	// What was written while we read is in the stream after last: it is applied
 	// before the first Heard.
-	rep.Reset(instances, last, events...)
+	rep.Load(instances, last, events...)
 	for wait := time.Duration(-1); ; wait = pollFor { // the first read does not wait: reads are answered after it
 		asked := time.Now()
 		entries, err := s.read(ctx, epoch, last, wait)
@@ -230,12 +235,25 @@ func (s *Store) readable(ctx context.Context, ids []string, docs []any) []app.In
 
 // ids lists the ids of all instances.
 func (s *Store) ids(ctx context.Context) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	listing, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	services, err := s.rdb.SMembers(ctx, s.keys.services()).Result()
+	services, err := s.rdb.SMembers(listing, s.keys.services()).Result()
 	if err != nil {
 		return nil, wrap("list services", err)
 	}
+	var ids []string
+	for some := range slices.Chunk(services, 100) { // each with the time of one call: services may be large
+		if ids, err = s.idsOf(ctx, some, ids); err != nil {
+			return nil, err
+		}
+	}
+	return ids, nil
+}
+
+// idsOf appends the ids of the instances of services.
+func (s *Store) idsOf(ctx context.Context, services, ids []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
 	cmds, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, name := range services {
 			p.SMembers(ctx, s.keys.service(name))
@@ -245,7 +263,6 @@ func (s *Store) ids(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, wrap("list instances", err)
 	}
-	var ids []string
 	for _, cmd := range cmds {
 		ids = append(ids, cmd.(*redis.StringSliceCmd).Val()...)
 	}

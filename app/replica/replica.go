@@ -94,12 +94,21 @@ func (r *Replica) Watch(changed func(id string, is *Compact)) (stop func()) {
 // Reset replaces the content of the replica by the instances at a revision or later, and by the
 // last events until that revision, oldest first and without a gap.
 func (r *Replica) Reset(instances []app.Instance, at app.Revision, last ...app.Event) {
+	all := make([]*Compact, len(instances))
+	for n, i := range instances {
+		all[n] = NewCompact(i)
+	}
+	r.Load(all, at, last...)
+}
+
+// Load is Reset for instances in their compact form.
+func (r *Replica) Load(instances []*Compact, at app.Revision, last ...app.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	was := r.instances
 	r.instances, r.services = make(map[string]*Compact, len(instances)), map[string]*members{}
-	for _, i := range instances {
-		r.put(i, at)
+	for _, h := range instances {
+		r.put(h, at)
 	}
 	for _, w := range r.watchers {
 		for id := range was {
@@ -133,7 +142,7 @@ func (r *Replica) Apply(entries []app.Entry) {
 	for _, e := range entries {
 		r.remove(e.Event.Instance, e.Event.Revision)
 		if e.Instance.ID != "" {
-			r.put(e.Instance, e.Event.Revision)
+			r.put(NewCompact(e.Instance), e.Event.Revision)
 		}
 		for _, w := range r.watchers {
 			if e.Event.Instance != "" {
@@ -157,13 +166,13 @@ func (r *Replica) SetCurrent(at time.Time) {
 	r.heard = at
 }
 
-func (r *Replica) put(i app.Instance, at app.Revision) {
-	h := NewCompact(i)
-	r.instances[i.ID] = h
-	m := r.services[i.Service]
+func (r *Replica) put(h *Compact, at app.Revision) {
+	service := h.common.Value().service
+	r.instances[h.id] = h
+	m := r.services[service]
 	if m == nil {
 		m = &members{instances: map[*Compact]struct{}{}}
-		r.services[i.Service] = m
+		r.services[service] = m
 	}
 	m.instances[h] = struct{}{}
 	m.changed(at)

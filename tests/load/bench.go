@@ -19,12 +19,14 @@ type pace struct {
 	rounds  int           // paired runs of each figure
 	window  time.Duration // one run
 	sizes   []int         // of the registry, in instances
+	million int           // instances on the simulated network, probed every 2 s
+	minute  time.Duration // for which they are
 	tracked time.Duration // while connections are tracked
 }
 
 var paces = map[string]pace{
-	"full":  {"full", 5, 1500 * time.Millisecond, []int{1000, 10_000, 100_000}, 5 * time.Minute},
-	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}, 30 * time.Second},
+	"full":  {"full", 5, 1500 * time.Millisecond, []int{1000, 10_000, 100_000}, 1_000_000, time.Minute, 5 * time.Minute},
+	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}, 1_000_000, 20 * time.Second, 30 * time.Second},
 }
 
 // bench is one step of the measuring: what it has started ends with its context.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -215,8 +214,6 @@ func growthStep(b *bench) error {
 	}); err != nil {
 		return err
 	}
-	last := worlds[len(worlds)-1]
-	b.try("scheduler", func() error { return last.scheduler(last.n) })
 	return nil
 }
 
@@ -275,21 +272,4 @@ func (s *site) bytes(side string, n int, before float64) error {
 	}
 	s.b.results.add("bytes in Redis of an instance: what its owner flushes", "B", side, n, float64(flushed)/float64(n))
 	return nil
-}
-
-// scheduler measures what a worker costs whose probes cost nothing.
-func (s *site) scheduler(n int) error {
-	return s.b.times(func() error {
-		text, err := s.b.output(s.b.self, "worker", s.redis.at)
-		if err != nil {
-			return err
-		}
-		var w worked
-		if err := json.Unmarshal(text, &w); err != nil {
-			return err
-		}
-		s.b.results.add("scheduler CPU of one firing", "µs", "Rollcall", n, w.CPU*1e6/float64(w.Probes))
-		s.b.results.add("scheduler lateness, p99", "ms", "Rollcall", n, w.Late)
-		return nil
-	})
 }

@@ -42,6 +42,7 @@ var steps = []step{
 	{"routes", routesStep},
 	{"probes", probesStep},
 	{"workers", workersStep},
+	{"network", networkStep},
 	{"growth", growthStep},
 	{"tracking", trackingStep},
 }
@@ -80,8 +81,8 @@ func role(ctx context.Context, args []string) (is bool, err error) {
 	switch {
 	case len(args) == 2 && args[0] == "load":
 		return true, runLoad(ctx, args[1])
-	case len(args) == 2 && args[0] == "worker":
-		return true, runWorker(ctx, args[1])
+	case len(args) == 4 && args[0] == "worker":
+		return true, runWorker(ctx, args[1], args[2], args[3])
 	case len(args) == 1 && args[0] == "target":
 		return true, runTarget(ctx)
 	case len(args) == 3 && args[0] == "ask":

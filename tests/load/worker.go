@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,94 +19,130 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
-	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
 	"rollcall/jobs"
 )
 
-// worked is what a worker did whose probes cost nothing.
+// worked is the state of a worker on the simulated network, as it answers to GET /.
 type worked struct {
-	Probes int
-	CPU    float64 // seconds
-	Late   float64 // ms, p99
+	Probes    int64
+	CPU       float64 // seconds since the process began
+	Late      []int64 // how many probes began how many ms after they were due; the last counts all later ones
+	Shards    int
+	Instances int
 }
 
-// clockwork is a prober that answers at once, from no network.
-type clockwork struct {
-	now    func() time.Time
-	probes atomic.Int64
+// simulated is a network without cost: a prober that answers at once. Every second a number of instances begin to refuse
+// connections, one after the other, each for downFor seconds. All workers of a registry see the same instances fail.
+type simulated struct {
+	now       func() time.Time
+	instances int // with the ids sim-0, sim-1 ...
+	failing   int // a second
+	probes    atomic.Int64
 }
 
-func (c *clockwork) Probe(context.Context, app.Instance) app.Result {
-	c.probes.Add(1)
-	return app.Result{At: c.now(), Passed: true, Code: app.OK}
+const (
+	simulatedID = "sim-"
+	downFor     = 10 // seconds
+)
+
+func (s *simulated) Probe(_ context.Context, i app.Instance) app.Result {
+	s.probes.Add(1)
+	r := app.Result{At: s.now(), Passed: true, Code: app.OK, Latency: time.Millisecond}
+	if s.failing > 0 && s.down(i.ID, int(r.At.Unix())) {
+		r.Passed, r.Code = false, app.Refused
+	}
+	return r
+}
+
+// down reports whether an instance refuses connections in a second: the next failing instances begin with each.
+func (s *simulated) down(id string, second int) bool {
+	n := 0
+	for at := len(simulatedID); at < len(id); at++ {
+		n = 10*n + int(id[at]-'0')
+	}
+	after := (n - second*s.failing%s.instances + s.instances) % s.instances // how many instances begin in this second before it
+	return after < s.failing || after >= s.instances-(downFor-1)*s.failing
 }
 
 // lateness counts how late probes began, in ms.
-type lateness struct{ counts [1000]atomic.Int64 }
+type lateness struct{ counts [1001]atomic.Int64 }
 
 func (l *lateness) note(d time.Duration) {
 	l.counts[min(max(d.Milliseconds(), 0), int64(len(l.counts)-1))].Add(1)
 }
 
-// quantile is the lateness in ms that all but a part of the probes kept.
-func (l *lateness) quantile(q float64) float64 {
-	total, seen := int64(0), int64(0)
-	for n := range l.counts {
-		total += l.counts[n].Load()
-	}
-	for n := range l.counts {
-		if seen += l.counts[n].Load(); float64(seen) >= q*float64(total) {
-			return float64(n)
+// lateBy is the lateness in ms that all but a part of the probes kept between two states of workers.
+func lateBy(q float64, before, after []worked) float64 {
+	counts := make([]int64, 1001)
+	total := int64(0)
+	for n := range after {
+		for ms, count := range after[n].Late {
+			counts[ms] += count - before[n].Late[ms]
+			total += count - before[n].Late[ms]
 		}
 	}
-	return float64(len(l.counts))
+	seen := int64(0)
+	for ms, count := range counts {
+		if seen += count; float64(seen) >= q*float64(total) {
+			return float64(ms)
+		}
+	}
+	return float64(len(counts))
 }
 
-// measured is how long a worker is measured, once it owns everything and every instance has
-// been probed at its phase.
-const measured = 10 * time.Second
-
-// runWorker is the process of a worker with such a prober.
-func runWorker(ctx context.Context, addr string) error {
-	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+// runWorker is the process of a worker on the simulated network, of n instances of which a number begins to fail each second.
+func runWorker(ctx context.Context, addr, instances, failing string) error {
+	n, _ := strconv.Atoi(instances)
+	rate, _ := strconv.Atoi(failing)
+	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: 2 * time.Second})
 	defer rdb.Close()
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	store := redisstore.New(rdb, redisstore.Options{Log: log})
 	if err := store.SyncClock(ctx); err != nil {
 		return err
 	}
-	prober, late, rep := &clockwork{now: store.Now}, atomic.Pointer[lateness]{}, replica.New()
-	late.Store(&lateness{})
+	network, late, rep := &simulated{now: store.Now, instances: n, failing: rate}, &lateness{}, replica.New()
 	worker := jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: prober, Replica: rep, Now: store.Now, Log: log,
+		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: network, Replica: rep, Now: store.Now, Log: log,
 		Registry: app.NewRegistry(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
 		Changed:  func(context.Context, app.EventKind, string) {},
-		Late:     func(d time.Duration) { late.Load().note(d) },
+		Late:     late.note,
 	})
-	ctx, cancel := context.WithCancel(ctx)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		s := worker.Stats()
+		is := worked{Probes: network.probes.Load(), CPU: ownCPU(), Late: make([]int64, len(late.counts)), Shards: s.Shards, Instances: s.Instances}
+		for ms := range late.counts {
+			is.Late[ms] = late.counts[ms].Load()
+		}
+		_ = json.NewEncoder(w).Encode(is)
+	})}
 	var parts sync.WaitGroup
+	defer parts.Wait()
 	parts.Go(func() { store.Follow(ctx, rep) })
 	parts.Go(func() { worker.Work(ctx) })
 	parts.Go(func() { jobs.NewRunner(log, worker.Jobs()...).Run(ctx) })
-	defer parts.Wait()
-	defer cancel()
-	for worker.Stats().Instances == 0 || worker.Stats().Shards < ownership.Shards {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		time.Sleep(100 * time.Millisecond)
+	parts.Go(func() {
+		store.Answer(ctx, redisstore.Asked{
+			Shares: func() { _ = worker.Tick(ctx) },
+			Flush:  worker.Asked,
+			Probe:  func(id string) { worker.ProbeNow(id, false) },
+
+			Question: worker.Question,
+			Opinion:  worker.Opinion,
+		})
+	})
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	log.InfoContext(ctx, "worker is up", "addr", listener.Addr().String())
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
-	time.Sleep(5 * time.Second)
-	late.Store(&lateness{})
-	began, used := prober.probes.Load(), ownCPU()
-	time.Sleep(measured)
-	w := worked{Probes: int(prober.probes.Load() - began), CPU: ownCPU() - used, Late: late.Load().quantile(.99)}
-	if w.Probes == 0 {
-		return fmt.Errorf("nothing was due")
-	}
-	return json.NewEncoder(os.Stdout).Encode(w)
+	return nil
 }
 
 // ownCPU is the CPU time of this process in seconds.
