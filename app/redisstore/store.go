@@ -24,6 +24,8 @@ import (
 const keepEvents = 10_000
 
 var (
+	//go:embed lua/settings.lua
+	settingsSource string
 	//go:embed lua/vhost.lua
 	vhostSource string
 	//go:embed lua/commit.lua
@@ -33,14 +35,31 @@ var (
 	//go:embed lua/passed.lua
 	passedSource string
 
-	commitScript = withVhosts(commitSource)
-	assertScript = withVhosts(assertSource)
+	commitScript = withVhostsOnDemand(commitSource)
+	assertScript = withVhostsOnDemand(assertSource)
 	passedScript = withVhosts(passedSource)
 )
 
 // withVhosts makes a script that changes who is routed.
 func withVhosts(source string) *redis.Script {
-	return redis.NewScript(hipache.FrontendLua + vhostSource + source)
+	return redis.NewScript(settingsSource + hipache.FrontendLua + vhostSource + source)
+}
+
+// withVhostsOnDemand makes a script that changes who is routed, for instances of which many have no vhost. A run that uses
+// no function of vhost.lua does not make them: to make all of them takes longer than to write an instance. Such a script
+// cannot use frontend.lua.
+func withVhostsOnDemand(source string) *redis.Script {
+	return redis.NewScript(settingsSource + `
+local function all_of_vhost()
+` + hipache.FrontendLua + vhostSource + `
+  return vhost
+end
+local vhost = setmetatable({repaired = {}}, {__index = function(t, name)
+  setmetatable(t, nil)
+  for k, v in pairs(all_of_vhost()) do t[k] = v end
+  return t[name]
+end})
+` + source)
 }
 
 // Options are the settings of a store. The zero value of a field means its default.

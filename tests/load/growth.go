@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -232,13 +233,18 @@ func (b *bench) growing(s *side, size int) error {
 // events, of which a fixed number is kept.
 func (s *site) bytes(side string, n int, before float64) error {
 	ctx, rdb := s.b.ctx, s.redis.rdb
-	twenty := strings.Repeat("123456789", 20) // bytes: as long as so many are
-	for from := 0; from < n; from += 1000 {
-		p := rdb.Pipeline()
-		for i := from; i < min(from+1000, n); i++ {
-			p.Set(ctx, fmt.Sprintf("rollcall:results:grown-%d", i), twenty, 0)
+	records := map[int][]byte{} // as an owner flushes them once each instance has twenty results
+	twenty := bytes.Repeat([]byte("123456789"), 20)
+	for n := range n {
+		p := ownership.Progress{ID: "grown-" + strconv.Itoa(n), Changed: time.Now().UnixMilli(), Due: time.Now().UnixMilli(), History: twenty}
+		shard := ownership.ShardOf(p.ID)
+		if records[shard] == nil {
+			records[shard] = ownership.AppendRecord(nil, time.Now().UnixMilli())
 		}
-		if _, err := p.Exec(ctx); err != nil {
+		records[shard] = p.Append(records[shard])
+	}
+	for shard, record := range records {
+		if err := rdb.Set(ctx, fmt.Sprint("rollcall:shard:", shard), record, 0).Err(); err != nil {
 			return err
 		}
 	}

@@ -22,28 +22,22 @@ const (
 // networkStep measures workers on a simulated network, whose prober answers at once: the cost of a firing, what an idle
 // registry costs Redis, a million instances, and how workers share.
 func networkStep(b *bench) error {
+	part := func(name string, n int, every time.Duration, measure func(*simulation) error) {
+		b.try(name, func() error {
+			s, err := b.simulated(n, every)
+			if err != nil {
+				return err
+			}
+			defer s.end()
+			return measure(s)
+		})
+	}
 	for _, n := range []int{1000, 10_000, 100_000} {
-		s, err := b.simulated(n, simulatedEvery)
-		if err == nil {
-			err = s.firings()
-		}
-		if err != nil {
-			return err
-		}
-		s.end()
+		part("firings of "+strconv.Itoa(n), n, simulatedEvery, (*simulation).firings)
 	}
-	s, err := b.simulated(200_000, overload)
-	if err == nil {
-		err = s.twice()
-	}
-	if err != nil {
-		return err
-	}
-	s.end()
-	if s, err = b.simulated(b.million, simulatedEvery); err == nil {
-		err = s.many()
-	}
-	return err
+	part("two workers", 200_000, overload, (*simulation).twice)
+	part("a million instances", b.million, simulatedEvery, (*simulation).many)
+	return nil
 }
 
 // simulation is a registry of instances on the simulated network, in a Redis of its own.
@@ -51,6 +45,7 @@ type simulation struct {
 	b       *bench
 	redis   *server
 	n       int
+	idle    float64 // CPU seconds that the Redis takes in a second without a worker
 	workers []*simWorker
 }
 
@@ -90,7 +85,14 @@ func (b *bench) simulated(n int, every time.Duration) (*simulation, error) {
 			return nil, err
 		}
 	}
-	return &simulation{b: b, redis: redis, n: n}, nil
+	before, err := redis.used(b.ctx)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	b.rest(2 * time.Second)
+	after, err := redis.used(b.ctx)
+	return &simulation{b: b, redis: redis, n: n, idle: (after - before) / time.Since(began).Seconds()}, err
 }
 
 func simulatedInstance(n int, every time.Duration, now time.Time) app.Instance {
@@ -176,7 +178,7 @@ func (s *simulation) end() {
 // spell is what workers did for a while.
 type spell struct {
 	seconds, probes, cpu, late float64
-	redis                      float64 // CPU seconds
+	redis                      float64 // CPU seconds, those of an idle Redis left out
 	commands                   commands
 }
 
@@ -188,13 +190,22 @@ func (s *simulation) measure(window time.Duration) (m spell, err error) {
 	if err != nil {
 		return m, err
 	}
-	began, redis := time.Now(), s.redis.cpu()
+	began := time.Now()
+	redis, err := s.redis.used(s.b.ctx)
+	if err != nil {
+		return m, err
+	}
 	s.b.rest(window)
 	after, err := s.now()
 	if err != nil {
 		return m, err
 	}
-	m.seconds, m.redis = time.Since(began).Seconds(), s.redis.cpu()-redis
+	m.seconds = time.Since(began).Seconds()
+	used, err := s.redis.used(s.b.ctx)
+	if err != nil {
+		return m, err
+	}
+	m.redis = max(0, used-redis-s.idle*m.seconds)
 	if m.commands, err = s.redis.commands(s.b.ctx); err != nil {
 		return m, err
 	}

@@ -202,6 +202,16 @@ func freePort(ctx context.Context) (string, error) {
 	return port, err
 }
 
+// used is the CPU time of Redis in seconds, finer than the process's.
+func (s *server) used(ctx context.Context) (float64, error) {
+	user, err := s.info(ctx, "cpu", "used_cpu_user")
+	if err != nil {
+		return 0, err
+	}
+	system, err := s.info(ctx, "cpu", "used_cpu_sys")
+	return user + system, err
+}
+
 // info is one number of what Redis says of itself.
 func (s *server) info(ctx context.Context, section, name string) (float64, error) {
 	text, err := s.rdb.Info(ctx, section).Result()

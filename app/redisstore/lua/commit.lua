@@ -55,7 +55,8 @@ end
 -- of whatever listens there, or without nonces one of the same service. Two starts that
 -- list each other as peers share the address.
 local function holder(s)
-  for id in string.gmatch(redis.call('HGET', addresses, s.address) or '', '%S+') do
+  s.at_address = redis.call('HGET', addresses, s.address)
+  for id in string.gmatch(s.at_address or '', '%S+') do
     if id ~= s.id and (after[id] or s.address) == s.address then
       local doc = redis.call('GET', prefix .. 'instance:' .. id)
       local other = doc and cjson.decode(doc)
@@ -146,7 +147,11 @@ for _, s in ipairs(change.steps) do
   if s.was_address then hold(s.was_address, s.id, false) end
   if not s.gone then
     redis.call('SET', prefix .. 'instance:' .. s.id, s.doc)
-    hold(s.address, s.id, true)
+    if s.at_address or #change.steps > 1 then -- another step may have written it
+      hold(s.address, s.id, true)
+    else
+      redis.call('HSET', addresses, s.address, s.id)
+    end
     redis.call('SADD', prefix .. 'service:' .. s.service, s.id)
     redis.call('SADD', services, s.service)
     if s.result ~= '' then record(s.id, s.result) end
