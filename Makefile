@@ -87,7 +87,7 @@ fuzz: ## run each fuzz target; FUZZTIME=1m for longer
 		echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 	done
 
-bench: ## measure side by side, half an hour on a quiet machine; BENCH=quick for seven minutes
+bench: ## measure side by side on a quiet machine: 45 minutes, or BENCH=quick for 12; renews the figures of README.md and docs
 	@tests/install.sh bench
 	go run ./tests/load
 

@@ -26,7 +26,7 @@ type pace struct {
 
 var paces = map[string]pace{
 	"full":  {"full", 5, 1500 * time.Millisecond, []int{1000, 10_000, 100_000}, 1_000_000, time.Minute, 5 * time.Minute},
-	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}, 1_000_000, 20 * time.Second, 30 * time.Second},
+	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}, 1_000_000, 10 * time.Second, 30 * time.Second},
 }
 
 // bench is one step of the measuring: what it has started ends with its context.

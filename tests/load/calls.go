@@ -126,7 +126,9 @@ func registrationsStep(b *bench) error {
 	b.try("etcd", func() error {
 		p, addr, err := b.etcd()
 		if p != nil && err == nil {
-			sides = append(sides, &side{what: known, name: "etcd lease + put", spec: spec{Addr: addr, Etcd: "put", Known: knownIDs}, at: []int{64}, cpu: []*process{p}})
+			sides = append(sides,
+				&side{what: known, name: "etcd lease + put", spec: spec{Addr: addr, Etcd: "put", Known: knownIDs}, at: []int{64}, cpu: []*process{p}},
+				&side{what: fresh, name: "etcd lease + put", spec: spec{Addr: addr, Etcd: "put", From: knownIDs}, at: []int{64}, cpu: []*process{p}})
 		}
 		return err
 	})

@@ -279,3 +279,34 @@ func (s *site) bytes(side string, n int, before float64) error {
 	s.b.results.add("bytes in Redis of an instance: what its owner flushes", "B", side, n, float64(flushed)/float64(n))
 	return nil
 }
+
+// burstStep measures the memory of web before and after registrations that wait for their first probe, all at once.
+func burstStep(b *bench) error {
+	const together = 3000
+	t, err := b.target()
+	if err != nil {
+		return err
+	}
+	s, err := b.site()
+	if err != nil {
+		return err
+	}
+	if _, _, err := s.cron(); err != nil {
+		return err
+	}
+	b.rest(2 * time.Second)
+	before := s.web.resident()
+	if _, err := b.load(spec{
+		Addr: s.api, Conns: together, Calls: together, Method: "POST", Path: "/v1/register?wait=30s",
+		Body: fmt.Sprintf(`{"service":"burst","id":"burst-{n}","address":"127.{address}:%s","health":"/","rise":1}`, t.port),
+	}); err != nil {
+		return err
+	}
+	at := s.web.resident()
+	b.rest(20 * time.Second)
+	b.results.add("memory of web before a burst", "MiB", us, together, before)
+	b.results.add("memory of web at the end of a burst", "MiB", us, together, at)
+	b.results.add("memory of web 20 s after a burst", "MiB", us, together, s.web.resident())
+	b.results.add(burst, "×", us, together, s.web.resident()/before)
+	return nil
+}

@@ -4,7 +4,7 @@
 //
 //	go run ./tests/load            every step, then the report; BENCH=quick for a short one
 //	go run ./tests/load STEP...    only some steps
-//	go run ./tests/load report     write the table and the charts of docs/benchmarks.md, and docs/scaling.md, again
+//	go run ./tests/load report     write the figures of docs/benchmarks.md, docs/scaling.md and README.md again
 //
 // Servers, Redis, what is probed and what makes the load are processes of their own, on
 // loopback. What a step has measured is in results/STEP.json after every round.
@@ -43,6 +43,7 @@ var steps = []step{
 	{"probes", probesStep},
 	{"workers", workersStep},
 	{"network", networkStep},
+	{"burst", burstStep},
 	{"growth", growthStep},
 	{"tracking", trackingStep},
 }

@@ -35,7 +35,7 @@ func networkStep(b *bench) error {
 	for _, n := range []int{1000, 10_000, 100_000} {
 		part("firings of "+strconv.Itoa(n), n, simulatedEvery, (*simulation).firings)
 	}
-	part("two workers", 200_000, overload, (*simulation).twice)
+	part("two workers", 100_000, overload, (*simulation).twice)
 	part("a million instances", b.million, simulatedEvery, (*simulation).many)
 	return nil
 }
@@ -252,7 +252,7 @@ func (s *simulation) twice() error {
 			if err != nil {
 				return err
 			}
-			s.b.results.add("firings a second, as many as one core each can", "/s", us, workers, m.probes/m.seconds)
+			s.b.results.add(asMany, "/s", us, workers, m.probes/m.seconds)
 		}
 		return nil
 	})
@@ -265,7 +265,7 @@ func (s *simulation) many() error {
 		return err
 	}
 	add := func(what, unit string, x int, v float64) {
-		s.b.results.add("a million instances: "+what, unit, us, x, v)
+		s.b.results.add(million+what, unit, us, x, v)
 	}
 	for _, workers := range []int{1, 2, 4} {
 		if err := s.start(workers-len(s.workers), failingEach, 0); err != nil {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// report writes the table and the charts of docs/benchmarks.md, and docs/scaling.md, from the results,
-// and prints the table.
+// report writes the table and the charts of docs/benchmarks.md, docs/scaling.md and the scale section of the README from the
+// results, and prints the table.
 func report(dir string) error {
 	all, err := readResults(filepath.Join(dir, "results"))
 	if err != nil {
@@ -39,7 +39,10 @@ func report(dir string) error {
 	if err := fill(filepath.Join(docs, "benchmarks.md"), "figures", origin(all)+"\n\n"+table); err != nil {
 		return err
 	}
-	return fill(filepath.Join(docs, "scaling.md"), "scaling", scaling(f))
+	if err := fill(filepath.Join(docs, "scaling.md"), "scaling", scaling(f)); err != nil {
+		return err
+	}
+	return fill(filepath.Join(docs, "../README.md"), "scale", scale(f))
 }
 
 // origin says where and when figures were taken.
@@ -68,47 +71,74 @@ func tableOf(f figures) (table string, missed int) {
 	return t.String(), missed
 }
 
-// scaling is the arithmetic for a million instances, from what was measured. It is empty
-// when that is not known.
-func scaling(f figures) string {
+// medians returns the median of each figure, or false when one was not measured.
+func (f figures) medians(of map[string][]float64) (map[string]float64, bool) {
 	m := map[string]float64{}
-	for name, values := range map[string][]float64{
-		"bytes":  f.rounds("bytes in Redis of an instance", us, f.largest("bytes in Redis of an instance", us)),
-		"web":    f.rounds("memory of web for 1,000 instances", us, f.largest("memory of web for 1,000 instances", us)),
-		"cron":   f.rounds("memory of cron for 1,000 instances", us, f.largest("memory of cron for 1,000 instances", us)),
-		"worker": f.rounds("CPU of 10,000 probes", us, 1000),
-		"both":   f.rounds("CPU of 10,000 probes", us+" with Redis", 1000),
-		"new":    f.rounds("registrations, new ids", us, 64),
-		"again":  f.rounds("registrations, known ids, by size", us, f.largest("registrations, known ids, by size", us)),
-	} {
+	for name, values := range of {
 		if len(values) == 0 {
-			return "Not measured yet: `make bench`.\n"
+			return nil, false
 		}
 		m[name] = spreadOf(values).median
 	}
-	const million = 1e6
-	inRedis := m["both"] - m["worker"]
-	cores := func(per10000, every float64) string { return figure(million / every / 10_000 * per10000) }
-	return fmt.Sprintf(`One Redis primary, replicas under Sentinel for when it dies: every write goes through the primary, which has one core for it.
-What a million instances take, from the figures above:
+	return m, true
+}
 
-| what | a million instances |
+const notMeasured = "Not measured yet: `make bench`.\n"
+
+// scale is the short table of the README.
+func scale(f figures) string {
+	m, ok := f.medians(map[string][]float64{
+		"made":   f.rounds(million+"probes made, of those due", us, 1),
+		"late":   f.rounds(million+"lateness, p99", us, 1),
+		"cores":  f.rounds(million+"CPU of all workers", us, 1),
+		"redis":  f.rounds(million+"CPU of Redis, of a core", us, 1),
+		"worker": f.rounds(million+"memory of the worker", us, 1),
+		"moved":  f.rounds(million+"the share of a killed worker has moved", us, 4),
+	})
+	if !ok {
+		return notMeasured
+	}
+	return fmt.Sprintf(`| one worker, a million instances, a probe of each every 2 s, 100 state changes a second | measured |
 |---|---|
-| memory of the primary, and of each replica | %s B each: %s GiB; twice that while it forks to save |
-| memory of each web process; of each worker | %s GiB · %s GiB |
-| Redis's core, probed every 2 s · 10 s · 60 s | %s · %s · %s cores |
-| the workers' cores, likewise | %s · %s · %s |
-| all of them say again every 10 s that they are there | 100,000/s: %s cores of web processes, nearly nothing in Redis |
-| all of them register anew, after Redis was lost | %s min through one web process of this machine at %s/s |
+| probes made, of those due; lateness, p99 | %s %% · %s ms |
+| CPU of the worker beside the probes themselves | %s cores |
+| CPU of Redis | %s %% of a core |
+| memory of the worker | %s GiB |
+| with four workers: time until the share of a killed one has moved | %s s |
+`, figure(m["made"]), figure(m["late"]), figure(m["cores"]), figure(m["redis"]), figure(m["worker"]/1024), figure(m["moved"]))
+}
 
-One core of Redis is the limit: probe a million instances every %s s or less often, and leave it half idle for what comes in bursts.
-`, figure(m["bytes"]), figure(m["bytes"]*million/(1<<30)),
-		figure(m["web"]*million/1000/1024), figure(max(m["cron"], 0)*million/1000/1024),
-		cores(inRedis, 2), cores(inRedis, 10), cores(inRedis, 60),
-		cores(m["worker"], 2), cores(m["worker"], 10), cores(m["worker"], 60),
-		figure(million/10*m["again"]/1e6),
-		figure(million/m["new"]/60), figure(m["new"]),
-		figure(million/10_000*inRedis/.5))
+// scaling is the arithmetic for a million instances, from the measured figures.
+func scaling(f figures) string {
+	m, ok := f.medians(map[string][]float64{
+		"bytes":  f.rounds("bytes in Redis of an instance", us, f.largest("bytes in Redis of an instance", us)),
+		"web":    f.rounds("memory of web for 1,000 instances", us, f.largest("memory of web for 1,000 instances", us)),
+		"worker": f.rounds("CPU of 10,000 probes", us, 1000),
+		"new":    f.rounds("registrations, new ids", us, 64),
+		"again":  f.rounds("registrations, known ids, by size", us, f.largest("registrations, known ids, by size", us)),
+		"redis":  f.rounds(million+"CPU of Redis, of a core", us, 1),
+	})
+	if !ok {
+		return notMeasured
+	}
+	const instances = 1e6
+	cores := func(every float64) string { return figure(instances / every / 10_000 * m["worker"]) }
+	return scale(f) + fmt.Sprintf(`
+The network of this table is simulated: its probes cost nothing. The other figures follow from the measured ones:
+
+| resource | a million instances |
+|---|---|
+| memory of the Redis primary, and of each replica | %s B each: %s GiB; twice that while it forks to save |
+| memory of each web process | %s GiB |
+| CPU of Redis, probes every 2 s, 100 state changes a second | %s %% of a core |
+| CPU of all workers, probes over HTTP included, every 2 s · 10 s · 60 s | %s · %s · %s cores |
+| a re-registration of each instance every 10 s | 100,000/s: %s cores of web processes, no write to Redis |
+| all register anew, after Redis was lost | %s min through one web process at %s/s |
+
+The workers' CPU is the limit, and grows with the number of workers. Every write goes through one Redis primary; replicas
+under Sentinel take over when it dies. A probe that changes nothing makes no call to Redis.
+`, figure(m["bytes"]), figure(m["bytes"]*instances/(1<<30)), figure(m["web"]*instances/1000/1024), figure(m["redis"]),
+		cores(2), cores(10), cores(60), figure(instances/10*m["again"]/1e6), figure(instances/m["new"]/60), figure(m["new"]))
 }
 
 // fill replaces the text between the two markers of a document. It returns an error if a marker is missing.
