@@ -80,6 +80,9 @@ func (a *API) Handler() http.Handler {
 	return e
 }
 
+// addRoute adds a route for some methods.
+type addRoute func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc)
+
 func (a *API) routes(e *echo.Echo, problems problems) {
 	gate := gate{a.Tokens}
 	on := func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
@@ -142,6 +145,11 @@ func (a *API) routes(e *echo.Echo, problems problems) {
 	on("GET HEAD", "/openapi.yaml", noToken, operations.openapi)
 	on("GET HEAD", "/metrics", readToken, echo.WrapHandler(a.Metrics))
 
+	a.pageRoutes(on, explainer, problems)
+}
+
+// pageRoutes adds the routes of the status page.
+func (a *API) pageRoutes(on addRoute, explainer diagnose.Explainer, problems problems) {
 	status := &page.Page{
 		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Explainer: explainer, Now: a.Now,
 		DrainPeriod: a.DrainPeriod, Problem: problems.forPage,

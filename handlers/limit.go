@@ -28,6 +28,7 @@ type limitError struct {
 	again     time.Duration // wait before the next attempt
 }
 
+// Error implements error.
 func (e *limitError) Error() string {
 	return fmt.Sprintf("more than %d registrations a second", e.perSecond)
 }

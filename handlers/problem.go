@@ -75,6 +75,7 @@ type notHealthyError struct {
 	waited   time.Duration
 }
 
+// Error implements error.
 func (e *notHealthyError) Error() string {
 	i := e.instance
 	text := fmt.Sprintf("%s is %s after %s: %s", i.ID, i.State, e.waited.Round(time.Millisecond), e.reason())
@@ -86,6 +87,7 @@ func (e *notHealthyError) Error() string {
 
 func (e *notHealthyError) reason() string { return diagnose.LastResult(e.instance) }
 
+// Is reports whether the target is the kind of the error.
 func (e *notHealthyError) Is(target error) bool { return target == errNotHealthy }
 
 // describe returns the problem of an error, without details that the caller must not learn.

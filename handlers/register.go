@@ -71,6 +71,7 @@ func (r *registrations) register(c echo.Context) error {
 // out of reach.
 type notTriedError struct{ cause error }
 
+// Error implements error.
 func (e *notTriedError) Error() string { return e.cause.Error() }
 
 // Is leaves out app.ErrUncertain: this registration was certainly not made.

@@ -8,8 +8,10 @@ type HintError struct {
 	Want string // the correct input or the next step
 }
 
+// Error implements error.
 func (e *HintError) Error() string { return e.Err.Error() }
 
+// Unwrap returns the error without the advice.
 func (e *HintError) Unwrap() error { return e.Err }
 
 // Hint returns an error with advice.
