@@ -129,7 +129,7 @@ stop_signals() {
     esac 2>/dev/null
     case " $1 " in
     *" $signal "*) printf '%s ' "$signal" ;;
-    *) say "ROLLCALL_STOP_SIGNAL: $item is not a signal that the hook can catch; ignored" ;;
+    *) say "ROLLCALL_STOP_SIGNAL: $item is not a signal that can be caught; ignored" ;;
     esac
   done
 }
@@ -474,7 +474,7 @@ duration() {
   if ms "$2" >/dev/null; then
     printf %s "$2"
   else
-    say "$1 is '$2', which is no duration such as 5s: taking $3"
+    say "$1 is '$2', which is not a duration such as 5s: using $3"
     printf %s "$3"
   fi
 }
@@ -547,7 +547,7 @@ register() {
     pause=30000
     ;;
   000-* | 2??-* | 408-* | 425-* | 429-* | 5??-*)
-    [ "$last_logged" = unavailable ] || say "no registration at $shown, trying on: $(why)"
+    [ "$last_logged" = unavailable ] || say "no registration at $shown, retrying: $(why)"
     last_logged=unavailable
     pause=$(jitter "$backoff")
     backoff=$((backoff * 2))

@@ -24,7 +24,7 @@ func TestAStopSignalOfTheImageDrainsFirst(t *testing.T) {
 			p := h.start(t, shared(t), env{"ROLLCALL_HOLD": "300ms", "ROLLCALL_STOP_SIGNAL": "sigwinch, 10,RTMIN+3,NOSUCH,KILL"}, appServes)
 			p.awaitState("healthy")
 			for _, bad := range []string{"NOSUCH", "KILL"} {
-				p.says("rollcall: ROLLCALL_STOP_SIGNAL: %s is not a signal that the hook can catch; ignored", bad)
+				p.says("rollcall: ROLLCALL_STOP_SIGNAL: %s is not a signal that can be caught; ignored", bad)
 			}
 			p.up()
 			sent := unix.SignalNum("SIG" + name)

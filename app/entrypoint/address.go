@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// address is where others reach the command: what was given, or what a platform says
-// for certain. It is empty if only the caller's address is known.
+// address returns the address at which others reach the command: the configured one, or an unambiguous one of the
+// platform. It is empty if neither exists; Rollcall then takes the address of the caller.
 func (env environmentMap) address() string {
 	return cmp.Or(env["ROLLCALL_ADDRESS"], env["FLY_PRIVATE_IP"],
 		env.nomad("NOMAD_HOST_ADDR_"), env.nomad("NOMAD_ADDR_"), env["POD_IP"])
 }
 
-// nomad is the address with the label http, or else the only one there is.
+// nomad returns the address with the label http, or else the only one.
 func (env environmentMap) nomad(prefix string) string {
 	if labelled := env[prefix+"http"]; labelled != "" {
 		return labelled
@@ -32,8 +32,7 @@ func (env environmentMap) nomad(prefix string) string {
 	return only
 }
 
-// ported reports whether an address names a port: 10.0.0.7:80 and [::1]:80 do, ::1
-// does not.
-func ported(address string) bool {
+// hasPort reports whether an address has a port: 10.0.0.7:80 and [::1]:80 do, ::1 does not.
+func hasPort(address string) bool {
 	return strings.Contains(address, "]:") || strings.Count(address, ":") == 1
 }

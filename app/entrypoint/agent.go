@@ -12,7 +12,8 @@ import (
 
 const (
 	firstBackoff = 500 * time.Millisecond
-	refusedPause = 30 * time.Second // a refusal is said once, and a person has to act
+	refusedPause = 30 * time.Second // a refused registration needs an operator
+	never        = time.Hour        // until the next registration of an agent that has ended
 )
 
 // registry is the calls of the agent.
@@ -26,105 +27,135 @@ type registry interface {
 type agent struct {
 	settings
 
-	asserting chan struct{} // holds an element while the agent registers the command, or while a drain in turn keeps it from that
+	registering chan struct{} // full while the agent registers the command, or must not because of a drain in turn
 
 	api   registry
-	say   func(string, ...any)
+	log   logFunc
 	check func(context.Context) (passed bool, note string) // nil: Rollcall probes, or the command reports by itself
 
-	known   bool          // Rollcall knows the command
-	gone    bool          // this start of it is draining, and will not be registered again
-	told    string        // what was said last
-	sick    bool          // what the last check said
-	refused string        // why the last report was
-	backoff time.Duration // to the next attempt while Rollcall is away
+	registered    bool   // by the last call
+	draining      bool   // this start is draining, and is not registered again
+	lastLogged    string // "registered", "unavailable" or the reason of a refusal
+	failing       bool   // the last check failed
+	lastRejection string // reason of the last refused heartbeat
+
+	backoff time.Duration // to the next registration while Rollcall is unavailable
 }
 
-func newAgent(s settings, api registry, say func(string, ...any)) *agent {
-	return &agent{settings: s, api: api, say: say, backoff: firstBackoff, asserting: make(chan struct{}, 1)}
+func newAgent(s settings, api registry, log logFunc) *agent {
+	return &agent{settings: s, api: api, log: log, backoff: firstBackoff, registering: make(chan struct{}, 1)}
 }
 
-// run registers, again and again, and reports in between. It ends with the context.
+// run registers the command again and again, and reports its health in between, until ctx ends.
 func (a *agent) run(ctx context.Context) {
 	next := time.NewTimer(0)
 	defer next.Stop()
 	beat := time.NewTicker(a.interval)
 	defer beat.Stop()
-	for !a.gone {
+	for !a.draining {
 		fresh := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-next.C:
-			next.Reset(a.assert(ctx))
+			next.Reset(a.register(ctx))
 			beat.Reset(a.interval)
 			fresh = true
 		case <-beat.C:
 		}
-		if a.check != nil && a.known && !a.report(ctx) && !fresh {
+		if a.check != nil && a.registered && !a.report(ctx) && !fresh {
 			next.Reset(0)
 		}
 	}
 }
 
-// assert registers, and returns the time to the next registration.
-func (a *agent) assert(ctx context.Context) time.Duration {
-	select {
-	case a.asserting <- struct{}{}:
-	case <-ctx.Done():
-		return time.Hour
-	}
-	r := a.api.register(ctx, a.formNow(ctx))
-	<-a.asserting
-	if ctx.Err() != nil {
-		return time.Hour
-	}
-	a.known = false
+// outcome is the result of a registration.
+type outcome int
+
+const (
+	accepted    outcome = iota
+	drained             // this start is draining
+	unavailable         // the same registration may succeed later
+	idTaken             // by another container, and the agent may choose another id
+	refused
+)
+
+func (a *agent) outcomeOf(r answer) outcome {
 	switch {
 	case r.ok() && r.ID != "":
-		a.known, a.backoff = true, firstBackoff
-		switch {
-		case a.told == "registered" && r.New:
-			a.say("Rollcall had lost %s: registered it again", a.id)
-		case a.told != "registered":
-			a.say("registered %s at %s", a.id, r.Address)
-		}
-		a.told = "registered"
-		if r.New { // another container that claims the id or the address is found out early
-			return spread(min(time.Second, a.reassert))
-		}
-		return spread(a.reassert)
+		return accepted
 	case r.status == http.StatusGone:
-		a.gone = true
-		a.say("%s is draining: not registered again by this start", a.id)
-		return time.Hour
-	case r.temporary() || r.ok():
-		if a.told != "away" {
-			a.say("no registration at %s, trying on: %s", a.shownURL, r.reason())
-		}
-		a.told = "away"
-		pause := spread(a.backoff)
-		a.backoff = min(2*a.backoff, a.longestBackoff())
-		return pause
+		return drained
+	case r.temporary() || r.ok(): // without a receipt, another program answers
+		return unavailable
+	case r.idHeld() && a.freeID != "":
+		return idTaken
+	default:
+		return refused
 	}
-	if r.idHeld() && a.freeID != "" {
-		a.say("id %s is held by another container: registering as %s (%s)", a.id, a.freeID, r.reason())
+}
+
+// register registers the command, and returns the time to the next registration.
+func (a *agent) register(ctx context.Context) (next time.Duration) {
+	select {
+	case a.registering <- struct{}{}:
+	case <-ctx.Done():
+		return never
+	}
+	r := a.api.register(ctx, a.currentForm(ctx))
+	<-a.registering
+	if ctx.Err() != nil {
+		return never
+	}
+	result := a.outcomeOf(r)
+	a.registered = result == accepted
+	switch result {
+	case accepted:
+		return a.accepted(r)
+	case drained:
+		a.draining = true
+		a.log("%s is draining: not registered again by this start", a.id)
+		return never
+	case unavailable:
+		return a.backOff(r)
+	case idTaken:
+		a.log("id %s is held by another container: registering as %s (%s)", a.id, a.freeID, r.reason())
 		a.id, a.freeID = a.freeID, ""
 		a.form.Set("id", a.id)
 		return 0
+	default:
+		return a.refused(r)
 	}
-	pause := refusedPause
-	if r.status == http.StatusConflict { // the holder may be gone soon
-		pause = a.reassert
-	}
-	if reason := r.reason(); a.told != reason {
-		a.say("registration refused, trying again every %d s: %s", int(pause.Seconds()+0.5), reason)
-		a.told = reason
-	}
-	return pause
 }
 
-// longestBackoff is short where a lease runs: it must not end while we wait.
+// accepted logs the first registration, and each one that Rollcall had lost.
+func (a *agent) accepted(r answer) (next time.Duration) {
+	a.backoff = firstBackoff
+	switch {
+	case a.lastLogged == "registered" && r.New:
+		a.log("Rollcall had lost %s: registered it again", a.id)
+	case a.lastLogged != "registered":
+		a.log("registered %s at %s", a.id, r.Address)
+	}
+	a.lastLogged = "registered"
+	if r.New { // detect early another container with the same id or address
+		return jitter(min(time.Second, a.reassert))
+	}
+	return jitter(a.reassert)
+}
+
+// backOff doubles the time to the next registration.
+func (a *agent) backOff(r answer) (next time.Duration) {
+	if a.lastLogged != "unavailable" {
+		a.log("no registration at %s, retrying: %s", a.shownURL, r.reason())
+	}
+	a.lastLogged = "unavailable"
+	next = jitter(a.backoff)
+	a.backoff = min(2*a.backoff, a.longestBackoff())
+	return next
+}
+
+// longestBackoff is shorter than the lease of a heartbeat, which must not expire during a pause.
 func (a *agent) longestBackoff() time.Duration {
 	if a.check != nil {
 		return min(a.reassert, a.interval)
@@ -132,45 +163,57 @@ func (a *agent) longestBackoff() time.Duration {
 	return a.reassert
 }
 
-// formNow is the registration with the address as far as it is known.
-func (a *agent) formNow(ctx context.Context) url.Values {
+// refused logs each reason once.
+func (a *agent) refused(r answer) (next time.Duration) {
+	next = refusedPause
+	if r.status == http.StatusConflict { // the holder may end soon
+		next = a.reassert
+	}
+	if reason := r.reason(); a.lastLogged != reason {
+		a.log("registration refused, trying again every %d s: %s", int(next.Seconds()+0.5), reason)
+		a.lastLogged = reason
+	}
+	return next
+}
+
+// currentForm returns the registration with the address, if the agent knows it.
+func (a *agent) currentForm(ctx context.Context) url.Values {
 	if a.address == "" && a.metadata != "" {
 		a.address = a.api.taskAddress(ctx, a.metadata)
 	}
 	if a.address != "" {
 		a.form.Set("address", a.address)
 	}
-	if a.port != "" && !ported(a.address) {
+	if a.port != "" && !hasPort(a.address) {
 		a.form.Set("port", a.port)
 	}
 	return a.form
 }
 
-// report checks, and says what came of it. It is false if Rollcall does not know the
-// command any more.
-func (a *agent) report(ctx context.Context) bool {
+// report runs the health command and reports its result. It returns false if Rollcall does not have the instance.
+func (a *agent) report(ctx context.Context) (known bool) {
 	passed, note := a.check(ctx)
 	if ctx.Err() != nil {
 		return true
 	}
-	if a.sick == passed {
-		verdict := map[bool]string{true: "pass", false: "fail"}[passed]
+	if a.failing == passed {
+		result := map[bool]string{true: "pass", false: "fail"}[passed]
 		if note != "" {
-			verdict += ": " + note
+			result += ": " + note
 		}
-		a.say("health command: %s", verdict)
+		a.log("health command: %s", result)
 	}
-	a.sick = !passed
+	a.failing = !passed
 	r := a.api.heartbeat(ctx, a.id, passed, note)
-	if refused := r.status/100 == 4 && r.status != http.StatusNotFound && r.status != http.StatusGone; refused && a.refused != r.reason() {
-		a.refused = r.reason()
-		a.say("heartbeat refused: %s", a.refused)
+	rejected := r.status/100 == 4 && r.status != http.StatusNotFound && r.status != http.StatusGone
+	if rejected && a.lastRejection != r.reason() {
+		a.lastRejection = r.reason()
+		a.log("heartbeat refused: %s", a.lastRejection)
 	}
 	return r.status != http.StatusNotFound
 }
 
-// spread shortens a time by up to a quarter, so that those who were started together
-// do not call together for ever.
-func spread(d time.Duration) time.Duration {
-	return d - rand.N(d/4+1) //nolint:gosec // nobody gains by guessing it
+// jitter shortens a time by up to a quarter, so that instances that started together do not call together.
+func jitter(d time.Duration) time.Duration {
+	return d - rand.N(d/4+1) //nolint:gosec // not a secret
 }

@@ -46,7 +46,7 @@ var (
 	ok      = answer{status: 200, ID: "web-1", Address: "10.0.0.1:80"}
 	created = answer{status: 201, ID: "web-1", Address: "10.0.0.1:80", New: true}
 	away    = answer{err: errors.New("connection refused")}
-	refused = answer{status: 422, Detail: "host is bad; give a name"}
+	invalid = answer{status: 422, Detail: "host is bad; give a name"}
 )
 
 // play runs an agent for a while, and returns what it said.
@@ -107,7 +107,7 @@ func TestAgentBacksOffWhileTheRegistryIsAway(t *testing.T) {
 		return ok
 	}}
 	said := s.play(t, 2*time.Minute, nil)
-	if want := "no registration at http://r.test, trying on: connection refused\nregistered web-1 at 10.0.0.1:80"; said != want {
+	if want := "no registration at http://r.test, retrying: connection refused\nregistered web-1 at 10.0.0.1:80"; said != want {
 		t.Errorf("said %q, want %q", said, want)
 	}
 	for n := 1; n < 8; n++ {
@@ -123,7 +123,7 @@ func TestAgentSaysARefusalOnceAndRetriesSlowly(t *testing.T) {
 	s := &script{answers: func(n int) answer {
 		switch {
 		case n <= 3:
-			return refused
+			return invalid
 		case n == 4:
 			return answer{status: 403}
 		}

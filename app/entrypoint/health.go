@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// healthCommand finds out by a command whether the one that we run is well.
+// healthCommand checks the health of the supervised command by another command.
 type healthCommand struct {
 	command string
 	timeout time.Duration
@@ -22,8 +22,8 @@ type healthCommand struct {
 	reaper  *reaper
 }
 
-// run runs the command, by a shell if there is one. The note is the last line of its
-// output, or says what went wrong.
+// run runs the health command, by a shell if there is one. The note is the last line of its output, or the reason
+// of the failure.
 func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 	ctx, cancel := context.WithTimeout(ctx, h.timeout)
 	defer cancel()
@@ -35,11 +35,11 @@ func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 		return false, "the command is empty"
 	}
 	var out lastBytes
-	c := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the container's own
+	c := exec.CommandContext(ctx, args[0], args[1:]...) //nolint:gosec // the operator names it
 	c.Env, c.Stdout, c.Stderr = h.environ, &out, &out
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // to end it with all that it has started
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Cancel ends all its children
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
-	c.WaitDelay = time.Second // for those that have left the group and hold its output
+	c.WaitDelay = time.Second // a child outside the group may keep the output open
 	err := h.reaper.start(c)
 	if err == nil {
 		err = h.reaper.wait(c)
@@ -51,33 +51,32 @@ func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return false, "no result within " + h.timeout.String()
 	case c.ProcessState == nil:
-		return false, plain(err.Error())
+		return false, noteOf(err.Error())
 	case note == "":
 		return false, fmt.Sprintf("exit code %d", exitCode(c.ProcessState.Sys().(syscall.WaitStatus)))
 	}
 	return false, note
 }
 
-// lastBytes keeps the end of what is written to it.
+// lastBytes keeps the last bytes written to it.
 type lastBytes struct{ kept []byte }
 
 func (l *lastBytes) Write(p []byte) (int, error) {
-	const enough = 4 << 10
+	const limit = 4 << 10
 	l.kept = append(l.kept, p...)
-	if len(l.kept) > 2*enough {
-		l.kept = append([]byte{}, l.kept[len(l.kept)-enough:]...)
+	if len(l.kept) > 2*limit {
+		l.kept = append([]byte{}, l.kept[len(l.kept)-limit:]...)
 	}
 	return len(p), nil
 }
 
 func (l *lastBytes) line() string {
 	text := bytes.TrimRight(l.kept, "\n")
-	return plain(string(text[bytes.LastIndexByte(text, '\n')+1:]))
+	return noteOf(string(text[bytes.LastIndexByte(text, '\n')+1:]))
 }
 
-// plain makes a note of a line: what the API takes is 200 bytes of text without
-// control characters, quotes and backslashes.
-func plain(line string) string {
+// noteOf returns a line in the form of a note: 200 bytes without control characters, quotes and backslashes.
+func noteOf(line string) string {
 	line = strings.Map(func(r rune) rune {
 		switch {
 		case r == '"':

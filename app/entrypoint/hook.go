@@ -33,19 +33,19 @@ type Options struct {
 // returns an error if the options are wrong or the linked services are not healthy in time; then the command did not run.
 // Without ROLLCALL_URL or ROLLCALL_SERVICE, and without a file to keep, Run replaces the process by the command.
 func Run(ctx context.Context, o Options) (code int, err error) {
-	say := newLog(o.Log)
-	s := readSettings(o.Environ, say)
+	log := newLog(o.Log)
+	s := readSettings(o.Environ, log)
 	api, err := newRegistrar(s)
 	if err != nil {
 		return 0, fmt.Errorf("ROLLCALL_URL: %w", err)
 	}
-	h := hook{settings: s, api: api, say: say, environ: withoutSecrets(o.Environ), unregistered: missingSetting(o.Environ)}
+	h := hook{settings: s, api: api, log: log, environ: withoutSecrets(o.Environ), unregistered: missingSetting(o.Environ)}
 	if err := h.link(ctx, o); err != nil {
 		return 0, err
 	}
 	if h.unregistered != "" && h.links == nil {
-		say("%s: running without Rollcall", h.unregistered)
-		return replace(o.Command, h.environ, say), nil
+		log("%s: running without Rollcall", h.unregistered)
+		return replace(o.Command, h.environ, log), nil
 	}
 	return h.run(o.Command), nil
 }
@@ -55,11 +55,11 @@ type hook struct {
 	settings
 
 	api     registrar
-	say     func(string, ...any)
+	log     logFunc
 	environ []string
 	reaper  reaper
 
-	asserting    chan struct{} // has an element while the agent registers the command, or must not register it
+	registering  chan struct{} // has an element while the agent registers the command, or must not register it
 	unregistered string        // why the command is not registered; empty: it is
 	links        *links        // nil: the command does not follow changes of its links
 	onChange     os.Signal     // sent to the command after a change of its links; nil: none
@@ -76,7 +76,7 @@ func (h *hook) link(ctx context.Context, o Options) error {
 	case h.url == "":
 		return errors.New("--env needs ROLLCALL_URL, which is not set")
 	}
-	l := newLinks(h.api.once, o.Links, h.say)
+	l := newLinks(h.api.once, o.Links, h.log)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGQUIT)
 	defer stop()
 	if err := l.await(ctx, o.LinksTimeout); err != nil {
@@ -92,8 +92,11 @@ func (h *hook) link(ctx context.Context, o Options) error {
 	return nil
 }
 
-// newLog returns a function that writes one line to a log.
-func newLog(w io.Writer) func(string, ...any) {
+// logFunc writes one line to a log.
+type logFunc func(format string, args ...any)
+
+// newLog returns a logFunc that writes to w.
+func newLog(w io.Writer) logFunc {
 	var mu sync.Mutex
 	return func(format string, args ...any) {
 		mu.Lock()
@@ -103,17 +106,17 @@ func newLog(w io.Writer) func(string, ...any) {
 }
 
 // replace becomes the command. It returns an exit code only if that fails.
-func replace(command, environ []string, say func(string, ...any)) int {
+func replace(command, environ []string, log logFunc) int {
 	path, err := exec.LookPath(command[0])
 	if err == nil {
 		err = syscall.Exec(path, command, environ)
 	}
-	return notStarted(err, say)
+	return notStarted(err, log)
 }
 
 // notStarted returns a shell's exit code for a command that cannot be started.
-func notStarted(err error, say func(string, ...any)) int {
-	say("%v", err)
+func notStarted(err error, log logFunc) int {
+	log("%v", err)
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 		return 127
 	}
@@ -126,15 +129,15 @@ func (h *hook) run(command []string) int {
 		defer h.links.close()
 	}
 	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, passedOn()...)
+	signal.Notify(signals, forwarded()...)
 	defer signal.Stop(signals)
 	if os.Getpid() == 1 {
-		defer h.reaper.reapOthers()()
+		defer h.reaper.reapOrphans()()
 	}
 	tty := openTerminal()
 	app := h.command(command)
 	if err := h.reaper.start(app); err != nil {
-		return notStarted(err, h.say)
+		return notStarted(err, h.log)
 	}
 	defer tty.close(app.Process.Pid)
 	ended := make(chan syscall.WaitStatus, 1)
@@ -174,14 +177,14 @@ func (h *hook) follow() (changed <-chan struct{}, stop func()) {
 // startAgent keeps the command registered until stop is called.
 func (h *hook) startAgent() (stop func()) {
 	if h.unregistered != "" {
-		h.say("%s: the command is not registered", h.unregistered)
+		h.log("%s: the command is not registered", h.unregistered)
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a := newAgent(h.settings, h.api, h.say)
-	h.asserting = a.asserting
+	a := newAgent(h.settings, h.api, h.log)
+	h.registering = a.registering
 	if h.healthCommand != "" {
-		a.check = (&healthCommand{command: h.healthCommand, timeout: h.patience, environ: h.environ, reaper: &h.reaper}).run
+		a.check = (&healthCommand{command: h.healthCommand, timeout: h.healthTimeout, environ: h.environ, reaper: &h.reaper}).run
 	}
 	var done sync.WaitGroup
 	done.Go(func() { a.run(ctx) })

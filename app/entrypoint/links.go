@@ -24,17 +24,17 @@ type links struct {
 	api *client.Client
 
 	names   []string // service, service:alias or service:alias:port
-	say     func(string, ...any)
-	file    string        // is kept up to date; empty: there is none
-	own     string        // directory of the file, if we made it
-	changed chan struct{} // has something in it when the file has changed
+	log     logFunc
+	file    string        // contains the variables; empty: there is no file
+	own     string        // temporary directory of the file; empty: the operator chose the place
+	changed chan struct{} // receives when the file has changed
 
 	mu        sync.Mutex
 	variables map[string]map[string]string // by the link's name
 }
 
-func newLinks(api *client.Client, names []string, say func(string, ...any)) *links {
-	return &links{api: api, names: names, say: say, changed: make(chan struct{}, 1), variables: map[string]map[string]string{}}
+func newLinks(api *client.Client, names []string, log logFunc) *links {
+	return &links{api: api, names: names, log: log, changed: make(chan struct{}, 1), variables: map[string]map[string]string{}}
 }
 
 const (
@@ -43,8 +43,7 @@ const (
 	lookUpWithin  = 10 * time.Second
 )
 
-// await looks all links up until each has a healthy instance, or says why one has not
-// when the time is over.
+// await returns when each link has a healthy instance. After the timeout it returns the reasons.
 func (l *links) await(ctx context.Context, timeout time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -78,7 +77,7 @@ func (l *links) await(ctx context.Context, timeout time.Duration) error {
 	}
 }
 
-// serviceOf is the service that a link is to.
+// serviceOf returns the service of a link.
 func serviceOf(name string) string {
 	service, _, _ := strings.Cut(name, ":")
 	return service
@@ -91,13 +90,13 @@ func (l *links) lookUp(ctx context.Context, name string) (v map[string]string, e
 	return client.Read[map[string]string](l.api.LinkMany(ctx, &client.LinkManyParams{Link: []string{name}, Format: &format}))
 }
 
-// isRefusal reports whether the same call will never succeed.
+// isRefusal reports whether the same call never succeeds.
 func isRefusal(err error) bool {
 	refused, ok := errors.AsType[*client.Error](err)
 	return ok && refused.Status != http.StatusNotFound && !(answer{status: refused.Status}).temporary()
 }
 
-// all is the variables of all links; of two links with one alias, those of the later one.
+// all returns the variables of all links. If two links have the same alias, the later one wins.
 func (l *links) all() map[string]string {
 	all := map[string]string{}
 	for _, name := range l.names {
@@ -106,7 +105,7 @@ func (l *links) all() map[string]string {
 	return all
 }
 
-// lines are variables as NAME=value, sorted.
+// lines returns variables as NAME=value, sorted.
 func lines(v map[string]string) []string {
 	var lines []string
 	for name, value := range v {
@@ -116,7 +115,7 @@ func lines(v map[string]string) []string {
 	return lines
 }
 
-// environ is an environment with the variables in place of those of the same names.
+// environ returns an environment in which the variables replace others of the same name.
 func (l *links) environ(others []string) []string {
 	set := l.all()
 	if l.file != "" {
@@ -130,8 +129,8 @@ func (l *links) environ(others []string) []string {
 	return append(others, lines(set)...)
 }
 
-// open writes the file: at a path, or in a directory of its own. A container without
-// /tmp has a /dev/shm, even if the rest of it may not be written.
+// open writes the file, at a path or in a new temporary directory. A container without /tmp has /dev/shm, even if its
+// root file system is read-only.
 func (l *links) open(path string) (err error) {
 	if path == "" {
 		if l.own, err = os.MkdirTemp("", "rollcall-"); err != nil {
@@ -157,13 +156,13 @@ func (l *links) close() {
 	}
 }
 
-// write replaces the file: who reads it has the old one or the new one.
+// write replaces the file. A reader gets either the old content or the new one.
 func (l *links) write() error {
 	next, err := os.CreateTemp(filepath.Dir(l.file), ".rollcall-env-")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(next.Name()) // which it is no more when it has become the file
+	defer os.Remove(next.Name()) // without effect after the rename
 	_, err = fmt.Fprintln(next, strings.Join(lines(l.all()), "\n"))
 	if err := errors.Join(err, next.Chmod(0o644), next.Close()); err != nil {
 		return err
@@ -171,7 +170,7 @@ func (l *links) write() error {
 	return os.Rename(next.Name(), l.file)
 }
 
-// follow keeps the file up to date until it is told to stop.
+// follow keeps the file current until stop is called.
 func (l *links) follow() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -184,13 +183,13 @@ func (l *links) follow() (stop func()) {
 	}
 }
 
-// followOne follows a link as its service changes. What is known stays as long as there
-// is nothing better: no healthy instance, or no answer.
+// followOne keeps the variables of a link current. They stay as they are while no instance is healthy or Rollcall does
+// not answer.
 func (l *links) followOne(ctx context.Context, name string) {
 	tag, told, pause := "", false, lookUpAgain
 	stays := func(why error) {
 		if !told {
-			l.say("the variables of %s stay as they are: %v", name, why)
+			l.log("the variables of %s stay as they are: %v", name, why)
 		}
 		told = true
 	}
@@ -205,11 +204,11 @@ func (l *links) followOne(ctx context.Context, name string) {
 		case err != nil:
 			stays(err)
 			select {
-			case <-time.After(spread(pause)):
+			case <-time.After(jitter(pause)):
 			case <-ctx.Done():
 			}
 			next, pause = "", min(2*pause, longestLookUp)
-		case next == tag: // nothing has changed
+		case next == tag: // no change
 		case len(healthy) == 0:
 			stays(errors.New("no instance is healthy"))
 		default:
@@ -219,8 +218,7 @@ func (l *links) followOne(ctx context.Context, name string) {
 	}
 }
 
-// choose has a link stay at the instance that it has, if that is one of the healthy ones,
-// or else go to another one.
+// choose keeps the instance of a link if it is healthy, or else chooses another one.
 func (l *links) choose(ctx context.Context, name string, healthy []client.Instance) error {
 	l.mu.Lock()
 	now := l.variables[name]
@@ -242,10 +240,10 @@ func (l *links) choose(ctx context.Context, name string, healthy []client.Instan
 		l.variables[name] = now
 		return err
 	}
-	l.say("%s is at %s now", name, address(v))
+	l.log("%s is at %s now", name, address(v))
 	select {
 	case l.changed <- struct{}{}:
-	default: // the command has not been told of the last one yet
+	default: // the supervisor has not received the last change yet
 	}
 	return nil
 }
@@ -254,7 +252,7 @@ func among(some []client.Instance, address string) bool {
 	return slices.ContainsFunc(some, func(i client.Instance) bool { return i.Address == address })
 }
 
-// address is the one in a link's variables.
+// address returns the address in the variables of a link.
 func address(v map[string]string) string {
 	for _, value := range v {
 		if at, found := strings.CutPrefix(value, "tcp://"); found {

@@ -14,11 +14,10 @@ import (
 	"syscall"
 )
 
-// reaper is the children that we have started ourselves. The first process of a container
-// also inherits those that others have left behind, and has to bury them; but the exit
-// status of our own is for those who wait for it.
+// reaper starts children and reaps orphans. The first process of a container inherits the processes whose parent has
+// ended, and must wait for them. It must not wait for its own children here: start's caller needs their exit status.
 type reaper struct {
-	mu   sync.Mutex // held while a child starts, so that none is taken for a stranger
+	mu   sync.Mutex // held while a child starts, so that it is not taken for an orphan
 	pids map[int]bool
 }
 
@@ -43,7 +42,7 @@ func (r *reaper) wait(c *exec.Cmd) error {
 	return err
 }
 
-// await waits for the end of a child, and calls stopped each time that a signal stops it.
+// await returns the status of a child after its end. It calls stopped each time that a signal stops the child.
 func (r *reaper) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscall.WaitStatus) {
 	pid := c.Process.Pid
 	for {
@@ -60,10 +59,9 @@ func (r *reaper) await(c *exec.Cmd, stopped func(syscall.Signal)) (status syscal
 	}
 }
 
-// reapOthers buries every child that is not ours when it has ended, until it is told
-// to stop.
-func (r *reaper) reapOthers() (stop func()) {
-	died := make(chan os.Signal, 1) // one is enough: every time, all of them are looked for
+// reapOrphans waits for each orphan after its end, until stop is called.
+func (r *reaper) reapOrphans() (stop func()) {
+	died := make(chan os.Signal, 1) // reap looks for every orphan, so one signal is enough
 	signal.Notify(died, syscall.SIGCHLD)
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -91,12 +89,12 @@ func (r *reaper) reap() {
 	}
 }
 
-// isZombieOf reports whether a process has ended and its parent has not asked yet. The
-// line is "pid (name) state parent ...", and the name may contain anything.
+// isZombieOf reports whether a process has ended and its parent has not waited for it. The file contains
+// "pid (name) state parent ...", and the name may contain any character.
 func isZombieOf(parent int, stat string) bool {
 	line, err := os.ReadFile(stat)
 	if err != nil {
-		return false // it is gone
+		return false // the process has been reaped
 	}
 	_, rest, _ := strings.Cut(string(line[strings.LastIndexByte(string(line), ')')+1:]), " ")
 	f := strings.Fields(rest)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// changeSignals is the signals that a command can be told by that something has changed.
+// changeSignals are the signals that can tell a command of a change.
 var changeSignals = map[string]os.Signal{
 	"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM,
 }
@@ -34,7 +34,7 @@ func signalName(s os.Signal) string {
 	return strings.TrimPrefix(unix.SignalName(n), "SIG")
 }
 
-// parseSignal reads the name or the number of a signal that can be passed on.
+// parseSignal parses the name or the number of a signal that can be forwarded.
 func parseSignal(text string) (syscall.Signal, bool) {
 	name := strings.TrimPrefix(strings.ToUpper(text), "SIG")
 	n, err := strconv.Atoi(name)
@@ -51,30 +51,30 @@ func parseSignal(text string) (syscall.Signal, bool) {
 		n = int(unix.SignalNum("SIG" + name))
 	}
 	s := syscall.Signal(n)
-	return s, canPassOn(s)
+	return s, canForward(s)
 }
 
-// canPassOn reports whether this process can catch a signal that is meant for the command.
-// CHLD is about its own children. The Go runtime keeps URG and PROF to itself.
-func canPassOn(s syscall.Signal) bool {
+// canForward reports whether this process can catch a signal for the command. CHLD concerns its own children, and the
+// Go runtime uses URG and PROF itself.
+func canForward(s syscall.Signal) bool {
 	own := []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF}
 	reserved := s >= 32 && s <= 34 // by C libraries, for threads
 	return s >= 1 && s <= lastRealTime && !reserved && !slices.Contains(own, s)
 }
 
-// passedOn lists the signals to catch for the command. A signal that was ignored from the
-// start stays ignored, in the command as well.
-func passedOn() []os.Signal {
+// forwarded returns the signals to forward to the command. A signal that was ignored at the start stays ignored, in
+// the command as well.
+func forwarded() []os.Signal {
 	var list []os.Signal
 	for s := syscall.Signal(1); s <= lastRealTime; s++ {
-		if canPassOn(s) && !signal.Ignored(s) {
+		if canForward(s) && !signal.Ignored(s) {
 			list = append(list, s)
 		}
 	}
 	return list
 }
 
-// exitCode is a process's exit code as shells have it: 128 + n when a signal ended it.
+// exitCode returns the exit code that a shell would return: 128 + n after signal n.
 func exitCode(status syscall.WaitStatus) int {
 	if status.Signaled() {
 		return 128 + int(status.Signal())

@@ -94,16 +94,16 @@ func (s *supervisor) linksChanged() {
 }
 
 func (s *supervisor) beginDrain(first os.Signal) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.hold+3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), s.drainPeriod+3*time.Second)
 	drained := make(chan struct{})
 	s.phase, s.first, s.cancel, s.drained = draining, first, cancel, drained
-	s.say("%s: draining %s", signalName(first), s.id)
+	s.log("%s: draining %s", signalName(first), s.id)
 	s.drains.Go(func() {
 		defer close(drained)
 		s.stopAgent()
 		switch a := s.drain(ctx); {
 		case a.ok():
-			s.say("drained %s", s.id)
+			s.log("drained %s", s.id)
 		case !errors.Is(ctx.Err(), context.Canceled): // by the end of the command
 			s.notDrained(a)
 		}
@@ -113,7 +113,7 @@ func (s *supervisor) beginDrain(first os.Signal) {
 // drain drains the instance, and retries while Rollcall does not answer: a web process may die, and another one takes
 // over. It returns when the drain period is over, also after a failure: requests in progress need the time.
 func (s *supervisor) drain(ctx context.Context) (a answer) {
-	end := time.Now().Add(s.hold)
+	end := time.Now().Add(s.drainPeriod)
 	for {
 		a = s.unlessRestarted(ctx, func() answer {
 			return s.api.drain(ctx, s.id, s.form.Get("boot"), max(0, time.Until(end).Round(time.Millisecond)))
@@ -157,7 +157,7 @@ func (s *supervisor) ended(code int) {
 	a := s.unlessRestarted(ctx, func() answer { return s.api.deregister(ctx, s.id, s.form.Get("boot")) })
 	switch {
 	case a.ok():
-		s.say("%s is gone: the command ended with %d", s.id, code)
+		s.log("%s is gone: the command ended with %d", s.id, code)
 	case s.first == nil:
 		s.notDrained(a)
 	}
@@ -177,7 +177,7 @@ func (s *supervisor) unlessRestarted(ctx context.Context, call func() answer) an
 		}
 		fallthrough // it restarted meanwhile
 	case a.ok():
-		s.say("%s was started anew elsewhere: left alone", s.id)
+		s.log("%s was started anew elsewhere: left alone", s.id)
 		return answer{status: http.StatusNotFound}
 	}
 	return a
@@ -186,6 +186,6 @@ func (s *supervisor) unlessRestarted(ctx context.Context, call func() answer) an
 // notDrained logs why the instance may still be in service.
 func (s *supervisor) notDrained(a answer) {
 	if a.status != http.StatusNotFound { // an instance that was never registered needs no line
-		s.say("could not drain %s: %s", s.id, a.reason())
+		s.log("could not drain %s: %s", s.id, a.reason())
 	}
 }

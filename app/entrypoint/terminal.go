@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal is the controlling terminal of the hook. The hook stays in the foreground, so
-// that Ctrl-C drains before the command gets it. A command that reads the terminal is
-// interactive: it gets the foreground then, and Ctrl-C is the command's.
-type terminal struct{ tty *os.File } // nil: there is none
+// terminal is the controlling terminal. The supervisor stays in the foreground, so that Ctrl-C drains before the
+// command receives it. A command that reads the terminal is interactive: it gets the foreground, and Ctrl-C.
+type terminal struct{ tty *os.File } // nil: no terminal
 
 func openTerminal() terminal {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
@@ -32,11 +31,11 @@ func (t terminal) foreground() (group int) {
 }
 
 func (t terminal) give(group int) {
-	_ = unix.IoctlSetPointerInt(int(t.tty.Fd()), unix.TIOCSPGRP, group) // without success, the command stops again
+	_ = unix.IoctlSetPointerInt(int(t.tty.Fd()), unix.TIOCSPGRP, group) // after a failure, the command stops again
 }
 
-// stopped has a command continue that the terminal has stopped, in the foreground. If the
-// hook is in the background itself, the command stays stopped until the hook gets a CONT.
+// stopped continues a command that the terminal has stopped, in the foreground. If the supervisor is in the
+// background itself, the command stays stopped until the supervisor receives CONT.
 func (t terminal) stopped(command int, s syscall.Signal) {
 	if t.tty == nil || s != syscall.SIGTTIN && s != syscall.SIGTTOU && s != syscall.SIGTSTP {
 		return
@@ -50,21 +49,20 @@ func (t terminal) stopped(command int, s syscall.Signal) {
 	}
 }
 
-// close takes the foreground back from a command that has ended.
+// close takes the foreground back after the end of the command.
 func (t terminal) close(command int) {
 	if t.tty == nil {
 		return
 	}
 	if t.foreground() == command {
-		signal.Ignore(syscall.SIGTTOU) // which a process in the background would get
+		signal.Ignore(syscall.SIGTTOU) // the kernel sends it to a process in the background
 		t.give(unix.Getpgrp())
 	}
 	_ = t.tty.Close()
 }
 
-// send sends the command a signal. The terminal sends its own to the whole group, and
-// Ctrl-Z, when the hook is in the foreground, to the hook alone: nothing could continue
-// the command.
+// send sends the command a signal. The signals of a terminal go to the whole group. Ctrl-Z stays with the supervisor:
+// no process could continue the command.
 func (t terminal) send(command *os.Process, s os.Signal) {
 	switch {
 	case t.tty == nil:

@@ -10,7 +10,7 @@ import (
 	"rollcall/app"
 )
 
-// longestTurn bounds how long a command waits for its turn to restart.
+// longestTurn limits the wait of a command for its turn to restart.
 const longestTurn = 2 * time.Minute
 
 // takeTurns returns a channel that is closed when the command may be restarted because a service that it
@@ -29,39 +29,39 @@ func (h *hook) takeTurns() (turn <-chan struct{}, stop func()) {
 	}
 }
 
-// awaitTurn drains the command in its turn. It returns when the command is drained, when there is nobody to
-// take turns with, and when Rollcall does not answer.
+// awaitTurn drains the command in its turn. It returns when the command is drained, when the service has no other
+// instance, and when Rollcall does not answer.
 func (h *hook) awaitTurn(ctx context.Context, id string) {
 	keep := h.keep(ctx)
 	if keep < 1 {
 		return
 	}
-	waiting, cancel := context.WithTimeout(ctx, spread(longestTurn))
+	waiting, cancel := context.WithTimeout(ctx, jitter(longestTurn))
 	defer cancel()
 	for said := false; ; said = true {
 		select {
-		case h.asserting <- struct{}{}: // the agent must not register the command again meanwhile
+		case h.registering <- struct{}{}: // the agent must not register the command during the drain
 		case <-waiting.Done():
 			return
 		}
-		a := h.api.drainInTurn(waiting, id, h.form.Get("boot"), h.hold, keep)
+		a := h.api.drainInTurn(waiting, id, h.form.Get("boot"), h.drainPeriod, keep)
 		if a.status != http.StatusConflict || a.Field == "boot" {
 			return
 		}
-		<-h.asserting
+		<-h.registering
 		if !said {
-			h.say("waiting for other instances to restart first: %s", a.reason())
+			h.log("waiting for other instances to restart first: %s", a.reason())
 		}
 		select {
-		case <-time.After(spread(time.Second)):
+		case <-time.After(jitter(time.Second)):
 		case <-waiting.Done():
 			return
 		}
 	}
 }
 
-// keep is how many other instances of the command's service stay healthy while it restarts; 0: there are none.
-// Those that are draining or starting count as well: they may be restarting already.
+// keep returns how many other instances of the service stay healthy while the command restarts. It is 0 if there are none.
+// Starting and draining instances count: they may be restarting.
 func (h *hook) keep(ctx context.Context) int {
 	instances, err := h.links.api.InState(ctx, h.form.Get("service"), "any")
 	if err != nil {

@@ -13,24 +13,24 @@ import (
 	"rollcall/app/client"
 )
 
-// settings is what the environment says of the command.
+// settings is the configuration of the supervisor, from the environment.
 type settings struct {
-	url, shownURL string // of Rollcall; shown without a password
+	url, shownURL string // of Rollcall; shownURL has no password
 	token         string
 	id            string
-	freeID        string     // to register under when another container has the id; empty: the operator set the id
+	freeID        string     // replaces id if another container has it; empty: the operator set id
 	form          url.Values // the registration, without address and port
 	address, port string
-	metadata      string // where Amazon ECS says the address, if it is to be asked
+	metadata      string // URL at which Amazon ECS returns the address; empty: not on ECS
 
 	stops map[os.Signal]bool // signals that drain first
 
-	hold, reassert     time.Duration
-	healthCommand      string
-	interval, patience time.Duration // of the health command
+	drainPeriod, reassert   time.Duration
+	healthCommand           string
+	interval, healthTimeout time.Duration // of the health command
 }
 
-// missingSetting says what is missing to register at all.
+// missingSetting returns why the command cannot be registered. It is empty if it can.
 func missingSetting(environ []string) string {
 	env := environment(environ)
 	for _, name := range []string{"ROLLCALL_URL", "ROLLCALL_SERVICE"} {
@@ -41,7 +41,7 @@ func missingSetting(environ []string) string {
 	return ""
 }
 
-// withoutPassword is a URL without user name and password.
+// withoutPassword returns a URL without user name and password.
 func withoutPassword(address string) string {
 	scheme, rest, found := strings.Cut(address, "://")
 	if !found {
@@ -56,8 +56,8 @@ func withoutPassword(address string) string {
 	return scheme + authority[strings.LastIndexByte(authority, '@')+1:] + path
 }
 
-// withoutSecrets is the environment of the command: without the token, which lets its
-// bearer register anything, and without the password of the URL.
+// withoutSecrets returns the environment of the command: without the token, with which it could register other
+// instances, and without the password of the URL.
 func withoutSecrets(environ []string) []string {
 	var kept []string
 	for _, e := range environ {
@@ -73,13 +73,13 @@ func withoutSecrets(environ []string) []string {
 	return kept
 }
 
-// stopSignals is TERM, INT and QUIT, and the signals of ROLLCALL_STOP_SIGNAL.
-func (env environmentMap) stopSignals(say func(string, ...any)) map[os.Signal]bool {
+// stopSignals returns TERM, INT and QUIT, and the signals of ROLLCALL_STOP_SIGNAL.
+func (env environmentMap) stopSignals(log logFunc) map[os.Signal]bool {
 	stops := map[os.Signal]bool{syscall.SIGTERM: true, syscall.SIGINT: true, syscall.SIGQUIT: true}
 	for _, name := range items(env["ROLLCALL_STOP_SIGNAL"], ",") {
 		s, ok := parseSignal(name)
 		if !ok {
-			say("ROLLCALL_STOP_SIGNAL: %s is not a signal that the hook can catch; ignored", name)
+			log("ROLLCALL_STOP_SIGNAL: %s is not a signal that can be caught; ignored", name)
 			continue
 		}
 		stops[s] = true
@@ -87,10 +87,9 @@ func (env environmentMap) stopSignals(say func(string, ...any)) map[os.Signal]bo
 	return stops
 }
 
-// readSettings reads the environment. What is wrong with a field is Rollcall's to say;
-// what is wrong with our own settings is said, and the default is taken: a command is
-// started in any case.
-func readSettings(environ []string, say func(string, ...any)) settings {
+// readSettings reads the environment. It logs an invalid setting of the supervisor and takes the default, so that the
+// command starts in any case. Rollcall refuses an invalid field of the registration.
+func readSettings(environ []string, log logFunc) settings {
 	env := environment(environ)
 	s := settings{
 		url:           client.WithScheme(strings.TrimSuffix(env["ROLLCALL_URL"], "/")),
@@ -101,17 +100,17 @@ func readSettings(environ []string, say func(string, ...any)) settings {
 		healthCommand: env["ROLLCALL_HEALTH_CMD"],
 	}
 	s.shownURL = withoutPassword(s.url)
-	s.stops = env.stopSignals(say)
+	s.stops = env.stopSignals(log)
 	s.id = env["ROLLCALL_ID"]
 	if s.id == "" {
 		s.id = defaultID(env["ROLLCALL_SERVICE"], s.address, s.port)
 		s.freeID = s.id + "-" + strings.ToLower(rand.Text()[:6])
 	}
-	s.hold = env.duration("ROLLCALL_HOLD", 5*time.Second, say)
-	s.reassert = max(env.duration("ROLLCALL_REASSERT", 10*time.Second, say), 500*time.Millisecond)
-	quiet := func(string, ...any) {} // Rollcall refuses these
-	s.interval = max(env.duration("ROLLCALL_INTERVAL", 5*time.Second, quiet), 100*time.Millisecond)
-	s.patience = env.duration("ROLLCALL_TIMEOUT", s.interval, quiet)
+	s.drainPeriod = env.duration("ROLLCALL_HOLD", 5*time.Second, log)
+	s.reassert = max(env.duration("ROLLCALL_REASSERT", 10*time.Second, log), 500*time.Millisecond)
+	silent := func(string, ...any) {} // Rollcall refuses invalid values of these fields
+	s.interval = max(env.duration("ROLLCALL_INTERVAL", 5*time.Second, silent), 100*time.Millisecond)
+	s.healthTimeout = env.duration("ROLLCALL_TIMEOUT", s.interval, silent)
 	s.form = env.form(s.id)
 	return s
 }
@@ -127,8 +126,8 @@ func environment(environ []string) environmentMap {
 	return env
 }
 
-// port is where the command listens. Kubernetes and Docker links set ROLLCALL_PORT to
-// tcp://10.0.0.1:8080 for a service called rollcall: it does not name the command's port.
+// port returns the port of the command. For a service called rollcall, Kubernetes and Docker links set ROLLCALL_PORT
+// to a URL such as tcp://10.0.0.1:8080, which is not the port of the command.
 func (env environmentMap) port() string {
 	if port := env["ROLLCALL_PORT"]; port != "" && !strings.Contains(port, "://") {
 		return port
@@ -136,19 +135,19 @@ func (env environmentMap) port() string {
 	return env["PORT"]
 }
 
-func (env environmentMap) duration(name string, def time.Duration, say func(string, ...any)) time.Duration {
+func (env environmentMap) duration(name string, def time.Duration, log logFunc) time.Duration {
 	if env[name] == "" {
 		return def
 	}
 	d, err := time.ParseDuration(env[name])
 	if err != nil || d < 0 {
-		say("%s is '%s', which is no duration such as 5s: taking %s", name, env[name], def)
+		log("%s is '%s', which is not a duration such as 5s: using %s", name, env[name], def)
 		return def
 	}
 	return d
 }
 
-// form is the fields of the registration that do not change.
+// form returns the fields of the registration that do not change.
 func (env environmentMap) form(id string) url.Values {
 	form := url.Values{"id": {id}, "boot": {env["ROLLCALL_BOOT"]}}
 	if env["ROLLCALL_BOOT"] == "" {
@@ -176,7 +175,7 @@ func (env environmentMap) form(id string) url.Values {
 	return form
 }
 
-// items splits a list, without the spaces around its items and without empty ones.
+// items splits a list. It trims spaces and omits empty items.
 func items(list, separators string) []string {
 	var out []string
 	for _, item := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
@@ -187,13 +186,13 @@ func items(list, separators string) []string {
 	return out
 }
 
-// defaultID names an instance after its container, in what the API takes. The end of a
-// long host name tells it from others.
+// defaultID returns an id from the service, the host name and the port, in the characters that the API accepts. Long
+// host names differ at their end.
 func defaultID(service, address, port string) string {
-	if ported(address) {
+	if hasPort(address) {
 		port = address[strings.LastIndexByte(address, ':')+1:]
 	}
-	host, _ := os.Hostname() // without one, the id says less
+	host, _ := os.Hostname() // the id is unique enough without one
 	id := service + "-" + host[max(0, len(host)-58):]
 	if port != "" {
 		id += "-" + port

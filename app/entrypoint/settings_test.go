@@ -31,7 +31,7 @@ func TestTheEnvironmentBecomesARegistration(t *testing.T) {
 	if diff := cmp.Diff(form, map[string][]string(s.form)); diff != "" {
 		t.Errorf("the form (-want +got):\n%s", diff)
 	}
-	got := fmt.Sprint(s.url, " ", s.shownURL, " ", s.token, " ", s.port, " ", s.hold, " ", s.reassert, " ", s.interval, " ", s.patience)
+	got := fmt.Sprint(s.url, " ", s.shownURL, " ", s.token, " ", s.port, " ", s.drainPeriod, " ", s.reassert, " ", s.interval, " ", s.healthTimeout)
 	if want := "https://user:pass@rollcall.test/base https://rollcall.test/base t0ken 8080 7s 10s 3s 3s"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -52,11 +52,11 @@ func TestABadDurationOfOursIsSaidAndReplaced(t *testing.T) {
 		said = append(said, fmt.Sprintf(format, args...))
 	})
 	want := []string{
-		"ROLLCALL_HOLD is '5', which is no duration such as 5s: taking 5s",
-		"ROLLCALL_REASSERT is '-1s', which is no duration such as 5s: taking 10s",
+		"ROLLCALL_HOLD is '5', which is not a duration such as 5s: using 5s",
+		"ROLLCALL_REASSERT is '-1s', which is not a duration such as 5s: using 10s",
 	}
-	if diff := cmp.Diff(want, said); diff != "" || s.hold != 5*time.Second || s.reassert != 10*time.Second {
-		t.Errorf("hold %s, reassert %s, said (-want +got):\n%s", s.hold, s.reassert, diff)
+	if diff := cmp.Diff(want, said); diff != "" || s.drainPeriod != 5*time.Second || s.reassert != 10*time.Second {
+		t.Errorf("hold %s, reassert %s, said (-want +got):\n%s", s.drainPeriod, s.reassert, diff)
 	}
 }
 
@@ -88,13 +88,13 @@ func TestTheAddressIsGivenOrWhatThePlatformIsSureOf(t *testing.T) {
 	}
 }
 
-func TestPortedTellsAPortFromAnIPv6Address(t *testing.T) {
+func TestHasPortTellsAPortFromAnIPv6Address(t *testing.T) {
 	t.Parallel()
 	for address, want := range map[string]bool{
 		"": false, "host": false, "host:80": true, "10.0.0.1": false, "10.0.0.1:80": true, "::1": false, "[::1]": false, "[::1]:80": true, "fdaa::3": false,
 	} {
-		if got := ported(address); got != want {
-			t.Errorf("ported(%q) = %t", address, got)
+		if got := hasPort(address); got != want {
+			t.Errorf("hasPort(%q) = %t", address, got)
 		}
 	}
 }
@@ -128,8 +128,8 @@ func TestANoteIsPlainText(t *testing.T) {
 		strings.Repeat("x", 199) + "ü":       strings.Repeat("x", 199),
 		strings.Repeat("ü", 100) + "too far": strings.Repeat("ü", 100),
 	} {
-		if got := plain(line); got != want {
-			t.Errorf("plain(%q) = %q, want %q", line, got, want)
+		if got := noteOf(line); got != want {
+			t.Errorf("noteOf(%q) = %q, want %q", line, got, want)
 		}
 	}
 	var l lastBytes
