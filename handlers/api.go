@@ -76,18 +76,18 @@ func (a *API) Handler() http.Handler {
 	e.HTTPErrorHandler = problems.answer
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.Use(measure(a.Served), guard(a.MaxBody, a.Tokens))
-	a.routes(e, problems)
+	gate := gate{a.Tokens}
+	on := func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
+		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{gate.admit(needs)}, m...)...)
+	}
+	a.routes(on, problems)
 	return e
 }
 
 // addRoute adds a route for some methods.
 type addRoute func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc)
 
-func (a *API) routes(e *echo.Echo, problems problems) {
-	gate := gate{a.Tokens}
-	on := func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
-		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{gate.admit(needs)}, m...)...)
-	}
+func (a *API) routes(on addRoute, problems problems) {
 	reads := reads{a.Replica, a.Log}
 	history := history{a.Replica, a.Store}
 	explainer := diagnose.Explainer{Proxy: a.Store, Replica: a.Replica, Registry: a.Registry}
