@@ -331,7 +331,7 @@ func TestEveryNameGetsAnAnswerThatFits(t *testing.T) {
 		if err != nil || len(packed) > MaxUDP {
 			t.Fatalf("%s: %d bytes, %v", name, len(packed), err)
 		}
-		if len(m.Answer) == 0 && len(m.Ns) == 0 && !m.Truncated {
+		if len(m.Answer) == 0 && len(m.Ns) == 0 && !m.Truncated && m.Rcode != dns.RcodeRefused {
 			t.Fatalf("%s has neither records nor an SOA: %s", name, m)
 		}
 	})
