@@ -21,7 +21,7 @@ type MemWebhooks struct {
 	mu     sync.Mutex
 	hooks  map[string]*memHook
 	events []app.Event
-	cut    bool // events were taken away
+	cut    bool // events were removed
 	claims int
 	down   bool
 }
@@ -29,11 +29,11 @@ type MemWebhooks struct {
 type memHook struct {
 	app.Webhook
 	token    string
-	lease    time.Time // when the token is worth nothing any more
+	lease    time.Time // end of the claim
 	attempts []app.Attempt
 }
 
-// NewMemWebhooks returns a store that holds nothing.
+// NewMemWebhooks returns an empty store.
 func NewMemWebhooks(now func() time.Time) *MemWebhooks {
 	return &MemWebhooks{now: now, hooks: map[string]*memHook{}}
 }
@@ -59,21 +59,21 @@ func (m *MemWebhooks) tell(e app.Event) app.Revision {
 	return e.Revision
 }
 
-// Cut takes away all events but the last n.
+// Cut removes all events but the last n.
 func (m *MemWebhooks) Cut(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.events, m.cut = m.events[len(m.events)-n:], true
 }
 
-// Down has every call fail, or no longer.
+// Down makes every call fail, or succeed again.
 func (m *MemWebhooks) Down(down bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.down = down
 }
 
-// hook returns a webhook; the caller has the lock.
+// hook returns a webhook. The caller holds the lock.
 func (m *MemWebhooks) hook(id string) (*memHook, error) {
 	if m.down {
 		return nil, app.ErrUnavailable
@@ -92,7 +92,7 @@ func (m *MemWebhooks) tip() app.Revision {
 	return m.events[len(m.events)-1].Revision
 }
 
-// Events is that of app.EventLog.
+// Events implements app.EventLog.
 func (m *MemWebhooks) Events(_ context.Context, after app.Revision, limit int) ([]app.Event, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,7 +109,7 @@ func (m *MemWebhooks) Events(_ context.Context, after app.Revision, limit int) (
 	return slices.Clone(m.events[from:min(from+limit, len(m.events))]), nil
 }
 
-// Add is that of app.WebhookStore, as are the next ones.
+// Add implements app.WebhookStore, like the following methods.
 func (m *MemWebhooks) Add(_ context.Context, w app.Webhook) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,7 +132,7 @@ func (m *MemWebhooks) Get(_ context.Context, id string) (app.Webhook, error) {
 	return h.Webhook, nil
 }
 
-// List returns all.
+// List returns all webhooks.
 func (m *MemWebhooks) List(context.Context) ([]app.Webhook, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -155,7 +155,7 @@ func (m *MemWebhooks) Remove(_ context.Context, id string) error {
 	return err
 }
 
-// Pause pauses or resumes.
+// Pause pauses or resumes a webhook.
 func (m *MemWebhooks) Pause(_ context.Context, id, reason string, e app.Event) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,7 +198,7 @@ func (m *MemWebhooks) Attempts(_ context.Context, id string) ([]app.Attempt, err
 	return slices.Clone(h.attempts), nil
 }
 
-// Claim is that of app.Outbox.
+// Claim implements app.Outbox.
 func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.DeliveryClaim, next time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,5 +1,4 @@
-// Package apptest holds what the tests of several packages share about the domain:
-// the claims that every store of the registry has to satisfy.
+// Package apptest holds the contracts of the domain's stores, which the tests of several packages share.
 package apptest
 
 import (
@@ -22,7 +21,7 @@ import (
 	"rollcall/hipache"
 )
 
-// Store is all that a store of the registry does beside its clock.
+// Store is the interface of a store of the registry, without its clock.
 type Store interface {
 	app.Store
 	Results(ctx context.Context, id string) ([]app.Result, error)
@@ -32,12 +31,11 @@ type Store interface {
 	Frontends(ctx context.Context) ([]app.Frontend, error)
 }
 
-// Subject is a store under test with what belongs to it. It holds nothing yet, and
-// its settle time is Settle.
+// Subject is an empty store under test with its clock. Its settle time is Settle.
 type Subject struct {
 	Store
 	Vhosts Vhosts
-	Clock  *Clock // what the store takes the time from
+	Clock  *Clock // the store's clock
 }
 
 // Vhosts has the duties of the owners of vhosts.
@@ -65,33 +63,33 @@ func RemoveSettled(ctx context.Context, v Vhosts, at time.Time) (int, error) {
 	return wrote, err
 }
 
-// Settle is how long a surplus slot of a Subject's vhosts stays in its list.
+// Settle is the settle time of a Subject.
 const Settle = 5 * time.Second
 
-// Clock is a clock that stands still unless it is told otherwise.
+// Clock is a clock that moves only when a test moves it.
 type Clock struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// NewClock returns a clock at some whole second.
+// NewClock returns a clock at a whole second.
 func NewClock() *Clock { return &Clock{now: time.Unix(1_900_000_000, 0)} }
 
-// Now is the time.
+// Now returns the time.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// Pass lets time pass.
+// Pass moves the clock forward.
 func (c *Clock) Pass(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
 }
 
-// StoreContract checks what holds for every store. open returns one that is empty.
+// StoreContract checks the contract of a store. open returns an empty one.
 func StoreContract(t *testing.T, open func(t *testing.T) Subject) {
 	t.Helper()
 	for name, claim := range map[string]func(*testing.T, Subject){
@@ -125,8 +123,7 @@ func StoreContract(t *testing.T, open func(t *testing.T) Subject) {
 	}
 }
 
-// instance is an instance of the service web at http://10.0.0.n:80 that has just been
-// registered for a.test.
+// instance returns a new instance of the service web at http://10.0.0.n:80, registered for a.test.
 func (s Subject) instance(n int) app.Instance {
 	i := app.Instance{
 		ID: fmt.Sprintf("i%d", n), Service: "web", Address: fmt.Sprintf("10.0.0.%d:80", n), Hosts: []string{"a.test"},
@@ -135,7 +132,7 @@ func (s Subject) instance(n int) app.Instance {
 	return i.Begin(s.Clock.Now())
 }
 
-// observe is the instance after results, + for passed and - for failed.
+// observe returns the instance after results: + for a pass, - for a failure.
 func (s Subject) observe(i app.Instance, results string) app.Instance {
 	for _, r := range results {
 		at := s.Clock.Now()
@@ -148,8 +145,7 @@ func (s Subject) observe(i app.Instance, results string) app.Instance {
 	return i
 }
 
-// write commits the steps of instances and returns them as they are stored. An
-// instance whose state changes has an event.
+// write commits changes of instances and returns the stored instances. An instance whose state changes has an event.
 func (s Subject) write(t *testing.T, is ...app.Instance) []app.Instance {
 	t.Helper()
 	var change app.Change
@@ -198,8 +194,7 @@ func (s Subject) get(t *testing.T, id string) app.Instance {
 	return i
 }
 
-// slots writes down the list of a vhost, as in "10.0.0.1 10.0.0.2!" with ! for a
-// marked slot; "none" when the vhost is not known.
+// slots formats the list of a vhost, as in "10.0.0.1 10.0.0.2!" with ! for a marked backend; "none" for an unknown vhost.
 func (s Subject) slots(t *testing.T, host string) string {
 	t.Helper()
 	frontends, err := s.Frontends(t.Context())
@@ -363,7 +358,7 @@ func addressHasOneHolder(t *testing.T, s Subject) {
 
 	other := same
 	other.ID, other.Service, other.Hosts = "i3", "api", nil
-	s.write(t, other) // another service may have it, too
+	s.write(t, other) // another service may have it
 
 	moved := one
 	moved.Address = "10.0.0.9:80"
@@ -419,7 +414,7 @@ func addressIsInherited(t *testing.T, s Subject) {
 		t.Errorf("when the first one has left: taken by %s, want the other one of the same start", got)
 	}
 	s.write(t, at("i2", "cache", "b2"), s.get(t, "by-web-admin").Remove(s.Clock.Now()))
-	again := s.get(t, "by-status") // has no nonce: nobody knows
+	again := s.get(t, "by-status") // without a nonce
 	again.Weight = 2
 	s.write(t, again)
 }
@@ -454,11 +449,11 @@ func goneLeavesNothing(t *testing.T, s Subject) {
 		t.Errorf("results: got %v, %v, want none", results, err)
 	}
 	wantSlots(t, s, "a.test", "none")
-	s.add(t, s.instance(1)) // and it may come again
+	s.add(t, s.instance(1)) // and it may return
 	wantSlots(t, s, "a.test", "10.0.0.1")
 }
 
-// heartbeat is an instance that reports by itself and has just become healthy.
+// heartbeat returns an instance that reports itself and has just become healthy.
 func (s Subject) heartbeat(t *testing.T, n int) app.Instance {
 	t.Helper()
 	i := s.instance(n)
@@ -523,7 +518,7 @@ func (s Subject) fenced(t *testing.T, n int) {
 	own(other, 2, true)
 }
 
-// A report that comes between the look at the last one and the verdict wins.
+// A report between the read of the last one and the decision wins.
 func reportComesBeforeEnding(t *testing.T, s Subject) {
 	i := s.heartbeat(t, 1)
 	ends := func(beat int64) error {
@@ -713,7 +708,7 @@ func lastRoutableStays(t *testing.T, s Subject) {
 	closed.FailOpen = false
 	s.write(t, closed)
 	s.write(t, s.observe(s.get(t, "i1"), "--"))
-	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2") // better than nothing
+	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2") // better than an empty list
 	s.write(t, s.get(t, "i2").Remove(s.Clock.Now()))
 	wantSlots(t, s, "a.test", "10.0.0.1! 10.0.0.2!")
 	s.Clock.Pass(Settle)
@@ -751,7 +746,7 @@ func nothingToReconcile(t *testing.T, s Subject) {
 	wantSlots(t, s, "a.test", before)
 }
 
-// follow keeps a replica fresh until the test ends.
+// follow keeps a replica current until the test ends.
 func (s Subject) follow(t *testing.T) *replica.Replica {
 	t.Helper()
 	rep := replica.New()
@@ -765,7 +760,7 @@ func (s Subject) follow(t *testing.T) *replica.Replica {
 	return rep
 }
 
-// eventually waits for a condition that is about to become true.
+// eventually waits for a condition.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
@@ -775,7 +770,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// told is an instance as far as events tell: without what changes with no event.
+// told reduces an instance to the fields that events carry.
 func told(i app.Instance) app.Instance {
 	i.Rev, i.AssertedAt, i.Streak, i.StreakAt, i.Last = 0, time.Time{}, 0, time.Time{}, app.Result{}
 	return i
@@ -829,7 +824,7 @@ func followerHasEverything(t *testing.T, s Subject) {
 	wantReplica(t, s, rep, "i2", "i3")
 }
 
-// A follower that begins to read in the middle of many writes misses none.
+// A follower that starts in the middle of many writes misses none.
 func followerKeepsUp(t *testing.T, s Subject) {
 	const writers, rounds = 4, 15
 	var all sync.WaitGroup
@@ -838,7 +833,7 @@ func followerKeepsUp(t *testing.T, s Subject) {
 			var before app.Instance
 			for n := range rounds {
 				c := app.Change{Steps: []app.Step{s.step(app.Instance{}, s.instance(w*rounds+n+1))}}
-				if n%3 == 2 { // and one goes
+				if n%3 == 2 { // and one leaves
 					c.Steps = append(c.Steps, s.step(before, before.Remove(s.Clock.Now())))
 				}
 				if _, err := s.Commit(t.Context(), c); err != nil {

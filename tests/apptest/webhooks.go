@@ -13,21 +13,20 @@ import (
 	"rollcall/app"
 )
 
-// WebhookStore is all that a store of webhooks does.
+// WebhookStore is the interface of a store of webhooks.
 type WebhookStore interface {
 	app.WebhookStore
 	app.Outbox
 	AppendEvent(ctx context.Context, e app.Event) (app.Revision, error)
 }
 
-// WebhookSubject is a store of webhooks under test. It holds nothing yet.
+// WebhookSubject is an empty store of webhooks under test.
 type WebhookSubject struct {
 	WebhookStore
 	Clock *Clock
 }
 
-// WebhookContract checks what holds for every store of webhooks. open returns one that is
-// empty.
+// WebhookContract checks the contract of a store of webhooks. open returns an empty one.
 func WebhookContract(t *testing.T, open func(t *testing.T) WebhookSubject) {
 	t.Helper()
 	for name, claim := range map[string]func(*testing.T, WebhookSubject){
@@ -76,7 +75,7 @@ func (s WebhookSubject) hook(t *testing.T, id string) app.Webhook {
 	return w
 }
 
-// happens has something happen.
+// happens appends an event.
 func (s WebhookSubject) happens(t *testing.T) app.Revision {
 	t.Helper()
 	r, err := s.AppendEvent(t.Context(), app.Event{Kind: app.EventHealthy, At: s.Clock.Now(), Service: "web", Reason: "a test"})
@@ -86,7 +85,7 @@ func (s WebhookSubject) happens(t *testing.T) app.Revision {
 	return r
 }
 
-// take claims, and checks which webhooks are handed out.
+// take claims webhooks, and checks which ones the store hands out.
 func (s WebhookSubject) take(t *testing.T, want ...string) []app.DeliveryClaim {
 	t.Helper()
 	claims, _, err := s.Claim(t.Context(), 10)
@@ -103,7 +102,7 @@ func (s WebhookSubject) take(t *testing.T, want ...string) []app.DeliveryClaim {
 	return claims
 }
 
-// settle ends a claim: the webhook has been told of everything until r.
+// settle completes a claim: the webhook has got every event up to r.
 func (s WebhookSubject) settle(t *testing.T, c app.DeliveryClaim, r app.Revision, edits ...func(*app.Webhook)) {
 	t.Helper()
 	w := c.Webhook
@@ -186,7 +185,7 @@ func idleIsDueWhenSomethingIs(t *testing.T, s WebhookSubject) {
 	s.take(t)
 	s.happens(t)
 	c = s.take(t, "w1")[0]
-	last := s.happens(t) // while it is told of the one before
+	last := s.happens(t) // during the delivery of the one before
 	s.settle(t, c, first)
 	c = s.take(t, "w1")[0]
 	s.settle(t, c, last)
@@ -209,7 +208,7 @@ func repetitionDoesNotHoldUpEvents(t *testing.T, s WebhookSubject) {
 	s.happens(t)
 	s.take(t) // it is claimed
 	s.settle(t, c, r, waits, func(w *app.Webhook) { w.Failures, w.Failing = 1, s.Clock.Now() })
-	s.take(t) // its receiver fails: an event does not change when the next attempt is due
+	s.take(t) // its receiver fails: an event does not move the next attempt
 	s.Clock.Pass(time.Minute)
 	s.take(t, "w1")
 }
@@ -252,7 +251,7 @@ func dueWhenTold(t *testing.T, s WebhookSubject) {
 			t.Errorf("%s is due at %s, want %s", id, got, due)
 		}
 	}
-	s.take(t) // though there are events that they were not told of
+	s.take(t) // despite events that they have not got
 	s.Clock.Pass(time.Minute)
 	s.take(t, "w1")
 	s.Clock.Pass(2 * time.Minute)
@@ -286,7 +285,7 @@ func courseIsRead(t *testing.T, s WebhookSubject) {
 	}
 }
 
-// told is what has happened to webhooks, as "webhook-paused w1: why, ...".
+// told lists the events of webhooks, as "webhook-paused w1: why, ...".
 func (s WebhookSubject) told(t *testing.T) string {
 	t.Helper()
 	events, err := s.Events(t.Context(), "0", 100)
