@@ -41,7 +41,6 @@ type Options struct {
 	Once    bool                    // a call is made once: the program has a retry rule of its own
 
 	NoKeepAlive bool // each call has a connection of its own
-
 }
 
 // New returns a client of the Rollcall at a URL, such as http://10.0.0.5:8080 or 10.0.0.5:8080. The token is sent with

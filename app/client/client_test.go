@@ -110,7 +110,7 @@ func (w waiting) Do(r *http.Request) (*http.Response, error) {
 	recorder := httptest.NewRecorder()
 	recorder.Header().Set("ETag", `"1"`)
 	recorder.WriteHeader(status)
-	recorder.WriteString(body)
+	_, _ = recorder.WriteString(body)
 	resp := recorder.Result()
 	resp.Request = r
 	return resp, nil

@@ -46,7 +46,7 @@ func (c *Client) Changes(ctx context.Context, service, tag string) (healthy []In
 	if tag != "" {
 		params.IfNoneMatch = &tag
 	}
-	resp, err := Accepted(c.Service(ctx, service, params)) //nolint:bodyclose // Read closes it
+	resp, err := Accepted(c.Service(ctx, service, params))
 	if err != nil {
 		return nil, "", err
 	}

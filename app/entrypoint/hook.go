@@ -47,7 +47,7 @@ func Run(ctx context.Context, o Options) (code int, err error) {
 		log("%s: running without Rollcall", h.unregistered)
 		return replace(o.Command, h.environ, log), nil
 	}
-	return h.run(o.Command), nil
+	return h.run(o.Command), nil //nolint:contextcheck // signals end the command and its agent, not a context
 }
 
 // hook runs one command as a container's entrypoint.

@@ -46,7 +46,7 @@ func (c watchCmd) Run(s *session) error {
 		if last != "" {
 			params.LastEventID = &last
 		}
-		resp, err := client.Accepted(api.Events(s.ctx, params)) //nolint:bodyclose // print closes it
+		resp, err := client.Accepted(api.Events(s.ctx, params))
 		switch {
 		case s.ctx.Err() != nil:
 		case client.IsStatus(err, http.StatusGone):
