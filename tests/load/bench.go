@@ -29,7 +29,7 @@ var paces = map[string]pace{
 	"quick": {"quick", 2, 500 * time.Millisecond, []int{1000, 10_000}, 1_000_000, 10 * time.Second, 30 * time.Second},
 }
 
-// bench is one step of the measuring: what it has started ends with its context.
+// bench is one step of the benchmark. Its processes end with its context.
 type bench struct {
 	pace
 
@@ -40,7 +40,7 @@ type bench struct {
 	started sync.WaitGroup // processes
 }
 
-// times does something as often as figures are taken, and keeps what there is each time.
+// times repeats a measurement for each round, and writes the results after each.
 func (b *bench) times(round func() error) error {
 	for range b.rounds {
 		if err := round(); err != nil {

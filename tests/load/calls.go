@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// What is registered: of a check that nobody runs here, so that the instance is healthy at
-// once; of one that is probed; and of one that reports by itself.
+// Registrations: without a check, so the instance is healthy at once; with a probe; and with heartbeats.
 const (
 	unchecked = `{"service":"web","id":"i-{n}","address":"127.{address}:80","health":"none"}`
 	checked   = `{"service":"fresh","id":"f-{n}","address":"127.{address}:80","health":"/"}`
@@ -18,13 +17,13 @@ const knownIDs = 2000
 
 var connections = []int{1, 16, 64, 256}
 
-// a side is one way to do what a figure is about.
+// A side is one implementation of a figure.
 type side struct {
 	what, name string
 	spec       spec
 	per        int        // how many each call does
 	at         []int      // with so many connections
-	cpu        []*process // whose CPU it costs
+	cpu        []*process // processes whose CPU counts
 }
 
 // take measures one side once.
@@ -234,8 +233,8 @@ func edgeStep(b *bench) error {
 	return b.compare(sides)
 }
 
-// startStep measures from start to ready, and what an idle process takes, against the least
-// program of this kind.
+// startStep measures the time from start to ready, and the cost of an idle process, against the least program of this
+// kind.
 func startStep(b *bench) error {
 	redis, err := b.redis()
 	if err != nil {

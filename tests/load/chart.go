@@ -85,7 +85,7 @@ text{font:13px system-ui,sans-serif;fill:#24292f}.grid{stroke:#8886;stroke-width
 </style>
 `
 
-// colours are told apart by those who do not tell red from green, on white and on black.
+// colours differ for colour-blind readers, too, on white and on black.
 var colours = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"}
 
 func drawAll(dir string, f figures) error {

@@ -137,7 +137,7 @@ type jury struct {
 	name    string
 	every   time.Duration
 	victims []*victim
-	verdict map[string]func() (map[string]bool, error) // who is in service, by side: addresses
+	verdict map[string]func() (map[string]bool, error) // backends in service, by side: addresses
 }
 
 func (s *site) jury(name string, every time.Duration) (*jury, error) {
@@ -176,7 +176,7 @@ func (s *site) jury(name string, every time.Duration) (*jury, error) {
 	return j, j.await(j.victims, true, nil)
 }
 
-// addresses are those of the healthy instances of a service.
+// addresses returns the addresses of the healthy instances of a service.
 func (s *site) addresses(service string) (map[string]bool, error) {
 	text, err := s.b.get("http://" + s.api + "/v1/services/" + service)
 	if err != nil {
@@ -254,7 +254,7 @@ func verdictsStep(b *bench) error {
 	if _, _, err := s.cron(); err != nil {
 		return err
 	}
-	for _, every := range []time.Duration{time.Second, 2 * time.Second} { // one after the other: each shares results with nobody
+	for _, every := range []time.Duration{time.Second, 2 * time.Second} { // one after the other, so that they do not share results
 		j, err := s.jury(fmt.Sprintf("every-%s", every), every)
 		if err != nil {
 			return err

@@ -8,7 +8,7 @@ func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// onLoopback keeps strangers from what listens on every address.
+// onLoopback restricts a listener on every address to calls from loopback.
 func onLoopback(_, _ string, c syscall.RawConn) (err error) {
 	if e := c.Control(func(fd uintptr) { err = syscall.BindToDevice(int(fd), "lo") }); e != nil {
 		return e

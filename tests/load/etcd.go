@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// etcdCaller does what clients of etcd do: to "put" it takes a lease and puts a key under it,
-// to "range" it reads ten keys. The messages are written by hand: there are only three.
+// etcdCaller makes the calls of an etcd client: "put" takes a lease and puts a key under it, "range" reads ten keys. The
+// three messages are encoded by hand.
 func etcdCaller(addr, verb string) (caller, io.Closer, error) {
 	c, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.ForceCodec(raw{})))
 	if err != nil {

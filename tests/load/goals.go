@@ -17,7 +17,7 @@ func (f figures) rounds(what, side string, x int) []float64 {
 	return nil
 }
 
-// a goal is what a figure should reach.
+// A goal is a bound of a figure.
 type goal struct {
 	id, text string
 	measured func(figures) []float64 // by round; none: not measured
@@ -66,7 +66,7 @@ func (f figures) largest(what, side string) (x int) {
 	return x
 }
 
-// us is the side of Rollcall. The other names are those of figures that are used more than once.
+// us is the side of Rollcall. The other names are figures that occur more than once.
 const (
 	us      = "Rollcall"
 	million = "a million instances: "
@@ -150,8 +150,7 @@ func spreadOf(values []float64) spread {
 	return spread{median: (sorted[(n-1)/2] + sorted[n/2]) / 2, low: sorted[0], high: sorted[n-1]}
 }
 
-// reached compares the median with the bound: of times to a verdict the largest, which is
-// what one waits for at worst.
+// reached compares the median with the bound; of times to a verdict the largest, the worst that a user waits.
 func (g goal) reached(s spread) bool {
 	switch {
 	case g.unit == "s" && g.most:

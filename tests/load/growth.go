@@ -98,8 +98,8 @@ func workersStep(b *bench) error {
 	})
 }
 
-// growthStep measures what grows with the registry: memory, bytes in Redis, the CPU of
-// registrations and of probes, and lateness. All sizes are up at the same time.
+// growthStep measures memory, bytes in Redis, lateness, and the CPU of registrations and probes, for several sizes of the
+// registry at the same time.
 func growthStep(b *bench) error {
 	const rate = 300 // probes a second of each size
 	t, err := b.target()
@@ -229,8 +229,8 @@ func (b *bench) growing(s *side, size int) error {
 	return err
 }
 
-// bytes measures what n instances take in Redis, each with twenty results, and without the
-// events, of which a fixed number is kept.
+// bytes measures the bytes of n instances in Redis, each with twenty results, without the stream of events, whose length is
+// fixed.
 func (s *site) bytes(side string, n int, before float64) error {
 	ctx, rdb := s.b.ctx, s.redis.rdb
 	records := map[int][]byte{} // as an owner flushes them once each instance has twenty results

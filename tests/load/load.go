@@ -19,9 +19,8 @@ import (
 	"time"
 )
 
-// spec is what the load generator does: calls over kept connections, each one waiting for
-// its answer. In path and body {n} stands for the number of an instance and {address} for
-// the first three bytes of a loopback address that only it has.
+// spec is the work of the load generator: calls over kept connections, each one waiting for its answer. In path and body
+// {n} stands for the number of an instance, and {address} for the first three bytes of its own loopback address.
 type spec struct {
 	Addr   string
 	Etcd   string // a verb of etcdCaller instead of HTTP
@@ -37,7 +36,7 @@ type spec struct {
 	From   int // the first number
 }
 
-// loaded is what became of it.
+// loaded is the result of a load.
 type loaded struct {
 	Calls, Errors int
 	FirstError    string
@@ -147,8 +146,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
 
-// httpConn is a client of as few instructions as will do: it shares the machine with what
-// is measured.
+// httpConn is a client with few instructions: it shares the machine with the measured program.
 type httpConn struct {
 	conn net.Conn
 	in   *bufio.Reader

@@ -1,13 +1,13 @@
-// Load measures Rollcall side by side with floors, the least programs that do the same
-// (folder floor), and with peers: haproxy, etcd and blackbox_exporter. Sides take turns, so
-// that each figure is a ratio of runs of the same minute on the same machine.
+// Load measures Rollcall side by side with floors, the least programs that do the same (folder floor), and with peers:
+// haproxy, etcd and blackbox_exporter. Sides take turns, so each figure is a ratio of runs of the same minute on the same
+// machine.
 //
 //	go run ./tests/load            every step, then the report; BENCH=quick for a short one
 //	go run ./tests/load STEP...    only some steps
 //	go run ./tests/load report     write the figures of docs/benchmarks.md, docs/scaling.md and README.md again
 //
-// Servers, Redis, what is probed and what makes the load are processes of their own, on
-// loopback. What a step has measured is in results/STEP.json after every round.
+// Servers, Redis, targets and load generators are separate processes on loopback. A step writes results/STEP.json after
+// every round.
 package main
 
 import (
@@ -74,10 +74,10 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("there is no step %q", name)
 		}
 	}
-	return errors.Join(measure(ctx, p, dir, args), report(dir)) // what there is when it is interrupted, too
+	return errors.Join(measure(ctx, p, dir, args), report(dir)) // also after an interrupt
 }
 
-// role is what this program does as a process of its own.
+// role is the work of this program as a child process.
 func role(ctx context.Context, args []string) (is bool, err error) {
 	switch {
 	case len(args) == 2 && args[0] == "load":
@@ -138,7 +138,7 @@ func measure(ctx context.Context, p pace, dir string, names []string) error {
 	return ctx.Err()
 }
 
-// run runs one step, and ends what it has started.
+// run runs one step, and ends its processes.
 func (b *bench) run(ctx context.Context, step func(*bench) error) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	b.ctx = ctx

@@ -19,8 +19,8 @@ const (
 	overload       = 100 * time.Millisecond // more than a core can do
 )
 
-// networkStep measures workers on a simulated network, whose prober answers at once: the cost of a firing, what an idle
-// registry costs Redis, a million instances, and how workers share.
+// networkStep measures workers on a simulated network, whose prober answers at once: the cost of a firing, the cost of an
+// idle registry in Redis, a million instances, and the shares of several workers.
 func networkStep(b *bench) error {
 	part := func(name string, n int, every time.Duration, measure func(*simulation) error) {
 		b.try(name, func() error {
@@ -175,10 +175,10 @@ func (s *simulation) end() {
 	s.redis.stop()
 }
 
-// spell is what workers did for a while.
+// spell is the work of some workers over a period.
 type spell struct {
 	seconds, probes, cpu, late float64
-	redis                      float64 // CPU seconds, those of an idle Redis left out
+	redis                      float64 // CPU seconds, without an idle Redis's
 	commands                   commands
 }
 
@@ -220,7 +220,7 @@ func (s *simulation) measure(window time.Duration) (m spell, err error) {
 	return m, err
 }
 
-// firings measures what a probe costs beside the probe, and what it costs Redis when it changes nothing.
+// firings measures the cost of a firing without its probe, and its cost in Redis if it changes no state.
 func (s *simulation) firings() error {
 	if err := s.start(1, 0, 0); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 
 // peer finds a program that Debian packages, or notes that it is skipped.
 func (b *bench) peer(program string) (path string, ok bool) {
-	for _, dir := range []string{"", "/usr/sbin", "/usr/local/sbin"} { // where daemons are, for those who are not root
+	for _, dir := range []string{"", "/usr/sbin", "/usr/local/sbin"} { // Debian's daemons are outside of an ordinary user's PATH
 		if path, err := exec.LookPath(filepath.Join(dir, program)); err == nil {
 			return path, true
 		}
@@ -58,8 +58,8 @@ func (b *bench) etcd() (p *process, addr string, err error) {
 	})
 }
 
-// haproxy starts a HAProxy with a listener of its own and what else is given, and returns
-// where it listens. It is nil when there is none.
+// haproxy starts a HAProxy with a listener and further configuration, and returns its address. It is nil if HAProxy is not
+// installed.
 func (b *bench) haproxy(rest string) (p *process, addr string, err error) {
 	path, ok := b.peer("haproxy")
 	if !ok {
@@ -124,8 +124,7 @@ func (b *bench) up(addr string) (map[string]bool, error) {
 	return up, nil
 }
 
-// blackbox starts a blackbox_exporter, which probes what it is asked to. It is nil when
-// there is none.
+// blackbox starts a blackbox_exporter. It is nil if the program is not installed.
 func (b *bench) blackbox() (p *process, addr string, err error) {
 	path, ok := b.peer("prometheus-blackbox-exporter")
 	if !ok {

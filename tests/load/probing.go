@@ -91,7 +91,7 @@ type prober struct {
 	running *process
 }
 
-// counted is what a side has done until now.
+// counted is the work of a side so far.
 type counted struct{ probes, cpu, redis float64 }
 
 func (p *prober) now() (c counted, err error) {
@@ -134,8 +134,7 @@ func (b *bench) cost(probers []*prober, rate int, window time.Duration) error {
 	return nil
 }
 
-// probers are Rollcall and those that it is compared with, each with a target of its own,
-// for a rate that two seconds' worth of instances make.
+// probers are Rollcall and its peers, each with its own target, for a rate that two seconds' worth of instances make.
 func (b *bench) probers(rate int) (all []*prober, s *site, err error) {
 	instances := 2 * rate
 	var targets []*target
@@ -269,7 +268,7 @@ func (s *site) calls() error {
 	})
 }
 
-// commands is what a Redis has done since its statistics were last reset.
+// commands is the work of a Redis since its statistics were reset.
 type commands struct {
 	calls, scripts float64
 	inScripts      float64 // seconds

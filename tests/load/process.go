@@ -34,7 +34,7 @@ type transcript struct {
 	text bytes.Buffer
 }
 
-// Write keeps the first megabyte: what happens a thousand times a second is said as often.
+// Write keeps the first megabyte: a log may repeat a line a thousand times a second.
 func (t *transcript) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,8 +50,7 @@ func (t *transcript) String() string {
 	return t.text.String()
 }
 
-// start starts a program with nothing in its environment but a path and what is given.
-// It ends with the step.
+// start starts a program with only a PATH and the given variables in its environment. It ends with the step.
 func (b *bench) start(env []string, program string, args ...string) (*process, error) {
 	p := &process{name: filepath.Base(program) + " " + strings.Join(args, " "), exited: make(chan struct{})}
 	p.cmd = exec.Command(program, args...)
@@ -132,7 +131,7 @@ func eventually(ctx context.Context, holds func() error) error {
 	}
 }
 
-// ticks are what /proc counts CPU time in, on every Linux that Go runs on.
+// ticks is the unit of CPU time in /proc, on every Linux that Go runs on.
 const ticks = 100
 
 // cpu is the CPU time that the process has used, in seconds.
@@ -168,7 +167,7 @@ func (p *process) status(field string) float64 {
 	return 0
 }
 
-// server is a redis-server of its own, which keeps nothing on disk.
+// server is a private redis-server without persistence.
 type server struct {
 	*process
 
@@ -191,7 +190,7 @@ func (b *bench) redis() (*server, error) {
 	return s, eventually(b.ctx, func() error { return s.rdb.Ping(b.ctx).Err() })
 }
 
-// freePort is a port that nobody listens on at the moment.
+// freePort returns an unused port.
 func freePort(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -212,7 +211,7 @@ func (s *server) used(ctx context.Context) (float64, error) {
 	return user + system, err
 }
 
-// info is one number of what Redis says of itself.
+// info returns one number of Redis's INFO.
 func (s *server) info(ctx context.Context, section, name string) (float64, error) {
 	text, err := s.rdb.Info(ctx, section).Result()
 	if err != nil {

@@ -52,7 +52,7 @@ func origin(all []*results) string {
 		r.At.Format("January 2006"), r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Pace)
 }
 
-// tableOf compares every goal with what was measured.
+// tableOf compares every goal with its measured figure.
 func tableOf(f figures) (table string, missed int) {
 	var t strings.Builder
 	t.WriteString("| goal | what | wanted | measured | reached |\n|---|---|---|---|---|\n")

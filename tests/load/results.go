@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// results is what one step has measured: a file of its own, written after every round.
+// results are the results of one step, in a file of its own, written after every round.
 type results struct {
 	Step    string            `json:"step"`
 	Pace    string            `json:"pace"`
@@ -32,8 +32,7 @@ type machine struct {
 	Load  string `json:"load"` // before the step began
 }
 
-// sample is one side of a figure: a value for each round, so that those of two sides of
-// the same round can be compared.
+// sample is one side of a figure: a value for each round, so that two sides of one round can be compared.
 type sample struct {
 	What   string    `json:"what"`
 	Unit   string    `json:"unit"`
@@ -106,7 +105,7 @@ func (r *results) save() error {
 	return os.WriteFile(filepath.Join(r.dir, r.Step+".json"), append(text, '\n'), 0o644)
 }
 
-// readResults reads what all steps have measured.
+// readResults reads the results of all steps.
 func readResults(dir string) ([]*results, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 // countPath is where a target says how many requests it has answered.
 const countPath = "/count"
 
-// runTarget is the process that is probed: it says 200 to everybody and counts.
+// runTarget is the process of a target: it answers 200 to every request and counts them.
 func runTarget(ctx context.Context) error {
 	l, err := (&net.ListenConfig{Control: onLoopback}).Listen(ctx, "tcp4", "0.0.0.0:0")
 	if err != nil {

@@ -20,18 +20,17 @@ const trackedRate = 2500
 // trackedFloor is how long the floor needs to fill such a table, and a little more.
 const trackedFloor = 150 * time.Second
 
-// What the kernel says about a network's table: a line for each entry that has not expired,
-// and a line of counters for each CPU, in hexadecimal.
+// The kernel's files about a network's table: a line for each live entry, and a line of hexadecimal counters for each CPU.
 const (
 	trackedEntries  = "/proc/net/nf_conntrack"
 	trackedCounters = "/proc/net/stat/nf_conntrack"
 )
 
-// tracked is what connection tracking held and dropped after probing for a while.
+// tracked is the number of entries that connection tracking held, and of packets that it dropped, after some probing.
 type tracked struct{ Entries, Probes, Failed, Dropped float64 }
 
-// trackingStep measures how many entries of the host's connection tracking table probes
-// hold, in a network of its own whose packets are tracked.
+// trackingStep measures the entries of probes in the host's connection tracking table, in a network namespace whose packets
+// are tracked.
 func trackingStep(b *bench) error {
 	if !canTrack() {
 		b.results.skip("connection tracking: needs root, nf_conntrack, unshare, ip and iptables")
@@ -147,8 +146,7 @@ func counter(file, column string) (sum float64, err error) {
 	return sum, nil
 }
 
-// trackedWorker starts a worker with as many instances as make the rate, and returns what
-// says how many of its probes have failed.
+// trackedWorker starts a worker with enough instances for the rate, and returns a function that counts its failed probes.
 func (b *bench) trackedWorker(t *target) (failed func() (float64, error), err error) {
 	s, err := b.site()
 	if err != nil {

@@ -154,7 +154,7 @@ func ownCPU() float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
-// output runs a program to its end and returns what it prints.
+// output runs a program to its end and returns its output.
 func (b *bench) output(program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(b.ctx, program, args...)
 	cmd.SysProcAttr = dieWithParent()

@@ -1,6 +1,5 @@
-// Floor has the least programs that do what Rollcall does, to measure it against:
-// registrations with one EVALSHA each, reads of an answer that is kept encoded, probes in
-// slots, a reverse proxy with one read of Redis, and an idle service with a schedule.
+// Floor has the least programs that do Rollcall's work, as a measure: registrations with one EVALSHA each, reads of an
+// encoded answer, probes in slots, a reverse proxy with one read of Redis, and an idle service with a schedule.
 package main
 
 import (

@@ -20,8 +20,7 @@ const (
 	most    = 8192 // probes at once
 )
 
-// probe asks so many targets a second, each over a connection of its own, those of a slot
-// started together.
+// probe sends rate probes a second, each over its own connection. The probes of a slot start together.
 func probe(ctx context.Context, port, targets, perSecond string) error {
 	n, err := strconv.Atoi(targets)
 	if err != nil {
@@ -45,7 +44,7 @@ func probe(ctx context.Context, port, targets, perSecond string) error {
 			for wanted := int(time.Since(began).Seconds() * float64(rate)); started < wanted; started++ {
 				if busy.Load() >= most {
 					began = began.Add(time.Duration(float64(wanted-started) / float64(rate) * float64(time.Second)))
-					break // what cannot be done is left out
+					break // a full slot drops the rest
 				}
 				address := "127." + addressOf(started%n) + ":" + port
 				busy.Add(1)

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// reads answers with what Redis has under "answer", which is read once.
+// reads answers with the value of "answer", which it reads from Redis once.
 func reads(ctx context.Context, rdb *redis.Client) (http.Handler, error) {
 	answer, err := rdb.Get(ctx, "answer").Bytes()
 	if err != nil {
