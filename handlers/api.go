@@ -17,6 +17,7 @@ import (
 	"rollcall/app/auth"
 	"rollcall/app/diagnose"
 	"rollcall/app/replica"
+	"rollcall/handlers/caller"
 	"rollcall/handlers/input"
 	"rollcall/handlers/page"
 )
@@ -94,7 +95,7 @@ func (a *API) routes(on addRoute, problems problems) {
 
 	registrations := &registrations{
 		reads: reads, registry: a.Registry, tokens: a.Tokens, problems: problems, rules: a.Rules,
-		clients: clients{a.TrustedProxies}, limiter: limiter{perSecond: a.RegisterRate}, frontendKey: a.FrontendKey,
+		clients: caller.Clients{Trusted: a.TrustedProxies}, limiter: caller.Limiter{PerSecond: a.RegisterRate}, frontendKey: a.FrontendKey,
 	}
 	on("POST", "/v1/register", anyToken, registrations.register)
 

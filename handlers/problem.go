@@ -14,6 +14,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/diagnose"
+	"rollcall/handlers/caller"
 	"rollcall/handlers/input"
 	"rollcall/handlers/page"
 )
@@ -108,7 +109,7 @@ func limited(err error) (problem, bool) {
 			Detail: fmt.Sprintf("the body is larger than %d bytes", tooLarge.Limit), Want: "send less, or in several calls",
 		}, true
 	}
-	if tooOften, ok := errors.AsType[*limitError](err); ok {
+	if tooOften, ok := errors.AsType[*caller.LimitError](err); ok {
 		return problem{
 			Type: "urn:rollcall:too-many-requests", Title: "Too many requests", Status: http.StatusTooManyRequests,
 			Detail: tooOften.Error(), Want: "try again later; the limit is ROLLCALL_REGISTER_RATE",
@@ -210,8 +211,8 @@ func setHeaders(h http.Header, p problem, err error) {
 	if p.Status == http.StatusServiceUnavailable {
 		h.Set(echo.HeaderRetryAfter, "1")
 	}
-	if tooOften, ok := errors.AsType[*limitError](err); ok {
-		h.Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(tooOften.again.Seconds()))))
+	if tooOften, ok := errors.AsType[*caller.LimitError](err); ok {
+		h.Set(echo.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(tooOften.Again.Seconds()))))
 	}
 	if p.Status == http.StatusUnauthorized { // Bearer for programs; Basic has a browser ask for the token
 		h.Add(echo.HeaderWWWAuthenticate, `Bearer realm="Rollcall"`)

@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/handlers/caller"
 	"rollcall/handlers/input"
 )
 
@@ -21,9 +22,9 @@ type registrations struct {
 	registry    *app.Registry
 	tokens      *auth.Tokens
 	problems    problems
-	clients     clients
+	clients     caller.Clients
 	rules       app.Rules
-	limiter     limiter
+	limiter     caller.Limiter
 	frontendKey func(host string) string
 }
 
@@ -47,8 +48,8 @@ func (r *registrations) register(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	client, addressErr := r.clients.address(c.Request())
-	if err := r.limiter.admit(cmp.Or(auth.TokenOf(ctx), client), len(entries)); err != nil {
+	client, addressErr := r.clients.Address(c.Request())
+	if err := r.limiter.Admit(cmp.Or(auth.TokenOf(ctx), client), len(entries)); err != nil {
 		return err
 	}
 	for n := range entries {

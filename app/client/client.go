@@ -48,7 +48,7 @@ type Options struct {
 // the proxy's address.
 //
 // A call that Rollcall answers with 503, because it cannot reach its registry, is made again after a second, up to four
-// times in all. Every call of the API may be repeated.
+// times in all, unless it creates a token or a webhook: a first call may have done so.
 func New(url, token string, o Options) (*Client, error) {
 	token = strings.TrimSpace(token)
 	transport := NewTransport(o.Connect, o.Wrap)
@@ -106,7 +106,7 @@ type retrying struct {
 func (r retrying) Do(req *http.Request) (*http.Response, error) {
 	for n := 1; ; n++ {
 		resp, err := r.client.Do(req)
-		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || r.once || n == tries || req.Body != nil && req.GetBody == nil {
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || r.once || n == tries || creates(req) || req.Body != nil && req.GetBody == nil {
 			return resp, err
 		}
 		select {
@@ -121,6 +121,11 @@ func (r retrying) Do(req *http.Request) (*http.Response, error) {
 			}
 		}
 	}
+}
+
+// creates reports whether each repetition of a call would create another object.
+func creates(r *http.Request) bool {
+	return r.Method == http.MethodPost && (strings.HasSuffix(r.URL.Path, "/v1/tokens") || strings.HasSuffix(r.URL.Path, "/v1/webhooks"))
 }
 
 // Error is an answer that refuses a call.

@@ -69,13 +69,27 @@ func TestACallIsRepeatedWhileTheRegistryIsAway(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = client.Text(api.CreateTokenWithFormdataBody(t.Context(), client.TokenForm{Name: "ci", Scope: []string{"read"}}))
+		_, err = client.Text(api.RegisterWithFormdataBody(t.Context(), nil, client.RegistrationForm{Service: "web"}))
 		if calls.Load() != c.calls || (err != nil) != (c.status != 0) || err != nil && !client.IsStatus(err, c.status) {
 			t.Errorf("%v, once %t: %d calls, %v; want %d calls and status %d", c.statuses, c.once, calls.Load(), err, c.calls, c.status)
 		}
 		if err != nil && err.Error() != "No: for a reason" {
 			t.Errorf("the error is %q", err)
 		}
+	}
+}
+
+// A first call may have created the token, although its answer was 503.
+func TestACallThatCreatesATokenIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	url, calls := server(t, "", 503)
+	api, err := client.New(url, "secret", client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Text(api.CreateTokenWithFormdataBody(t.Context(), client.TokenForm{Name: "ci", Scope: []string{"read"}}))
+	if calls.Load() != 1 || !client.IsStatus(err, 503) {
+		t.Errorf("%d calls, %v; want one", calls.Load(), err)
 	}
 }
 

@@ -1,4 +1,5 @@
-package handlers
+// Package caller identifies the clients of a request and limits their rate.
+package caller
 
 import (
 	"fmt"
@@ -12,14 +13,14 @@ import (
 	"rollcall/handlers/input"
 )
 
-// clients finds the addresses of clients.
-type clients struct{ trusted []*net.IPNet }
+// Clients finds the addresses of clients. Trusted are the networks of proxies whose headers name the client.
+type Clients struct{ Trusted []*net.IPNet }
 
-// address returns the address of the client: the last address in the X-Forwarded-For header, or else in the Forwarded header
+// Address returns the address of the client: the last address in the X-Forwarded-For header, or else in the Forwarded header
 // (RFC 7239), that is not a trusted proxy's. Without such a header, or on a connection from another host than a trusted proxy, it
 // returns the address of the connection. It returns a FieldError if it cannot parse that element of the header, because the
 // address of a proxy is not the client's.
-func (t clients) address(r *http.Request) (string, error) {
+func (t Clients) Address(r *http.Request) (string, error) {
 	direct, _, _ := net.SplitHostPort(r.RemoteAddr) // empty if the connection is not over IP
 	if addr, _ := netip.ParseAddr(direct); !t.trusts(addr) {
 		return direct, nil
@@ -35,7 +36,7 @@ func (t clients) address(r *http.Request) (string, error) {
 }
 
 // lastUntrusted returns the last address that is not a trusted proxy's, or the first address if all are.
-func (t clients) lastUntrusted(name string, elements []string) (client string, err error) {
+func (t Clients) lastUntrusted(name string, elements []string) (client string, err error) {
 	for _, e := range slices.Backward(elements) {
 		if e == "" && name != "Forwarded" {
 			continue // RFC 9110: readers skip empty elements of a list
@@ -54,9 +55,9 @@ func (t clients) lastUntrusted(name string, elements []string) (client string, e
 	return client, nil
 }
 
-func (t clients) trusts(addr netip.Addr) bool {
+func (t Clients) trusts(addr netip.Addr) bool {
 	ip := net.IP(addr.Unmap().AsSlice())
-	return slices.ContainsFunc(t.trusted, func(n *net.IPNet) bool { return n.Contains(ip) })
+	return slices.ContainsFunc(t.Trusted, func(n *net.IPNet) bool { return n.Contains(ip) })
 }
 
 func notForwarded(name, is string) error {

@@ -1,4 +1,4 @@
-package handlers
+package caller
 
 import (
 	"fmt"
@@ -13,42 +13,42 @@ import (
 // sweepEvery is the time between removals of the callers that have not called recently.
 const sweepEvery = time.Minute
 
-// limiter bounds the registrations a second of each caller. The zero value has no bound.
-type limiter struct {
-	perSecond int // 0: no limit
+// Limiter bounds the registrations a second of each caller. The zero value has no bound.
+type Limiter struct {
+	PerSecond int // 0: no limit
 
 	mu      sync.Mutex
 	callers map[string]*rate.Limiter
 	swept   time.Time
 }
 
-// A limitError refuses a caller that registers too often.
-type limitError struct {
-	perSecond int
-	again     time.Duration // wait before the next attempt
+// A LimitError refuses a caller that registers too often.
+type LimitError struct {
+	PerSecond int
+	Again     time.Duration // wait before the next attempt
 }
 
 // Error implements error.
-func (e *limitError) Error() string {
-	return fmt.Sprintf("more than %d registrations a second", e.perSecond)
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("more than %d registrations a second", e.PerSecond)
 }
 
-// admit counts n registrations of a caller, at most input.MaxEntries. It returns a limitError, and counts none, if the
+// Admit counts n registrations of a caller, at most input.MaxEntries. It returns a LimitError, and counts none, if the
 // caller exceeds its rate.
-func (l *limiter) admit(caller string, n int) error {
-	if l.perSecond == 0 {
+func (l *Limiter) Admit(caller string, n int) error {
+	if l.PerSecond == 0 {
 		return nil
 	}
 	now := time.Now()
 	turn := l.of(caller, now).ReserveN(now, n)
 	if wait := turn.DelayFrom(now); wait > 0 {
 		turn.CancelAt(now)
-		return &limitError{l.perSecond, wait}
+		return &LimitError{l.PerSecond, wait}
 	}
 	return nil
 }
 
-func (l *limiter) of(caller string, now time.Time) *rate.Limiter {
+func (l *Limiter) of(caller string, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Sub(l.swept) > sweepEvery {
@@ -62,7 +62,7 @@ func (l *limiter) of(caller string, now time.Time) *rate.Limiter {
 	}
 	is, known := l.callers[caller]
 	if !known {
-		is = rate.NewLimiter(rate.Limit(l.perSecond), max(2*l.perSecond, input.MaxEntries))
+		is = rate.NewLimiter(rate.Limit(l.PerSecond), max(2*l.PerSecond, input.MaxEntries))
 		l.callers[caller] = is
 	}
 	return is
