@@ -15,6 +15,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -62,12 +63,35 @@ func New(url, token string, o Options) (*Client, error) {
 			if token != "" {
 				r.Header.Set("Authorization", "Bearer "+token)
 			}
-			return nil
+			return repeatFields(r)
 		}))
 	if err != nil {
 		return nil, err
 	}
 	return &Client{calls}, nil
+}
+
+var indexed = regexp.MustCompile(`%5B\d+%5D=`)
+
+// repeatFields writes a list in a form as a repeated field, scope=a&scope=b. The generated calls write scope[0]=a&scope[1]=b,
+// whatever the description of the API says.
+func repeatFields(r *http.Request) error {
+	if r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || r.GetBody == nil {
+		return nil
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return err
+	}
+	form, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	text := indexed.ReplaceAllString(string(form), "=")
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }
+	r.Body, _ = r.GetBody()
+	r.ContentLength = int64(len(text))
+	return nil
 }
 
 // NewTransport returns a transport without a proxy. Connections may take connect (0: 10 s), and wrap wraps them.

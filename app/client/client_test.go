@@ -79,6 +79,28 @@ func TestACallIsRepeatedWhileTheRegistryIsAway(t *testing.T) {
 	}
 }
 
+func TestARepeatedFieldIsRepeatedInTheForm(t *testing.T) {
+	t.Parallel()
+	var got string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		got = r.PostForm.Encode()
+		fmt.Fprint(w, "{}")
+	}))
+	defer s.Close()
+	api, err := client.New(s.URL, "", client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := client.TokenForm{Name: "ci", Scope: []string{"read", "register:web"}}
+	if _, err := client.Text(api.CreateTokenWithFormdataBody(t.Context(), form)); err != nil {
+		t.Fatal(err)
+	}
+	if want := "name=ci&scope=read&scope=register%3Aweb"; got != want {
+		t.Errorf("the form is %s, want %s", got, want)
+	}
+}
+
 // A first call may have created the token, although its answer was 503.
 func TestACallThatCreatesATokenIsNotRepeated(t *testing.T) {
 	t.Parallel()

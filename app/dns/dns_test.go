@@ -186,7 +186,7 @@ func TestAddressesAreShuffled(t *testing.T) {
 func crowd(n int) []app.Instance {
 	var all []app.Instance
 	for i := range n {
-		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) //nolint:gosec // the bytes of a number
+		ip := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
 		all = append(all, healthy(fmt.Sprintf("w%05d", i), "web", ip.String()+":80"))
 	}
 	return all
@@ -290,7 +290,7 @@ func TestHostileMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same messages every time
+	random := rand.New(rand.NewPCG(1, 2))
 	packed, err := new(dns.Msg).SetQuestion("_web._tcp.service.rollcall.", dns.TypeSRV).SetEdns0(512, true).Pack()
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +298,7 @@ func TestHostileMessages(t *testing.T) {
 	for range 5_000 {
 		message := slices.Clone(packed)
 		for range 1 + random.IntN(8) {
-			message[random.IntN(len(message))] = byte(random.Uint32()) //nolint:gosec // a byte of it
+			message[random.IntN(len(message))] = byte(random.Uint32())
 		}
 		if _, err := c.Write(message[:random.IntN(len(message)+1)]); err != nil {
 			t.Fatal(err)

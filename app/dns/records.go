@@ -93,7 +93,7 @@ func (s *Server) addAddresses(m *dns.Msg, q dns.Question, instances []app.Instan
 			m.Answer = append(m.Answer, s.record(q.Name, ip))
 		}
 	}
-	rand.Shuffle(len(m.Answer), func(a, b int) { m.Answer[a], m.Answer[b] = m.Answer[b], m.Answer[a] })
+	rand.Shuffle(len(m.Answer), func(a, b int) { m.Answer[a], m.Answer[b] = m.Answer[b], m.Answer[a] }) //nolint:gosec // the order is not a secret
 }
 
 // address adds the record of a name below addr.<zone>, and reports whether the name is an address.

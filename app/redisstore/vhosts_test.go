@@ -112,12 +112,12 @@ func TestOnlyTheOwnerWritesAVhost(t *testing.T) {
 		late.URL = "http://10.0.0.9:80"
 	}
 	s.do(t, "SADD dead:a.test 0")
-	i2, fence := s.get(t, "i2"), app.Fence{}
+	i2 := s.get(t, "i2")
 	for _, worker := range []struct {
 		owns app.Owner
 		want error
 	}{{former, app.ErrNotOwner}, {owner, nil}} {
-		fence, _ = worker.owns("i2")
+		fence, _ := worker.owns("i2")
 		if err := s.Passed(t.Context(), i2, fence); !errors.Is(err, worker.want) {
 			t.Errorf("the mark of a pass is removed: %v, want %v", err, worker.want)
 		}

@@ -92,7 +92,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
 		Serving: ctx, Metrics: http.HandlerFunc(noMetrics),
 		Settings: handlers.Settings{FrontendKey: w.proxy.Frontend, MaxBody: 256 << 10},
-		Tokens: auth.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
+		Tokens:   auth.NewTokens(w.store.Tokens(), "", false, w.store.Now, func(context.Context, app.Event) {}),
 	}
 	w.handler = api.Handler()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

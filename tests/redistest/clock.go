@@ -40,7 +40,7 @@ func (s *Server) OwnClock(t testing.TB, options ...string) (set func(ahead time.
 	t.Cleanup(func() { _ = file.Close() })
 	set = func(ahead time.Duration) {
 		t.Helper()
-		seconds := bytes.NativeEndian.AppendUint64(nil, uint64(ahead/time.Second)) //nolint:gosec // two's complement
+		seconds := bytes.NativeEndian.AppendUint64(nil, uint64(ahead/time.Second))
 		if _, err := file.WriteAt(seconds, 0); err != nil {
 			t.Fatal(err)
 		}
