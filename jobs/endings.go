@@ -9,8 +9,8 @@ import (
 	"rollcall/app/replica"
 )
 
-// End makes the changes that time brings: states that end by themselves, and overrides
-// that expire. It runs once a second. The times pass on the worker's own clock.
+// End makes the changes that a timeout causes: the end of states and of overrides. It runs
+// once a second. The timeouts run on the worker's own clock.
 func (w *Worker) End(ctx context.Context) error {
 	var due []*ending
 	w.mu.Lock()
@@ -31,7 +31,7 @@ func (w *Worker) End(ctx context.Context) error {
 			continue
 		}
 		err := w.end(ctx, e)
-		if errors.Is(err, app.ErrLastBackend) { // sick, and better than nothing: it gets its time once more
+		if errors.Is(err, app.ErrLastBackend) { // the last backend of a vhost stays, and its timeout starts again
 			w.mu.Lock()
 			if of := e.target; of.ends == e {
 				w.time(of, of.held.Instance(), 0)
@@ -60,8 +60,8 @@ func (w *Worker) later(some []*ending) {
 	}
 }
 
-// asserted looks whether instances whose time is over have asserted themselves meanwhile,
-// and gives those more time.
+// asserted reads the heartbeats of the instances whose timeout is over, and extends the timeout
+// of each instance with a new heartbeat. It returns the extended endings.
 func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool, error) {
 	var some []*ending
 	var ids []string
@@ -87,10 +87,10 @@ func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool,
 		if beats[n] == e.beat || beats[n] == 0 {
 			continue
 		}
-		// The assertion came after the last look, and after the state began.
+		// The heartbeat is newer than the last look, and newer than the state.
 		age := min(max(now-beats[n], 0), w.runs()-e.looked)
 		if w.stepped > e.looked {
-			age = 0 // the store's clock was set in between: how old it is cannot be told
+			age = 0 // a step of the store's clock in between makes the age unknown
 		}
 		e.beat, e.looked = beats[n], w.runs()
 		d, ends := e.target.held.Instance().StateTimeout()
@@ -104,7 +104,7 @@ func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool,
 	return out, nil
 }
 
-// end writes one ending.
+// end writes the change of one ending.
 func (w *Worker) end(ctx context.Context, e *ending) error {
 	w.mu.Lock()
 	of := e.target
@@ -122,7 +122,7 @@ func (w *Worker) end(ctx context.Context, e *ending) error {
 		is, err = w.Registry.Expire(ctx, was, fence, e.beat)
 	}
 	if err != nil || is.State == app.Gone {
-		return err // the replica takes it out
+		return err // the replica removes the instance
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

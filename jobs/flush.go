@@ -9,12 +9,12 @@ import (
 
 const (
 	flushEvery = 5 * time.Second
-	flushRate  = 2000 // instances a second, when there are more than that in flushEvery
+	flushRate  = 2000 // instances a second, if flushEvery would need more
 	flushBytes = 1 << 20
 )
 
-// Flush writes what the worker knows of some of its shards, in turn: of each once in five
-// seconds, or less often when there are many instances.
+// Flush writes the records of some of the worker's shards, in turn. It reaches each shard once in
+// flushEvery, or less often if flushRate limits it.
 func (w *Worker) Flush(ctx context.Context) error {
 	w.mu.Lock()
 	every := max(flushEvery.Seconds(), float64(w.entries)/flushRate)
@@ -36,8 +36,8 @@ func (w *Worker) Flush(ctx context.Context) error {
 	return w.flush(ctx, some)
 }
 
-// flush writes the records of shards that the worker owns. It doubts its shards when one is
-// refused.
+// flush writes the records of shards that the worker owns. If the store refuses one, the worker's
+// next call asks for all of its shards and terms.
 func (w *Worker) flush(ctx context.Context, numbers []int) error {
 	began := time.Now()
 	var flushes []ownership.Flush
@@ -75,7 +75,7 @@ func (w *Worker) flush(ctx context.Context, numbers []int) error {
 	return nil
 }
 
-// record is what the worker knows of a shard.
+// record returns the worker's record of a shard. The record is empty for a shard without instances and departures.
 func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,7 +108,7 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 	return f, true
 }
 
-// Asked flushes a shard because somebody looks at one of its instances. It reports whether
+// Asked flushes a shard because a client reads one of its instances. It reports whether
 // the worker owns the shard.
 func (w *Worker) Asked(ctx context.Context, shard int) (bool, error) {
 	w.mu.Lock()

@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	failedLookups = 2           // of one name in a row: one lost datagram is no outage
-	lookupMemory  = time.Minute // how long a failed lookup counts beyond its instance's interval
+	failedLookups = 2           // of one name in a row: one lost datagram is not an outage
+	lookupMemory  = time.Minute // how long a failed lookup counts, in addition to its instance's interval
 )
 
-// Lookups keeps count of the names that the worker's name server fails to look up. Like
-// SelfCheck it is a plain value: no clock, no lock, no I/O. The zero value is ready to use.
+// Lookups counts the names that the worker's name server fails to look up. Like SelfCheck
+// it is a plain value without a clock, a lock or I/O. The zero value is ready to use.
 type Lookups struct {
 	failed map[string]failedLookup // by instance id
-	names  int                     // of those that failed often enough
+	names  int                     // names with failedLookups failures or more
 	swept  time.Time
 }
 
@@ -26,8 +26,8 @@ type failedLookup struct {
 	until time.Time
 }
 
-// Record takes the result of one probe, reached at now. A reason is returned when the name
-// server has begun to fail, and when it answers again.
+// Record adds the result of one probe, reached at now. It returns a reason and true when the name
+// server begins to fail, and when it answers again.
 func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason string, changed bool) {
 	was, host := l.names, hostOf(i)
 	switch {
@@ -37,7 +37,7 @@ func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason st
 	case r.Conclusive():
 		l.forget(i.ID)
 	}
-	if now.Sub(l.swept) > time.Second { // an instance that is gone is never looked up again
+	if now.Sub(l.swept) > time.Second { // drops instances that are gone: no worker looks them up again
 		l.swept = now
 		for id, f := range l.failed {
 			if now.After(f.until) {
@@ -54,10 +54,10 @@ func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason st
 	return "", false
 }
 
-// Idle reports whether no lookup has failed lately: then a conclusive result changes nothing.
+// Idle reports whether Lookups holds no failed lookup. A conclusive result then changes nothing.
 func (l *Lookups) Idle() bool { return len(l.failed) == 0 }
 
-// Failing reports whether names cannot be looked up.
+// Failing reports whether the name server fails to look up names.
 func (l *Lookups) Failing() bool { return l.names > 0 }
 
 func (l *Lookups) fail(i app.Instance, now time.Time) {
@@ -78,7 +78,7 @@ func (l *Lookups) forget(id string) {
 	delete(l.failed, id)
 }
 
-// hostOf is the host that a probe of an instance connects to: an IP address or a name.
+// hostOf returns the host that a probe of an instance connects to: an IP address or a name.
 func hostOf(i app.Instance) string {
 	host, _, err := net.SplitHostPort(i.Target())
 	if err != nil {

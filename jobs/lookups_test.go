@@ -17,8 +17,8 @@ func TestTheNameServerFailsOnceAndAnswersAgainOnce(t *testing.T) {
 	t.Parallel()
 	const failed, answered, noName, interrupted = app.NameServerFailed, app.Refused, app.Unresolvable, app.Inconclusive
 	for name, c := range map[string]struct {
-		steps string // id, a letter for the result; "." is an hour
-		want  string // f: begins to fail, b: is back
+		steps string // ids, each with a letter for its result; "." is an hour
+		want  string // f: lookups begin to fail, b: lookups work again
 	}{
 		"one failure is no outage":           {"a- a+ a-", ""},
 		"two in a row are":                   {"a- a-", "f"},
@@ -61,8 +61,8 @@ func TestTheNameServerFailsOnceAndAnswersAgainOnce(t *testing.T) {
 	}
 }
 
-// The worker itself: instances by name keep their state while the name server fails, one
-// event says so, and one says when it answers again.
+// The worker keeps the state of instances with a host name while the name server fails. It writes
+// one event when lookups begin to fail, and one when they work again.
 func TestAFailingNameServerChangesNoInstance(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	opinionMargin   = 200 * time.Millisecond // an opinion is late when it takes longer than the check's timeout and this
-	questionRate    = 100                    // questions of a worker in a second; further failures go by the answers of the last seconds
-	questionsAtOnce = 64                     // questions of others that a worker works on at once; it does not answer further ones
-	pollMemory      = 3 * time.Second        // how long an answer stands for failures that were not asked about
-	giveAfter       = 30 * time.Second       // a dispute that lasts so long moves the shard of the instance to the other worker
-	maxGifts        = 8                      // a worker with more disputed shards gives up all of its shards
-	keepFor         = 10 * time.Minute       // a shard that another worker gave is not given away again for so long
-	reviewEvery     = 5 * time.Second        // how often a worker without shards probes what it disputed
-	disputeFor      = 10 * time.Second       // a dispute outlives missing answers for so long
-	disputesOver    = time.Minute            // after so long without a dispute the next one has an event
+	opinionMargin   = 200 * time.Millisecond // added to the check's timeout: an opinion that takes longer is late
+	questionRate    = 100                    // questions of a worker in a second; further failures go by the recent answers
+	questionsAtOnce = 64                     // questions of other workers in progress at once; the worker drops further ones
+	pollMemory      = 3 * time.Second        // how long an answer decides failures without a question of their own
+	giveAfter       = 30 * time.Second       // a longer dispute moves the instance's shard to the other worker
+	maxGifts        = 8                      // a worker with more disputed shards releases all of its shards
+	keepFor         = 10 * time.Minute       // how long a worker keeps a shard that another worker gave
+	reviewEvery     = 5 * time.Second        // how often an unfit worker probes the instances in dispute
+	disputeFor      = 10 * time.Second       // a dispute without answers lasts this long
+	disputesOver    = time.Minute            // after this time without a dispute the next one writes an event
 )
 
 // Peers carries questions to other workers, and their answers back to the methods Question and Opinion of a Worker.
@@ -32,21 +32,21 @@ type Peers interface {
 }
 
 // opinions are the second opinions of one worker: whether another worker reaches the instances whose probes got no
-// answer here. Its lock is its own and is held for moments only.
+// answer here. The lock is separate from the worker's and never held during I/O.
 type opinions struct {
 	mu       sync.Mutex
 	number   int64
 	pending  map[int64]*opinion
-	last     map[string]*opinion // by instance: about its last failure
-	second   time.Time           // the second that asked counts
+	last     map[string]*opinion // by instance id: about its last failure
+	second   time.Time           // the start of the second that asked counts
 	asked    int
 	polled   []answered // of the last pollMemory, oldest first
 	disputes map[string]*dispute
-	ended    time.Time // of the last dispute
+	ended    time.Time // when the last dispute was last confirmed
 	told     bool      // the present disputes have their event
-	unfit    bool      // too many shards are disputed: other workers own them
+	unfit    bool      // too many shards are disputed: the worker wants no shards
 	reviewed time.Time
-	working  int // on questions of others
+	working  int // questions of other workers in progress
 }
 
 // opinion is the other worker's answer about one failure.
@@ -66,7 +66,7 @@ type answered struct {
 // dispute is an instance that another worker reaches and this one does not.
 type dispute struct {
 	since time.Time
-	last  time.Time // of the last opinion that contradicted
+	last  time.Time // when the last opinion contradicted this worker
 	peer  string
 }
 
@@ -74,19 +74,20 @@ func newOpinions() *opinions {
 	return &opinions{pending: map[int64]*opinion{}, last: map[string]*opinion{}, disputes: map[string]*dispute{}}
 }
 
-// inDoubt reports whether a failure of a healthy instance may be the worker's own: no answer came from its host.
+// inDoubt reports whether the worker's own network may have caused a failure of a healthy instance: the instance's
+// host did not answer.
 func (w *Worker) inDoubt(i app.Instance, r app.Result) bool {
 	return i.State == app.Healthy && !r.Passed && r.Conclusive() && !r.Code.ProvesPath() && !w.self.isOwn(i)
 }
 
 // ask asks another worker about a failure, and returns the opinion about the failure before it, or nil. The answer
-// arrives while the next probe is under way, so it delays no removal with fall=2.
+// arrives during the next probe, so it does not delay a removal with fall=2.
 func (w *Worker) ask(i app.Instance) (before, now *opinion) {
 	o := w.opinions
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	before = o.last[i.ID]
-	delete(o.last, i.ID) // it counts for that failure only
+	delete(o.last, i.ID) // an opinion counts for one failure only
 	peers := w.peers()
 	if len(peers) == 0 || !o.mayAsk(time.Now()) {
 		return before, nil
@@ -103,7 +104,7 @@ func (w *Worker) ask(i app.Instance) (before, now *opinion) {
 	return before, now
 }
 
-// peers are the workers that may be asked: all others that trust their own network. The worker's lock is held.
+// peers returns the other workers that trust their own network. The caller holds the worker's lock.
 func (w *Worker) peers() (ids []string) {
 	for _, p := range w.member.Peers() {
 		if p.Worker != w.member.ID() && !p.Suspended {
@@ -113,7 +114,7 @@ func (w *Worker) peers() (ids []string) {
 	return ids
 }
 
-// mayAsk counts a question of this second.
+// mayAsk counts a question and reports whether the rate allows it.
 func (o *opinions) mayAsk(now time.Time) bool {
 	if now.Sub(o.second) >= time.Second {
 		o.second, o.asked = now, 0
@@ -122,7 +123,7 @@ func (o *opinions) mayAsk(now time.Time) bool {
 	return o.asked <= questionRate
 }
 
-// Opinion takes another worker's answer. It may come late, twice, or be for another worker.
+// Opinion accepts another worker's answer. It ignores an answer that is late, repeated or for another worker.
 func (w *Worker) Opinion(a ownership.Opinion) {
 	w.mu.Lock()
 	mine := a.To == w.member.ID()
@@ -142,8 +143,8 @@ func (w *Worker) Opinion(a ownership.Opinion) {
 	}
 }
 
-// isDisputed reports whether another worker reaches an instance that this one would remove. about is the opinion to
-// wait for; nil means that no worker was asked, and the answers about other instances stand for it.
+// isDisputed reports whether another worker reaches an instance that this one would remove. It waits for the opinion
+// about. A nil about means that no worker was asked; the recent answers about other instances then decide.
 func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion) bool {
 	o := w.opinions
 	peer := ""
@@ -188,7 +189,7 @@ func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion)
 	return true
 }
 
-// poll reports whether most of the last answers were passes.
+// poll reports whether more than half of the recent answers were passes.
 func (o *opinions) poll(now time.Time) bool {
 	o.polled = slices.DeleteFunc(o.polled, func(a answered) bool { return now.Sub(a.at) > pollMemory })
 	passed := 0
@@ -200,7 +201,7 @@ func (o *opinions) poll(now time.Time) bool {
 	return passed > len(o.polled)-passed
 }
 
-// answers ends a dispute: the instance answers this worker, or is not its to judge any more.
+// answers ends a dispute: the instance answers this worker, or the worker does not own it any more.
 func (o *opinions) answers(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -218,7 +219,7 @@ func (o *opinions) forget(id string) {
 	}
 }
 
-// disputed counts the instances that other workers reach and this one does not.
+// disputed counts the instances that another worker reaches and this one does not.
 func (o *opinions) disputed() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -232,8 +233,8 @@ func (o *opinions) isDisputed(id string) bool {
 	return o.disputes[id] != nil
 }
 
-// Question probes an instance for another worker, and answers if it knows better: that the instance passes, or that
-// it fails although this worker reaches its witnesses.
+// Question probes an instance for another worker. It answers if the instance passes, or if the instance fails
+// and this worker reaches its own witnesses.
 func (w *Worker) Question(q ownership.Question) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -272,8 +273,8 @@ func (w *Worker) consider(ctx context.Context, q ownership.Question) {
 	}
 }
 
-// gifts returns the shards to give to the workers that reach their instances: those of disputes that last. With too
-// many of them the worker is unfit, and gives up all its shards. The worker's lock is held.
+// gifts returns the shards of lasting disputes, each with the worker that reaches its instance. With more than
+// maxGifts the worker becomes unfit and releases all its shards. The caller holds the worker's lock.
 func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 	o := w.opinions
 	o.mu.Lock()
@@ -295,7 +296,7 @@ func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 	}
 	if len(gifts) > maxGifts && !o.unfit {
 		o.unfit = true
-		for id := range o.disputes { // a sample is enough to find out that the network is back
+		for id := range o.disputes { // a sample shows as well that the network is back
 			if len(o.disputes) > sampleSize {
 				delete(o.disputes, id)
 			}
@@ -307,8 +308,8 @@ func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 	return slices.DeleteFunc(gifts, func(g ownership.Gift) bool { return !slices.Contains(w.peers(), g.Worker) })
 }
 
-// review has an unfit worker probe the sample of instances that it disputed. The worker is fit again when it reaches
-// each of them that is still healthy.
+// review probes the sample of disputed instances of an unfit worker. The worker is fit again once it reaches
+// every instance of the sample that is still healthy. review does not wait for the probes.
 func (w *Worker) review(ctx context.Context) {
 	o := w.opinions
 	o.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"rollcall/app/ownership"
 )
 
-// silent returns how instances answer a worker: those of the set do not, all others pass.
+// silent returns the network of a worker: the instances of the set do not answer, all others pass.
 func silent(ids ...string) func(string) app.Code {
 	return func(id string) app.Code { return map[bool]app.Code{true: app.TimedOut}[slices.Contains(ids, id)] }
 }
@@ -35,7 +35,7 @@ func (g *registry) owns(id string) (n int) {
 	return n
 }
 
-// pair starts two workers with networks of their own, and returns them in an order in which the first one owns an
+// pair starts two workers, each with its own network. The first worker that it returns owns the
 // instance.
 func pair(t *testing.T, g *registry, id string) (owner, peer *worker, ownerNet, peerNet *network) {
 	t.Helper()
@@ -77,7 +77,7 @@ func TestAnInstanceThatAnotherWorkerReachesIsNotRemovedAndMoves(t *testing.T) {
 	})
 }
 
-// A shard that was given does not come back while it is disputed the other way round.
+// A given shard does not move back when the receiver no longer reaches the instance.
 func TestAShardMovesOnlyOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -96,8 +96,8 @@ func TestAShardMovesOnlyOnce(t *testing.T) {
 	})
 }
 
-// The other worker confirms the failure, does not answer, or cannot tell because it is cut off: the instance is removed as
-// fast as with one worker.
+// The other worker confirms the failure, does not answer, or has no opinion because it is cut off. The workers remove
+// the instance as fast as a single worker does.
 func TestADeathIsFoundAsFastWithSecondOpinions(t *testing.T) {
 	t.Parallel()
 	for name, peerIs := range map[string]func(g *registry, net *network){
@@ -148,7 +148,7 @@ func TestAPartialPartitionRemovesNoInstance(t *testing.T) {
 		if got, want := g.happened(), []string{"worker-disputed"}; !slices.Equal(got, want) {
 			t.Errorf("after 20 s: %v, want %v", got, want)
 		}
-		// One that neither worker reaches dies meanwhile.
+		// Meanwhile an instance dies: neither worker reaches it.
 		victim := third[slices.IndexFunc(third, func(id string) bool { return g.owner(id) == owner.ID })]
 		whole.is(silent(victim))
 		time.Sleep(8 * time.Second)
@@ -172,7 +172,7 @@ func TestAPartialPartitionRemovesNoInstance(t *testing.T) {
 	})
 }
 
-// A lost answer does not remove a disputed instance. Without any answer for 10 s its own results decide.
+// A lost answer does not remove a disputed instance. After 10 s without an answer its own results decide.
 func TestADisputeOutlivesALostAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestADisputeOutlivesALostAnswer(t *testing.T) {
 	})
 }
 
-// With a fall of 1 the only failure is the first one: the removal waits for the answer.
+// With a fall of 1 the first failure is the only one, so the removal waits for the answer.
 func TestAFallOfOneWaitsForTheOtherWorker(t *testing.T) {
 	t.Parallel()
 	for name, reached := range map[string]bool{"which reaches the instance": true, "which does not": false} {
@@ -233,16 +233,16 @@ func TestAFallOfOneWaitsForTheOtherWorker(t *testing.T) {
 	}
 }
 
-// If all workers are cut off, no instance is removed, neither meanwhile nor when they are back, and no shard moves any
-// more once all have noticed.
-func TestWorkersThatAreAllCutOffKeepTheirShards(t *testing.T) {
+// All workers are cut off. They remove no instance, neither meanwhile nor afterwards. No shard moves
+// after all workers have noticed.
+func TestWorkersKeepTheirShardsWhenAllAreCutOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := fleet(60)
 		owner, peer, here, there := pair(t, g, "i7")
 		here.is(everybody(app.TimedOut))
 		there.is(everybody(app.TimedOut))
-		time.Sleep(30 * time.Second) // the first to notice gives its shards to the other one, which gives back half
+		time.Sleep(30 * time.Second) // the first worker to notice gives its shards to the other one, which returns half of them
 		g.mu.Lock()
 		before := maps.Clone(g.table.Shards)
 		g.mu.Unlock()
@@ -266,7 +266,7 @@ func TestWorkersThatAreAllCutOffKeepTheirShards(t *testing.T) {
 	})
 }
 
-// Two processes with one id, such as copies of one virtual machine: one of them takes another id.
+// Two processes have the same id, such as copies of a virtual machine. One of them takes another id.
 func TestTwoWorkersWithOneIDShareTheInstances(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -7,31 +7,31 @@ import (
 )
 
 const (
-	underWay  = 512                    // probes at once; with more than the machine can do, each would take longer than it may
-	resting   = 128                    // goroutines that wait for another probe: the stack of a new one has to grow first
-	slowAfter = 250 * time.Millisecond // a probe that takes longer does not count: slow targets hold up no others
+	underWay  = 512                    // probes in progress at once: more than the machine can serve would exceed their timeouts
+	resting   = 128                    // goroutines that wait for a probe: a new one has to grow its stack first
+	slowAfter = 250 * time.Millisecond // a longer probe gives up its place, so that slow targets do not delay others
 	judging   = 32                     // writes of changed instances at once
 )
 
-// pool runs probes. Its lock is the worker's, and is held in all its methods but work, close
+// pool runs probes. It shares the worker's lock. The caller holds the lock in every method except run, close
 // and idle.
 type pool struct {
 	mu      *sync.Mutex
-	more    *sync.Cond // there is something to do, or nothing ever again
-	done    *sync.Cond // a probe has ended
+	more    *sync.Cond // signalled when a probe is queued or the pool closes
+	done    *sync.Cond // signalled when a probe has ended
 	queue   []*target
 	head    int
-	fast    flight // ring of those that count, oldest first
-	running int    // of fast
-	flying  int    // all
+	fast    flight // the ring of probes that occupy a place, oldest first
+	running int    // probes in the ring
+	flying  int    // probes in progress, with the slow ones
 	resting int
-	waking  bool // a goroutine has been woken, and has not taken anything yet
+	waking  bool // a woken goroutine has not looked at the queue yet
 	closed  bool
 	all     sync.WaitGroup
-	work    func(*target, *flight) // probes; called and returns with the lock held
+	work    func(*target, *flight) // runs one probe; called with the lock held, and returns with it held
 }
 
-// flight is a probe under way.
+// flight is a probe in progress.
 type flight struct {
 	next, prev *flight
 	began      time.Time
@@ -42,10 +42,10 @@ func (p *pool) init(mu *sync.Mutex) {
 	p.fast.next, p.fast.prev = &p.fast, &p.fast
 }
 
-// backlog is how many probes wait for a place.
+// backlog returns the number of probes that wait for a place.
 func (p *pool) backlog() int { return len(p.queue) - p.head }
 
-// add has an entry probed as soon as there is a place.
+// add queues a probe of an instance.
 func (p *pool) add(e *target) {
 	if p.head > 1024 && p.head > len(p.queue)/2 {
 		p.queue = p.queue[:copy(p.queue, p.queue[p.head:])]
@@ -55,7 +55,7 @@ func (p *pool) add(e *target) {
 	p.wake()
 }
 
-// wake has one goroutine more look for work, unless one is on its way: each that finds some
+// wake starts or wakes one goroutine, unless one is already waking. Each goroutine that finds a probe
 // wakes the next.
 func (p *pool) wake() {
 	if p.waking || p.closed || p.backlog() == 0 || p.running >= underWay {
@@ -104,7 +104,7 @@ func (p *pool) begin(f *flight, now time.Time) {
 	p.running++
 }
 
-// end gives the place back, unless the probe was slow and has lost it.
+// end releases the place of a probe. It does nothing if age has released it.
 func (p *pool) end(f *flight) {
 	if f.next == nil {
 		return
@@ -114,7 +114,7 @@ func (p *pool) end(f *flight) {
 	p.running--
 }
 
-// age takes the places of slow probes.
+// age releases the places of slow probes.
 func (p *pool) age(now time.Time) {
 	for p.running > 0 && now.Sub(p.fast.next.began) > slowAfter {
 		p.end(p.fast.next)
@@ -122,7 +122,7 @@ func (p *pool) age(now time.Time) {
 	p.wake()
 }
 
-// close ends the pool: what waits is not started. It returns when what is under way has ended.
+// close stops the pool. It starts no queued probe, and returns when all probes in progress have ended.
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -131,7 +131,7 @@ func (p *pool) close() {
 	p.all.Wait()
 }
 
-// idle waits until nothing waits and nothing is under way, and makes slow probes give way.
+// idle waits until the queue is empty and all probes have ended. Meanwhile it releases the places of slow probes.
 func (p *pool) idle(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, p.done.Broadcast)
 	defer stop()

@@ -19,20 +19,20 @@ func (w *Worker) probe(e *target) {
 	}
 }
 
-// enqueue queues an instance, which the wheel does not hold, for a probe that is due at a time.
+// enqueue queues an instance, which the wheel does not hold, for a probe with a due time.
 func (w *Worker) enqueue(e *target, due int64) {
 	e.queued, e.due = true, due
 	w.pool.add(e)
 }
 
-// run probes an instance. It is called, and returns, with the lock held.
+// run probes an instance. The caller holds the lock; run releases it during the probe and returns with it held.
 func (w *Worker) run(e *target, f *flight) {
 	if e.share == nil || w.ctx.Err() != nil {
 		e.queued = false
 		return
 	}
 	now := time.Now()
-	if w.member.Lost(now) { // its next slot comes when the lease is back
+	if w.member.Lost(now) { // the instance is probed again when the lease is back
 		e.queued = false
 		w.soon(e)
 		return
@@ -45,7 +45,7 @@ func (w *Worker) run(e *target, f *flight) {
 	}
 	i := held.Instance()
 	r := w.Prober.Probe(ctx, i)
-	steady := r.Passed && held.Steady() // most results, by far
+	steady := r.Passed && held.Steady() // true of most results
 	var back bool
 	if (!steady || w.self.keeps(e.hash)) && ctx.Err() == nil {
 		r, back = w.self.weigh(i, r)
@@ -66,7 +66,7 @@ func (w *Worker) run(e *target, f *flight) {
 	w.answered(e, i, r, back)
 }
 
-// answered handles a result. i is the instance as it was probed.
+// answered handles a result. i is the instance as it was when the probe began.
 func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	is := e.held.Instance()
 	if !is.SameProbe(i) || !is.Probed() {
@@ -74,10 +74,10 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		w.schedule(e, is)
 		return
 	}
-	if !r.Conclusive() { // no period runs out on an instance that this worker could not check
+	if !r.Conclusive() { // no timeout ends the state of an instance that this worker could not check
 		w.time(e, is, 0)
 	}
-	if r.Code == app.NameServerFailed { // it is shown, and the name server asked no more often than ever
+	if r.Code == app.NameServerFailed { // the result is shown; the name server is asked at the usual pace
 		e.history.Add(r)
 		w.schedule(e, is)
 		return
@@ -111,10 +111,10 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	w.writes.Go(func() { w.decide(context.WithoutCancel(w.ctx), e, o, about) })
 }
 
-// decide writes what a result has made of an instance, if it may.
+// decide writes the change that a result makes, unless the result would remove the instance and must not.
 func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *opinion) {
 	removes := o.MakesUnhealthy()
-	if removes && !w.mayRemove(w.ctx, o, about) { //nolint:contextcheck // others are asked until the worker stops, the write is not cut off
+	if removes && !w.mayRemove(w.ctx, o, about) { //nolint:contextcheck // the question ends with the worker; the write does not
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		e.deciding = false
@@ -147,13 +147,13 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *op
 	w.schedule(e, e.held.Instance())
 }
 
-// mayRemove reports whether a failure may remove its instance: the self-check does not doubt it, and no other worker
-// reaches the instance.
+// mayRemove reports whether a failure may remove its instance: the self-check allows the removal, and no other
+// worker reaches the instance.
 func (w *Worker) mayRemove(ctx context.Context, o app.Outcome, about *opinion) bool {
 	return w.self.allow(ctx, o) && (!w.inDoubt(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
 }
 
-// lookedUp keeps count of names that cannot be looked up.
+// lookedUp counts failed lookups, and writes an event when they begin and when they end.
 func (w *Worker) lookedUp(i app.Instance, r app.Result) {
 	reason, changed := w.lookups.Record(i, r, w.Now())
 	if !changed {

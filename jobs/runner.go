@@ -1,7 +1,7 @@
-// Package jobs runs what has to happen by itself: probes, deadlines, the removal of
-// marked backends, reconciliation. robfig/cron keeps the time; the Runner owns what
-// a schedule alone does not give: no overlap of a job with itself, a limit on its
-// duration, panics that cost one run and not the job, and an end that waits.
+// Package jobs runs the periodic work of Rollcall: probes, timeouts, the removal of
+// marked backends, reconciliation. robfig/cron provides the schedule. The Runner adds four
+// guarantees: a job never overlaps itself, a run has a timeout, a panic fails one run only, and
+// Run waits for the last run.
 package jobs
 
 import (
@@ -15,8 +15,8 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// Job is something to do every so often. Run returns when it is done, or soon after
-// its context is over.
+// Job is work that the Runner repeats. Run returns when the work is done, or soon after
+// its context ends.
 type Job struct {
 	Name    string
 	Every   time.Duration // whole seconds
@@ -39,7 +39,7 @@ type entry struct {
 	failing bool          // the last run failed; guarded by busy
 }
 
-// NewRunner returns a runner of the given jobs; none runs before Run.
+// NewRunner returns a runner of the given jobs. No job starts before Run.
 func NewRunner(log *slog.Logger, jobs ...Job) *Runner {
 	r := &Runner{log: log}
 	for _, j := range jobs {
@@ -48,7 +48,7 @@ func NewRunner(log *slog.Logger, jobs ...Job) *Runner {
 	return r
 }
 
-// Names lists the jobs.
+// Names lists the names of the jobs.
 func (r *Runner) Names() []string {
 	names := make([]string, len(r.jobs))
 	for n, j := range r.jobs {
@@ -57,8 +57,8 @@ func (r *Runner) Names() []string {
 	return names
 }
 
-// Run runs every job once at once, then on schedule, until the context is over. It
-// returns when the last run has ended.
+// Run runs every job at once and then on schedule, until ctx ends. It returns when the last run
+// has ended.
 func (r *Runner) Run(ctx context.Context) {
 	c := cron.New(cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger))
 	var first sync.WaitGroup
@@ -66,7 +66,7 @@ func (r *Runner) Run(ctx context.Context) {
 		c.Schedule(cron.Every(j.Every), cron.FuncJob(func() { r.tick(ctx, j) }))
 	}
 	c.Start()
-	first.Go(func() { // one after another: a process that starts has enough to do
+	first.Go(func() { // in sequence, to limit the load at start
 		for _, j := range r.jobs {
 			r.tick(ctx, j)
 		}
@@ -76,7 +76,7 @@ func (r *Runner) Run(ctx context.Context) {
 	first.Wait()
 }
 
-// RunOnce runs a job now, after a run that is under way has ended.
+// RunOnce runs a job now. It first waits for a run in progress to end.
 func (r *Runner) RunOnce(ctx context.Context, name string) error {
 	for _, j := range r.jobs {
 		if j.Name == name {
@@ -92,8 +92,8 @@ func (r *Runner) RunOnce(ctx context.Context, name string) error {
 	return fmt.Errorf("%w %q", ErrUnknownJob, name)
 }
 
-// tick runs a job unless it is still running. A job that fails says so when it
-// begins to fail, not every second that it goes on.
+// tick runs a job unless it is still running. It logs the first failure in a row only, and the
+// first success after it.
 func (r *Runner) tick(ctx context.Context, j *entry) {
 	if ctx.Err() != nil {
 		return

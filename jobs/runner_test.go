@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs jobs in a bubble and returns what ends them, and the log.
+// start runs jobs in a bubble. It returns a function that ends them, and the log.
 func start(t *testing.T, list ...jobs.Job) (stop func(), log *strings.Builder) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -102,7 +102,7 @@ func TestARunIsOverAtItsTimeout(t *testing.T) {
 	})
 }
 
-func TestAFailureIsSaidOnce(t *testing.T) {
+func TestAFailureIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -128,7 +128,7 @@ func TestRunWaitsForTheLastRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
 		stop, _ := start(t, jobs.Job{Name: "long", Every: time.Minute, Timeout: time.Minute, Run: func(context.Context) error {
-			time.Sleep(10 * time.Second) // deaf to its context
+			time.Sleep(10 * time.Second) // ignores its context
 			ended = true
 			return nil
 		}})
@@ -140,7 +140,7 @@ func TestRunWaitsForTheLastRun(t *testing.T) {
 	})
 }
 
-func TestRunOnceRunsTheJobThatIsNamed(t *testing.T) {
+func TestRunOnceRunsTheNamedJob(t *testing.T) {
 	t.Parallel()
 	ran := ""
 	job := func(name string) jobs.Job {

@@ -13,45 +13,46 @@ import (
 )
 
 const (
-	maxWitnesses   = 256              // kept
+	maxWitnesses   = 256              // the most witnesses that a SelfCheck keeps
 	sampleSize     = 16               // witnesses that decide about one failure
-	minWitnesses   = 2                // one witness alone decides nothing
-	deadAfter      = 10 * time.Second // a witness that fails for so long has no vote
-	witnessMemory  = time.Minute      // a witness is forgotten so long after its interval without news
-	lackMemory     = 5 * time.Second  // timeouts so soon after a lack of sockets or memory do not count
+	minWitnesses   = 2                // the least number of witnesses for a decision
+	deadAfter      = 10 * time.Second // a witness that has failed for this long has no vote
+	witnessMemory  = time.Minute      // a witness not seen for this time and its interval does not count
+	lackMemory     = 5 * time.Second  // a timeout within this time after a lack of sockets or memory does not count
 	maxLateness    = 250 * time.Millisecond
 	notOnTime      = "the worker was not on time itself"
 	lackedResource = "the worker lacked sockets or memory"
 )
 
-// SelfCheck decides whether a failed probe says something about the instance, or about the
+// SelfCheck decides whether a failed probe is evidence about the instance, or about the
 // worker and its network. It is a plain value: times and results are arguments. It has no
-// clock, no lock and no I/O, and for the same calls it decides the same. The zero value is
+// clock, no lock and no I/O, and the same calls give the same decisions. The zero value is
 // ready to use.
 //
-//   - A failure that is an answer of the instance's host counts at once, and so does one beside
-//     another instance on the same host that passes: the path to the host works.
-//   - Silence, network errors and names without an address are in doubt. Then the worker needs
-//     witnesses: instances on other hosts that the registry holds healthy. The failure counts
+//   - An answer of the instance's host proves the path, so that failure counts at once. A
+//     failure also counts if another instance on the same host passes.
+//   - Silence, network errors and names without an address do not prove the path. The worker then
+//     needs witnesses: instances on other hosts that the registry holds healthy. The failure counts
 //     if at least two of a sample of them have passed a probe that began after the failed one
-//     did, and more of the sample have passed than failed.
-//   - A witness that has failed for deadAfter has no vote: it is dead, or as far away as the
-//     suspect. Alone such witnesses never make a failure count. Together with two that pass
-//     they cannot prevent it.
-//   - Where there are fewer than two witnesses, and on the worker's own host, the instance is
-//     decided by its own results. A pass on the worker's own host is no evidence about others.
+//     began, and more of the sample have passed than failed.
+//   - A witness that has failed for deadAfter has no vote: it is dead, or unreachable like the
+//     suspect. Such witnesses alone never make a failure count. Together with two witnesses that
+//     pass they cannot prevent it.
+//   - Where there are fewer than two witnesses, and on the worker's own host, the instance's own
+//     results decide. A pass on the worker's own host is no evidence about other hosts.
 //   - A timeout counts only if the worker was on time itself and did not lack sockets or memory.
 //
-// A worker that has held back a removal is suspended until its witnesses pass again. It goes
-// on probing and reports passes. Afterwards a failure counts if its probe began after that.
+// A worker that has held back a removal is suspended until its witnesses pass again. It continues
+// to probe and to report passes. After the suspension a failure counts if its probe began after
+// the suspension ended.
 type SelfCheck struct {
 	own       map[netip.Addr]bool
-	witnesses []*witness // by hash and id: whichever are kept, they are a sample of all
+	witnesses []*witness // sorted by hash and id; the smallest are kept, which are a random sample
 	lacked    time.Time  // when the worker last lacked sockets or memory
 	suspended bool
-	resumed   time.Time // when it last ended
+	resumed   time.Time // when the last suspension ended
 	reason    string
-	suspect   suspect // the last one whose removal was held back
+	suspect   suspect // the last instance whose removal was held back
 }
 
 type suspect struct {
@@ -59,23 +60,23 @@ type suspect struct {
 	at       time.Time
 }
 
-// witness is an instance that the registry holds healthy, and how it answers this worker.
+// witness is an instance that the registry holds healthy, with its last results on this worker.
 type witness struct {
 	instance     app.Instance
 	hash         uint64
 	host         string
 	seen         time.Time
-	began, ended time.Time // of the last probe that says something; zero before the first
+	began, ended time.Time // of the last conclusive probe; zero before the first
 	passed       bool
-	since        time.Time // when the first probe of the passes, or of the failures, in a row began
+	since        time.Time // when the first probe of the present streak of passes, or of failures, began
 }
 
 func (w *witness) dead() bool {
 	return !w.passed && w.ended.Sub(w.since) >= deadAfter
 }
 
-// votes reports whether its last probe is evidence about a failed one that began then. A pass
-// must have begun after that, a failure must have ended after it.
+// votes reports whether the last probe of w is evidence about a failed probe that began at since. A pass
+// must have begun after that time, a failure must have ended after it.
 func (w *witness) votes(since time.Time) bool {
 	if w.passed {
 		return !w.began.Before(since)
@@ -83,13 +84,13 @@ func (w *witness) votes(since time.Time) bool {
 	return w.ended.After(since)
 }
 
-// Decision is what becomes of a failure that would remove an instance.
+// Decision is the consequence of a failure that would remove an instance.
 type Decision int
 
 // The decisions.
 const (
 	Remove       Decision = iota // remove the instance
-	HoldBack                     // leave it as it is, and probe it again
+	HoldBack                     // leave the instance unchanged and probe it again
 	AskWitnesses                 // probe the witnesses, record the results and decide again
 )
 
@@ -101,11 +102,11 @@ func (s *SelfCheck) SetOwn(addresses []netip.Addr) {
 	}
 }
 
-// Suspended reports whether the worker holds back removals, and the last votes in words.
+// Suspended reports whether the worker holds back removals. reason describes the last votes.
 func (s *SelfCheck) Suspended() (is bool, reason string) { return s.suspended, s.reason }
 
-// Meet takes an instance as the registry holds it at now. A probed, healthy one becomes a
-// witness; any other is none.
+// Meet offers an instance as the registry holds it. A healthy, probed instance becomes a witness;
+// any other is removed from the witnesses.
 func (s *SelfCheck) Meet(i app.Instance, now time.Time) {
 	if i.State != app.Healthy || !i.Check.Probed() {
 		s.Forget(i.ID)
@@ -114,8 +115,8 @@ func (s *SelfCheck) Meet(i app.Instance, now time.Time) {
 	s.meet(i, now)
 }
 
-// Keeps returns the largest hash of the id of a healthy instance that is a witness, or would become one: any hash while
-// there are not enough witnesses.
+// Keeps returns the largest hash of the id of a healthy instance that is a witness, or would become one. While
+// the SelfCheck has room for more witnesses, it returns math.MaxUint64.
 func (s *SelfCheck) Keeps() uint64 {
 	if n := len(s.witnesses); n >= maxWitnesses {
 		return s.witnesses[n-1].hash
@@ -123,12 +124,12 @@ func (s *SelfCheck) Keeps() uint64 {
 	return math.MaxUint64
 }
 
-// meet returns the witness, or nil when it is not kept.
+// meet adds or updates a witness. It returns nil if the SelfCheck does not keep the instance.
 func (s *SelfCheck) meet(i app.Instance, now time.Time) *witness {
 	n, known := s.find(i.ID)
 	if known {
 		w := s.witnesses[n]
-		if w.instance.Address != i.Address || w.instance.Check.Port != i.Check.Port { // it begins anew there
+		if w.instance.Address != i.Address || w.instance.Check.Port != i.Check.Port { // the results at the old address do not count
 			*w = witness{hash: w.hash, host: hostOf(i)}
 		}
 		w.instance, w.seen = i, now
@@ -146,7 +147,7 @@ func (s *SelfCheck) meet(i app.Instance, now time.Time) *witness {
 	return w
 }
 
-// Forget takes away a witness: the instance is gone or not healthy any more.
+// Forget removes a witness: the instance is gone or not healthy any more.
 func (s *SelfCheck) Forget(id string) {
 	s.clear(id)
 	if n, known := s.find(id); known {
@@ -154,7 +155,7 @@ func (s *SelfCheck) Forget(id string) {
 	}
 }
 
-// clear ends what is suspected of an instance.
+// clear resets the suspect if it is this instance.
 func (s *SelfCheck) clear(id string) {
 	if s.suspect.id == id {
 		s.suspect = suspect{}
@@ -168,9 +169,9 @@ func (s *SelfCheck) find(id string) (n int, known bool) {
 	})
 }
 
-// Record takes the result, reached at now, of a probe of an instance as the registry holds
-// it, and returns the result as it counts: a timeout that may be the worker's own fault is
-// inconclusive.
+// Record adds the result, reached at now, of a probe of an instance as the registry holds
+// it. It returns the result, with the code Inconclusive if the worker itself may have caused the
+// timeout.
 func (s *SelfCheck) Record(i app.Instance, r app.Result, now time.Time) app.Result {
 	ended := r.At.Add(r.Latency)
 	if r.Code == app.Inconclusive {
@@ -205,8 +206,8 @@ func (s *SelfCheck) Record(i app.Instance, r app.Result, now time.Time) app.Resu
 }
 
 // Decide decides at now about a failure that would remove a healthy instance. With
-// AskWitnesses come the witnesses to probe. asked says that they have been: then those
-// that gave no answer worth recording have no vote.
+// AskWitnesses it returns the witnesses to probe. asked means that the caller has probed them: a
+// witness without a recorded result then has no vote.
 func (s *SelfCheck) Decide(i app.Instance, r app.Result, now time.Time, asked bool) (Decision, []app.Instance) {
 	host := hostOf(i)
 	if r.Code.ProvesPath() || s.isOwn(host) {
@@ -225,29 +226,29 @@ func (s *SelfCheck) Decide(i app.Instance, r app.Result, now time.Time, asked bo
 	case !asked && (v.open() || len(v.beside) > 0):
 		return AskWitnesses, append(v.ask, v.beside...)
 	}
-	if r.At.Before(s.resumed) { // it says nothing about the network since
+	if r.At.Before(s.resumed) { // the probe is no evidence about the network after the suspension
 		return HoldBack, nil
 	}
 	s.suspended, s.reason, s.suspect = true, v.String(), suspect{i.ID, host, now}
 	return HoldBack, nil
 }
 
-// Doubts reports whether a failure of a healthy instance is not to be counted, although it
-// removes nothing yet: the worker is suspended, and the failure may be its own.
+// Doubts reports whether a failure of a healthy instance does not count, although it removes
+// nothing yet: the worker is suspended, and its network may have caused the failure.
 func (s *SelfCheck) Doubts(i app.Instance, r app.Result) bool {
 	return s.suspended && i.State == app.Healthy && !r.Passed && !r.Code.ProvesPath() && !s.isOwn(hostOf(i))
 }
 
-// Recheck returns the witnesses that a suspended worker probes at now to find out whether it
-// still has to be. Dead ones are among them: they may have come back.
+// Recheck returns the witnesses that a suspended worker probes at now to find out whether its
+// network is back. Dead witnesses are among them, because they may be back too.
 func (s *SelfCheck) Recheck(now time.Time) []app.Instance {
 	v := s.poll(s.suspect, now, now)
 	return append(v.ask, v.dead[:min(len(v.dead), sampleSize-len(v.ask))]...)
 }
 
-// Resume ends the suspension if the witnesses' probes since a time say so.
+// Resume ends the suspension if enough probes of the witnesses have passed since a time.
 func (s *SelfCheck) Resume(since, now time.Time) {
-	if now.Sub(s.suspect.at) > witnessMemory { // it is gone, or another worker's
+	if now.Sub(s.suspect.at) > witnessMemory { // the instance is gone, or another worker owns it
 		s.suspect = suspect{}
 	}
 	if v := s.poll(s.suspect, since, now); v.witnesses < minWitnesses || v.fit(true) {
@@ -261,18 +262,18 @@ func (s *SelfCheck) resume(v poll, now time.Time) {
 	}
 }
 
-// poll is how the witnesses of a failure answer.
+// poll holds the votes of the witnesses about one failure.
 type poll struct {
 	witnesses      int            // on other hosts, dead or not
 	passed, failed int            // of the sample, in probes since the failed one began
 	ask            []app.Instance // of the sample, without such a probe
 	dead           []app.Instance
 	path           bool           // another instance on the suspect's host has passed before and since
-	beside         []app.Instance // one on the suspect's host that has not been asked
+	beside         []app.Instance // at most one instance on the suspect's host, without a probe since
 }
 
-// fit reports whether enough witnesses have passed, however those that are still to be asked
-// answer; final says that they are not asked.
+// fit reports whether enough witnesses have passed, whatever answers are missing. final means
+// that no more witnesses are probed.
 func (v poll) fit(final bool) bool {
 	others := v.failed
 	if !final {
@@ -281,7 +282,7 @@ func (v poll) fit(final bool) bool {
 	return v.passed >= minWitnesses && v.passed > others
 }
 
-// open reports whether the answers of those that are to be asked can decide.
+// open reports whether the missing answers can still make v fit.
 func (v poll) open() bool {
 	most := v.passed + len(v.ask)
 	return most >= minWitnesses && most > v.failed
@@ -291,7 +292,7 @@ func (v poll) String() string {
 	return fmt.Sprintf("%d of %d witnesses pass: instances on other hosts that are held healthy", v.passed, v.passed+v.failed+len(v.dead))
 }
 
-// poll takes the sample for a failure of a suspect, of as many hosts as there are.
+// poll collects the votes about a failure of a suspect. Its sample covers as many hosts as possible.
 func (s *SelfCheck) poll(of suspect, since, now time.Time) (v poll) {
 	var first, more []*witness
 	hosts := map[string]bool{}

@@ -12,7 +12,7 @@ import (
 	"rollcall/jobs"
 )
 
-// desk is a SelfCheck with the time at which things happen to it.
+// desk is a SelfCheck with a clock of its own.
 type desk struct {
 	self jobs.SelfCheck
 	now  time.Time
@@ -22,14 +22,14 @@ func newDesk() *desk { return &desk{now: time.Unix(1_700_000_000, 0)} }
 
 func (d *desk) after(wait time.Duration) { d.now = d.now.Add(wait) }
 
-// at is a healthy instance on a host.
+// at returns a healthy instance on a host.
 func at(id, host string) app.Instance {
 	i := healthy(id)
 	i.Address = host + ":80"
 	return i
 }
 
-// host is a host that is not the worker's.
+// host returns the address of a host other than the worker's.
 func host(n int) string { return fmt.Sprintf("192.0.2.%d", n) }
 
 // probed records a probe that ends now.
@@ -42,14 +42,14 @@ func (d *desk) probed(i app.Instance, code app.Code) app.Result {
 	return d.self.Record(i, r, d.now)
 }
 
-// decide decides a failure that has just been recorded; the witnesses are asked if they
-// have to be, and pass unless they are in silent.
+// decide returns the decision about a failure that has just been recorded. If the decision needs the
+// witnesses, they are probed and pass, except the witnesses in silent.
 func (d *desk) decide(i app.Instance, r app.Result, silent map[string]bool) jobs.Decision {
 	v, ask := d.self.Decide(i, r, d.now, false)
 	if v != jobs.AskWitnesses {
 		return v
 	}
-	d.after(time.Second) // they are asked at once
+	d.after(time.Second) // the probes begin at once
 	for _, w := range ask {
 		code := app.OK
 		if silent[w.ID] {
@@ -61,7 +61,7 @@ func (d *desk) decide(i app.Instance, r app.Result, silent map[string]bool) jobs
 	return v
 }
 
-// fleetOf meets n instances, w0 to wn, on hosts of their own.
+// fleetOf adds n witnesses, w0, w1, ..., each on a host of its own.
 func (d *desk) fleetOf(n int) (all []app.Instance) {
 	for n := range n {
 		all = append(all, at(fmt.Sprint("w", n), host(n+1)))
@@ -78,49 +78,49 @@ func ids(n int) map[string]bool {
 	return all
 }
 
-func TestWhichFailuresCount(t *testing.T) {
+func TestFailuresCountOnEvidence(t *testing.T) {
 	t.Parallel()
 	const own = "192.0.2.200"
 	for name, c := range map[string]struct {
 		suspect   string // its host
 		code      app.Code
 		witnesses int // each on a host of its own
-		silent    int // of those
+		silent    int // the number of witnesses that do not answer
 		prepare   func(*desk)
 		want      jobs.Decision
 	}{
-		"refused, although nobody else answers":     {host(100), app.Refused, 12, 12, nil, jobs.Remove},
-		"a status, although nobody else answers":    {host(100), 503, 12, 12, nil, jobs.Remove},
-		"silence, and the others pass":              {host(100), app.TimedOut, 12, 0, nil, jobs.Remove},
-		"silence, and the others are silent":        {host(100), app.TimedOut, 12, 12, nil, jobs.HoldBack},
-		"unreachable, and the others are silent":    {host(100), app.Unreachable, 12, 12, nil, jobs.HoldBack},
-		"no such name, and the others are silent":   {"web.internal", app.Unresolvable, 12, 12, nil, jobs.HoldBack},
-		"no such name, and the others pass":         {"web.internal", app.Unresolvable, 12, 0, nil, jobs.Remove},
-		"not allowed, and the others are silent":    {host(100), app.Forbidden, 12, 12, nil, jobs.HoldBack},
-		"more pass than are silent":                 {host(100), app.TimedOut, 5, 2, nil, jobs.Remove},
-		"as many pass as are silent":                {host(100), app.TimedOut, 4, 2, nil, jobs.HoldBack},
-		"more are silent than pass":                 {host(100), app.TimedOut, 5, 3, nil, jobs.HoldBack},
-		"no witness":                                {host(100), app.TimedOut, 0, 0, nil, jobs.Remove},
-		"one witness, which passes":                 {host(100), app.TimedOut, 1, 0, nil, jobs.Remove},
-		"one witness, which is silent":              {host(100), app.TimedOut, 1, 1, nil, jobs.Remove},
-		"two witnesses, which pass":                 {host(100), app.TimedOut, 2, 0, nil, jobs.Remove},
-		"two witnesses, which are silent":           {host(100), app.TimedOut, 2, 2, nil, jobs.HoldBack},
-		"two witnesses, of which one is silent":     {host(100), app.TimedOut, 2, 1, nil, jobs.HoldBack},
-		"on loopback, and the others are silent":    {"127.0.0.1", app.TimedOut, 12, 12, nil, jobs.Remove},
-		"on ::1, and the others are silent":         {"[::1]", app.TimedOut, 12, 12, nil, jobs.Remove},
-		"on localhost, and the others are silent":   {"localhost", app.TimedOut, 12, 12, nil, jobs.Remove},
-		"on the worker's host, others are silent":   {own, app.TimedOut, 12, 12, nil, jobs.Remove},
-		"only the worker's own host passes":         {host(100), app.TimedOut, 2, 2, passesOn(own, 5), jobs.HoldBack},
-		"only loopback passes":                      {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), jobs.HoldBack},
-		"only the worker's own host is there":       {host(100), app.TimedOut, 0, 0, passesOn(own, 5), jobs.Remove},
-		"two on one other host pass":                {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), jobs.Remove},
-		"another one on the suspect's host passes":  {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), jobs.Remove},
-		"another one there passes only afterwards":  {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), jobs.HoldBack},
-		"others on the suspect's host are silent":   {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), jobs.Remove},
-		"those that are refused are no witnesses":   {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), jobs.Remove},
-		"those that are unhealthy are no witnesses": {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), jobs.Remove},
-		"those that are starting are no witnesses":  {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), jobs.Remove},
-		"the suspect itself is no witness":          {host(100), app.TimedOut, 1, 1, meetsSuspect, jobs.Remove},
+		"refused, although no witness answers":     {host(100), app.Refused, 12, 12, nil, jobs.Remove},
+		"a status, although no witness answers":    {host(100), 503, 12, 12, nil, jobs.Remove},
+		"silence, and the others pass":             {host(100), app.TimedOut, 12, 0, nil, jobs.Remove},
+		"silence, and the others are silent":       {host(100), app.TimedOut, 12, 12, nil, jobs.HoldBack},
+		"unreachable, and the others are silent":   {host(100), app.Unreachable, 12, 12, nil, jobs.HoldBack},
+		"no such name, and the others are silent":  {"web.internal", app.Unresolvable, 12, 12, nil, jobs.HoldBack},
+		"no such name, and the others pass":        {"web.internal", app.Unresolvable, 12, 0, nil, jobs.Remove},
+		"not allowed, and the others are silent":   {host(100), app.Forbidden, 12, 12, nil, jobs.HoldBack},
+		"more pass than are silent":                {host(100), app.TimedOut, 5, 2, nil, jobs.Remove},
+		"as many pass as are silent":               {host(100), app.TimedOut, 4, 2, nil, jobs.HoldBack},
+		"more are silent than pass":                {host(100), app.TimedOut, 5, 3, nil, jobs.HoldBack},
+		"no witness":                               {host(100), app.TimedOut, 0, 0, nil, jobs.Remove},
+		"one witness, which passes":                {host(100), app.TimedOut, 1, 0, nil, jobs.Remove},
+		"one witness, which is silent":             {host(100), app.TimedOut, 1, 1, nil, jobs.Remove},
+		"two witnesses, which pass":                {host(100), app.TimedOut, 2, 0, nil, jobs.Remove},
+		"two witnesses, which are silent":          {host(100), app.TimedOut, 2, 2, nil, jobs.HoldBack},
+		"two witnesses, of which one is silent":    {host(100), app.TimedOut, 2, 1, nil, jobs.HoldBack},
+		"on loopback, and the others are silent":   {"127.0.0.1", app.TimedOut, 12, 12, nil, jobs.Remove},
+		"on ::1, and the others are silent":        {"[::1]", app.TimedOut, 12, 12, nil, jobs.Remove},
+		"on localhost, and the others are silent":  {"localhost", app.TimedOut, 12, 12, nil, jobs.Remove},
+		"on the worker's host, others are silent":  {own, app.TimedOut, 12, 12, nil, jobs.Remove},
+		"only the worker's own host passes":        {host(100), app.TimedOut, 2, 2, passesOn(own, 5), jobs.HoldBack},
+		"only loopback passes":                     {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), jobs.HoldBack},
+		"only the worker's own host is there":      {host(100), app.TimedOut, 0, 0, passesOn(own, 5), jobs.Remove},
+		"two on one other host pass":               {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), jobs.Remove},
+		"another one on the suspect's host passes": {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), jobs.Remove},
+		"another one there passes only afterwards": {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), jobs.HoldBack},
+		"others on the suspect's host are silent":  {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), jobs.Remove},
+		"refused instances are no witnesses":       {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), jobs.Remove},
+		"unhealthy instances are no witnesses":     {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), jobs.Remove},
+		"starting instances are no witnesses":      {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), jobs.Remove},
+		"the suspect itself is no witness":         {host(100), app.TimedOut, 1, 1, meetsSuspect, jobs.Remove},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -144,7 +144,7 @@ func TestWhichFailuresCount(t *testing.T) {
 	}
 }
 
-// passesOn has instances on a host pass, after the suspect's failure.
+// passesOn records passes of instances on a host, after the suspect's failure.
 func passesOn(host string, n int) func(*desk) { return findsOn(host, n, app.OK) }
 
 func passesBeforeAndAfter(host string) func(*desk) {
@@ -184,12 +184,12 @@ func meetsOn(host string, n int, state app.State) func(*desk) {
 }
 
 func meetsSuspect(d *desk) {
-	d.self.Meet(at("suspect", host(101)), d.now) // registered again meanwhile, elsewhere
+	d.self.Meet(at("suspect", host(101)), d.now) // re-registered meanwhile, at another address
 }
 
-// A pass proves the path only if its probe began after the failed one did; a failure
-// contradicts it if it ended after that.
-func TestOnlyWhatHappensAfterTheFailureIsEvidence(t *testing.T) {
+// A pass proves the path only if its probe began after the failed one began. A failure
+// contradicts it if it ended after that time.
+func TestOnlyProbesAfterTheFailureAreEvidence(t *testing.T) {
 	t.Parallel()
 	d := newDesk()
 	fleet, suspect := d.fleetOf(6), at("suspect", host(100))
@@ -213,12 +213,12 @@ func TestOnlyWhatHappensAfterTheFailureIsEvidence(t *testing.T) {
 	}
 }
 
-func TestATimeoutCountsOnlyIfTheWorkerWasFit(t *testing.T) {
+func TestATimeoutCountsOnlyIfTheWorkerWasOnTime(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		timeout, latency time.Duration
 		code             app.Code
-		lacked           time.Duration // how long before the probe the worker lacked something; 0: it did not
+		lacked           time.Duration // how long before the probe the worker lacked sockets or memory; 0: it did not
 		want             app.Code
 	}{
 		"on time":                     {time.Second, 1010 * time.Millisecond, app.TimedOut, 0, app.TimedOut},
@@ -249,9 +249,9 @@ func TestATimeoutCountsOnlyIfTheWorkerWasFit(t *testing.T) {
 	}
 }
 
-// All but two die at once, without a word. The worker is suspended until it is clear that
-// the others do not come back, and no longer.
-func TestMassDeathIsFoundOutByTwoSurvivors(t *testing.T) {
+// All but two instances stop answering at the same time. The worker is suspended until the silent
+// witnesses have lost their votes, and no longer.
+func TestTwoSurvivorsConfirmAMassDeath(t *testing.T) {
 	t.Parallel()
 	for survivors, want := range map[int]bool{0: false, 1: false, 2: true, 3: true} {
 		d := newDesk()
@@ -293,7 +293,7 @@ func TestAWitnessThatPassesAgainEndsTheSuspension(t *testing.T) {
 		t.Fatal("a worker that is cut off is not suspended")
 	}
 	if !d.self.Doubts(fleet[0], app.Result{Code: app.TimedOut}) || d.self.Doubts(fleet[0], app.Result{Code: app.Refused}) {
-		t.Error("a suspended worker doubts silence, and nothing else")
+		t.Error("want a suspended worker to ignore silence only")
 	}
 	began := d.now
 	ask := d.self.Recheck(began)
@@ -310,8 +310,8 @@ func TestAWitnessThatPassesAgainEndsTheSuspension(t *testing.T) {
 	}
 }
 
-// The network may come back during a probe: its failure does not count, although witnesses
-// have passed since it began. The next one does.
+// The network may come back during a probe. The failure of that probe does not count, although witnesses
+// have passed since it began. The next failure counts.
 func TestAFailureFromBeforeTheSuspensionsEndDoesNotCount(t *testing.T) {
 	t.Parallel()
 	d := newDesk()
@@ -337,17 +337,17 @@ func TestAFailureFromBeforeTheSuspensionsEndDoesNotCount(t *testing.T) {
 	}
 }
 
-// An instance is no witness any more when it is forgotten, when it was not seen for long, or
-// when it has moved: how it answered elsewhere says nothing.
+// An instance stops being a witness when it is forgotten, when it was not seen for long, or
+// when it has moved. Its results at the old address are no evidence.
 func TestWitnessesAreForgotten(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*desk, []app.Instance)
 		want   jobs.Decision
 	}{
-		"nothing changes": {func(*desk, []app.Instance) {}, jobs.HoldBack},
-		"forgotten":       {func(d *desk, all []app.Instance) { d.self.Forget("w0"); d.self.Forget("w1") }, jobs.Remove},
-		"not seen":        {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Remove},
+		"no change": {func(*desk, []app.Instance) {}, jobs.HoldBack},
+		"forgotten": {func(d *desk, all []app.Instance) { d.self.Forget("w0"); d.self.Forget("w1") }, jobs.Remove},
+		"not seen":  {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Remove},
 		"moved": {func(d *desk, all []app.Instance) {
 			for _, w := range all {
 				w.Address = "198.51.100.1:80"
@@ -372,9 +372,9 @@ func TestWitnessesAreForgotten(t *testing.T) {
 	}
 }
 
-// TestNoWorkerThatIsCutOffRemovesAnybody draws a fleet, its history, and what is tried
-// while no host but the worker's own answers.
-func TestNoWorkerThatIsCutOffRemovesAnybody(t *testing.T) {
+// TestACutOffWorkerRemovesNoInstance draws a fleet, its history, and the failures that follow
+// while only the worker's own host answers.
+func TestACutOffWorkerRemovesNoInstance(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := newDesk()
@@ -389,7 +389,7 @@ func TestNoWorkerThatIsCutOffRemovesAnybody(t *testing.T) {
 			d.after(100 * time.Millisecond)
 			d.probed(rapid.SampledFrom(fleet).Draw(t, "passes"), app.OK)
 		}
-		d.after(time.Second) // the cable is pulled out
+		d.after(time.Second) // the network fails
 		for range rapid.IntRange(1, 200).Draw(t, "steps") {
 			d.after(time.Duration(rapid.IntRange(1, 2000).Draw(t, "ms")) * time.Millisecond)
 			d.probed(own, app.OK)
@@ -399,7 +399,7 @@ func TestNoWorkerThatIsCutOffRemovesAnybody(t *testing.T) {
 				continue
 			}
 			d.self.Meet(i, d.now)
-			for _, w := range fleet { // the worker goes on probing: nobody is forgotten
+			for _, w := range fleet { // the worker continues to probe, so it forgets no witness
 				d.self.Meet(w, d.now)
 			}
 			for asked := false; ; asked = true {
@@ -428,9 +428,9 @@ func TestNoWorkerThatIsCutOffRemovesAnybody(t *testing.T) {
 	})
 }
 
-// TestWhileMostWitnessesPassEveryDeathIsFoundOut draws which of a fleet are silent: fewer than
+// TestEveryDeathIsFoundWhileMostWitnessesPass draws the silent instances of a fleet: fewer than
 // half of it.
-func TestWhileMostWitnessesPassEveryDeathIsFoundOut(t *testing.T) {
+func TestEveryDeathIsFoundWhileMostWitnessesPass(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := newDesk()

@@ -9,46 +9,46 @@ import (
 )
 
 const (
-	slot        = 100 * time.Millisecond // probes due within one start together: a third cheaper than one by one
+	slot        = 100 * time.Millisecond // probes due within one slot start together, which costs a third less than separate starts
 	wheelSlots  = 4096
-	catchUp     = 3 * time.Second        // a probe that is later than that and an interval waits for its phase
-	clockStep   = 500 * time.Millisecond // the store's clock was set when it is so far off what it was
+	catchUp     = 3 * time.Second        // a probe that is later than this and an interval waits for its phase
+	clockStep   = 500 * time.Millisecond // a larger change of the difference to the store's clock is a step of that clock
 	leaveWithin = 4 * time.Second
-	hurryEvery  = time.Second      // at most, probes of an instance are brought forward
-	mostCredit  = 10 * time.Minute // that one run adds to the time that has passed, for the time since the last run
+	hurryEvery  = time.Second      // the least time between two probes of an instance that are brought forward
+	mostCredit  = 10 * time.Minute // the most that a one-shot run adds to elapsed times for the time since the last run
 )
 
 // target is an instance that the worker owns.
 type target struct {
-	held     *replica.Compact // as it was last written; not by this worker only
+	held     *replica.Compact // the last written document; other processes write it too
 	hash     uint64           // of the id
-	share    *share           // nil once the worker has let go of it
+	share    *share           // nil once the worker has dropped the instance
 	probe    ownership.Timer[target]
-	ends     *ending // nil: the state does not end by itself
-	restore  *ending // nil: there is no override
+	ends     *ending // nil: the state has no timeout
+	restore  *ending // nil: the instance has no override
 	history  app.History
 	due      int64 // when the last probe was due, ms since 1970
-	next     int64 // when the next probe is due at the latest, because of an announcement; 0: as ever
+	next     int64 // the latest time of the next probe, set by an announcement, ms since 1970; 0: no limit
 	hurried  int64 // when a probe was last brought forward, ms since 1970; 0: never
-	queued   bool  // waits for a place, or is being probed
-	deciding bool  // a change of it is being written
-	again    bool  // due at once when that is over
-	foreign  bool  // only a newer version understands it
-	clear    bool  // a proxy has marked it: a pass clears the marks
+	queued   bool  // the probe waits for a place or is in progress
+	deciding bool  // a change of the instance is being written
+	again    bool  // the next probe is due as soon as the present one, or the write, has ended
+	foreign  bool  // the instance has fields that only a newer version knows
+	clear    bool  // a proxy has marked it; a pass clears the marks
 }
 
-// ending is a time that passes while the worker owns the instance.
+// ending is the timeout of a state or of an override. All its times are on the running clock.
 type ending struct {
 	timer    ownership.Timer[ending]
 	target   *target
-	began    int64 // when it began, on the running clock
-	at       int64 // when it is due, on the running clock
-	looked   int64 // when the assertion was last looked at, on the running clock
-	beat     int64 // the assertion that was seen then
+	began    int64 // when the state or the override began
+	at       int64 // when the timeout is due
+	looked   int64 // when the worker last read the heartbeat
+	beat     int64 // the heartbeat that it read then, by the store's clock
 	override bool
 }
 
-// heard takes a change of the replica. It is called with the replica locked.
+// heard applies a change of the replica. The replica calls it with its lock held.
 func (w *Worker) heard(id string, is *replica.Compact) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,7 +69,8 @@ func (w *Worker) heard(id string, is *replica.Compact) {
 	}
 }
 
-// add begins to work on an instance. p is what its last owner flushed, if anything.
+// add begins to work on an instance. A nil p means that the instance is new in the replica. Otherwise flushed
+// reports whether its last owner flushed its progress, and p is that progress.
 func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flushed bool) {
 	e := &target{held: h, share: sh, hash: ownership.Hash(h.ID())}
 	e.probe.Value = e
@@ -99,10 +100,10 @@ func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flush
 	}
 }
 
-// update takes another document of an instance.
+// update applies a newer document of an instance.
 func (w *Worker) update(e *target, h *replica.Compact) {
 	if h.Rev() == e.held.Rev() {
-		return // what this worker has written itself
+		return // this worker wrote it
 	}
 	was, is := e.held.Instance(), h.Instance()
 	e.held = h
@@ -131,7 +132,7 @@ func (w *Worker) update(e *target, h *replica.Compact) {
 	}
 }
 
-// remove stops all work on an instance. It stays in its shard's map.
+// remove stops all work on an instance. The instance stays in the map of its share.
 func (w *Worker) remove(e *target) {
 	w.wheel.Stop(&e.probe)
 	w.stop(&e.ends)
@@ -144,7 +145,7 @@ func (w *Worker) remove(e *target) {
 	}
 }
 
-// understand counts instances that only a newer version understands.
+// understand counts the instances with fields that only a newer version knows.
 func (w *Worker) understand(e *target, i app.Instance) {
 	was := e.foreign
 	if e.foreign = !i.Understood(); e.foreign == was {
@@ -160,7 +161,7 @@ func (w *Worker) understand(e *target, i app.Instance) {
 	}
 }
 
-// schedule sets when an instance is probed next, after a result.
+// schedule sets the next probe of an instance after a result.
 func (w *Worker) schedule(e *target, i app.Instance) {
 	if e.share == nil || !i.Probed() {
 		return
@@ -173,7 +174,7 @@ func (w *Worker) schedule(e *target, i app.Instance) {
 	w.scheduleAt(e, i.Check.Interval, pace(i), w.ms())
 }
 
-// scheduleAt schedules the next probe of an instance at a pace, after a result that was reached at now.
+// scheduleAt sets the next probe of an instance at a pace, after a result at now.
 func (w *Worker) scheduleAt(e *target, interval time.Duration, pace ownership.Pace, now int64) {
 	due := ownership.Due(e.hash, interval, pace, max(now, e.due))
 	if e.next > 0 {
@@ -182,17 +183,17 @@ func (w *Worker) scheduleAt(e *target, interval time.Duration, pace ownership.Pa
 	w.wheel.Put(&e.probe, due)
 }
 
-// soon has an instance probed again after a moment: its last result did not count.
+// soon schedules an early probe of an instance whose last result did not count.
 func (w *Worker) soon(e *target) {
 	if e.share != nil && e.held.Instance().Probed() {
 		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.held.Interval(), ownership.Soon, w.ms()))
 	}
 }
 
-// ProbeNow has an instance probed at once, if the worker owns it. With clearMarks, a pass
-// removes the marks of its backends. It reports whether the probe begins now: not when another
-// reason has brought one forward within hurryEvery, and that one may be under way. Then the next
-// probe comes after it, so that a slow one gets its result and a mark does not stay.
+// ProbeNow probes an instance at once, if the worker owns it. With clearMarks, a pass
+// removes the marks of its backends. ProbeNow reports whether it has brought a probe forward. It
+// brings forward one probe within hurryEvery. Within that time it instead limits the time of the
+// next probe, because the present probe may have begun before the mark was set.
 func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -217,7 +218,7 @@ func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 	return early
 }
 
-// time sets when the present state of an instance ends by itself, of which some has passed.
+// time sets when the present state of an instance ends. elapsed is the part of the timeout that has passed, in ms.
 func (w *Worker) time(e *target, i app.Instance, elapsed int64) {
 	w.stop(&e.ends)
 	if d, ends := i.StateTimeout(); ends {
@@ -227,7 +228,7 @@ func (w *Worker) time(e *target, i app.Instance, elapsed int64) {
 	}
 }
 
-// retime is time for a check whose timing has changed.
+// retime adjusts the timeout of a state to a check with another timing.
 func (w *Worker) retime(e *target, i app.Instance) {
 	if e.ends == nil {
 		w.time(e, i, 0)
@@ -235,13 +236,13 @@ func (w *Worker) retime(e *target, i app.Instance) {
 	}
 	began := e.ends.began
 	if i.State == app.Healthy {
-		began = w.runs() // a lease begins anew
+		began = w.runs() // the lease starts again
 	}
 	w.time(e, i, w.runs()-began)
 }
 
-// overridden sets when the override of an instance expires; left is how much of it the last
-// owner had left, or 0.
+// overridden sets when the override of an instance expires. left is the time in ms that the last
+// owner flushed, or 0 if there is none.
 func (w *Worker) overridden(e *target, i app.Instance, left int64) {
 	w.stop(&e.restore)
 	if i.Override == (app.Override{}) {
@@ -255,7 +256,7 @@ func (w *Worker) overridden(e *target, i app.Instance, left int64) {
 	w.endAt(e.restore, w.runs()+left)
 }
 
-// endAt sets when an ending is due, which is looked at once a second: not before.
+// endAt sets when an ending is due. The worker looks at endings once a second, and never before they are due.
 func (w *Worker) endAt(e *ending, at int64) {
 	e.at = at
 	w.endings.Put(&e.timer, at+time.Second.Milliseconds()-1)

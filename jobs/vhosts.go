@@ -10,37 +10,37 @@ import (
 	"rollcall/app/ownership"
 )
 
-// compared is about how many vhosts one run of Compare goes through: 20,000 are compared within 4 s.
+// compared is the approximate number of vhosts that one run of Compare checks: 20,000 vhosts take 4 s.
 const compared = 10_000
 
-// Vhosts has the duties of the owner of a vhost's shard. Each method works on the vhosts that owns owns, and writes
-// them under the terms of their shards.
+// Vhosts has the duties of the owner of a vhost's shard. Each method works on the vhosts that owns reports as owned, and
+// writes them under the terms of their shards.
 type Vhosts interface {
 	// Departures returns the departures of marked backends, by vhost and URL, and the time by the store's clock in ms.
-	// The number of a departure is the end of the settle time by that clock; it names the departure.
+	// The number of a departure is the end of the settle time by that clock; it identifies the departure.
 	Departures(ctx context.Context, owns app.Owner) (now int64, departures map[string]map[string]int64, err error)
-	// RemoveSettled removes the backends of departures. It returns the vhosts that were refused because another
+	// RemoveSettled removes the backends of departures. It returns the vhosts that the store refused because another
 	// worker owns them.
 	RemoveSettled(ctx context.Context, settled []app.Settled) (wrote int, refused []string, err error)
-	// Compare repairs the lists and marks of about budget vhosts, and begins after those of the last call.
+	// Compare repairs the frontends and marks of about budget vhosts. It begins after the last vhost of the previous call.
 	Compare(ctx context.Context, owns app.Owner, budget int) (app.Comparison, error)
-	// FindMarks looks for marks under the names of wildcards' children that no worker has heard of.
+	// FindMarks looks for marks under the names of wildcards' children whose announcement all workers have missed.
 	FindMarks(ctx context.Context, owns app.Owner) error
-	// Reconcile compares instances and vhosts with all that is derived from them.
+	// Reconcile compares instances and vhosts with all data derived from them.
 	Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error)
 }
 
-// departure is the wait of a marked backend to be removed from the list of a vhost.
+// departure is the wait of a marked backend to be removed from the frontend of a vhost.
 type departure struct {
 	number int64
 	began  int64 // on the worker's clock, ms
 }
 
-// departing is the place of a departure.
+// departing identifies a marked backend of a vhost.
 type departing struct{ host, url string }
 
-// Settle removes the backends that have been marked for the settle time. It runs once a second. The time passes on the
-// worker's own clock. After a hand-over the new owner goes on with the elapsed time that the last owner has flushed.
+// Settle removes the backends whose settle time is over. It runs once a second. The settle time runs on the
+// worker's own clock. After a hand-over the new owner continues with the elapsed time that the last owner flushed.
 func (w *Worker) Settle(ctx context.Context) error {
 	if w.Vhosts == nil {
 		return nil
@@ -58,7 +58,7 @@ func (w *Worker) Settle(ctx context.Context) error {
 	return err
 }
 
-// settled takes note of departures, and returns those whose settle time is over. now is the store's time.
+// settled records departures, and returns the departures whose settle time is over. now is the store's time.
 func (w *Worker) settled(now int64, departures map[string]map[string]int64) []app.Settled {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,8 +108,8 @@ func (w *Worker) settled(now int64, departures map[string]map[string]int64) []ap
 	return settled
 }
 
-// age returns how long ago a departure began that the worker sees for the first time, in ms. It began after the last
-// look at its shard. If the store's clock was set meanwhile, the age is not known, and is 0.
+// age returns the age, in ms, of a departure that the worker sees for the first time. The departure began after the
+// worker last read those of its shard. After a step of the store's clock the age is unknown, and age returns 0.
 func (w *Worker) age(sh *share, now, number int64) int64 {
 	if sh.looked == 0 || w.stepped != w.settledAt {
 		return 0
@@ -117,18 +117,18 @@ func (w *Worker) age(sh *share, now, number int64) int64 {
 	return min(max(now-(number-w.SettleTime.Milliseconds()), 0), w.ms()-sh.looked)
 }
 
-// progressOf is the id of a departure in the record of a shard. No instance has a space in its id.
+// progressOf returns the id of a departure in the record of a shard. No instance id contains a space.
 func progressOf(d departing) string { return "departure " + d.host + " " + d.url }
 
-// departureOf returns the departure that an entry of a shard's record describes, if it describes one.
+// departureOf returns the departure that an entry of a shard's record describes. It returns false for other entries.
 func departureOf(p ownership.Progress, now int64) (departing, departure, bool) {
 	rest, is := strings.CutPrefix(p.ID, "departure ")
 	host, url, _ := strings.Cut(rest, " ")
 	return departing{host, url}, departure{p.Changed, now - p.Elapsed}, is
 }
 
-// Compare repairs the lists and marks of the worker's vhosts. It runs every 2 s, and at once when the worker hears
-// announcements again after a gap. A marked backend that should get traffic is probed at once.
+// Compare repairs the frontends and marks of the worker's vhosts. It runs every 2 s, and at once when the worker
+// receives announcements again after a gap. It probes each marked backend that should get traffic at once.
 func (w *Worker) Compare(ctx context.Context) error {
 	if w.Vhosts == nil {
 		return nil
@@ -152,7 +152,7 @@ func (w *Worker) Compare(ctx context.Context) error {
 	return err
 }
 
-// Listening has the worker look for what proxies have announced while it did not listen.
+// Listening looks for the marks that proxies announced while the worker did not listen.
 func (w *Worker) Listening(ctx context.Context) {
 	w.search.Store(true)
 	if err := w.Compare(ctx); err != nil && ctx.Err() == nil {
@@ -160,7 +160,7 @@ func (w *Worker) Listening(ctx context.Context) {
 	}
 }
 
-// Reconcile compares the worker's instances and vhosts with the lists and indexes that are made from them.
+// Reconcile compares the worker's instances and vhosts with the frontends and indexes derived from them.
 func (w *Worker) Reconcile(ctx context.Context) error {
 	if w.Vhosts == nil {
 		return nil
@@ -170,7 +170,7 @@ func (w *Worker) Reconcile(ctx context.Context) error {
 	return err
 }
 
-// LogRepairs logs what a comparison has mended, if anything.
+// LogRepairs logs the repairs of a comparison, if it made any.
 func LogRepairs(ctx context.Context, log *slog.Logger, repairs app.Repairs) {
 	if !repairs.None() {
 		log.WarnContext(ctx, "registry and routing lists differed and were mended", "lists", repairs.Lists,
@@ -178,7 +178,7 @@ func LogRepairs(ctx context.Context, log *slog.Logger, repairs app.Repairs) {
 	}
 }
 
-// refused has the next call of Own answered in full if writes were refused.
+// refused makes the next call of Own ask for all shards and terms if the store refused writes.
 func (w *Worker) refused(refused []string) {
 	if len(refused) == 0 {
 		return
@@ -188,7 +188,7 @@ func (w *Worker) refused(refused []string) {
 	w.member.RequestFull()
 }
 
-// vhostJobs returns what a worker does for its vhosts.
+// vhostJobs returns the worker's jobs for its vhosts.
 func (w *Worker) vhostJobs() []Job {
 	return []Job{
 		{Name: "compact", Every: time.Second, Timeout: 10 * time.Second, Run: w.Settle},

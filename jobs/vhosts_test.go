@@ -22,7 +22,7 @@ type vhosts struct {
 	leaving  map[string]map[string]int64
 	removed  map[string]time.Time // by vhost
 	refused  int
-	compared map[string]map[string]bool // vhost -> terms of those that compared it
+	compared map[string]map[string]bool // by vhost: the terms under which workers compared it
 	searched int
 }
 
@@ -39,7 +39,7 @@ func (v *vhosts) depart(host string) {
 	v.leaving[host] = map[string]int64{"http://10.0.0.1:80": v.g.now().Add(settleTime).UnixMilli()}
 }
 
-// present reports whether a fence is that of the present owner.
+// present reports whether a fence names the present owner.
 func (v *vhosts) present(f app.Fence) bool {
 	v.g.mu.Lock()
 	defer v.g.mu.Unlock()
@@ -100,7 +100,7 @@ func (v *vhosts) Reconcile(context.Context, app.Owner) (app.Repairs, error) {
 	return app.Repairs{}, nil
 }
 
-// wait lets time pass until the backends of all vhosts have been removed, and returns when that was.
+// wait waits until the backends of all vhosts have been removed, and returns the time of each removal.
 func (v *vhosts) wait(t *testing.T, want int) map[string]time.Time {
 	t.Helper()
 	for range 600 {
@@ -166,7 +166,7 @@ func TestAHandOverDoesNotShortenASettleTime(t *testing.T) {
 				second := g.start(t, &prober{})
 				leave(first)
 				for host, at := range v.wait(t, len(hosts)) {
-					// Beside its own time it may wait for the next tick of each owner, and for the hand-over.
+					// A removal may also wait for the next tick of each owner, and for the hand-over.
 					if took := at.Sub(began); took < settleTime || took > settleTime+2500*time.Millisecond {
 						t.Errorf("the backend of %s was removed after %v, want %v", host, took, settleTime)
 					}
@@ -178,9 +178,9 @@ func TestAHandOverDoesNotShortenASettleTime(t *testing.T) {
 	}
 }
 
-// TestOnlyTheOwnerOfAVhostWorksOnIt has two workers share the vhosts. One of them is frozen, and goes on with what it
-// owned.
-func TestOnlyTheOwnerOfAVhostWorksOnIt(t *testing.T) {
+// TestOnlyTheOwnerWorksOnAVhost has two workers share the vhosts. One of them freezes, and later continues with the
+// shards that it owned.
+func TestOnlyTheOwnerWorksOnAVhost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newRegistry()
@@ -222,7 +222,7 @@ func TestOnlyTheOwnerOfAVhostWorksOnIt(t *testing.T) {
 		}
 		v.mu.Unlock()
 
-		// Another worker has taken everything: what the two still believe to own is refused.
+		// Another worker owns all shards. The store refuses the writes of the two workers, which still hold the old terms.
 		g.mu.Lock()
 		for shard := range g.table.Shards {
 			g.table.Shards[shard] = "third 1"

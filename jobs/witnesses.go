@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	askTimeout  = 2 * time.Second  // of a witness, whatever its own timeout is
-	sampleEvery = 10 * time.Second // how often the registry is asked for further witnesses
-	maxRounds   = 6                // of witnesses that one failure waits for
+	askTimeout  = 2 * time.Second  // the most time that a witness has to answer; a shorter check timeout applies
+	sampleEvery = 10 * time.Second // how often the worker reads further witnesses from the replica
+	maxRounds   = 6                // of probes of witnesses that one failure waits for
 )
 
-// witnesses keeps a SelfCheck for the goroutines of one worker, and asks the witnesses that
-// it names. The lock is not held while it waits.
+// witnesses shares a SelfCheck among the goroutines of one worker, and probes the witnesses that
+// the SelfCheck names. It does not hold the lock during probes.
 type witnesses struct {
 	prober  app.Prober
 	get     func(ctx context.Context, id string) (app.Instance, error)
@@ -29,28 +29,28 @@ type witnesses struct {
 
 	asking sync.WaitGroup
 
-	largest atomic.Uint64 // as Keeps returned it last
+	largest atomic.Uint64 // the last value of Keeps
 
 	mu      sync.Mutex
 	self    SelfCheck
-	round   chan struct{} // closed when the witnesses that are being asked have answered
+	round   chan struct{} // closed when the witnesses of the round have answered; nil: no round is in progress
 	sampled time.Time
 
 	events sync.Mutex
-	told   bool // what the last event said
+	told   bool // the last event said that the worker is suspended
 }
 
-// keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. It takes
-// no lock, as it is called with each result.
+// keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. It
+// takes no lock, because the worker calls it with each result.
 func (w *witnesses) keeps(hash uint64) bool { return hash <= w.largest.Load() }
 
-// unlock ends a change of the witnesses.
+// unlock updates largest and releases the lock.
 func (w *witnesses) unlock() {
 	w.largest.Store(w.self.Keeps())
 	w.mu.Unlock()
 }
 
-// meet tells the self-check of instances as the registry holds them.
+// meet offers instances to the self-check, as the registry holds them.
 func (w *witnesses) meet(instances ...app.Instance) {
 	w.mu.Lock()
 	defer w.unlock()
@@ -59,8 +59,8 @@ func (w *witnesses) meet(instances ...app.Instance) {
 	}
 }
 
-// weigh takes the result of a probe and returns it as it counts. back says that it does not
-// count at all, and that the instance has to be probed again.
+// weigh records the result of a probe and returns it as the self-check counts it. back means that the
+// result does not count, and that the worker must probe the instance again.
 func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back bool) {
 	w.mu.Lock()
 	defer w.unlock()
@@ -89,8 +89,8 @@ func (w *witnesses) forget(id string) {
 	w.self.Forget(id)
 }
 
-// allow reports whether a failure may remove its instance. It asks the witnesses if they have
-// to be asked.
+// allow reports whether a failure may remove its instance. It probes the witnesses if the
+// self-check needs them.
 func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 	if !o.Result.Code.ProvesPath() {
 		w.sample(ctx)
@@ -114,7 +114,7 @@ func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 	}
 }
 
-// recheck has a suspended worker ask its witnesses again. It does not wait for them.
+// recheck probes the witnesses of a suspended worker again. It does not wait for them.
 func (w *witnesses) recheck(ctx context.Context) {
 	w.sample(ctx)
 	w.mu.Lock()
@@ -133,7 +133,7 @@ func (w *witnesses) recheck(ctx context.Context) {
 	})
 }
 
-// ask begins to probe witnesses, and returns the round; the lock is held.
+// ask begins to probe witnesses, and returns the round. The caller holds the lock.
 func (w *witnesses) ask(ctx context.Context, some []app.Instance) chan struct{} {
 	round := make(chan struct{})
 	w.round = round
@@ -151,7 +151,8 @@ func (w *witnesses) ask(ctx context.Context, some []app.Instance) chan struct{} 
 	return round
 }
 
-// probe asks one witness. One that fails and is not what it was any more is none.
+// probe probes one witness. If it fails and the registry does not hold it healthy at that address any more, probe
+// removes the witness.
 func (w *witnesses) probe(ctx context.Context, i app.Instance) {
 	i.Check.Timeout = min(i.Check.Timeout, askTimeout)
 	r := w.prober.Probe(ctx, i)
@@ -170,8 +171,8 @@ func (w *witnesses) probe(ctx context.Context, i app.Instance) {
 	w.self.Record(i, r, w.now())
 }
 
-// sample meets some instances of the registry, and looks which addresses are the worker's
-// own, every now and then.
+// sample reads some instances as witnesses, and the addresses of the worker's own host, every
+// sampleEvery.
 func (w *witnesses) sample(ctx context.Context) {
 	w.mu.Lock()
 	due := w.now().Sub(w.sampled).Abs() >= sampleEvery
@@ -187,13 +188,13 @@ func (w *witnesses) sample(ctx context.Context) {
 	w.mu.Lock()
 	w.self.SetOwn(own)
 	w.mu.Unlock()
-	if err == nil { // else those that the worker has met have to do
+	if err == nil { // otherwise the present witnesses must be enough
 		w.meet(some...)
 	}
 }
 
-// tell writes an event if the worker has been suspended since the last one, or is not any
-// more.
+// tell writes an event if the worker has become suspended, or is no longer suspended, since the
+// last event.
 func (w *witnesses) tell(ctx context.Context) {
 	w.events.Lock()
 	defer w.events.Unlock()
@@ -209,7 +210,7 @@ func (w *witnesses) tell(ctx context.Context) {
 	w.told = is
 }
 
-// ownAddresses are those of the network interfaces.
+// ownAddresses returns the addresses of the network interfaces.
 func ownAddresses() (own []netip.Addr) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {

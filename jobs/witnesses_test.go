@@ -12,7 +12,7 @@ import (
 	"rollcall/app"
 )
 
-// fleet is n healthy instances, i0, i1, ..., each on a host of its own.
+// fleet returns n healthy instances, i0, i1, ..., each on a host of its own.
 func fleet(n int) *registry {
 	var instances []app.Instance
 	for n := range n {
@@ -23,7 +23,7 @@ func fleet(n int) *registry {
 	return newRegistry(instances...)
 }
 
-// network is how instances answer, by id; those that are not in it pass.
+// network holds the answers of instances, by id. An instance without an entry passes.
 type network struct {
 	fails atomic.Pointer[func(id string) app.Code]
 }
@@ -58,7 +58,7 @@ func allBut(code app.Code, prefix byte) func(string) app.Code {
 	}
 }
 
-func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
+func TestAWorkerRemovesNoInstanceWhileCutOff(t *testing.T) {
 	t.Parallel()
 	for _, code := range []app.Code{app.TimedOut, app.Unreachable, app.Unresolvable} {
 		for _, size := range []int{3, 12, 100} {
@@ -85,7 +85,7 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 	}
 }
 
-// A worker that is cut off must not keep checks from one that is not.
+// A worker that is cut off must not keep shards that another worker could probe.
 func TestASuspendedWorkerLeavesChecksToTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -105,8 +105,8 @@ func TestASuspendedWorkerLeavesChecksToTheOthers(t *testing.T) {
 	})
 }
 
-// Twelve instances die and stay dead; ten seconds later two others register.
-func TestNewInstancesBecomeHealthyAndTheDeadAreFoundOut(t *testing.T) {
+// Twelve instances die and stay dead. Ten seconds later two others register.
+func TestNewInstancesBecomeHealthyAndDeadOnesAreRemoved(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		code   app.Code
@@ -148,12 +148,12 @@ func TestNewInstancesBecomeHealthyAndTheDeadAreFoundOut(t *testing.T) {
 	}
 }
 
-func TestDeathsAreFoundOutHoweverMany(t *testing.T) {
+func TestAnyNumberOfDeathsIsFound(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		instances int
 		dead      func(n int) bool
-		onOneHost string // the host of all; empty: each has its own
+		onOneHost string // the host of all instances; empty: each has its own
 		code      app.Code
 		within    time.Duration
 	}{
@@ -196,9 +196,9 @@ func TestDeathsAreFoundOutHoweverMany(t *testing.T) {
 	}
 }
 
-// A worker that stands still for longer than the probes' timeout has no reason to blame those
-// that it has not heard.
-func TestAWorkerThatWasLateBlamesNobody(t *testing.T) {
+// A worker pauses for longer than the probes' timeout. The missing answers are no evidence about the
+// instances.
+func TestALateWorkerCountsNoTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		q := fleet(2)
@@ -210,7 +210,7 @@ func TestAWorkerThatWasLateBlamesNobody(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		stop()
 		if got := q.happened(); len(got) > 0 {
-			t.Errorf("%v, want nothing", got)
+			t.Errorf("%v, want no event", got)
 		}
 	})
 }

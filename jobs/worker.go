@@ -19,17 +19,17 @@ import (
 	"rollcall/app/replica"
 )
 
-// Shares is what keeps the shards of the workers, and what they flush.
+// Shares stores the shards of the workers and the records that the workers flush.
 type Shares interface {
-	// Own makes one call of a worker. A call that fails may have been carried out.
+	// Own makes one call of a worker. The store may have carried out a call that returned an error.
 	Own(ctx context.Context, c ownership.Call) (ownership.Reply, error)
-	// Flush writes the records of shards. It returns the shards that were refused because
+	// Flush writes the records of shards. It returns the shards that the store refused because
 	// another worker owns them.
 	Flush(ctx context.Context, flushes []ownership.Flush) (refused []int, err error)
-	// Flushed reads the records of shards, in their order; empty where there is none.
+	// Flushed reads the records of shards, in the order of shards. A shard without a record has an empty one.
 	Flushed(ctx context.Context, shards []int) ([][]byte, error)
-	// Beats reads when instances last asserted themselves, and the time, both by the
-	// store's clock in ms; 0 where one never has.
+	// Beats reads the time of the last heartbeat of each instance, and the present time, both by the
+	// store's clock in ms. The time is 0 for an instance without a heartbeat.
 	Beats(ctx context.Context, ids []string) (now int64, beats []int64, err error)
 }
 
@@ -41,21 +41,21 @@ type WorkerOptions struct {
 	Prober   app.Prober
 	Registry *app.Registry
 	Vhosts   Vhosts           // nil: the worker does nothing for vhosts
-	Replica  *replica.Replica // kept up to date by the caller
+	Replica  *replica.Replica // the caller keeps it up to date
 	Now      func() time.Time
 	Log      *slog.Logger
 
-	SettleTime time.Duration // how long a marked backend stays in its list
+	SettleTime time.Duration // how long a marked backend stays in its frontend
 
-	Changed func(ctx context.Context, kind app.EventKind, reason string) // hears when the worker is suspended, and when not any more
-	Late    func(time.Duration)                                          // hears how long after it was due each probe began
+	Changed func(ctx context.Context, kind app.EventKind, reason string) // is called with the kind and the reason of an event about the worker itself
+	Late    func(time.Duration)                                          // is called when a probe begins, with its delay since it was due
 }
 
-// Worker owns shards of the registry, and probes their instances from memory. It asks the
-// store for its shards once a second, and writes only what changes.
+// Worker owns shards of the registry and probes their instances from memory. It asks the
+// store for its shards once a second, and writes only changes.
 //
-// Every probe has a deadline and a goroutine of its own, so a slow target holds up no
-// other one.
+// Each probe has a deadline and a goroutine of its own, so a slow target does not delay the
+// others.
 type Worker struct {
 	WorkerOptions
 	self     *witnesses
@@ -64,26 +64,26 @@ type Worker struct {
 	epoch    int64     // start in ms since 1970
 
 	calling sync.Mutex // held during a call of Own
-	left    bool       // it has given back everything, and does not come again; guarded by calling
+	left    bool       // the worker has released all shards and takes none again; guarded by calling
 	unwatch func()
 
 	mu      sync.Mutex
 	member  *ownership.Member
 	once    bool // Once runs, not Work
-	modest  bool // it leaves what it does not understand, and all else, to a worker of a newer version
-	foreign int  // instances that it does not understand
+	modest  bool // the worker leaves all instances to a worker of a newer version
+	foreign int  // instances with fields that this version does not know
 	shards  [ownership.Shards]*share
 	owned   int // shards that are not nil
 	entries int
 	wheel   *ownership.Wheel[target]
 	endings *ownership.Wheel[ending]
-	running int64 // ms that the worker has owned anything while web processes were there
+	running int64 // the running clock: ms during which the worker had a lease and a web process was alive
 	ticked  time.Time
 	swept   time.Time
-	redis   time.Duration // what the store's clock was ahead of the worker's at the last call
-	stepped int64         // running when the store's clock was last seen to be set
+	redis   time.Duration // the store's clock minus the worker's, at the last call
+	stepped int64         // running when the worker last noticed a step of the store's clock
 	ready   bool          // redis is known
-	flushed int           // the last shard that was flushed
+	flushed int           // the last shard that Flush wrote
 	pool    pool
 	ctx     context.Context //nolint:containedctx // of Work: probes begin in calls that have none
 	writes  sync.WaitGroup
@@ -94,18 +94,18 @@ type Worker struct {
 	reported time.Time // when an error was last logged
 	failures int       // errors since then
 
-	settledAt int64       // stepped at the last look at departures
-	search    atomic.Bool // marks may exist that the worker has not heard of
+	settledAt int64       // stepped when the worker last read the departures
+	search    atomic.Bool // the store may have marks whose announcement the worker has missed
 }
 
-// WorkerStats says how a worker does.
+// WorkerStats describes the state of a worker.
 type WorkerStats struct {
 	Shards    int
 	Instances int
 	Workers   int // at the last call
 	HandOvers int64
-	Disputed  int           // instances that other workers reach and this one does not
-	Flush     time.Duration // what the last flush took
+	Disputed  int           // instances that another worker reaches and this one does not
+	Flush     time.Duration // the duration of the last flush
 }
 
 // share is a shard that the worker owns.
@@ -113,15 +113,15 @@ type share struct {
 	number   int
 	term     ownership.Term
 	entries  map[string]*target
-	stored   bool      // a record of it may be in the store
-	received time.Time // when another worker gave it; zero: it was free
+	stored   bool      // the store may have a record of it
+	received time.Time // when another worker gave it; zero: the shard was free
 
 	departures map[departing]departure // of its vhosts
-	looked     int64                   // when they were last read, on the worker's clock, ms; 0: never
+	looked     int64                   // when the worker last read them, on its own clock, ms; 0: never
 }
 
-// NewWorker returns a worker, which does nothing before Work or Once. It watches the
-// replica from now on.
+// NewWorker returns a worker and begins to watch the replica. The worker takes no shard before
+// Work or Once runs.
 func NewWorker(o WorkerOptions) *Worker {
 	w := &Worker{
 		WorkerOptions: o, member: ownership.NewMember(o.ID), start: time.Now(), room: make(chan struct{}, judging),
@@ -137,14 +137,14 @@ func NewWorker(o WorkerOptions) *Worker {
 	return w
 }
 
-// ms is the worker's clock, in ms since 1970. It starts with the machine's clock and goes
-// on with the monotonic one: a step of any clock does not matter.
+// ms returns the worker's clock, in ms since 1970. It starts with the machine's clock and
+// continues with the monotonic one, so a step of the machine's clock does not affect it.
 func (w *Worker) ms() int64 { return w.epoch + time.Since(w.start).Milliseconds() }
 
-// at is a time with a monotonic reading on the worker's clock.
+// at converts a time with a monotonic reading to the worker's clock.
 func (w *Worker) at(t time.Time) int64 { return w.epoch + t.Sub(w.start).Milliseconds() }
 
-// Stats returns how the worker does now.
+// Stats returns the present state of the worker.
 func (w *Worker) Stats() WorkerStats {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -153,7 +153,7 @@ func (w *Worker) Stats() WorkerStats {
 	return s
 }
 
-// Owns returns the fence of a shard's owner, if the worker is that.
+// Owns returns the fence of the shard that name belongs to, if the worker owns that shard.
 func (w *Worker) Owns(name string) (app.Fence, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -174,15 +174,15 @@ func (w *Worker) Jobs() []Job {
 	}, w.vhostJobs()...)
 }
 
-// Swept is when the worker last had everything in hand that was due.
+// Swept returns when the worker last finished a sweep with no due probe waiting.
 func (w *Worker) Swept() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.swept
 }
 
-// Tick renews the worker's lease, and takes and gives back shards. It runs once a second,
-// and when another worker has something to take or to give.
+// Tick renews the worker's lease, and takes and releases shards. It runs once a second, and
+// at once when another worker announces that it starts or stops.
 func (w *Worker) Tick(ctx context.Context) error {
 	w.calling.Lock()
 	defer w.calling.Unlock()
@@ -190,12 +190,12 @@ func (w *Worker) Tick(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if err := w.seeing(ctx); err != nil {
-		return err // it does not renew a lease on what it cannot see
+		return err // without a fresh replica the worker does not renew its lease
 	}
 	if w.self.suspended() {
-		w.self.recheck(context.WithoutCancel(ctx)) // it does not wait
+		w.self.recheck(context.WithoutCancel(ctx)) // does not wait for the witnesses
 	}
-	w.review(context.WithoutCancel(ctx)) // neither does this
+	w.review(context.WithoutCancel(ctx)) // does not wait for the probes
 	w.mu.Lock()
 	gifts := w.gifts(time.Now())
 	surplus := w.member.Surplus(w.cutOff())
@@ -210,10 +210,10 @@ func (w *Worker) Tick(ctx context.Context) error {
 	return w.own(ctx, surplus, gifts, false)
 }
 
-// cutOff reports whether the worker does not trust its network, and wants no shards.
+// cutOff reports whether the worker distrusts its own network. It wants no shards then.
 func (w *Worker) cutOff() bool { return w.self.suspended() || w.opinions.isUnfit() }
 
-// seeing waits a moment for a replica that has not been read yet.
+// seeing returns the replica's error. It waits up to ownership.Every for the first read of the replica.
 func (w *Worker) seeing(ctx context.Context) error {
 	for until := time.Now().Add(ownership.Every); ; {
 		_, err := w.Replica.Age(time.Now())
@@ -264,14 +264,14 @@ func (w *Worker) own(ctx context.Context, release []int, gifts []ownership.Gift,
 	return w.take(ctx, gained, app.Revision(r.Last))
 }
 
-// format numbers the documents that this version writes and understands; a version that adds
-// a field raises it. Workers' ids begin with it.
+// format numbers the documents that this version writes and understands. A version that adds
+// a field raises it. The id of a worker begins with its format.
 const format = 1
 
 // WorkerID returns a new id for a worker of this version.
 func WorkerID() string { return fmt.Sprintf("%d-%s", format, rand.Text()[:12]) }
 
-// newerThere reports whether a worker of a newer version is there.
+// newerThere reports whether a worker of a newer version is alive.
 func (w *Worker) newerThere() bool {
 	for _, p := range w.member.Peers() {
 		if version, _, _ := strings.Cut(p.Worker, "-"); len(version) < len(p.Worker) {
@@ -283,8 +283,8 @@ func (w *Worker) newerThere() bool {
 	return false
 }
 
-// advance moves the clock that states end by: it stands still while the worker had no
-// lease, and while no web process could take the assertions of instances.
+// advance moves the running clock, which times the end of states. The clock stands still while
+// the worker has no lease, and while no web process is alive to accept heartbeats.
 func (w *Worker) advance(sent time.Time, r ownership.Reply) {
 	if !w.ticked.IsZero() && sent.Sub(w.ticked) < ownership.Lease && w.member.WebAlive() {
 		w.running += sent.Sub(w.ticked).Milliseconds()
@@ -293,7 +293,7 @@ func (w *Worker) advance(sent time.Time, r ownership.Reply) {
 	w.setClock(r.Now)
 }
 
-// runs returns the clock that states end by, as it is now.
+// runs returns the present time of the running clock, in ms.
 func (w *Worker) runs() int64 {
 	since := time.Since(w.ticked)
 	if w.ticked.IsZero() || since >= ownership.Lease || !w.member.WebAlive() {
@@ -302,7 +302,7 @@ func (w *Worker) runs() int64 {
 	return w.running + since.Milliseconds()
 }
 
-// setClock compares the store's clock with the worker's.
+// setClock compares the store's clock with the worker's and notes a step.
 func (w *Worker) setClock(now int64) {
 	ahead := time.Duration(now-w.ms()) * time.Millisecond
 	if w.ready && (ahead-w.redis).Abs() > clockStep {
@@ -311,7 +311,7 @@ func (w *Worker) setClock(now int64) {
 	w.redis, w.ready = ahead, true
 }
 
-// adopt lets go of shards that the worker no longer owns, and returns those that are new.
+// adopt drops the shards that the worker no longer owns, and returns the terms of the shards that it has gained.
 func (w *Worker) adopt(stopping bool) (gained map[int]ownership.Term) {
 	owned := w.member.Owned()
 	for n, sh := range w.shards {
@@ -329,7 +329,7 @@ func (w *Worker) adopt(stopping bool) (gained map[int]ownership.Term) {
 	return gained
 }
 
-// drop lets go of a shard: its instances are another worker's to probe.
+// drop stops the work on a shard that the worker does not own any more.
 func (w *Worker) drop(sh *share) {
 	for _, e := range sh.entries {
 		w.remove(e)
@@ -339,7 +339,7 @@ func (w *Worker) drop(sh *share) {
 	w.stats.HandOvers++
 }
 
-// handOver flushes shards and stops to work on them, before they are given back.
+// handOver flushes and drops shards, before the worker releases them.
 func (w *Worker) handOver(ctx context.Context, shards []int) {
 	err := w.flush(ctx, shards)
 	if err != nil {
@@ -354,11 +354,11 @@ func (w *Worker) handOver(ctx context.Context, shards []int) {
 	}
 }
 
-// takeAtOnce is how many shards are taken together. More of them need more memory, fewer need more passes over the replica.
+// takeAtOnce is the number of shards that take reads together. A larger number needs more memory, a smaller one more passes over the replica.
 const takeAtOnce = 32
 
-// take begins to work on shards, once the replica has everything from before they were
-// taken. What their last owner flushed is read first.
+// take begins to work on shards. It first waits until the replica has the event that the store
+// had written last when the worker took the shards, and reads the records of the last owners.
 func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after app.Revision) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, ownership.Lease)
@@ -373,13 +373,13 @@ func (w *Worker) take(ctx context.Context, gained map[int]ownership.Term, after 
 			return err
 		}
 		if time.Since(began) > ownership.Every {
-			break // the lease has to be renewed: the next call goes on
+			break // the worker has to renew its lease; the next call takes the remaining shards
 		}
 	}
 	return nil
 }
 
-// takeSome begins to work on some of the shards. The records of all of them would take as much memory as the registry.
+// takeSome begins to work on some of the shards. The records of all shards together need as much memory as the registry.
 func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, numbers []int) error {
 	records, err := w.Shares.Flushed(ctx, numbers)
 	if err != nil {
@@ -392,7 +392,7 @@ func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, nu
 			w.Log.WarnContext(ctx, "the record of a shard cannot be read and is left out", "shard", numbers[k], "err", err)
 		}
 		credit := int64(0)
-		if w.once { // the time since the last run, within reason: clocks may have been set
+		if w.once { // the time since the last run, bounded because a clock may have been set
 			credit = min(max(w.Now().UnixMilli()-at, 0), mostCredit.Milliseconds())
 		}
 		for p := range entries {
@@ -423,7 +423,7 @@ func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, nu
 	}
 	w.mu.Unlock()
 	w.search.Store(true)
-	// From here on changes come by themselves; whatever was there before is added now.
+	// From here on the replica reports each change. The loop adds the instances from before.
 	for h := range w.Replica.Compacts() {
 		if n := ownership.ShardOf(h.ID()); n >= numbers[0] && n <= numbers[len(numbers)-1] && gained[n] != "" {
 			w.mu.Lock()
@@ -437,7 +437,7 @@ func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, nu
 	return nil
 }
 
-// Work probes what falls due until the context is over. Then it flushes, and leaves.
+// Work probes instances as they fall due, until ctx ends. Then it flushes and releases all shards.
 func (w *Worker) Work(ctx context.Context) {
 	probing, stop := context.WithCancel(ctx)
 	w.mu.Lock()
@@ -445,7 +445,7 @@ func (w *Worker) Work(ctx context.Context) {
 	w.mu.Unlock()
 	for ctx.Err() == nil {
 		w.sweep(time.Now())
-		select { // in the middle of the slots: none of their probes is early or late by more than half of one
+		select { // wakes in the middle of a slot: no probe of the slot is early or late by more than half a slot
 		case <-time.After(slot - (time.Duration(w.ms())*time.Millisecond+slot/2)%slot):
 		case <-ctx.Done():
 		}
@@ -454,13 +454,13 @@ func (w *Worker) Work(ctx context.Context) {
 	w.leave(context.WithoutCancel(ctx))
 }
 
-// sweep starts what is due.
+// sweep starts the probes that are due.
 func (w *Worker) sweep(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pool.age(now)
 	if w.member.Lost(now) {
-		return // what it owns may be another worker's by now
+		return // another worker may own the shards by now
 	}
 	at := w.at(now)
 	w.wheel.Advance(at, func(e *target) { w.fire(e, at) })
@@ -469,8 +469,8 @@ func (w *Worker) sweep(now time.Time) {
 	}
 }
 
-// fire starts the probe of an instance that is due. One that is late by more than an
-// interval waits for its phase: otherwise all would start at once after an outage.
+// fire starts the probe of an instance that is due. If the probe is late by more than an interval
+// and catchUp, it waits for its phase. Otherwise all probes would start at once after an outage.
 func (w *Worker) fire(e *target, now int64) {
 	if late := now - e.probe.At(); late > catchUp.Milliseconds() && time.Duration(late)*time.Millisecond > e.held.Interval() {
 		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.held.Interval(), ownership.Steady, now))
@@ -481,7 +481,7 @@ func (w *Worker) fire(e *target, now int64) {
 	}
 }
 
-// leave ends what is under way, flushes everything and gives it back.
+// leave waits for the probes and writes in progress, flushes all shards and releases them.
 func (w *Worker) leave(ctx context.Context) {
 	w.pool.close()
 	w.self.asking.Wait()
@@ -511,8 +511,8 @@ func (w *Worker) allShards() (all []int) {
 	return all
 }
 
-// Once probes what has fallen due since it was last flushed, flushes and leaves. Beside
-// another worker there is nothing for it to do. It takes the place of one that is silent.
+// Once probes the instances that have fallen due since their last flush, flushes and leaves. If another
+// worker is alive, Once returns without a probe. It replaces a worker that makes no calls.
 func (w *Worker) Once(ctx context.Context) error {
 	w.mu.Lock()
 	w.ctx, w.once = ctx, true
@@ -555,14 +555,14 @@ func (w *Worker) Once(ctx context.Context) error {
 	return w.End(ctx)
 }
 
-// lookOn makes a call as a process that is no worker.
+// lookOn makes a call that takes no shards.
 func (w *Worker) lookOn(ctx context.Context) error {
 	w.calling.Lock()
 	defer w.calling.Unlock()
 	return w.own(ctx, nil, nil, true)
 }
 
-// pace is how soon an instance is probed again, after the result that made it what it is. A
+// pace returns how soon to probe an instance again, given the state after its last result. A
 // first failure, and a pass of an instance that is not healthy, are confirmed at once.
 func pace(i app.Instance) ownership.Pace {
 	switch {
@@ -587,9 +587,9 @@ func (w *Worker) sample(_ context.Context, n int) ([]app.Instance, error) {
 	return some, nil
 }
 
-// report logs what went wrong with a write. A write that is refused because another worker
-// owns the instance, or because the instance is gone or changed, is not wrong. report logs one error a second, and the
-// number of errors since the last line.
+// report logs the error of a write. It ignores ErrNotOwner and ErrConflict: another worker owns the
+// instance, or the instance is gone or has changed. report logs at most one error a second, with
+// the number of errors since the last line.
 func (w *Worker) report(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, app.ErrNotOwner) || errors.Is(err, app.ErrConflict) {
 		return

@@ -18,7 +18,7 @@ func cpu() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkFiring measures what a worker does for each probe, beside the probe: the prober
+// BenchmarkFiring measures the cost of a worker for each probe, without the probe itself: the prober
 // answers at once.
 func BenchmarkFiring(b *testing.B) {
 	for _, n := range []int{1000, 100_000, 1_000_000} {

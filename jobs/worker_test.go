@@ -22,7 +22,7 @@ import (
 )
 
 // registry is a store of instances and shards by the same rules as the real one, on the
-// bubble's clock. Its replicas follow it at once.
+// bubble's clock. Its replicas receive each change at once.
 type registry struct {
 	mu        sync.Mutex
 	table     *ownershiptest.Table
@@ -33,11 +33,11 @@ type registry struct {
 	workers   []*jobs.Worker
 	events    []string
 	revision  int
-	asked     int           // the most records that were read at once
+	asked     int           // the most records that one call read
 	refused   int           // commits under another term than the present one
-	writing   time.Duration // how long a commit takes
+	writing   time.Duration // the duration of a commit
 	away      bool          // every call fails
-	hangs     bool          // calls are carried out, and their answers are lost
+	hangs     bool          // the registry carries out calls and loses their answers
 	ahead     atomic.Int64  // of its clock, ns
 	vhosts    *vhosts       // nil: none
 }
@@ -237,7 +237,7 @@ func (g *registry) changed(_ context.Context, kind app.EventKind, _ string) {
 	g.events = append(g.events, string(kind))
 }
 
-// worker is one that runs as cron runs it.
+// worker is a worker with its jobs, as cron runs them.
 type worker struct {
 	*jobs.Worker
 	cancel context.CancelFunc
@@ -299,7 +299,7 @@ func (w *worker) stop() {
 	w.ended.Wait()
 }
 
-// prober answers by the instance's id, after a while, and notes when it was asked.
+// prober answers by the instance's id, after a delay, and records the time of each probe.
 type prober struct {
 	mu     sync.Mutex
 	asked  map[string][]time.Time
@@ -332,7 +332,7 @@ func (p *prober) count(id string) int {
 	return len(p.asked[id])
 }
 
-// all is when each instance was asked.
+// all returns the times of each instance's probes.
 func (p *prober) all() map[string][]time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -429,8 +429,8 @@ func TestAFailureIsConfirmedAtOnce(t *testing.T) {
 	})
 }
 
-// It begins at moments all over the worker's tick: a probe that is due in 200 ms must not
-// wait for the next one.
+// The passes begin at moments all over the worker's tick: a probe that is due in 200 ms must not
+// wait for the next tick.
 func TestEveryPassOfAnInstanceThatIsNotHealthyIsConfirmedAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, state := range []app.State{app.Starting, app.Unhealthy, app.Failed} {
@@ -456,7 +456,7 @@ func TestEveryPassOfAnInstanceThatIsNotHealthyIsConfirmedAtOnce(t *testing.T) {
 	}
 }
 
-// A backend that is slow and announced again and again gets its result, and one more probe.
+// A slow backend that is announced repeatedly gets its result, and one more probe.
 func TestAnInstanceThatIsAnnouncedIsProbedAtOnceAndOnceMoreLater(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -566,7 +566,7 @@ func TestWorkersShareTheInstances(t *testing.T) {
 	})
 }
 
-// gap is the longest time between two probes of an instance by any of the probers.
+// gap returns the longest time between two probes of an instance by any of the probers.
 func gap(id string, until time.Time, probers ...*prober) (longest time.Duration) {
 	var all []time.Time
 	for _, p := range probers {
@@ -603,7 +603,7 @@ func TestTheSharesOfAWorkerThatDiesAreTakenAfterALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, b := newRegistry(many(100)...), passing()
 		second := g.start(t, b)
-		// It dies after its first calls: nothing is left of it but its entries.
+		// It dies after its first calls and leaves only its entries.
 		dead := ownership.NewMember("dead")
 		for range 5 {
 			now := time.Now()
@@ -632,7 +632,7 @@ func TestTheSharesOfAWorkerThatDiesAreTakenAfterALease(t *testing.T) {
 	})
 }
 
-func TestAWorkerWithoutRedisProbesNothingAndGoesOnAfterwards(t *testing.T) {
+func TestAWorkerStopsProbingWithoutRedisAndResumesAfterwards(t *testing.T) {
 	t.Parallel()
 	for _, hangs := range []bool{false, true} {
 		t.Run(fmt.Sprintf("hangs %t", hangs), func(t *testing.T) {
@@ -669,7 +669,7 @@ func TestAWorkerWithoutRedisProbesNothingAndGoesOnAfterwards(t *testing.T) {
 	}
 }
 
-// A worker that was frozen writes nothing about what another one owns meanwhile.
+// A worker that was frozen must not write about an instance that another worker owns meanwhile.
 func TestAFrozenWorkersResultIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -788,7 +788,7 @@ func TestALeaseThatIsRenewedDoesNotEnd(t *testing.T) {
 						t.Fatalf("it is %s although it reports every %s", s, lease/3)
 					}
 				}
-				time.Sleep(2*lease + 3*time.Second) // a step costs a lease at most
+				time.Sleep(2*lease + 3*time.Second) // a step of the clock costs one lease at most
 				if s := g.state("i"); s != app.Unhealthy {
 					t.Errorf("it is %s two leases after its last report", s)
 				}
@@ -825,7 +825,7 @@ func TestAHandOverShortensNoTimeAndCostsAFlushAtMost(t *testing.T) {
 	})
 }
 
-func TestWhatAWorkerKnewIsFlushedBeforeItStops(t *testing.T) {
+func TestAWorkerFlushesBeforeItStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g, p := newRegistry(many(30)...), passing()
@@ -852,7 +852,7 @@ func TestWhatAWorkerKnewIsFlushedBeforeItStops(t *testing.T) {
 	})
 }
 
-func TestOneRunProbesWhatIsDueAndLeaves(t *testing.T) {
+func TestOneRunProbesDueInstancesAndLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g, p := newRegistry(many(20)...), passing()
