@@ -24,6 +24,11 @@ import (
 //	shards          hash    shard -> the term of its owner; version -> the last change
 //	shard:<n>       string  what the owner of a shard knows of its instances beside their
 //	                        documents; see ownership.Progress
+//	history:<series>      hash  statistics of service:<name> or vhost:<host>, see history.Series: m: minutes,
+//	                        d<n>: the hours of a day, v: another value after each change
+//	history-new:<series>  list  contributions that are not in the hash yet
+//	history-batches hash    worker id -> the number of its last batch of contributions
+//	departed:<name> list    the last instances of a service that left, newest first; JSON
 //	web             string  a counter that web processes raise once a second
 //	beats           hash    instance id -> when it last reported by itself, ms
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
@@ -46,29 +51,33 @@ type keys struct {
 	proxy  hipache.Keys
 }
 
-func (k keys) instance(id string) string  { return k.prefix + "instance:" + id }
-func (k keys) results(id string) string   { return k.prefix + "results:" + id }
-func (k keys) services() string           { return k.prefix + "services" }
-func (k keys) service(name string) string { return k.prefix + "service:" + name }
-func (k keys) addresses() string          { return k.prefix + "addresses" }
-func (k keys) vhosts() string             { return k.prefix + "hosts" }
-func (k keys) vhost(host string) string   { return k.prefix + "vhost:" + host }
-func (k keys) marked(host string) string  { return k.prefix + "marked:" + host }
-func (k keys) rewritten() string          { return k.prefix + "rewritten" }
-func (k keys) settling() string           { return k.prefix + "settling" }
-func (k keys) events() string             { return k.prefix + "events" }
-func (k keys) webhooks() string           { return k.prefix + "subscriptions" }
-func (k keys) webhook(id string) string   { return k.prefix + "webhook:" + id }
-func (k keys) attempts(id string) string  { return k.prefix + "attempts:" + id }
-func (k keys) tokens() string             { return k.prefix + "tokens" }
-func (k keys) secret() string             { return k.prefix + "secret" }
-func (k keys) epoch() string              { return k.prefix + "epoch" }
-func (k keys) workers() string            { return k.prefix + "workers" }
-func (k keys) shards() string             { return k.prefix + "shards" }
-func (k keys) web() string                { return k.prefix + "web" }
-func (k keys) beats() string              { return k.prefix + "beats" }
-func (k keys) channel(name string) string { return k.prefix + name }
-func (k keys) record(shard int) string    { return k.prefix + "shard:" + strconv.Itoa(shard) }
+func (k keys) instance(id string) string          { return k.prefix + "instance:" + id }
+func (k keys) results(id string) string           { return k.prefix + "results:" + id }
+func (k keys) services() string                   { return k.prefix + "services" }
+func (k keys) service(name string) string         { return k.prefix + "service:" + name }
+func (k keys) addresses() string                  { return k.prefix + "addresses" }
+func (k keys) vhosts() string                     { return k.prefix + "hosts" }
+func (k keys) vhost(host string) string           { return k.prefix + "vhost:" + host }
+func (k keys) marked(host string) string          { return k.prefix + "marked:" + host }
+func (k keys) rewritten() string                  { return k.prefix + "rewritten" }
+func (k keys) settling() string                   { return k.prefix + "settling" }
+func (k keys) events() string                     { return k.prefix + "events" }
+func (k keys) webhooks() string                   { return k.prefix + "subscriptions" }
+func (k keys) webhook(id string) string           { return k.prefix + "webhook:" + id }
+func (k keys) attempts(id string) string          { return k.prefix + "attempts:" + id }
+func (k keys) tokens() string                     { return k.prefix + "tokens" }
+func (k keys) secret() string                     { return k.prefix + "secret" }
+func (k keys) epoch() string                      { return k.prefix + "epoch" }
+func (k keys) workers() string                    { return k.prefix + "workers" }
+func (k keys) shards() string                     { return k.prefix + "shards" }
+func (k keys) history(series string) string       { return k.prefix + "history:" + series }
+func (k keys) contributions(series string) string { return k.prefix + "history-new:" + series }
+func (k keys) batches() string                    { return k.prefix + "history-batches" }
+func (k keys) departed(service string) string     { return k.prefix + "departed:" + service }
+func (k keys) web() string                        { return k.prefix + "web" }
+func (k keys) beats() string                      { return k.prefix + "beats" }
+func (k keys) channel(name string) string         { return k.prefix + name }
+func (k keys) record(shard int) string            { return k.prefix + "shard:" + strconv.Itoa(shard) }
 
 // The channels between workers and web processes.
 const (

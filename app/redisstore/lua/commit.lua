@@ -176,6 +176,17 @@ for _, s in ipairs(change.steps) do
   end
 end
 
+-- departed adds an instance that leaves to the list of its service.
+local function departed(s)
+  local event = cjson.decode(s.event)
+  local doc = cjson.encode({instance = s.id, at = event.at, from = event.from, actor = event.actor,
+    reason = string.sub(event.reason, 1, 80)})
+  local list = prefix .. 'departed:' .. s.service
+  redis.call('LPUSH', list, doc)
+  redis.call('LTRIM', list, 0, 14)
+  redis.call('EXPIRE', list, 86400)
+end
+
 local wrote = 0
 for _, host in ipairs(order) do
   local t = touched[host]
@@ -185,6 +196,7 @@ end
 for _, s in ipairs(change.steps) do
   if s.event ~= '' then
     last = redis.call('XADD', events, 'MAXLEN', '~', change.keep, '*', 'event', s.event, 'doc', s.doc)
+    if s.gone then departed(s) end
   end
 end
 
