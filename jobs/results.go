@@ -58,7 +58,7 @@ func (w *Worker) run(e *target, f *flight) {
 		return
 	}
 	if steady && e.held == held && !e.clear && !e.again && w.lookups.Idle() {
-		e.history.Add(r)
+		e.add(r)
 		w.scheduleAt(e, i.Check.Interval, ownership.Steady, after)
 		return
 	}
@@ -78,7 +78,7 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		w.time(e, is, 0)
 	}
 	if r.Code == app.NameServerFailed { // the result is shown; the name server is asked at the usual pace
-		e.history.Add(r)
+		e.add(r)
 		w.schedule(e, is)
 		return
 	}
@@ -93,7 +93,7 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	} else {
 		w.opinions.answers(is.ID)
 	}
-	e.history.Add(r)
+	e.add(r)
 	if e.clear && r.Passed && is.Routable() {
 		e.clear = false
 		fence := e.share.fence()

@@ -27,6 +27,7 @@ type target struct {
 	ends     *ending // nil: the state has no timeout
 	restore  *ending // nil: the instance has no override
 	history  app.History
+	counter  *counter // of its service
 	due      int64 // when the last probe was due, ms since 1970
 	next     int64 // the latest time of the next probe, set by an announcement, ms since 1970; 0: no limit
 	hurried  int64 // when a probe was last brought forward, ms since 1970; 0: never
@@ -49,9 +50,10 @@ type ending struct {
 }
 
 // heard applies a change of the replica. The replica calls it with its lock held.
-func (w *Worker) heard(id string, is *replica.Compact) {
+func (w *Worker) heard(id string, was, is *replica.Compact) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.countChange(was, is)
 	sh := w.shards[ownership.ShardOf(id)]
 	if sh == nil {
 		return
@@ -81,6 +83,7 @@ func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flush
 	if isNew || p.Changed != i.ChangedAt.UnixMilli() {
 		p, flushed = &ownership.Progress{}, false
 	}
+	e.countIn(sh.counts(i.Service))
 	e.history.Unpack(p.History)
 	w.understand(e, i)
 	w.self.meet(i)
@@ -110,6 +113,10 @@ func (w *Worker) update(e *target, h *replica.Compact) {
 	if is.State != app.Healthy || !was.SameProbe(is) {
 		w.opinions.answers(is.ID)
 	}
+	if was.Service != is.Service {
+		e.countIn(e.share.counts(is.Service))
+	}
+	e.flipped(was.State, is.State)
 	w.understand(e, is)
 	w.self.meet(is)
 	if was.State != is.State || !was.ChangedAt.Equal(is.ChangedAt) {
@@ -139,6 +146,7 @@ func (w *Worker) remove(e *target) {
 	w.stop(&e.restore)
 	e.share = nil
 	w.opinions.forget(e.held.ID())
+	e.countIn(nil)
 	w.entries--
 	if e.foreign {
 		w.foreign--

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/history"
 	"rollcall/app/ownership"
 	"rollcall/app/replica"
 )
@@ -44,6 +45,9 @@ type WorkerOptions struct {
 	Replica  *replica.Replica // the caller keeps it up to date
 	Now      func() time.Time
 	Log      *slog.Logger
+
+	Statistics Statistics    // nil: the worker keeps no statistics
+	Scale      history.Scale // of the statistics
 
 	SettleTime time.Duration // how long a marked backend stays in its frontend
 
@@ -91,6 +95,8 @@ type Worker struct {
 	lookups Lookups
 	stats   WorkerStats
 
+	statistics statistics
+
 	reported time.Time // when an error was last logged
 	failures int       // errors since then
 
@@ -115,6 +121,10 @@ type share struct {
 	entries  map[string]*target
 	stored   bool      // the store may have a record of it
 	received time.Time // when another worker gave it; zero: the shard was free
+
+	counters map[string]*counter // of the services of its instances
+	watched  map[string]*watched // services and vhosts of the shard, by series
+	counted  bool                // watched has counted all instances of the replica
 
 	departures map[departing]departure // of its vhosts
 	looked     int64                   // when the worker last read them, on its own clock, ms; 0: never
@@ -171,6 +181,7 @@ func (w *Worker) Jobs() []Job {
 		{Name: "own", Every: ownership.Every, Timeout: 5 * time.Second, Run: w.Tick},
 		{Name: "expire", Every: time.Second, Timeout: 10 * time.Second, Run: w.End},
 		{Name: "flush", Every: time.Second, Timeout: 5 * time.Second, Run: w.Flush},
+		{Name: "history", Every: time.Second, Timeout: 10 * time.Second, Run: w.Contribute},
 	}, w.vhostJobs()...)
 }
 
@@ -256,6 +267,7 @@ func (w *Worker) own(ctx context.Context, release []int, gifts []ownership.Gift,
 	w.mu.Lock()
 	w.advance(sent, r)
 	w.member.Apply(sent, r)
+	w.confirmTimes()
 	gained := w.adopt(stopping)
 	w.mu.Unlock()
 	if len(gained) == 0 {
@@ -345,13 +357,7 @@ func (w *Worker) handOver(ctx context.Context, shards []int) {
 	if err != nil {
 		w.Log.WarnContext(ctx, "shards are given back without their last results", "err", err)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, n := range shards {
-		if sh := w.shards[n]; sh != nil {
-			w.drop(sh)
-		}
-	}
+	w.contributeLast(ctx, shards)
 }
 
 // takeAtOnce is the number of shards that take reads together. A larger number needs more memory, a smaller one more passes over the replica.
@@ -423,6 +429,7 @@ func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, nu
 	}
 	w.mu.Unlock()
 	w.search.Store(true)
+	w.countAll(gained)
 	// From here on the replica reports each change. The loop adds the instances from before.
 	for h := range w.Replica.Compacts() {
 		if n := ownership.ShardOf(h.ID()); n >= numbers[0] && n <= numbers[len(numbers)-1] && gained[n] != "" {
@@ -493,6 +500,7 @@ func (w *Worker) leave(ctx context.Context) {
 	if err := w.flush(ctx, w.allShards()); err != nil {
 		w.Log.WarnContext(ctx, "the last results could not be flushed", "err", err)
 	}
+	w.contributeLast(ctx, w.allShards())
 	w.unwatch()
 	w.left = true
 	if err := w.own(ctx, nil, nil, true); err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/history"
 	"rollcall/app/ownership"
 	"rollcall/app/replica"
 	"rollcall/jobs"
@@ -40,6 +41,8 @@ type registry struct {
 	hangs     bool          // the registry carries out calls and loses their answers
 	ahead     atomic.Int64  // of its clock, ns
 	vhosts    *vhosts       // nil: none
+
+	statistics *statistics // nil: none
 }
 
 func newRegistry(instances ...app.Instance) *registry {
@@ -255,8 +258,8 @@ func (g *registry) start(t testing.TB, p app.Prober) *worker {
 func (g *registry) startAs(t testing.TB, id string, p app.Prober) *worker {
 	t.Helper()
 	rep := replica.New()
-	rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
 	g.mu.Lock()
+	rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
 	g.replicas = append(g.replicas, rep)
 	g.mu.Unlock()
 	o := jobs.WorkerOptions{
@@ -265,6 +268,9 @@ func (g *registry) startAs(t testing.TB, id string, p app.Prober) *worker {
 	}
 	if g.vhosts != nil {
 		o.Vhosts = g.vhosts
+	}
+	if g.statistics != nil {
+		o.Statistics, o.Scale = g.statistics, history.Default
 	}
 	w := &worker{Worker: jobs.NewWorker(o)}
 	g.mu.Lock()
@@ -285,6 +291,7 @@ func (g *registry) startAs(t testing.TB, id string, p app.Prober) *worker {
 			_ = w.Flush(ctx)
 			_ = w.Settle(ctx)
 			_ = w.Compare(ctx)
+			_ = w.Contribute(ctx)
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():

@@ -114,6 +114,18 @@ func (h *Compact) Rev() int64 { return h.rev }
 // State returns its state.
 func (h *Compact) State() app.State { return h.common.Value().state }
 
+// Service returns the name of its service.
+func (h *Compact) Service() string { return h.common.Value().service }
+
+// Hosts returns its vhosts. The caller must not write to the slice.
+func (h *Compact) Hosts() []string { return h.hosts }
+
+// Routable reports whether end users' requests may be sent to it.
+func (h *Compact) Routable() bool {
+	c := h.common.Value()
+	return app.Instance{State: c.state, Override: c.override}.Routable()
+}
+
 // ChangedAt returns when its state began.
 func (h *Compact) ChangedAt() time.Time { return h.changedAt.time() }
 

@@ -74,12 +74,12 @@ func New() *Replica {
 }
 
 // watcher is a subscription of Watch.
-type watcher struct{ changed func(id string, is *Compact) }
+type watcher struct{ changed func(id string, was, is *Compact) }
 
 // Watch calls changed for each instance that changes from now on, in order, until the caller calls
-// stop. is is nil if the instance is gone. The replica is locked during the call, so changed must
+// stop. was is nil if the instance is new, and is if it is gone. The replica is locked during the call, so changed must
 // not call its methods.
-func (r *Replica) Watch(changed func(id string, is *Compact)) (stop func()) {
+func (r *Replica) Watch(changed func(id string, was, is *Compact)) (stop func()) {
 	w := &watcher{changed}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,13 +111,13 @@ func (r *Replica) Load(instances []*Compact, at app.Revision, last ...app.Event)
 		r.put(h, at)
 	}
 	for _, w := range r.watchers {
-		for id := range was {
+		for id, h := range was {
 			if r.instances[id] == nil {
-				w.changed(id, nil)
+				w.changed(id, h, nil)
 			}
 		}
 		for id, h := range r.instances {
-			w.changed(id, h)
+			w.changed(id, was[id], h)
 		}
 	}
 	r.revision, r.loaded = at, true
@@ -140,13 +140,14 @@ func (r *Replica) Apply(entries []app.Entry) {
 		return
 	}
 	for _, e := range entries {
+		was := r.instances[e.Event.Instance]
 		r.remove(e.Event.Instance, e.Event.Revision)
 		if e.Instance.ID != "" {
 			r.put(NewCompact(e.Instance), e.Event.Revision)
 		}
 		for _, w := range r.watchers {
 			if e.Event.Instance != "" {
-				w.changed(e.Event.Instance, r.instances[e.Event.Instance])
+				w.changed(e.Event.Instance, was, r.instances[e.Event.Instance])
 			}
 		}
 		r.revision = e.Event.Revision
@@ -299,6 +300,13 @@ func (r *Replica) All() iter.Seq[app.Instance] {
 			}
 		}
 	}
+}
+
+// Read calls do with the instances in their compact form. The replica is locked during the call. See All.
+func (r *Replica) Read(do func(iter.Seq[*Compact])) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	do(maps.Values(r.instances))
 }
 
 // Compacts iterates over the instances in their compact form. See All.
