@@ -27,6 +27,7 @@ type API struct {
 	Registry *app.Registry
 	Replica  *replica.Replica // followed by the process
 	Store    Reader
+	History  Histories
 	Tokens   *auth.Tokens // refreshed by the process
 	Webhooks *app.Webhooks
 	Jobs     Jobs
@@ -111,6 +112,7 @@ func (a *API) routes(on addRoute, problems problems) {
 	on("GET HEAD", "/v1/services/:name", readToken, services.get)
 	on("GET HEAD", "/v1/services/:name/pick", readToken, services.pick)
 	on("GET HEAD", "/v1/services/:name/env", readToken, services.linkOne)
+	on("GET HEAD", "/v1/services/:name/history", readToken, serviceHistory{reads, a.History, a.Now}.get)
 	on("GET HEAD", "/v1/env", readToken, services.linkMany)
 	on("GET HEAD", "/v1/sd/prometheus", readToken, services.prometheus)
 	on("GET HEAD", "/v1/traefik", readToken, services.traefik)

@@ -19,6 +19,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/history"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
@@ -71,7 +72,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
 		Registry: app.NewRegistry(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
-		Replica:  replica.New(), Store: s.store, Jobs: jobs{}, Now: s.store.Now, Log: log,
+		Replica:  replica.New(), Store: s.store, History: s.store.History(history.Default), Jobs: jobs{}, Now: s.store.Now, Log: log,
 		Metrics: http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
 	}

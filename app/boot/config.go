@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"rollcall/app/history"
 )
 
 // Config is the configuration, read from the environment. The table in docs/configuration.md is generated from its
@@ -41,6 +43,7 @@ type Config struct {
 	MaxBody           int64          `env:"ROLLCALL_MAX_BODY" envDefault:"262144" doc:"bytes of a request's body"`
 	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks of proxies whose X-Forwarded-For (or else Forwarded) names the client, comma-separated; a header that names no address is 422"`
 	HcheckerPing      bool           `env:"ROLLCALL_HCHECKER_PING" envDefault:"false" doc:"tell Hipache that health is checked, so that it stops marking backends itself"`
+	History           history.Scale  // buckets of the statistics, the same in all processes; zero: history.Default
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
 }
 

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/history"
 	"rollcall/app/outbound"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
@@ -48,6 +50,7 @@ type Process struct {
 	rdb      redis.UniversalClient
 	store    *redisstore.Store
 	vhosts   *redisstore.Vhosts
+	history  *redisstore.History
 	registry *app.Registry
 	tokens   *auth.Tokens
 	replica  *replica.Replica
@@ -125,6 +128,7 @@ func (p *Process) onCommit(ctx context.Context, s app.Step) {
 
 // open connects to Redis, or starts the embedded one without a URL, and makes the parts that use it.
 func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logger) (p *Process, err error) {
+	c.History = cmp.Or(c.History, history.Default)
 	p = &Process{log: log, config: c, proxy: hipache.Keys{Prefix: c.HipachePrefix}, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
@@ -149,7 +153,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	if err := p.store.SyncClock(ctx); err != nil {
 		return p, err
 	}
-	p.vhosts = p.store.Vhosts()
+	p.vhosts, p.history = p.store.Vhosts(), p.store.History(c.History)
 	p.replica = replica.New()
 	p.registry = app.NewRegistry(p.store, p.replica, p.store.Now, c.DrainPeriod, p.onCommit)
 	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
@@ -368,7 +372,7 @@ func (p *Process) workOnce(ctx context.Context) error {
 func (p *Process) newWorker(on *replica.Replica) *jobs.Worker {
 	return jobs.NewWorker(jobs.WorkerOptions{
 		ID: jobs.WorkerID(), Shares: p.store, Peers: p.store, Prober: p.prober, Registry: p.registry, Replica: on, Now: p.store.Now, Log: p.log,
-		Vhosts: p.vhosts, SettleTime: p.config.Settle,
+		Vhosts: p.vhosts, SettleTime: p.config.Settle, Statistics: p.history, Scale: p.config.History,
 		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
 	})
 }
@@ -454,7 +458,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
-		Registry: p.registry, Replica: p.replica, Store: p.store, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(),
+		Registry: p.registry, Replica: p.replica, Store: p.store, History: p.history, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(),
 		Metrics: p.metrics.handler(), Served: p.metrics.served, Serving: ctx, Now: p.store.Now, Log: p.log,
 		Settings: handlers.Settings{
 			FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(),

@@ -113,6 +113,30 @@ func (e EventKind) Valid() bool {
 	}
 }
 
+// Defines values for HistoryRange.
+const (
+	HistoryRangeN1h  HistoryRange = "1h"
+	HistoryRangeN24h HistoryRange = "24h"
+	HistoryRangeN30d HistoryRange = "30d"
+	HistoryRangeN7d  HistoryRange = "7d"
+)
+
+// Valid indicates whether the value is a known member of the HistoryRange enum.
+func (e HistoryRange) Valid() bool {
+	switch e {
+	case HistoryRangeN1h:
+		return true
+	case HistoryRangeN24h:
+		return true
+	case HistoryRangeN30d:
+		return true
+	case HistoryRangeN7d:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReceiptAddressFrom.
 const (
 	Caller ReceiptAddressFrom = "caller"
@@ -383,6 +407,30 @@ func (e LinkOneParamsFormat) Valid() bool {
 	}
 }
 
+// Defines values for HistoryParamsRange.
+const (
+	HistoryParamsRangeN1h  HistoryParamsRange = "1h"
+	HistoryParamsRangeN24h HistoryParamsRange = "24h"
+	HistoryParamsRangeN30d HistoryParamsRange = "30d"
+	HistoryParamsRangeN7d  HistoryParamsRange = "7d"
+)
+
+// Valid indicates whether the value is a known member of the HistoryParamsRange enum.
+func (e HistoryParamsRange) Valid() bool {
+	switch e {
+	case HistoryParamsRangeN1h:
+		return true
+	case HistoryParamsRangeN24h:
+		return true
+	case HistoryParamsRangeN30d:
+		return true
+	case HistoryParamsRangeN7d:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PickParamsBy.
 const (
 	Hash PickParamsBy = "hash"
@@ -458,6 +506,17 @@ type Check struct {
 // CheckKind defines model for Check.Kind.
 type CheckKind string
 
+// Departure defines model for Departure.
+type Departure struct {
+	Actor *string   `json:"actor,omitempty"`
+	At    time.Time `json:"at"`
+
+	// From The state before it left.
+	From     State  `json:"from"`
+	Instance string `json:"instance"`
+	Reason   string `json:"reason"`
+}
+
 // Event defines model for Event.
 type Event struct {
 	// Actor Who did it: a token's name, or key: and an instance; absent when Rollcall did, or nobody had a token.
@@ -530,6 +589,40 @@ type Frontend struct {
 // FrontendList defines model for FrontendList.
 type FrontendList struct {
 	Frontends []Frontend `json:"frontends"`
+}
+
+// History defines model for History.
+type History struct {
+	BucketSeconds float64 `json:"bucket_seconds"`
+
+	// Buckets Oldest first, without a gap.
+	Buckets []HistoryBucket `json:"buckets"`
+
+	// Departed At most 15, newest first.
+	Departed []Departure    `json:"departed"`
+	Range    HistoryRange   `json:"range"`
+	Service  string         `json:"service"`
+	Total    Statistics     `json:"total"`
+	Vhosts   []VhostHistory `json:"vhosts"`
+}
+
+// HistoryRange defines model for History.Range.
+type HistoryRange string
+
+// HistoryBucket defines model for HistoryBucket.
+type HistoryBucket struct {
+	// At When the bucket begins.
+	At              time.Time `json:"at"`
+	Availability    *float64  `json:"availability"`
+	Failed          int       `json:"failed"`
+	Flips           int       `json:"flips"`
+	Instances       int       `json:"instances"`
+	Joined          int       `json:"joined"`
+	ObservedSeconds float64   `json:"observed_seconds"`
+	P50Ms           *float64  `json:"p50_ms"`
+	P95Ms           *float64  `json:"p95_ms"`
+	Passed          int       `json:"passed"`
+	UnknownSeconds  float64   `json:"unknown_seconds"`
 }
 
 // Instance defines model for Instance.
@@ -640,7 +733,7 @@ type MetaValue struct {
 type MetaValue0 = string
 
 // MetaValue1 defines model for MetaValue.1.
-type MetaValue1 = float32
+type MetaValue1 = float64
 
 // MetaValue2 defines model for MetaValue.2.
 type MetaValue2 = bool
@@ -886,6 +979,35 @@ type Slot struct {
 // State defines model for State.
 type State string
 
+// Statistics defines model for Statistics.
+type Statistics struct {
+	// Availability From 0 to 1: the share of the observed time with a healthy instance outside maintenance. Null if no time was observed.
+	Availability *float64 `json:"availability"`
+
+	// Failed Failed probes.
+	Failed int `json:"failed"`
+
+	// Flips Changes of instances from healthy to unhealthy and back.
+	Flips int `json:"flips"`
+
+	// Instances The most instances at once.
+	Instances int `json:"instances"`
+
+	// Joined New instances.
+	Joined int `json:"joined"`
+
+	// ObservedSeconds How long a worker observed the service while it had instances.
+	ObservedSeconds float64 `json:"observed_seconds"`
+
+	// P50Ms Median latency of passed probes.
+	P50Ms *float64 `json:"p50_ms"`
+	P95Ms *float64 `json:"p95_ms"`
+
+	// Passed Passed probes.
+	Passed         int     `json:"passed"`
+	UnknownSeconds float64 `json:"unknown_seconds"`
+}
+
 // TargetGroups defines model for TargetGroups.
 type TargetGroups = []struct {
 	Labels  map[string]string `json:"labels"`
@@ -947,6 +1069,15 @@ type Verdict struct {
 
 // Verdicts defines model for Verdicts.
 type Verdicts = []Verdict
+
+// VhostHistory defines model for VhostHistory.
+type VhostHistory struct {
+	// Availability From 0 to 1: the share of the observed time with a routable backend.
+	Availability    *float64 `json:"availability"`
+	Host            string   `json:"host"`
+	ObservedSeconds float64  `json:"observed_seconds"`
+	UnknownSeconds  float64  `json:"unknown_seconds"`
+}
 
 // Webhook defines model for Webhook.
 type Webhook struct {
@@ -1156,6 +1287,15 @@ type LinkOneParams struct {
 
 // LinkOneParamsFormat defines parameters for LinkOne.
 type LinkOneParamsFormat string
+
+// HistoryParams defines parameters for History.
+type HistoryParams struct {
+	// Range The time before now.
+	Range *HistoryParamsRange `form:"range,omitempty" json:"range,omitempty"`
+}
+
+// HistoryParamsRange defines parameters for History.
+type HistoryParamsRange string
 
 // PickParams defines parameters for Pick.
 type PickParams struct {
@@ -1807,6 +1947,13 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/services/{name}/env (the `LinkOne` operationId).
 	LinkOne(ctx context.Context, name Name, params *LinkOneParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// History Read the history of a service
+	//
+	// Statistics of a service, of its present vhosts, and the instances that left in the last 24 hours. Workers write statistics once a minute. Buckets are minutes for a range of 1h, and hours for longer ranges. The time that no worker observed is unknown. Latencies are within a factor of √2 of the exact quantile.
+	//
+	// Corresponds with GET /v1/services/{name}/history (the `History` operationId).
+	History(ctx context.Context, name Name, params *HistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// Pick One healthy address
 	//
 	// Corresponds with GET /v1/services/{name}/pick (the `Pick` operationId).
@@ -2340,6 +2487,23 @@ func (c *Calls) Service(ctx context.Context, name Name, params *ServiceParams, r
 // Corresponds with GET /v1/services/{name}/env (the `LinkOne` operationId).
 func (c *Calls) LinkOne(ctx context.Context, name Name, params *LinkOneParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewLinkOneRequest(c.Server, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// History Read the history of a service
+//
+// Statistics of a service, of its present vhosts, and the instances that left in the last 24 hours. Workers write statistics once a minute. Buckets are minutes for a range of 1h, and hours for longer ranges. The time that no worker observed is unknown. Latencies are within a factor of √2 of the exact quantile.
+//
+// Corresponds with GET /v1/services/{name}/history (the `History` operationId).
+func (c *Calls) History(ctx context.Context, name Name, params *HistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewHistoryRequest(c.Server, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3648,6 +3812,67 @@ func NewLinkOneRequest(server string, name Name, params *LinkOneParams) (*http.R
 		if params.Format != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewHistoryRequest constructs an http.Request for the History method
+func NewHistoryRequest(server string, name Name, params *HistoryParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/services/%s/history", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Range != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "range", *params.Range, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

@@ -74,7 +74,9 @@ func New() *Replica {
 }
 
 // watcher is a subscription of Watch.
-type watcher struct{ changed func(id string, was, is *Compact) }
+type watcher struct {
+	changed func(id string, was, is *Compact)
+}
 
 // Watch calls changed for each instance that changes from now on, in order, until the caller calls
 // stop. was is nil if the instance is new, and is if it is gone. The replica is locked during the call, so changed must

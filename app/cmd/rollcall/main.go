@@ -28,6 +28,7 @@ type cli struct {
 	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
 	Run     runCmd     `cmd:"" help:"Run a command as a container's entrypoint, registered for as long as it runs."`
 	Ls      lsCmd      `cmd:"" help:"List services and their instances."`
+	History historyCmd `cmd:"" help:"Show the availability, checks and latencies of a service over time."`
 	Watch   watchCmd   `cmd:"" help:"Print what happens, as it happens."`
 	Wait    waitCmd    `cmd:"" help:"Wait until services have a healthy instance."`
 	Env     envCmd     `cmd:"" help:"Print the variables that Docker links would have set."`
