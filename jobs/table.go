@@ -28,14 +28,14 @@ type target struct {
 	restore  *ending // nil: the instance has no override
 	history  app.History
 	counter  *counter // of its service
-	due      int64 // when the last probe was due, ms since 1970
-	next     int64 // the latest time of the next probe, set by an announcement, ms since 1970; 0: no limit
-	hurried  int64 // when a probe was last brought forward, ms since 1970; 0: never
-	queued   bool  // the probe waits for a place or is in progress
-	deciding bool  // a change of the instance is being written
-	again    bool  // the next probe is due as soon as the present one, or the write, has ended
-	foreign  bool  // the instance has fields that only a newer version knows
-	clear    bool  // a proxy has marked it; a pass clears the marks
+	due      int64    // when the last probe was due, ms since 1970
+	next     int64    // the latest time of the next probe, set by an announcement, ms since 1970; 0: no limit
+	hurried  int64    // when a probe was last brought forward, ms since 1970; 0: never
+	queued   bool     // the probe waits for a place or is in progress
+	deciding bool     // a change of the instance is being written
+	again    bool     // the next probe is due as soon as the present one, or the write, has ended
+	foreign  bool     // the instance has fields that only a newer version knows
+	clear    bool     // a proxy has marked it; a pass clears the marks
 }
 
 // ending is the timeout of a state or of an override. All its times are on the running clock.
