@@ -1,13 +1,13 @@
--- children.lua takes note of dead sets that belong to wildcards: a proxy marks a backend under the requested name. It
--- leaves a name alone that has a list of its own, or whose longest wildcard with a list is not registered here.
+-- children.lua records dead sets that belong to wildcards: a proxy stores a mark under the requested host. It skips a
+-- host that has a frontend of its own, and a host whose longest wildcard with a frontend is not registered.
 --
--- ARGV[1]  settings, see vhost.lua
+-- ARGV[1]  settings, see settings.lua
 -- ARGV[2]  JSON: {names: [[requested host, vhosts that can answer for it, first match first...]...],
---          wildcards: {wildcard: {shard, term}}: those of the caller, done: true once all dead sets were seen}
+--          wildcards: {wildcard: {shard, term}} of the caller, done: true in the last call of a scan}
 --
--- The dead sets of a wildcard that is in the set rewritten are deleted, because they may hold positions of before. The
--- others are added to marked:<wildcard>, and deleted when the list is rewritten. done removes the caller's wildcards
--- from rewritten. Returns how many dead sets were deleted.
+-- If a wildcard is in the set rewritten, its dead sets are deleted, because they may hold positions of an earlier list.
+-- The other dead sets are added to marked:<wildcard>; the next rewrite of the list deletes them. done removes the
+-- caller's wildcards from rewritten. Returns the number of deleted dead sets.
 local arg, deleted = cjson.decode(ARGV[2]), 0
 
 local function mine(host)

@@ -1,32 +1,31 @@
--- commit.lua makes one change of the registry: all of it, or nothing when one of
--- its expectations does not hold. It is the only script that writes instances.
+-- commit.lua makes one change of the registry. It writes the whole change, or no key at all if an expectation does
+-- not hold. It is the only script that writes instances.
 --
--- ARGV[1]  settings, see vhost.lua
+-- ARGV[1]  settings, see settings.lua
 -- ARGV[2]  the change, JSON: {steps: [step...], keep: length of the event stream,
---          limit: how many instances a service may have, absent: any number,
---          backends: how many backends a vhost may have, absent: any number,
+--          limit: largest number of instances of a service, absent: no limit,
+--          backends: largest number of backends of a vhost, absent: no limit,
 --          seen: [{id, rev}] instances that must be at these revisions, absent: none,
---          takes: {vhost: the service that it is taken from}, absent: none,
---          shard, term: the term under which the writing worker owns the shard of the thing
---          that causes the change, absent: it is no worker}
---   step.id, rev       the instance and the revision it was read at, 0: must not exist
---   step.service, address, was_address   was_address when it is another one
+--          takes: {vhost: the service that loses it}, absent: none,
+--          shard, term: the shard of the thing that causes the change, and the worker's term of it;
+--          term is absent if the caller is no worker}
+--   step.id, rev       the instance and the revision at which it was read; 0: it must not exist
+--   step.service, address, was_address   was_address is set if the address changes
 --   step.boot          the instance's nonce; absent: none
---   step.peers         [{id, boot}]: starts that it may share its address with
---   step.beat          the last report by itself that the step depends on, 0: none; absent: it
---                      depends on none
---   step.asserts       true when the instance reports by itself
---   step.hosts         [{host, url, n, keep, id, was, new}]: what becomes of each vhost's slots;
---                      with was, only if they belong to that id until now; new is true if the
---                      instance did not serve the vhost before
---   step.passed        true when the instance has just passed a check
---   step.spare         true when the instance leaves only if each of its vhosts has another backend
--- ARGV[3..] of each step its document, '' when the instance is gone; its event, JSON for the
---          stream, '' when there is nothing to tell; and the record of the check that led to
---          it, '' for none
+--   step.peers         [{id, boot}]: starts with which the instance may share its address
+--   step.beat          the last heartbeat that the step depends on, 0: no heartbeat; absent: the step
+--                      does not depend on heartbeats
+--   step.asserts       true if the instance reports its own health in this step
+--   step.hosts         [{host, url, n, keep, id, was, new}]: the instance's backends in each vhost;
+--                      with was, the entry applies only if the member belongs to that id; new is true
+--                      if the instance did not serve the vhost before
+--   step.passed        true if the instance has just passed a check
+--   step.spare         true if the instance may leave only if each of its vhosts has another backend
+-- ARGV[3..] three values for each step: its document, '' if the instance is gone; its event, JSON for the
+--          stream, '' for none; and the packed result that led to the step, '' for none
 --
--- Returns {'ok', id of the last event or '', how many of its vhosts' lists were written,
--- how many were not, repaired...} or, with nothing written, {'conflict', id}, {'lost', id or ''}, {'last', id, host},
+-- Returns {'ok', id of the last event or '', number of written frontends, number of unchanged frontends,
+-- repaired keys...} or, without a write, {'conflict', id}, {'lost', id or ''}, {'last', id, host},
 -- {'taken', 'address'|'backend'|'host', value, holder},
 -- {'full', service}, {'crowded', host}.
 local change = cjson.decode(ARGV[2])
@@ -35,8 +34,8 @@ local services, events = prefix .. 'services', prefix .. 'events'
 
 local addresses = prefix .. 'addresses'
 
-local after = {} -- id -> where it is after the change, '' when gone
-local leaving = {} -- service -> how many of its instances are gone after the change
+local after = {} -- id -> its address after the change, '' if gone
+local leaving = {} -- service -> number of its instances that the change removes
 for n, s in ipairs(change.steps) do
   s.doc, s.event, s.result = ARGV[3 * n], ARGV[3 * n + 1], ARGV[3 * n + 2]
   s.gone = s.doc == ''
@@ -51,9 +50,9 @@ local function lists(peers, id, boot)
   return false
 end
 
--- holder is the instance that has the address of a step and may not keep it: another start
--- of whatever listens there, or without nonces one of the same service. Two starts that
--- list each other as peers share the address.
+-- holder returns the id of another instance that has the address of a step and may not share it, or nil. If both
+-- instances have nonces, they differ if the nonces differ; otherwise they differ if they are of the same service. Two
+-- instances that list each other as peers share the address.
 local function holder(s)
   s.at_address = redis.call('HGET', addresses, s.address)
   for id in string.gmatch(s.at_address or '', '%S+') do
@@ -71,8 +70,7 @@ local function holder(s)
   end
 end
 
--- backend is the instance that a vhost's backend at the address of a step belongs to, nil
--- when that is the step's own or nobody's.
+-- backend returns the id of the other instance to which a vhost's backend at the address of a step belongs, or nil.
 local function backend(s, h)
   local m = redis.call('HGET', prefix .. 'vhost:' .. h.host, h.url)
   local id = m and string.match(m, '^%d+ %d %d+ (.+)$')
@@ -81,8 +79,8 @@ local function backend(s, h)
   return doc and cjson.decode(doc).address == s.address and id or nil
 end
 
--- owner is the service that a vhost belongs to and is not taken from; h.claims is set unless
--- the vhost stays that service's: an instance that has no slot is no claim.
+-- owner returns the other service that a vhost belongs to, or nil if there is none or the change takes the vhost from
+-- it. It sets h.claims to false if the vhost stays with that service: an instance without backends does not claim it.
 local function owner(s, h)
   local service = redis.call('HGET', vhosts, h.host)
   h.claims = true
@@ -125,7 +123,7 @@ end
 
 local touched, order, last = {}, {}, ''
 
--- hold writes down that an instance is at an address, or is not there any more.
+-- hold adds an instance to the index of addresses, or removes it (is = false).
 local function hold(address, id, is)
   local ids, had = {}, false
   for other in string.gmatch(redis.call('HGET', addresses, address) or '', '%S+') do

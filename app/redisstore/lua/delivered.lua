@@ -1,21 +1,21 @@
--- delivered.lua ends a worker's claim of a webhook and writes down how far it is.
+-- delivered.lua ends a worker's claim of a webhook and stores its progress.
 --
--- KEYS[1]  webhooks  sorted set: webhook id, when it is due, ms; +inf: not by itself
+-- KEYS[1]  webhooks  sorted set: webhook id -> due time, ms; +inf: only an event makes it due
 -- KEYS[2]  webhook   hash, see keys.go
 -- KEYS[3]  attempts  list, newest first
 -- KEYS[4]  events    stream
 -- ARGV[1]  webhook id
 -- ARGV[2]  the claim's token
--- ARGV[3]  when it is due next, ms, or +inf
+-- ARGV[3]  the next due time, ms, or +inf
 -- ARGV[4]  now, ms
--- ARGV[5]  JSON: fields of the hash and what becomes of them, '' when it is taken out; replay
---          is only there if the worker has seen one
+-- ARGV[5]  JSON: fields of the hash and their new values, '' removes a field; replay is present
+--          only if the worker has read one
 -- ARGV[6]  the attempt, '' for none
--- ARGV[7]  how many attempts are kept
--- ARGV[8]  JSON for the events, '' for nothing to tell
+-- ARGV[7]  number of attempts to keep
+-- ARGV[8]  event, JSON, '' for none
 -- ARGV[9]  length of the event stream
 --
--- Returns 1, or 0 when the claim is lost.
+-- Returns 1, or 0 if the claim is lost.
 local webhooks, webhook, attempts, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local due, fields = ARGV[3], cjson.decode(ARGV[5])
 if redis.call('HGET', webhook, 'token') ~= ARGV[2] then return 0 end
@@ -31,7 +31,7 @@ end
 if redis.call('HEXISTS', webhook, 'paused') == 1 then
   due = '+inf'
 elseif not fields.replay and redis.call('HEXISTS', webhook, 'replay') == 1 then
-  due = ARGV[4] -- it was asked for meanwhile
+  due = ARGV[4] -- the replay was requested during the claim
 end
 redis.call('ZADD', webhooks, due, ARGV[1])
 if ARGV[6] ~= '' then

@@ -1,16 +1,15 @@
--- dispatch.lua hands out webhooks to one worker: those that are due, and those that wait
--- for something to happen while the events have gone on. Each has a token until it is
--- settled, and is due again when the lease is over.
+-- dispatch.lua gives one worker the webhooks that are due, and the webhooks that wait for an event while the stream has
+-- moved on. Each claim has a token until it is completed. The webhook is due again when the lease ends.
 --
--- KEYS[1]  webhooks  sorted set: webhook id, when it is due, ms; +inf: not by itself
+-- KEYS[1]  webhooks  sorted set: webhook id -> due time, ms; +inf: only an event makes it due
 -- KEYS[2]  events    stream
--- ARGV[1]  what the keys of webhooks begin with
+-- ARGV[1]  prefix of the keys of webhooks
 -- ARGV[2]  now, ms
--- ARGV[3]  when the lease is over, ms
+-- ARGV[3]  end of the lease, ms
 -- ARGV[4]  limit
 -- ARGV[5]  token
 --
--- Returns {when the next one is due or '', {id, due, its hash}...}.
+-- Returns {the next due time or '', {id, its hash}...}.
 local webhooks, events = KEYS[1], KEYS[2]
 local now, lease, limit, token = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local newest = redis.call('XREVRANGE', events, '+', '-', 'COUNT', 1)[1]
@@ -36,7 +35,7 @@ for n = 1, #waiting, 2 do
   local id, due = waiting[n], waiting[n + 1]
   local h = redis.call('HMGET', ARGV[1] .. id, 'cursor', 'paused', 'token', 'failing', 'repeated')
   local cursor, paused, claimed, failing, repeats = h[1], h[2], h[3], h[4], h[5]
-  -- One that only waits to repeat what is firing does not wait with an event.
+  -- An event wakes a webhook whose due time is only the next repetition to Alertmanager.
   local idle = due == 'inf' or (repeats and not claimed and not failing)
   if idle and cursor ~= tip and not paused then take(id) end
 end

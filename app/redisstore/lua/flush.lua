@@ -1,11 +1,11 @@
--- flush.lua writes what a worker knows of its instances beside their documents: one
--- record for each shard. Only the owner may: a shard that has another term is left alone.
+-- flush.lua writes one record for each shard: the owner's data about its instances that is not in their documents. It
+-- refuses a shard that has another term.
 --
 -- KEYS[1]   shards     hash, see own.lua
--- KEYS[2..] the records, one for each shard that follows
--- ARGV      three for each shard: its number, the term of the worker, the record ('' for none)
+-- KEYS[2..] the records, one for each shard in ARGV
+-- ARGV      three values for each shard: its number, the term of the worker, the record ('' for none)
 --
--- Returns the numbers of the shards that were refused.
+-- Returns the numbers of the refused shards.
 local numbers, write, clear, refused = {}, {}, {}, {}
 for i = 1, #ARGV, 3 do numbers[#numbers + 1] = ARGV[i] end
 local terms = redis.call('HMGET', KEYS[1], unpack(numbers))

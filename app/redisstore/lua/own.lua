@@ -1,38 +1,38 @@
--- own.lua is the one call that a worker makes once a second: it renews the worker's lease,
--- drops workers that are gone, and moves shards. tests/apptest/table.go is the same in Go.
+-- own.lua is called by each worker once a second. It renews the worker's lease, drops workers that are gone, and moves
+-- shards. tests/ownershiptest/table.go implements the same in Go.
 --
--- KEYS[1]  workers  hash: worker id -> its own counter, and ' s' while it is suspended: it gets
---                   shards only if all are
+-- KEYS[1]  workers  hash: worker id -> its own counter, followed by ' s' while it is suspended. A suspended
+--                   worker gets shards only if all workers are suspended
 -- KEYS[2]  shards   hash: shard -> term, which is "worker counter"; version -> the term of
 --                   the last change
 -- KEYS[3]  events   stream
 -- KEYS[4]  web      string: a counter that web processes raise
 -- ARGV[1]  worker id
 -- ARGV[2]  its counter: higher with every call
--- ARGV[3]  '1' when the worker leaves, or only looks on, else ''
--- ARGV[4]  how many shards it wants at most
+-- ARGV[3]  '1' if the worker stops, or only reads the table, else ''
+-- ARGV[4]  the largest number of shards that it wants
 -- ARGV[5]  '1' while it is suspended, else ''
--- ARGV[6]  the version of the table that it knows; '' for none
--- ARGV[7]  channel on which the others hear that there is something to take or to give
--- ARGV[8]  how many workers are reported as gone; each is a pair in ARGV[9..]: id, counter
+-- ARGV[6]  the version of the table that it has; '' for none
+-- ARGV[7]  channel that announces a change of the workers or shards
+-- ARGV[8]  number of workers that are reported as gone; each is a pair in ARGV[9..]: id, counter
 -- ARGV[..] after the pairs, the shards that the worker gives back: "17" to any worker, "17 id" to the live
 --          worker with that id, under a term with that worker's counter
 --
--- Returns {'reused'} when another worker has called under this id, or {'ok', id of the last
--- event or '', Redis's time in ms, web, version, '1' when the table follows or '', the number of workers, id and
+-- Returns {'reused'} if another worker has called under this id, or {'ok', id of the last
+-- event or '', Redis's time in ms, web, version, '1' if the table follows or '', the number of workers, id and
 -- value of each, shard and term of each shard of the caller}.
 local SHARDS = 256
 local workers, shards, events, web = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me, count, stopping, limit, suspended = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[4]), ARGV[5] == '1'
 local known, channel, gone = ARGV[6], ARGV[7], tonumber(ARGV[8])
 
-for _, key in ipairs({workers, shards}) do -- of another type they are nobody's: both are made anew
+for _, key in ipairs({workers, shards}) do -- a key of another type is deleted and created again
   local t = redis.call('TYPE', key)
   t = type(t) == 'table' and t.ok or t
   if t ~= 'hash' and t ~= 'none' then redis.call('DEL', key) end
 end
 
--- counter takes the value of a worker apart: its counter, and whether it is suspended.
+-- counter parses the value of a worker. It returns the counter, and whether the worker is suspended.
 local function counter(value)
   local n, s = string.match(value or '', '^(%d+)( ?s?)$')
   return tonumber(n) or 0, s == ' s'
@@ -42,7 +42,7 @@ local stored = redis.call('HGET', workers, me)
 local before, was_suspended = counter(stored)
 if stored and before >= count then return {'reused'} end
 
-local changed = (not stored or was_suspended ~= suspended) and not stopping -- one that only looks on is not a worker
+local changed = (not stored or was_suspended ~= suspended) and not stopping -- a caller that only reads is not a worker
 for n = 9, 8 + 2 * gone, 2 do
   local value = ARGV[n] ~= me and redis.call('HGET', workers, ARGV[n])
   if value and counter(value) == tonumber(ARGV[n + 1]) then
@@ -93,7 +93,7 @@ if full then
     if number and number >= 0 and number < SHARDS and tostring(number) == shard then
       table[number] = stored_table[i + 1]
       if owner(table[number]) == me then have = have + 1 end
-    elseif shard ~= 'version' then -- somebody has edited it
+    elseif shard ~= 'version' then -- edited by hand
       redis.call('HDEL', shards, shard)
     end
   end

@@ -1,12 +1,12 @@
--- project.lua has the frontends of vhosts follow their members once more: backends have settled, or another program
+-- project.lua writes the frontends of vhosts again from their members, after settle times have ended or another program
 -- may have written the keys.
 --
--- ARGV[1]  settings, see vhost.lua
--- ARGV[2]  JSON: [{host, shard, term, settled}...]; term is absent if the caller is no worker, else it has to be
---          that of the vhost's shard; settled is url -> the departure whose settle time is over
+-- ARGV[1]  settings, see settings.lua
+-- ARGV[2]  JSON: [{host, shard, term, settled}...]; term is absent if the caller is no worker, else it must be
+--          the term of the vhost's shard; settled is url -> the departure whose settle time is over
 --
--- Returns {lists written, how many of them for another reason than settled backends, number of refused vhosts, the
--- refused vhosts, repaired keys}.
+-- Returns {number of written frontends, number of frontends written for another reason than settled backends, number of
+-- refused vhosts, the refused vhosts, repaired keys}.
 local wrote, mended, refused = 0, 0, {}
 for _, v in ipairs(cjson.decode(ARGV[2])) do
   if v.term and not vhost.owned(v.shard, v.term) then

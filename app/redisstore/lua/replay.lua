@@ -1,12 +1,12 @@
--- replay.lua has a webhook told of events once more.
+-- replay.lua requests that a webhook receive events once more.
 --
--- KEYS[1]  webhooks  sorted set: webhook id, when it is due, ms; +inf: not by itself
+-- KEYS[1]  webhooks  sorted set: webhook id -> due time, ms; +inf: only an event makes it due
 -- KEYS[2]  webhook   hash, see keys.go
 -- ARGV[1]  webhook id
--- ARGV[2]  which events, see keys.go
+-- ARGV[2]  the range of events, see keys.go
 -- ARGV[3]  now, ms
 --
--- Returns 1, 0 when it is at another replay, or -1 when there is no such webhook.
+-- Returns 1, 0 if another replay is in progress, or -1 if there is no such webhook.
 local webhooks, webhook = KEYS[1], KEYS[2]
 if redis.call('EXISTS', webhook) == 0 then return -1 end
 if redis.call('HSETNX', webhook, 'replay', ARGV[2]) == 0 then return 0 end

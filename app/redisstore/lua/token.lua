@@ -1,14 +1,14 @@
--- token.lua adds or removes a token, and tells of it.
+-- token.lua adds or removes a token, and appends an event.
 --
--- KEYS[1]  tokens  hash: token id, document
+-- KEYS[1]  tokens  hash: token id -> document
 -- KEYS[2]  events  stream
 -- ARGV[1]  token id
 -- ARGV[2]  document; '' removes the token
--- ARGV[3]  how many tokens there may be
+-- ARGV[3]  largest number of tokens
 -- ARGV[4]  event, JSON
 -- ARGV[5]  length of the event stream
 --
--- Returns 1, or 0 when there are so many already, or none to remove.
+-- Returns 1, or 0 if the number of tokens has reached the limit or the token to remove does not exist.
 local tokens, events = KEYS[1], KEYS[2]
 local id, doc = ARGV[1], ARGV[2]
 if doc ~= '' then

@@ -1,18 +1,19 @@
--- vhost.lua keeps the members of vhosts, and has their frontends follow. It stands between hipache's frontend.lua and
--- the script that uses it, after settings.lua.
+-- vhost.lua stores the members of vhosts and updates their frontends. It stands after settings.lua and hipache's
+-- frontend.lua, and before the script that uses it.
 --
 -- A member is stored in the hash vhost:<host> as url -> "wanted stay departure id"; stay is 0 for 'never', 1 for
 -- 'last' and 2 for 'return'. A departure is the time, in ms by Redis's clock, at which older versions remove the
--- surplus slots. Here it only names the wait: the owner of the vhost's shard measures the settle time on its own
--- monotonic clock, and project.lua removes the slots. The sorted set settling lists the vhosts with departures.
+-- surplus backends. In this version it only names the wait: the owner of the vhost's shard measures the settle time on
+-- its own monotonic clock, and project.lua removes the backends. The sorted set settling lists the vhosts with
+-- departures.
 --
--- The keys of single instances and vhosts are built here from the prefixes: the script finds out which ones it needs.
--- A Redis Cluster is not supported.
+-- The script builds the keys of single instances and vhosts from the prefixes, because only the script knows which ones
+-- it needs. A Redis Cluster is not supported.
 
 local SMALL = 32 -- a vhost with fewer members is read as a whole with each change
 
 -- vhost.repaired lists the keys of the proxy that had the wrong type. vhost.rewritten is the name of the set of
--- wildcards whose children may have dead sets with positions of before.
+-- wildcards whose requested hosts may have dead sets with positions of an earlier list.
 local vhost = {repaired = {}, rewritten = c.prefix .. 'rewritten'}
 
 local STAY, STAY_CODE = {['0'] = 'never', ['1'] = 'last', ['2'] = 'return'}, {never = 0, last = 1, ['return'] = 2}
@@ -27,10 +28,10 @@ function vhost.list_of(host) return c.hipache .. 'frontend:' .. host end
 
 function vhost.dead_of(requested) return c.hipache .. 'dead:' .. requested end
 
--- vhost.owned reports whether a shard has a term: a worker writes only under the present term of the shard.
+-- vhost.owned reports whether a shard has a term. A worker writes only under the present term of the shard.
 function vhost.owned(shard, term) return redis.call('HGET', c.prefix .. 'shards', shard) == term end
 
--- parse returns the member that a value of the hash stands for, or nil.
+-- parse returns the member that is stored as a value of the hash, or nil.
 local function parse(value)
   local wanted, stay, departure, id = string.match(value or '', '^(%d+) (%d) (%d+) (.*)$')
   if not wanted then return nil end
@@ -42,7 +43,7 @@ local function format(m) return string.format('%d %d %.0f %s', m.wanted, STAY_CO
 -- vhost.member returns the member of a vhost at a url, or nil.
 function vhost.member(host, url) return parse(redis.call('HGET', members_of(host), url)) end
 
--- load returns all members of a vhost, and what is stored of each.
+-- load returns all members of a vhost, and their stored values.
 local function load(host)
   local members, stored = {}, {}
   local flat = redis.call('HGETALL', members_of(host))
@@ -53,7 +54,7 @@ local function load(host)
   return members, stored
 end
 
--- save writes the members that differ from what is stored: they have a change or another departure.
+-- save writes the members that have a change or a new departure, and deletes the removed members.
 local function save(host, members, stored, changes)
   local key = members_of(host)
   for url, m in pairs(members) do
@@ -67,7 +68,7 @@ local function save(host, members, stored, changes)
   end
 end
 
--- frontend_of returns the vhost as frontend.lua takes it, without its members.
+-- frontend_of returns the vhost in the form that frontend.lua expects, without its members.
 local function frontend_of(host, service, passed, settled)
   local v = {
     list = vhost.list_of(host), dead = vhost.dead_of(host), wildcard = wildcard(host), children = {},
@@ -83,8 +84,7 @@ local function frontend_of(host, service, passed, settled)
   return v
 end
 
--- changed returns the member that a change makes of another one (nil: there was none), or nil if the change does not
--- apply to it.
+-- changed returns the member m (nil: none) after a change, or nil if the change does not apply to it.
 local function changed(m, change)
   if change.was and not (m and m.id == change.was) then return nil end
   return {
@@ -93,14 +93,14 @@ local function changed(m, change)
   }
 end
 
--- forget_children forgets the dead sets of a wildcard's children: they were deleted, or hold positions of before.
+-- forget_children removes a wildcard's dead sets from its index: they were deleted, or hold positions of an earlier list.
 local function forget_children(host)
   redis.call('DEL', children_of(host))
   redis.call('SADD', vhost.rewritten, host)
 end
 
 -- adjust applies changes to a vhost with many members without reading all of them. It returns wrote, or nil, with
--- nothing written, if all have to be read.
+-- nothing written, if all members must be read.
 local function adjust(host, service, changes, passed)
   local key = members_of(host)
   if redis.call('HLEN', key) < SMALL then return nil end
@@ -123,9 +123,9 @@ local function adjust(host, service, changes, passed)
   return wrote
 end
 
--- vhost.touch applies changes (url -> {n, keep, id, was}, may be nil) to a vhost's members and has its frontend
--- follow. service is the vhost's service when a change registers an instance, else nil. passed names the urls that
--- have just passed a check; settled is url -> the departure whose settle time is over. It returns wrote.
+-- vhost.touch applies changes (url -> {n, keep, id, was}, may be nil) to a vhost's members and updates its frontend.
+-- service is the vhost's service if a change registers an instance, else nil. passed holds the urls that have just
+-- passed a check; settled is url -> the departure whose settle time is over. It returns wrote.
 function vhost.touch(host, service, changes, passed, settled)
   if changes then
     local wrote = adjust(host, service, changes, passed)
@@ -159,7 +159,7 @@ function vhost.touch(host, service, changes, passed, settled)
   return wrote
 end
 
--- vhost.size returns the number of backends of a vhost: those in its list, or the registered ones if they are more.
+-- vhost.size returns the number of backends in a vhost's frontend, or the number of its members if that is larger.
 function vhost.size(host)
   local list = vhost.list_of(host)
   local listed = frontend.keytype(list) == 'list' and redis.call('LLEN', list) - 1 or 0
@@ -174,7 +174,7 @@ function vhost.needs(host, url)
   return not frontend.others(v, url)
 end
 
--- vhost.reopen removes the marks of a vhost's backends from the dead set of a requested host if every slot has one.
+-- vhost.reopen removes the marks of a vhost's backends from the dead set of a requested host if every position has one.
 -- Backends that are leaving stay marked.
 function vhost.reopen(host, requested)
   local list, dead = vhost.list_of(host), vhost.dead_of(requested)
