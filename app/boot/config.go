@@ -23,25 +23,25 @@ type Config struct {
 	RedisURL          string         `env:"REDIS_URL" doc:"redis://, rediss://, unix:// or redis+sentinel://host1,host2/primary; without it dev and serve bring an embedded one"`
 	EdgePort          int            `env:"ROLLCALL_EDGE_PORT" envDefault:"8000" doc:"port of the edge; 0: any free one"`
 	EdgeConnect       time.Duration  `env:"ROLLCALL_EDGE_CONNECT_TIMEOUT" envDefault:"2s" doc:"how long the edge waits for a connection to a backend; HAProxy's timeout connect"`
-	EdgeTimeout       time.Duration  `env:"ROLLCALL_EDGE_TIMEOUT" envDefault:"6m" doc:"the edge ends a request in which the client or the backend sends nothing and takes nothing for so long; HAProxy's timeout client and timeout server"`
+	EdgeTimeout       time.Duration  `env:"ROLLCALL_EDGE_TIMEOUT" envDefault:"6m" doc:"time without a byte after which the edge ends a request; HAProxy's timeout client and timeout server"`
 	EmbeddedRedisPort int            `env:"ROLLCALL_EMBEDDED_REDIS_PORT" envDefault:"6390" doc:"port of the embedded Redis; 0: any free one"`
 	MetricsPort       *int           `env:"ROLLCALL_METRICS_PORT" doc:"port of /metrics and /livez in processes without the API; 0: any free one; without it there is none"`
 	DNSPort           *int           `env:"ROLLCALL_DNS_PORT" doc:"port of DNS, over UDP and TCP; 0: any free one; without it, serve and dev answer no DNS, and rollcall dns listens on 8053"`
 	DNSZone           string         `env:"ROLLCALL_DNS_ZONE" envDefault:"rollcall" doc:"zone of the names that DNS answers, as in web.service.rollcall"`
 	DNSTTL            time.Duration  `env:"ROLLCALL_DNS_TTL" envDefault:"1s" doc:"how long clients may cache a DNS answer; whole seconds"`
-	Prefix            string         `env:"ROLLCALL_PREFIX" envDefault:"rollcall:" doc:"what Rollcall's own keys begin with"`
-	HipachePrefix     string         `env:"ROLLCALL_HIPACHE_PREFIX" doc:"what the proxy's keys begin with, as in its redis://host#prefix"`
+	Prefix            string         `env:"ROLLCALL_PREFIX" envDefault:"rollcall:" doc:"prefix of Rollcall's own keys"`
+	HipachePrefix     string         `env:"ROLLCALL_HIPACHE_PREFIX" doc:"prefix of the proxy's keys, as in its redis://host#prefix"`
 	Settle            time.Duration  `env:"ROLLCALL_SETTLE" envDefault:"5s" doc:"how long a marked backend stays in its list"`
 	DrainPeriod       time.Duration  `env:"ROLLCALL_DRAIN_HOLD" envDefault:"5s" doc:"how long a drained instance goes on answering"`
-	AdminToken        string         `env:"ROLLCALL_ADMIN_TOKEN" doc:"a token that may do everything, at least 16 characters; with it, every call needs one"`
-	ProbeNetworks     []netip.Prefix `env:"ROLLCALL_PROBE_NETWORKS" doc:"networks whose addresses may be registered and probed, comma-separated; without it the private ones, and loopback while ROLLCALL_BIND is"`
-	WebhookNetworks   []netip.Prefix `env:"ROLLCALL_WEBHOOK_NETWORKS" doc:"networks that webhooks may call; without it all, loopback only while ROLLCALL_BIND is"`
+	AdminToken        string         `env:"ROLLCALL_ADMIN_TOKEN" doc:"token with scope admin, at least 16 characters; with it, every call needs a token"`
+	ProbeNetworks     []netip.Prefix `env:"ROLLCALL_PROBE_NETWORKS" doc:"networks that may be registered and probed, comma-separated; by default the private ones, and loopback if ROLLCALL_BIND is loopback"`
+	WebhookNetworks   []netip.Prefix `env:"ROLLCALL_WEBHOOK_NETWORKS" doc:"networks that webhooks may call; by default all, and loopback only if ROLLCALL_BIND is loopback"`
 	RegisterRate      int            `env:"ROLLCALL_REGISTER_RATE" envDefault:"1000" doc:"registrations a second of one token, or of one address where none is required, at one process; bursts are twice that; 0: any number"`
 	MaxInstances      int            `env:"ROLLCALL_MAX_INSTANCES" envDefault:"20000" doc:"instances of a service; 0: any number"`
 	MaxBackends       int            `env:"ROLLCALL_MAX_BACKENDS" envDefault:"4000" doc:"backends of a vhost, see docs/scaling.md; 0: any number"`
 	MaxHosts          int            `env:"ROLLCALL_MAX_HOSTS" envDefault:"20" doc:"vhosts of an instance"`
 	MaxBody           int64          `env:"ROLLCALL_MAX_BODY" envDefault:"262144" doc:"bytes of a request's body"`
-	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks of proxies whose X-Forwarded-For (or else Forwarded) names the client, comma-separated; a header that names no address is 422"`
+	TrustedProxies    []netip.Prefix `env:"ROLLCALL_TRUSTED_PROXIES" doc:"networks of trusted proxies, comma-separated: their X-Forwarded-For (or else Forwarded) names the client; a header without an address is 422"`
 	HcheckerPing      bool           `env:"ROLLCALL_HCHECKER_PING" envDefault:"false" doc:"tell Hipache that health is checked, so that it stops marking backends itself"`
 	History           history.Scale  // buckets of the statistics, the same in all processes; zero: history.Default
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
