@@ -60,10 +60,10 @@ local function owner(term) return term and string.match(term, '^(%S+) %d+$') end
 
 for n = 9 + 2 * gone, #ARGV do
   local shard, receiver = string.match(ARGV[n], '^(%d+) ?(.*)$')
-  local count = receiver ~= '' and redis.call('HGET', workers, receiver)
-  if owner(redis.call('HGET', shards, shard)) == me and (receiver == '' or count) then
-    if count then
-      redis.call('HSET', shards, shard, string.format('%s %.0f', receiver, counter(count)))
+  local theirs = receiver ~= '' and redis.call('HGET', workers, receiver)
+  if owner(redis.call('HGET', shards, shard)) == me and (receiver == '' or theirs) then
+    if theirs then
+      redis.call('HSET', shards, shard, string.format('%s %.0f', receiver, (counter(theirs))))
     else
       redis.call('HDEL', shards, shard)
     end
