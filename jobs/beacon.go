@@ -8,11 +8,11 @@ import (
 // Beacon returns the job that renews the ping by which the proxies see that Rollcall checks
 // health. The job does not renew it while the last finished sweep is older than every. The ping
 // then expires, and the proxies mark backends themselves.
-func Beacon(every time.Duration, swept, now func() time.Time, shine func(context.Context, time.Time) error) Job {
+func Beacon(every time.Duration, swept, now func() time.Time, renew func(context.Context, time.Time) error) Job {
 	return Job{Name: "beacon", Every: every, Timeout: 5 * time.Second, Run: func(ctx context.Context) error {
 		if now().Sub(swept()) > every {
 			return nil
 		}
-		return shine(ctx, now())
+		return renew(ctx, now())
 	}}
 }

@@ -21,20 +21,20 @@ func (w *Worker) End(ctx context.Context) error {
 	if len(due) == 0 {
 		return nil
 	}
-	asserted, err := w.asserted(ctx, due)
+	extended, err := w.extendRenewed(ctx, due)
 	if err != nil {
 		w.later(due)
 		return err
 	}
 	for _, e := range due {
-		if asserted[e] {
+		if extended[e] {
 			continue
 		}
 		err := w.end(ctx, e)
 		if errors.Is(err, app.ErrLastBackend) { // the last backend of a vhost stays, and its timeout starts again
 			w.mu.Lock()
-			if of := e.target; of.ends == e {
-				w.time(of, of.held.Instance(), 0)
+			if of := e.target; of.stateEnd == e {
+				w.setStateEnd(of, of.compact.Instance(), 0)
 			}
 			w.mu.Unlock()
 			continue
@@ -54,21 +54,21 @@ func (w *Worker) later(some []*ending) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, e := range some {
-		if (e.target.ends == e || e.target.restore == e) && !e.timer.Set() {
+		if (e.target.stateEnd == e || e.target.overrideEnd == e) && !e.timer.Set() {
 			w.endAt(e, w.runs()+1)
 		}
 	}
 }
 
-// asserted reads the heartbeats of the instances whose timeout is over, and extends the timeout
+// extendRenewed reads the heartbeats of the instances whose timeout is over, and extends the timeout
 // of each instance with a new heartbeat. It returns the extended endings.
-func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool, error) {
+func (w *Worker) extendRenewed(ctx context.Context, due []*ending) (map[*ending]bool, error) {
 	var some []*ending
 	var ids []string
 	w.mu.Lock()
 	for _, e := range due {
-		if s := e.target.held.State(); !e.override && s != app.Starting && s != app.Draining {
-			some, ids = append(some, e), append(ids, e.target.held.ID())
+		if s := e.target.compact.State(); !e.override && s != app.Starting && s != app.Draining {
+			some, ids = append(some, e), append(ids, e.target.compact.ID())
 		}
 	}
 	w.mu.Unlock()
@@ -93,8 +93,8 @@ func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool,
 			age = 0 // a step of the store's clock in between makes the age unknown
 		}
 		e.beat, e.looked = beats[n], w.runs()
-		d, ends := e.target.held.Instance().StateTimeout()
-		if e.target.ends != e || !ends || age >= d.Milliseconds() {
+		d, ends := e.target.compact.Instance().StateTimeout()
+		if e.target.stateEnd != e || !ends || age >= d.Milliseconds() {
 			continue
 		}
 		e.began = w.runs() - age
@@ -108,11 +108,11 @@ func (w *Worker) asserted(ctx context.Context, due []*ending) (map[*ending]bool,
 func (w *Worker) end(ctx context.Context, e *ending) error {
 	w.mu.Lock()
 	of := e.target
-	if of.share == nil || of.ends != e && of.restore != e || e.timer.Set() {
+	if of.share == nil || of.stateEnd != e && of.overrideEnd != e || e.timer.Set() {
 		w.mu.Unlock()
 		return nil
 	}
-	was, fence := of.held.Instance(), of.share.fence()
+	was, fence := of.compact.Instance(), of.share.fence()
 	w.mu.Unlock()
 	var is app.Instance
 	var err error
@@ -126,7 +126,7 @@ func (w *Worker) end(ctx context.Context, e *ending) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if of.share != nil && of.held.Rev() < is.Rev {
+	if of.share != nil && of.compact.Rev() < is.Rev {
 		w.update(of, replica.NewCompact(is))
 	}
 	return nil

@@ -89,15 +89,15 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 	}
 	f.Record = ownership.AppendRecord(make([]byte, 0, 256*len(sh.entries)), w.Now().UnixMilli())
 	for id, e := range sh.entries {
-		p := ownership.Progress{ID: id, Changed: e.held.ChangedAt().UnixMilli(), History: e.history.Packed(), Dispute: w.opinions.isDisputed(id)}
+		p := ownership.Progress{ID: id, Changed: e.compact.ChangedAt().UnixMilli(), History: e.history.Packed(), Dispute: w.opinions.isDisputed(id)}
 		if e.probe.Set() {
 			p.Due = e.probe.At()
 		}
-		if e.ends != nil {
-			p.Elapsed = w.runs() - e.ends.began
+		if e.stateEnd != nil {
+			p.Elapsed = w.runs() - e.stateEnd.began
 		}
-		if e.restore != nil {
-			p.Left = max(1, e.restore.at-w.runs())
+		if e.overrideEnd != nil {
+			p.Left = max(1, e.overrideEnd.at-w.runs())
 		}
 		f.Record = p.Append(f.Record)
 	}

@@ -43,7 +43,6 @@ type opinions struct {
 	polled   []answered // of the last pollMemory, oldest first
 	disputes map[string]*dispute
 	ended    time.Time // when the last dispute was last confirmed
-	told     bool      // the present disputes have their event
 	unfit    bool      // too many shards are disputed: the worker wants no shards
 	reviewed time.Time
 	working  int // questions of other workers in progress
@@ -74,9 +73,9 @@ func newOpinions() *opinions {
 	return &opinions{pending: map[int64]*opinion{}, last: map[string]*opinion{}, disputes: map[string]*dispute{}}
 }
 
-// inDoubt reports whether the worker's own network may have caused a failure of a healthy instance: the instance's
+// needsOpinion reports whether the worker's own network may have caused a failure of a healthy instance: the instance's
 // host did not answer.
-func (w *Worker) inDoubt(i app.Instance, r app.Result) bool {
+func (w *Worker) needsOpinion(i app.Instance, r app.Result) bool {
 	return i.State == app.Healthy && !r.Passed && r.Conclusive() && !r.Code.ProvesPath() && !w.self.isOwn(i)
 }
 
@@ -98,7 +97,7 @@ func (w *Worker) ask(i app.Instance) (before, now *opinion) {
 	o.pending[q.Number], o.last[i.ID] = now, now
 	w.writes.Go(func() {
 		if err := w.Peers.SendQuestion(w.ctx, q); err != nil {
-			w.Log.DebugContext(w.ctx, "another worker could not be asked", "instance", i.ID, "worker", q.To, "err", err)
+			w.Log.DebugContext(w.ctx, "cannot ask another worker for its opinion", "instance", i.ID, "worker", q.To, "err", err)
 		}
 	})
 	return before, now
@@ -146,47 +145,59 @@ func (w *Worker) Opinion(a ownership.Opinion) {
 // isDisputed reports whether another worker reaches an instance that this one would remove. It waits for the opinion
 // about. A nil about means that no worker was asked; the recent answers about other instances then decide.
 func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion) bool {
-	o := w.opinions
-	peer := ""
 	if about != nil {
-		select {
-		case <-about.got:
-		case <-time.After(time.Until(about.until)):
-		case <-ctx.Done():
-		}
-		peer = about.peer
+		about.wait(ctx)
 	}
+	o := w.opinions
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	passed, known := false, about != nil && about.known
-	if about != nil {
-		passed = about.passed
-	} else {
-		passed, peer = o.poll(now), "others"
-	}
+	passed, known, peer := o.answer(about, now)
 	d := o.disputes[i.ID]
-	if !passed && !known && d != nil && now.Sub(d.last) < disputeFor { // a lost answer does not end a dispute
+	switch {
+	case passed:
+		if o.confirm(i.ID, peer, now) {
+			reason := fmt.Sprintf("worker %s reaches instances that do not answer this worker, such as %s at %s: they are not removed", peer, i.ID, i.Address)
+			w.writes.Go(func() { w.Changed(context.WithoutCancel(ctx), app.EventDisputed, reason) })
+		}
+		return true
+	case !known && d != nil && now.Sub(d.last) < disputeFor: // a lost answer does not end a dispute
 		return true
 	}
-	if !passed {
-		delete(o.disputes, i.ID)
-		return false
+	delete(o.disputes, i.ID)
+	return false
+}
+
+// wait waits until the answer arrives, or is late.
+func (p *opinion) wait(ctx context.Context) {
+	select {
+	case <-p.got:
+	case <-time.After(time.Until(p.until)):
+	case <-ctx.Done():
 	}
+}
+
+// answer returns the answer of the opinion about. known is false without an answer. A nil about means that no worker was
+// asked; passed is then the majority of the recent answers.
+func (o *opinions) answer(about *opinion, now time.Time) (passed, known bool, peer string) {
+	if about == nil {
+		return o.poll(now), false, "others"
+	}
+	return about.passed, about.known, about.peer
+}
+
+// confirm begins a dispute or extends it. It reports whether the dispute needs an event: no other dispute was confirmed
+// within disputesOver.
+func (o *opinions) confirm(id, peer string, now time.Time) (needsEvent bool) {
+	d := o.disputes[id]
 	if d == nil {
 		d = &dispute{since: now}
-		o.disputes[i.ID] = d
+		o.disputes[id] = d
 	}
 	d.last, d.peer = now, peer
-	if now.Sub(o.ended) > disputesOver {
-		o.told = false
-	}
-	if o.ended = now; !o.told {
-		o.told = true
-		reason := fmt.Sprintf("worker %s reaches instances that do not answer this worker, such as %s at %s: they are not removed", peer, i.ID, i.Address)
-		w.writes.Go(func() { w.Changed(context.WithoutCancel(ctx), app.EventDisputed, reason) })
-	}
-	return true
+	needsEvent = now.Sub(o.ended) > disputesOver
+	o.ended = now
+	return needsEvent
 }
 
 // poll reports whether more than half of the recent answers were passes.
@@ -201,8 +212,8 @@ func (o *opinions) poll(now time.Time) bool {
 	return passed > len(o.polled)-passed
 }
 
-// answers ends a dispute: the instance answers this worker, or the worker does not own it any more.
-func (o *opinions) answers(id string) {
+// endDispute ends a dispute: the instance answers this worker, or the worker does not own it any more.
+func (o *opinions) endDispute(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.last, id)
@@ -249,14 +260,14 @@ func (w *Worker) Question(q ownership.Question) {
 	}
 	o.working++
 	w.writes.Go(func() {
-		w.consider(w.ctx, q)
+		w.answerQuestion(w.ctx, q)
 		o.mu.Lock()
 		o.working--
 		o.mu.Unlock()
 	})
 }
 
-func (w *Worker) consider(ctx context.Context, q ownership.Question) {
+func (w *Worker) answerQuestion(ctx context.Context, q ownership.Question) {
 	i, known := w.Replica.Instance(q.Instance)
 	if !known || i.Address != q.Address || i.State != app.Healthy || !i.Understood() {
 		return
@@ -269,7 +280,7 @@ func (w *Worker) consider(ctx context.Context, q ownership.Question) {
 		return
 	}
 	if err := w.Peers.SendOpinion(ctx, ownership.Opinion{Number: q.Number, From: q.To, To: q.From, Passed: r.Passed}); err != nil {
-		w.Log.DebugContext(ctx, "another worker could not be answered", "instance", i.ID, "worker", q.From, "err", err)
+		w.Log.DebugContext(ctx, "cannot send an opinion to another worker", "instance", i.ID, "worker", q.From, "err", err)
 	}
 }
 
@@ -324,8 +335,8 @@ func (w *Worker) review(ctx context.Context) {
 		for _, id := range ids {
 			probes.Go(func() {
 				i, known := w.Replica.Instance(id)
-				if !known || i.State != app.Healthy || !w.inDoubt(i, w.Prober.Probe(ctx, i)) {
-					o.answers(id)
+				if !known || i.State != app.Healthy || !w.needsOpinion(i, w.Prober.Probe(ctx, i)) {
+					o.endDispute(id)
 				}
 			})
 		}

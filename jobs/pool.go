@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	underWay  = 512                    // probes in progress at once: more than the machine can serve would exceed their timeouts
-	resting   = 128                    // goroutines that wait for a probe: a new one has to grow its stack first
-	slowAfter = 250 * time.Millisecond // a longer probe gives up its place, so that slow targets do not delay others
-	judging   = 32                     // writes of changed instances at once
+	maxProbes  = 512                    // probes in progress at once: more than the machine can serve would exceed their timeouts
+	maxResting = 128                    // goroutines that wait for a probe: a new one has to grow its stack first
+	slowAfter  = 250 * time.Millisecond // a longer probe gives up its place, so that slow targets do not delay others
+	maxWrites  = 32                     // writes of changed instances at once
 )
 
 // pool runs probes. It shares the worker's lock. The caller holds the lock in every method except run, close
@@ -58,7 +58,7 @@ func (p *pool) add(e *target) {
 // wake starts or wakes one goroutine, unless one is already waking. Each goroutine that finds a probe
 // wakes the next.
 func (p *pool) wake() {
-	if p.waking || p.closed || p.backlog() == 0 || p.running >= underWay {
+	if p.waking || p.closed || p.backlog() == 0 || p.running >= maxProbes {
 		return
 	}
 	p.waking = true
@@ -75,7 +75,7 @@ func (p *pool) run() {
 	var f flight
 	for {
 		p.waking = false
-		for !p.closed && p.backlog() > 0 && p.running < underWay {
+		for !p.closed && p.backlog() > 0 && p.running < maxProbes {
 			e := p.queue[p.head]
 			p.queue[p.head] = nil
 			if p.head++; p.head == len(p.queue) {
@@ -87,7 +87,7 @@ func (p *pool) run() {
 			p.flying--
 			p.done.Broadcast()
 		}
-		if p.closed || p.resting >= resting {
+		if p.closed || p.resting >= maxResting {
 			return
 		}
 		p.resting++

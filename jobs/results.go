@@ -27,28 +27,22 @@ func (w *Worker) enqueue(e *target, due int64) {
 
 // run probes an instance. The caller holds the lock; run releases it during the probe and returns with it held.
 func (w *Worker) run(e *target, f *flight) {
-	if e.share == nil || w.ctx.Err() != nil {
-		e.queued = false
-		return
-	}
 	now := time.Now()
-	if w.member.Lost(now) { // the instance is probed again when the lease is back
-		e.queued = false
-		w.soon(e)
+	if !w.mayBegin(e, now) {
 		return
 	}
-	held, ctx, due := e.held, w.ctx, e.due
+	doc, ctx, due := e.compact, w.ctx, e.due
 	w.pool.begin(f, now)
 	w.mu.Unlock()
 	if w.Late != nil {
 		w.Late(max(0, time.Duration(w.at(now)-due)*time.Millisecond))
 	}
-	i := held.Instance()
+	i := doc.Instance()
 	r := w.Prober.Probe(ctx, i)
-	steady := r.Passed && held.Steady() // true of most results
+	steady := r.Passed && doc.Steady() // true of most results
 	var back bool
 	if (!steady || w.self.keeps(e.hash)) && ctx.Err() == nil {
-		r, back = w.self.weigh(i, r)
+		r, back = w.self.record(i, r)
 	}
 	after := w.ms()
 	w.mu.Lock()
@@ -57,7 +51,7 @@ func (w *Worker) run(e *target, f *flight) {
 	if e.share == nil || ctx.Err() != nil {
 		return
 	}
-	if steady && e.held == held && !e.clear && !e.again && w.lookups.Idle() {
+	if steady && e.compact == doc && w.isQuiet(e) {
 		e.add(r)
 		w.scheduleAt(e, i.Check.Interval, ownership.Steady, after)
 		return
@@ -66,16 +60,33 @@ func (w *Worker) run(e *target, f *flight) {
 	w.answered(e, i, r, back)
 }
 
+// mayBegin reports whether the worker may begin a queued probe. If not, it takes the probe out of the queue.
+func (w *Worker) mayBegin(e *target, now time.Time) bool {
+	switch {
+	case e.share == nil || w.ctx.Err() != nil:
+		e.queued = false
+	case w.member.Lost(now): // the instance is probed again when the lease is back
+		e.queued = false
+		w.probeSoon(e)
+	default:
+		return true
+	}
+	return false
+}
+
+// isQuiet reports whether a steady pass of an instance has no effect except in its history.
+func (w *Worker) isQuiet(e *target) bool { return !e.clear && !e.again && w.lookups.Idle() }
+
 // answered handles a result. i is the instance as it was when the probe began.
 func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
-	is := e.held.Instance()
+	is := e.compact.Instance()
 	if !is.SameProbe(i) || !is.Probed() {
 		e.again = true
 		w.schedule(e, is)
 		return
 	}
 	if !r.Conclusive() { // no timeout ends the state of an instance that this worker could not check
-		w.time(e, is, 0)
+		w.setStateEnd(e, is, 0)
 	}
 	if r.Code == app.NameServerFailed { // the result is shown; the name server is asked at the usual pace
 		e.add(r)
@@ -83,15 +94,15 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		return
 	}
 	if back || !r.Conclusive() {
-		w.soon(e)
+		w.probeSoon(e)
 		return
 	}
 	var about *opinion
-	if w.inDoubt(is, r) {
+	if w.needsOpinion(is, r) {
 		before, now := w.ask(is)
 		about = cmp.Or(before, now)
 	} else {
-		w.opinions.answers(is.ID)
+		w.opinions.endDispute(is.ID)
 	}
 	e.add(r)
 	if e.clear && r.Passed && is.Routable() {
@@ -100,7 +111,7 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 		w.writes.Go(func() { w.report(w.ctx, w.Registry.Passed(context.WithoutCancel(w.ctx), is, fence)) })
 	}
 	if is.Alive(r) {
-		w.time(e, is.Observe(r, w.Now()), 0)
+		w.setStateEnd(e, is.Observe(r, w.Now()), 0)
 	}
 	o := app.Outcome{Was: is, Result: r, Fence: e.share.fence()}
 	if !o.Changes(w.Now()) {
@@ -118,14 +129,14 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *op
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		e.deciding = false
-		w.soon(e)
+		w.probeSoon(e)
 		return
 	}
 	w.room <- struct{}{}
 	is, err := w.Registry.ApplyResult(ctx, o)
 	<-w.room
 	if removes && err == nil {
-		w.self.forget(is.ID)
+		w.self.remove(is.ID)
 	}
 	w.report(ctx, err)
 	w.mu.Lock()
@@ -135,22 +146,22 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *op
 		return
 	}
 	switch {
-	case err == nil && e.held.Rev() < is.Rev:
+	case err == nil && e.compact.Rev() < is.Rev:
 		w.update(e, replica.NewCompact(is))
 	case errors.Is(err, app.ErrNotOwner):
 		w.member.RequestFull()
 	}
 	if err != nil {
-		w.soon(e)
+		w.probeSoon(e)
 		return
 	}
-	w.schedule(e, e.held.Instance())
+	w.schedule(e, e.compact.Instance())
 }
 
 // mayRemove reports whether a failure may remove its instance: the self-check allows the removal, and no other
 // worker reaches the instance.
 func (w *Worker) mayRemove(ctx context.Context, o app.Outcome, about *opinion) bool {
-	return w.self.allow(ctx, o) && (!w.inDoubt(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
+	return w.self.allow(ctx, o) && (!w.needsOpinion(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
 }
 
 // lookedUp counts failed lookups, and writes an event when they begin and when they end.

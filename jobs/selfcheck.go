@@ -75,6 +75,14 @@ func (w *witness) dead() bool {
 	return !w.passed && w.ended.Sub(w.since) >= deadAfter
 }
 
+// record sets the last probe of w.
+func (w *witness) record(r app.Result) {
+	if w.passed != r.Passed || w.since.IsZero() {
+		w.since = r.At
+	}
+	w.began, w.ended, w.passed = r.At, r.At.Add(r.Latency), r.Passed
+}
+
 // votes reports whether the last probe of w is evidence about a failed probe that began at since. A pass
 // must have begun after that time, a failure must have ended after it.
 func (w *witness) votes(since time.Time) bool {
@@ -105,14 +113,14 @@ func (s *SelfCheck) SetOwn(addresses []netip.Addr) {
 // Suspended reports whether the worker holds back removals. reason describes the last votes.
 func (s *SelfCheck) Suspended() (is bool, reason string) { return s.suspended, s.reason }
 
-// Meet offers an instance as the registry holds it. A healthy, probed instance becomes a witness;
+// AddWitness offers an instance as the registry holds it. A healthy, probed instance becomes a witness;
 // any other is removed from the witnesses.
-func (s *SelfCheck) Meet(i app.Instance, now time.Time) {
+func (s *SelfCheck) AddWitness(i app.Instance, now time.Time) {
 	if i.State != app.Healthy || !i.Check.Probed() {
-		s.Forget(i.ID)
+		s.RemoveWitness(i.ID)
 		return
 	}
-	s.meet(i, now)
+	s.witness(i, now)
 }
 
 // Keeps returns the largest hash of the id of a healthy instance that is a witness, or would become one. While
@@ -124,8 +132,8 @@ func (s *SelfCheck) Keeps() uint64 {
 	return math.MaxUint64
 }
 
-// meet adds or updates a witness. It returns nil if the SelfCheck does not keep the instance.
-func (s *SelfCheck) meet(i app.Instance, now time.Time) *witness {
+// witness adds or updates a witness. It returns nil if the SelfCheck does not keep the instance.
+func (s *SelfCheck) witness(i app.Instance, now time.Time) *witness {
 	n, known := s.find(i.ID)
 	if known {
 		w := s.witnesses[n]
@@ -147,8 +155,8 @@ func (s *SelfCheck) meet(i app.Instance, now time.Time) *witness {
 	return w
 }
 
-// Forget removes a witness: the instance is gone or not healthy any more.
-func (s *SelfCheck) Forget(id string) {
+// RemoveWitness removes a witness: the instance is gone or not healthy any more.
+func (s *SelfCheck) RemoveWitness(id string) {
 	s.clear(id)
 	if n, known := s.find(id); known {
 		s.witnesses = slices.Delete(s.witnesses, n, n+1)
@@ -173,34 +181,37 @@ func (s *SelfCheck) find(id string) (n int, known bool) {
 // it. It returns the result, with the code Inconclusive if the worker itself may have caused the
 // timeout.
 func (s *SelfCheck) Record(i app.Instance, r app.Result, now time.Time) app.Result {
-	ended := r.At.Add(r.Latency)
 	if r.Code == app.Inconclusive {
-		s.lacked = ended
+		s.lacked = r.At.Add(r.Latency)
 	}
-	if r.Code.IsTimeout() && !r.Passed {
-		switch {
-		case r.Latency > i.Check.Timeout+min(maxLateness, i.Check.Timeout/2):
-			r.Code, r.Detail = app.Inconclusive, notOnTime
-		case !s.lacked.IsZero() && r.At.Sub(s.lacked) < lackMemory:
-			r.Code, r.Detail = app.Inconclusive, lackedResource
-		}
-	}
+	r = s.excuse(i, r)
 	if r.Passed {
 		s.clear(i.ID)
 	}
+	healthy := i.State == app.Healthy || i.Observe(r, now).State == app.Healthy
+	dead := !r.Passed && r.Code.ProvesPath()
 	switch {
 	case !r.Conclusive():
-	case i.State != app.Healthy && i.Observe(r, now).State != app.Healthy:
-		s.Forget(i.ID)
-	case !r.Passed && r.Code.ProvesPath(): // it is known to be dead, and no witness
-		s.Forget(i.ID)
+	case !healthy || dead:
+		s.RemoveWitness(i.ID)
 	default:
-		if w := s.meet(i, now); w != nil {
-			if w.passed != r.Passed || w.since.IsZero() {
-				w.since = r.At
-			}
-			w.began, w.ended, w.passed = r.At, ended, r.Passed
+		if w := s.witness(i, now); w != nil {
+			w.record(r)
 		}
+	}
+	return r
+}
+
+// excuse makes a timeout inconclusive if the worker was late or has lacked resources.
+func (s *SelfCheck) excuse(i app.Instance, r app.Result) app.Result {
+	if r.Passed || !r.Code.IsTimeout() {
+		return r
+	}
+	switch {
+	case r.Latency > i.Check.Timeout+min(maxLateness, i.Check.Timeout/2):
+		r.Code, r.Detail = app.Inconclusive, notOnTime
+	case !s.lacked.IsZero() && r.At.Sub(s.lacked) < lackMemory:
+		r.Code, r.Detail = app.Inconclusive, lackedResource
 	}
 	return r
 }
@@ -233,9 +244,9 @@ func (s *SelfCheck) Decide(i app.Instance, r app.Result, now time.Time, asked bo
 	return HoldBack, nil
 }
 
-// Doubts reports whether a failure of a healthy instance does not count, although it removes
+// Ignores reports whether a failure of a healthy instance does not count, although it removes
 // nothing yet: the worker is suspended, and its network may have caused the failure.
-func (s *SelfCheck) Doubts(i app.Instance, r app.Result) bool {
+func (s *SelfCheck) Ignores(i app.Instance, r app.Result) bool {
 	return s.suspended && i.State == app.Healthy && !r.Passed && !r.Code.ProvesPath() && !s.isOwn(hostOf(i))
 }
 
@@ -301,10 +312,7 @@ func (s *SelfCheck) poll(of suspect, since, now time.Time) (v poll) {
 		case w.instance.ID == of.id, s.isOwn(w.host), now.Sub(w.seen) > witnessMemory+w.instance.Check.Interval:
 			continue
 		case w.host == of.host:
-			v.path = v.path || w.passed && w.votes(since) && !w.since.After(since)
-			if !w.votes(since) && !w.dead() && len(v.beside) == 0 {
-				v.beside = append(v.beside, w.instance)
-			}
+			v.addNeighbour(w, since)
 			continue
 		case w.dead():
 			v.dead = append(v.dead, w.instance)
@@ -318,16 +326,32 @@ func (s *SelfCheck) poll(of suspect, since, now time.Time) (v poll) {
 	}
 	sample := append(first, more...)
 	for _, w := range sample[:min(len(sample), sampleSize)] {
-		switch {
-		case !w.votes(since), !w.passed && w.began.Before(s.resumed): // a failure from before the network was back is none
-			v.ask = append(v.ask, w.instance)
-		case w.passed:
-			v.passed++
-		default:
-			v.failed++
-		}
+		v.count(w, since, s.resumed)
 	}
 	return v
+}
+
+// addNeighbour adds another instance on the suspect's host.
+func (v *poll) addNeighbour(w *witness, since time.Time) {
+	voted := w.votes(since)
+	if voted && w.passed && !w.since.After(since) {
+		v.path = true
+	}
+	if !voted && !w.dead() && len(v.beside) == 0 {
+		v.beside = append(v.beside, w.instance)
+	}
+}
+
+// count adds the vote of a witness of the sample. A failure from before resumed, when the network came back, is no vote.
+func (v *poll) count(w *witness, since, resumed time.Time) {
+	switch {
+	case !w.votes(since), !w.passed && w.began.Before(resumed):
+		v.ask = append(v.ask, w.instance)
+	case w.passed:
+		v.passed++
+	default:
+		v.failed++
+	}
 }
 
 // isOwn reports whether a host is the worker's own.

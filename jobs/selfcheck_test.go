@@ -65,7 +65,7 @@ func (d *desk) decide(i app.Instance, r app.Result, silent map[string]bool) jobs
 func (d *desk) fleetOf(n int) (all []app.Instance) {
 	for n := range n {
 		all = append(all, at(fmt.Sprint("w", n), host(n+1)))
-		d.self.Meet(all[n], d.now)
+		d.self.AddWitness(all[n], d.now)
 	}
 	return all
 }
@@ -157,7 +157,7 @@ func passesBeforeAndAfter(host string) func(*desk) {
 func silentOn(host string, n int) func(*desk) {
 	return func(d *desk) {
 		for n := range n {
-			d.self.Meet(at(fmt.Sprint("silent", n), host), d.now)
+			d.self.AddWitness(at(fmt.Sprint("silent", n), host), d.now)
 		}
 	}
 }
@@ -176,15 +176,15 @@ func meetsOn(host string, n int, state app.State) func(*desk) {
 		for n := range n {
 			i := at(fmt.Sprint("x", n), host)
 			i.State = app.Healthy
-			d.self.Meet(i, d.now)
+			d.self.AddWitness(i, d.now)
 			i.State = state
-			d.self.Meet(i, d.now)
+			d.self.AddWitness(i, d.now)
 		}
 	}
 }
 
 func meetsSuspect(d *desk) {
-	d.self.Meet(at("suspect", host(101)), d.now) // re-registered meanwhile, at another address
+	d.self.AddWitness(at("suspect", host(101)), d.now) // re-registered meanwhile, at another address
 }
 
 // A pass proves the path only if its probe began after the failed one began. A failure
@@ -292,7 +292,7 @@ func TestAWitnessThatPassesAgainEndsTheSuspension(t *testing.T) {
 	if is, _ := d.self.Suspended(); !is {
 		t.Fatal("a worker that is cut off is not suspended")
 	}
-	if !d.self.Doubts(fleet[0], app.Result{Code: app.TimedOut}) || d.self.Doubts(fleet[0], app.Result{Code: app.Refused}) {
+	if !d.self.Ignores(fleet[0], app.Result{Code: app.TimedOut}) || d.self.Ignores(fleet[0], app.Result{Code: app.Refused}) {
 		t.Error("want a suspended worker to ignore silence only")
 	}
 	began := d.now
@@ -346,12 +346,12 @@ func TestWitnessesAreForgotten(t *testing.T) {
 		want   jobs.Decision
 	}{
 		"no change": {func(*desk, []app.Instance) {}, jobs.HoldBack},
-		"forgotten": {func(d *desk, all []app.Instance) { d.self.Forget("w0"); d.self.Forget("w1") }, jobs.Remove},
+		"forgotten": {func(d *desk, all []app.Instance) { d.self.RemoveWitness("w0"); d.self.RemoveWitness("w1") }, jobs.Remove},
 		"not seen":  {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Remove},
 		"moved": {func(d *desk, all []app.Instance) {
 			for _, w := range all {
 				w.Address = "198.51.100.1:80"
-				d.self.Meet(w, d.now)
+				d.self.AddWitness(w, d.now)
 			}
 		}, jobs.AskWitnesses},
 	} {
@@ -382,7 +382,7 @@ func TestACutOffWorkerRemovesNoInstance(t *testing.T) {
 		var fleet []app.Instance
 		for n := range hosts + rapid.IntRange(0, 20).Draw(t, "more") {
 			fleet = append(fleet, at(fmt.Sprint("w", n), host(1+n%hosts)))
-			d.self.Meet(fleet[n], d.now)
+			d.self.AddWitness(fleet[n], d.now)
 		}
 		own := at("own", "127.0.0.1")
 		for range rapid.IntRange(0, 40).Draw(t, "before") {
@@ -398,9 +398,9 @@ func TestACutOffWorkerRemovesNoInstance(t *testing.T) {
 			if !r.Conclusive() {
 				continue
 			}
-			d.self.Meet(i, d.now)
+			d.self.AddWitness(i, d.now)
 			for _, w := range fleet { // the worker continues to probe, so it forgets no witness
-				d.self.Meet(w, d.now)
+				d.self.AddWitness(w, d.now)
 			}
 			for asked := false; ; asked = true {
 				v, ask := d.self.Decide(i, r, d.now, asked)
@@ -451,7 +451,7 @@ func TestEveryDeathIsFoundWhileMostWitnessesPass(t *testing.T) {
 			if got := d.decide(i, d.probed(i, app.TimedOut), silent); got != jobs.Remove {
 				t.Fatalf("%s: decision %d with %d of %d silent, want it removed", i.ID, got, len(silent), n)
 			}
-			d.self.Forget(i.ID)
+			d.self.RemoveWitness(i.ID)
 			delete(silent, i.ID)
 		}
 	})

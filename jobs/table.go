@@ -20,22 +20,22 @@ const (
 
 // target is an instance that the worker owns.
 type target struct {
-	held     *replica.Compact // the last written document; other processes write it too
-	hash     uint64           // of the id
-	share    *share           // nil once the worker has dropped the instance
-	probe    ownership.Timer[target]
-	ends     *ending // nil: the state has no timeout
-	restore  *ending // nil: the instance has no override
-	history  app.History
-	counter  *counter // of its service
-	due      int64    // when the last probe was due, ms since 1970
-	next     int64    // the latest time of the next probe, set by an announcement, ms since 1970; 0: no limit
-	hurried  int64    // when a probe was last brought forward, ms since 1970; 0: never
-	queued   bool     // the probe waits for a place or is in progress
-	deciding bool     // a change of the instance is being written
-	again    bool     // the next probe is due as soon as the present one, or the write, has ended
-	foreign  bool     // the instance has fields that only a newer version knows
-	clear    bool     // a proxy has marked it; a pass clears the marks
+	compact     *replica.Compact // the last written document; other processes write it too
+	hash        uint64           // of the id
+	share       *share           // nil once the worker has dropped the instance
+	probe       ownership.Timer[target]
+	stateEnd    *ending // nil: the state has no timeout
+	overrideEnd *ending // nil: the instance has no override
+	history     app.History
+	counter     *counter // of its service
+	due         int64    // when the last probe was due, ms since 1970
+	next        int64    // the latest time of the next probe, set by an announcement, ms since 1970; 0: no limit
+	hurried     int64    // when a probe was last brought forward, ms since 1970; 0: never
+	queued      bool     // the probe waits for a place or is in progress
+	deciding    bool     // a change of the instance is being written
+	again       bool     // the next probe is due as soon as the present one, or the write, has ended
+	foreign     bool     // the instance has fields that only a newer version knows
+	clear       bool     // a proxy has marked it; a pass clears the marks
 }
 
 // ending is the timeout of a state or of an override. All its times are on the running clock.
@@ -49,8 +49,8 @@ type ending struct {
 	override bool
 }
 
-// heard applies a change of the replica. The replica calls it with its lock held.
-func (w *Worker) heard(id string, was, is *replica.Compact) {
+// applyChange applies a change of the replica. The replica calls it with its lock held.
+func (w *Worker) applyChange(id string, was, is *replica.Compact) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.countChange(was, is)
@@ -74,7 +74,7 @@ func (w *Worker) heard(id string, was, is *replica.Compact) {
 // add begins to work on an instance. A nil p means that the instance is new in the replica. Otherwise flushed
 // reports whether its last owner flushed its progress, and p is that progress.
 func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flushed bool) {
-	e := &target{held: h, share: sh, hash: ownership.Hash(h.ID())}
+	e := &target{compact: h, share: sh, hash: ownership.Hash(h.ID())}
 	e.probe.Value = e
 	sh.entries[h.ID()] = e
 	w.entries++
@@ -85,10 +85,10 @@ func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flush
 	}
 	e.countIn(sh.counts(i.Service))
 	e.history.Unpack(p.History)
-	w.understand(e, i)
-	w.self.meet(i)
-	w.time(e, i, p.Elapsed)
-	w.overridden(e, i, p.Left)
+	w.countForeign(e, i)
+	w.self.add(i)
+	w.setStateEnd(e, i, p.Elapsed)
+	w.setOverrideEnd(e, i, p.Left)
 	if !i.Probed() {
 		return
 	}
@@ -105,28 +105,38 @@ func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flush
 
 // update applies a newer document of an instance.
 func (w *Worker) update(e *target, h *replica.Compact) {
-	if h.Rev() == e.held.Rev() {
+	if h.Rev() == e.compact.Rev() {
 		return // this worker wrote it
 	}
-	was, is := e.held.Instance(), h.Instance()
-	e.held = h
+	was, is := e.compact.Instance(), h.Instance()
+	e.compact = h
 	if is.State != app.Healthy || !was.SameProbe(is) {
-		w.opinions.answers(is.ID)
+		w.opinions.endDispute(is.ID)
 	}
 	if was.Service != is.Service {
 		e.countIn(e.share.counts(is.Service))
 	}
 	e.flipped(was.State, is.State)
-	w.understand(e, is)
-	w.self.meet(is)
+	w.countForeign(e, is)
+	w.self.add(is)
+	w.updateEndings(e, was, is)
+	w.updateProbe(e, was, is)
+}
+
+// updateEndings sets the timeouts that a newer document changes.
+func (w *Worker) updateEndings(e *target, was, is app.Instance) {
 	if was.State != is.State || !was.ChangedAt.Equal(is.ChangedAt) {
-		w.time(e, is, 0)
+		w.setStateEnd(e, is, 0)
 	} else if was.Check != is.Check {
-		w.retime(e, is)
+		w.resetStateEnd(e, is)
 	}
 	if was.Override != is.Override {
-		w.overridden(e, is, 0)
+		w.setOverrideEnd(e, is, 0)
 	}
+}
+
+// updateProbe sets the next probe if a newer document changes it.
+func (w *Worker) updateProbe(e *target, was, is app.Instance) {
 	switch {
 	case !is.Probed():
 		w.wheel.Stop(&e.probe)
@@ -142,10 +152,10 @@ func (w *Worker) update(e *target, h *replica.Compact) {
 // remove stops all work on an instance. The instance stays in the map of its share.
 func (w *Worker) remove(e *target) {
 	w.wheel.Stop(&e.probe)
-	w.stop(&e.ends)
-	w.stop(&e.restore)
+	w.stop(&e.stateEnd)
+	w.stop(&e.overrideEnd)
 	e.share = nil
-	w.opinions.forget(e.held.ID())
+	w.opinions.forget(e.compact.ID())
 	e.countIn(nil)
 	w.entries--
 	if e.foreign {
@@ -153,8 +163,8 @@ func (w *Worker) remove(e *target) {
 	}
 }
 
-// understand counts the instances with fields that only a newer version knows.
-func (w *Worker) understand(e *target, i app.Instance) {
+// countForeign counts the instances with fields that only a newer version knows.
+func (w *Worker) countForeign(e *target, i app.Instance) {
 	was := e.foreign
 	if e.foreign = !i.Understood(); e.foreign == was {
 		return
@@ -191,10 +201,10 @@ func (w *Worker) scheduleAt(e *target, interval time.Duration, pace ownership.Pa
 	w.wheel.Put(&e.probe, due)
 }
 
-// soon schedules an early probe of an instance whose last result did not count.
-func (w *Worker) soon(e *target) {
-	if e.share != nil && e.held.Instance().Probed() {
-		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.held.Interval(), ownership.Soon, w.ms()))
+// probeSoon schedules an early probe of an instance whose last result did not count.
+func (w *Worker) probeSoon(e *target) {
+	if e.share != nil && e.compact.Instance().Probed() {
+		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.compact.Interval(), ownership.Soon, w.ms()))
 	}
 }
 
@@ -206,7 +216,7 @@ func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sh := w.shards[ownership.ShardOf(id)]
-	if sh == nil || sh.entries[id] == nil || !sh.entries[id].held.Instance().Probed() {
+	if sh == nil || sh.entries[id] == nil || !sh.entries[id].compact.Instance().Probed() {
 		return false
 	}
 	e, now := sh.entries[id], w.ms()
@@ -226,42 +236,42 @@ func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 	return early
 }
 
-// time sets when the present state of an instance ends. elapsed is the part of the timeout that has passed, in ms.
-func (w *Worker) time(e *target, i app.Instance, elapsed int64) {
-	w.stop(&e.ends)
+// setStateEnd sets when the present state of an instance ends. elapsed is the part of the timeout that has passed, in ms.
+func (w *Worker) setStateEnd(e *target, i app.Instance, elapsed int64) {
+	w.stop(&e.stateEnd)
 	if d, ends := i.StateTimeout(); ends {
-		e.ends = &ending{target: e, began: w.runs() - elapsed, looked: w.runs() - elapsed}
-		e.ends.timer.Value = e.ends
-		w.endAt(e.ends, e.ends.began+d.Milliseconds())
+		e.stateEnd = &ending{target: e, began: w.runs() - elapsed, looked: w.runs() - elapsed}
+		e.stateEnd.timer.Value = e.stateEnd
+		w.endAt(e.stateEnd, e.stateEnd.began+d.Milliseconds())
 	}
 }
 
-// retime adjusts the timeout of a state to a check with another timing.
-func (w *Worker) retime(e *target, i app.Instance) {
-	if e.ends == nil {
-		w.time(e, i, 0)
+// resetStateEnd adjusts the timeout of a state to a check with another timing.
+func (w *Worker) resetStateEnd(e *target, i app.Instance) {
+	if e.stateEnd == nil {
+		w.setStateEnd(e, i, 0)
 		return
 	}
-	began := e.ends.began
+	began := e.stateEnd.began
 	if i.State == app.Healthy {
 		began = w.runs() // the lease starts again
 	}
-	w.time(e, i, w.runs()-began)
+	w.setStateEnd(e, i, w.runs()-began)
 }
 
-// overridden sets when the override of an instance expires. left is the time in ms that the last
+// setOverrideEnd sets when the override of an instance expires. left is the time in ms that the last
 // owner flushed, or 0 if there is none.
-func (w *Worker) overridden(e *target, i app.Instance, left int64) {
-	w.stop(&e.restore)
+func (w *Worker) setOverrideEnd(e *target, i app.Instance, left int64) {
+	w.stop(&e.overrideEnd)
 	if i.Override == (app.Override{}) {
 		return
 	}
 	if left <= 0 {
 		left = max(i.Override.Until.Sub(w.Now()).Milliseconds(), 1)
 	}
-	e.restore = &ending{target: e, began: w.runs(), override: true}
-	e.restore.timer.Value = e.restore
-	w.endAt(e.restore, w.runs()+left)
+	e.overrideEnd = &ending{target: e, began: w.runs(), override: true}
+	e.overrideEnd.timer.Value = e.overrideEnd
+	w.endAt(e.overrideEnd, w.runs()+left)
 }
 
 // endAt sets when an ending is due. The worker looks at endings once a second, and never before they are due.

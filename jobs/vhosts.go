@@ -64,6 +64,27 @@ func (w *Worker) settled(now int64, departures map[string]map[string]int64) []ap
 	defer w.mu.Unlock()
 	w.setClock(now)
 	ms := w.ms()
+	w.dropDepartures(departures)
+	var settled []app.Settled
+	for host, leaving := range departures {
+		if sh := w.shards[ownership.ShardOf(host)]; sh != nil {
+			over := app.Settled{Host: host, Fence: sh.fence(), Departures: w.settledOf(sh, host, leaving, now, ms)}
+			if len(over.Departures) > 0 || len(leaving) == 0 {
+				settled = append(settled, over)
+			}
+		}
+	}
+	for _, sh := range w.shards {
+		if sh != nil {
+			sh.looked = ms
+		}
+	}
+	w.settledAt = w.stepped
+	return settled
+}
+
+// dropDepartures drops the recorded departures that the store does not have any more.
+func (w *Worker) dropDepartures(departures map[string]map[string]int64) {
 	for _, sh := range w.shards {
 		if sh == nil {
 			continue
@@ -74,38 +95,27 @@ func (w *Worker) settled(now int64, departures map[string]map[string]int64) []ap
 			}
 		}
 	}
-	var settled []app.Settled
-	for host, leaving := range departures {
-		sh := w.shards[ownership.ShardOf(host)]
-		if sh == nil {
-			continue
-		}
-		over := app.Settled{Host: host, Fence: sh.fence(), Departures: map[string]int64{}}
-		for url, number := range leaving {
-			d := departing{host, url}
-			known, is := sh.departures[d]
-			if !is {
-				known = departure{number, ms - w.age(sh, now, number)}
-				if sh.departures == nil {
-					sh.departures = map[departing]departure{}
-				}
-				sh.departures[d] = known
+}
+
+// settledOf records the departures of a vhost, by URL, and returns the departures whose settle time is over at ms on the
+// worker's clock. now is the store's time.
+func (w *Worker) settledOf(sh *share, host string, leaving map[string]int64, now, ms int64) map[string]int64 {
+	over := map[string]int64{}
+	for url, number := range leaving {
+		d := departing{host, url}
+		known, is := sh.departures[d]
+		if !is {
+			known = departure{number, ms - w.age(sh, now, number)}
+			if sh.departures == nil {
+				sh.departures = map[departing]departure{}
 			}
-			if ms-known.began >= w.SettleTime.Milliseconds() {
-				over.Departures[url] = number
-			}
+			sh.departures[d] = known
 		}
-		if len(over.Departures) > 0 || len(leaving) == 0 {
-			settled = append(settled, over)
+		if ms-known.began >= w.SettleTime.Milliseconds() {
+			over[url] = number
 		}
 	}
-	for _, sh := range w.shards {
-		if sh != nil {
-			sh.looked = ms
-		}
-	}
-	w.settledAt = w.stepped
-	return settled
+	return over
 }
 
 // age returns the age, in ms, of a departure that the worker sees for the first time. The departure began after the
@@ -156,7 +166,7 @@ func (w *Worker) Compare(ctx context.Context) error {
 func (w *Worker) Listening(ctx context.Context) {
 	w.search.Store(true)
 	if err := w.Compare(ctx); err != nil && ctx.Err() == nil {
-		w.Log.WarnContext(ctx, "marks that were not announced could not be looked for yet", "err", err)
+		w.Log.WarnContext(ctx, "cannot look for missed marks yet", "err", err)
 	}
 }
 
@@ -173,7 +183,7 @@ func (w *Worker) Reconcile(ctx context.Context) error {
 // LogRepairs logs the repairs of a comparison, if it made any.
 func LogRepairs(ctx context.Context, log *slog.Logger, repairs app.Repairs) {
 	if !repairs.None() {
-		log.WarnContext(ctx, "registry and routing lists differed and were mended", "lists", repairs.Lists,
+		log.WarnContext(ctx, "repaired differences between the registry and the frontends", "lists", repairs.Lists,
 			"wrong_type", repairs.WrongType, "instances", repairs.Instances, "orphans", repairs.Orphans)
 	}
 }

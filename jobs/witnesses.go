@@ -36,8 +36,8 @@ type witnesses struct {
 	round   chan struct{} // closed when the witnesses of the round have answered; nil: no round is in progress
 	sampled time.Time
 
-	events sync.Mutex
-	told   bool // the last event said that the worker is suspended
+	events    sync.Mutex
+	announced bool // the last event said that the worker is suspended
 }
 
 // keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. It
@@ -50,23 +50,23 @@ func (w *witnesses) unlock() {
 	w.mu.Unlock()
 }
 
-// meet offers instances to the self-check, as the registry holds them.
-func (w *witnesses) meet(instances ...app.Instance) {
+// add offers instances to the self-check, as the registry holds them.
+func (w *witnesses) add(instances ...app.Instance) {
 	w.mu.Lock()
 	defer w.unlock()
 	for _, i := range instances {
-		w.self.Meet(i, w.now())
+		w.self.AddWitness(i, w.now())
 	}
 }
 
-// weigh records the result of a probe and returns it as the self-check counts it. back means that the
+// record records the result of a probe and returns it as the self-check counts it. back means that the
 // result does not count, and that the worker must probe the instance again.
-func (w *witnesses) weigh(i app.Instance, r app.Result) (counts app.Result, back bool) {
+func (w *witnesses) record(i app.Instance, r app.Result) (counts app.Result, back bool) {
 	w.mu.Lock()
 	defer w.unlock()
 	r = w.self.Record(i, r, w.now())
 	o := app.Outcome{Was: i, Result: r}
-	return r, w.self.Doubts(i, r) && !o.MakesUnhealthy()
+	return r, w.self.Ignores(i, r) && !o.MakesUnhealthy()
 }
 
 // isOwn reports whether an instance is on the worker's own host.
@@ -83,10 +83,10 @@ func (w *witnesses) suspended() bool {
 	return is
 }
 
-func (w *witnesses) forget(id string) {
+func (w *witnesses) remove(id string) {
 	w.mu.Lock()
 	defer w.unlock()
-	w.self.Forget(id)
+	w.self.RemoveWitness(id)
 }
 
 // allow reports whether a failure may remove its instance. It probes the witnesses if the
@@ -107,7 +107,7 @@ func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 		}
 		w.mu.Unlock()
 		if decision != AskWitnesses {
-			w.tell(ctx)
+			w.announce(ctx)
 			return decision == Remove
 		}
 		<-round
@@ -129,7 +129,7 @@ func (w *witnesses) recheck(ctx context.Context) {
 		w.mu.Lock()
 		w.self.Resume(began, w.now())
 		w.mu.Unlock()
-		w.tell(ctx)
+		w.announce(ctx)
 	})
 }
 
@@ -162,7 +162,7 @@ func (w *witnesses) probe(ctx context.Context, i app.Instance) {
 	if !r.Passed {
 		is, err := w.get(ctx, i.ID)
 		if errors.Is(err, app.ErrNotFound) || err == nil && (is.State != app.Healthy || is.Address != i.Address) {
-			w.forget(i.ID)
+			w.remove(i.ID)
 			return
 		}
 	}
@@ -189,25 +189,25 @@ func (w *witnesses) sample(ctx context.Context) {
 	w.self.SetOwn(own)
 	w.mu.Unlock()
 	if err == nil { // otherwise the present witnesses must be enough
-		w.meet(some...)
+		w.add(some...)
 	}
 }
 
-// tell writes an event if the worker has become suspended, or is no longer suspended, since the
+// announce writes an event if the worker has become suspended, or is no longer suspended, since the
 // last event.
-func (w *witnesses) tell(ctx context.Context) {
+func (w *witnesses) announce(ctx context.Context) {
 	w.events.Lock()
 	defer w.events.Unlock()
 	w.mu.Lock()
 	is, reason := w.self.Suspended()
 	w.mu.Unlock()
 	switch {
-	case is && !w.told:
+	case is && !w.announced:
 		w.changed(ctx, app.EventBenched, "suspended, removals are held back: "+reason)
-	case !is && w.told:
+	case !is && w.announced:
 		w.changed(ctx, app.EventBack, "removals are made again: "+reason)
 	}
-	w.told = is
+	w.announced = is
 }
 
 // ownAddresses returns the addresses of the network interfaces.

@@ -74,7 +74,7 @@ type Worker struct {
 	mu      sync.Mutex
 	member  *ownership.Member
 	once    bool // Once runs, not Work
-	modest  bool // the worker leaves all instances to a worker of a newer version
+	yields  bool // the worker leaves all instances to a worker of a newer version
 	foreign int  // instances with fields that this version does not know
 	shards  [ownership.Shards]*share
 	owned   int // shards that are not nil
@@ -134,7 +134,7 @@ type share struct {
 // Work or Once runs.
 func NewWorker(o WorkerOptions) *Worker {
 	w := &Worker{
-		WorkerOptions: o, member: ownership.NewMember(o.ID), start: time.Now(), room: make(chan struct{}, judging),
+		WorkerOptions: o, member: ownership.NewMember(o.ID), start: time.Now(), room: make(chan struct{}, maxWrites),
 		self: &witnesses{prober: o.Prober, now: o.Now, changed: o.Changed}, opinions: newOpinions(), ctx: context.Background(),
 	}
 	w.self.get, w.self.any = o.Registry.Get, w.sample
@@ -143,7 +143,7 @@ func NewWorker(o WorkerOptions) *Worker {
 	w.endings = ownership.NewWheel[ending](time.Second.Milliseconds(), wheelSlots, 0)
 	w.pool.init(&w.mu)
 	w.pool.work = w.run
-	w.unwatch = o.Replica.Watch(w.heard)
+	w.unwatch = o.Replica.Watch(w.applyChange)
 	return w
 }
 
@@ -200,7 +200,7 @@ func (w *Worker) Tick(ctx context.Context) error {
 	if w.left || ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := w.seeing(ctx); err != nil {
+	if err := w.waitReplica(ctx); err != nil {
 		return err // without a fresh replica the worker does not renew its lease
 	}
 	if w.self.suspended() {
@@ -224,8 +224,8 @@ func (w *Worker) Tick(ctx context.Context) error {
 // cutOff reports whether the worker distrusts its own network. It wants no shards then.
 func (w *Worker) cutOff() bool { return w.self.suspended() || w.opinions.isUnfit() }
 
-// seeing returns the replica's error. It waits up to ownership.Every for the first read of the replica.
-func (w *Worker) seeing(ctx context.Context) error {
+// waitReplica returns the replica's error. It waits up to ownership.Every for the first read of the replica.
+func (w *Worker) waitReplica(ctx context.Context) error {
 	for until := time.Now().Add(ownership.Every); ; {
 		_, err := w.Replica.Age(time.Now())
 		if err == nil || w.Replica.Revision() != "" || time.Now().After(until) {
@@ -246,8 +246,8 @@ func (w *Worker) own(ctx context.Context, release []int, gifts []ownership.Gift,
 	w.mu.Lock()
 	c := w.member.Next(sent, release)
 	c.Suspended, c.Give = suspended, gifts
-	w.modest = w.newerThere() && (w.modest || w.foreign > 0)
-	stopping = stopping || w.modest
+	w.yields = w.newerThere() && (w.yields || w.foreign > 0)
+	stopping = stopping || w.yields
 	c.Stopping = stopping
 	w.mu.Unlock()
 	r, err := w.Shares.Own(ctx, c)
@@ -355,7 +355,7 @@ func (w *Worker) drop(sh *share) {
 func (w *Worker) handOver(ctx context.Context, shards []int) {
 	err := w.flush(ctx, shards)
 	if err != nil {
-		w.Log.WarnContext(ctx, "shards are given back without their last results", "err", err)
+		w.Log.WarnContext(ctx, "releasing shards without their last results", "err", err)
 	}
 	w.contributeLast(ctx, shards)
 }
@@ -391,11 +391,33 @@ func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, nu
 	if err != nil {
 		return err
 	}
-	known, departures := map[string]ownership.Progress{}, map[int]map[departing]departure{}
+	known, departures := w.readRecords(ctx, numbers, records)
+	w.mu.Lock()
+	for k, n := range numbers {
+		w.addShare(n, gained[n], len(records[k]) > 0, departures[n])
+	}
+	w.mu.Unlock()
+	w.search.Store(true)
+	w.countAll(gained)
+	// From here on the replica reports each change. The loop adds the instances from before.
+	for h := range w.Replica.Compacts() {
+		if n := ownership.ShardOf(h.ID()); n >= numbers[0] && n <= numbers[len(numbers)-1] && gained[n] != "" {
+			p, flushed := known[h.ID()]
+			w.addTaken(n, gained[n], h, &p, flushed)
+		}
+	}
+	return nil
+}
+
+// readRecords returns the progress of the instances in the records of shards, by id, and the departures of each shard.
+func (w *Worker) readRecords(ctx context.Context, numbers []int, records [][]byte) (
+	known map[string]ownership.Progress, departures map[int]map[departing]departure,
+) {
+	known, departures = map[string]ownership.Progress{}, map[int]map[departing]departure{}
 	for k, record := range records {
 		at, entries, err := ownership.ReadRecord(record)
 		if err != nil {
-			w.Log.WarnContext(ctx, "the record of a shard cannot be read and is left out", "shard", numbers[k], "err", err)
+			w.Log.WarnContext(ctx, "ignoring the unreadable record of a shard", "shard", numbers[k], "err", err)
 		}
 		credit := int64(0)
 		if w.once { // the time since the last run, bounded because a clock may have been set
@@ -406,42 +428,42 @@ func (w *Worker) takeSome(ctx context.Context, gained map[int]ownership.Term, nu
 			if p.Left > 0 {
 				p.Left = max(1, p.Left-credit)
 			}
-			if of, is, found := departureOf(p, w.ms()); found {
-				if departures[numbers[k]] == nil {
-					departures[numbers[k]] = map[departing]departure{}
-				}
-				departures[numbers[k]][of] = is
+			of, is, found := departureOf(p, w.ms())
+			if !found {
+				known[p.ID] = p
 				continue
 			}
-			known[p.ID] = p
+			if departures[numbers[k]] == nil {
+				departures[numbers[k]] = map[departing]departure{}
+			}
+			departures[numbers[k]][of] = is
 		}
 	}
+	return known, departures
+}
+
+// addShare begins to work on a shard, unless the worker has begun already. stored reports whether the store has a
+// record of the shard. The caller holds the lock.
+func (w *Worker) addShare(number int, term ownership.Term, stored bool, departures map[departing]departure) {
+	if w.shards[number] != nil {
+		return
+	}
+	sh := &share{number: number, term: term, entries: map[string]*target{}, stored: stored, departures: departures}
+	if w.member.Received(number) {
+		sh.received = time.Now()
+	}
+	w.shards[number] = sh
+	w.owned++
+}
+
+// addTaken adds an instance of a shard that the worker has taken, unless the replica has reported the instance since,
+// or the worker has lost that term of the shard.
+func (w *Worker) addTaken(shard int, term ownership.Term, h *replica.Compact, p *ownership.Progress, flushed bool) {
 	w.mu.Lock()
-	for k, n := range numbers {
-		if w.shards[n] == nil {
-			sh := &share{number: n, term: gained[n], entries: map[string]*target{}, stored: len(records[k]) > 0, departures: departures[n]}
-			if w.member.Received(n) {
-				sh.received = time.Now()
-			}
-			w.shards[n] = sh
-			w.owned++
-		}
+	defer w.mu.Unlock()
+	if sh := w.shards[shard]; sh != nil && sh.term == term && sh.entries[h.ID()] == nil {
+		w.add(sh, h, p, flushed)
 	}
-	w.mu.Unlock()
-	w.search.Store(true)
-	w.countAll(gained)
-	// From here on the replica reports each change. The loop adds the instances from before.
-	for h := range w.Replica.Compacts() {
-		if n := ownership.ShardOf(h.ID()); n >= numbers[0] && n <= numbers[len(numbers)-1] && gained[n] != "" {
-			w.mu.Lock()
-			if sh := w.shards[n]; sh != nil && sh.term == gained[n] && sh.entries[h.ID()] == nil {
-				p, flushed := known[h.ID()]
-				w.add(sh, h, &p, flushed)
-			}
-			w.mu.Unlock()
-		}
-	}
-	return nil
 }
 
 // Work probes instances as they fall due, until ctx ends. Then it flushes and releases all shards.
@@ -479,8 +501,8 @@ func (w *Worker) sweep(now time.Time) {
 // fire starts the probe of an instance that is due. If the probe is late by more than an interval
 // and catchUp, it waits for its phase. Otherwise all probes would start at once after an outage.
 func (w *Worker) fire(e *target, now int64) {
-	if late := now - e.probe.At(); late > catchUp.Milliseconds() && time.Duration(late)*time.Millisecond > e.held.Interval() {
-		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.held.Interval(), ownership.Steady, now))
+	if late := now - e.probe.At(); late > catchUp.Milliseconds() && time.Duration(late)*time.Millisecond > e.compact.Interval() {
+		w.wheel.Put(&e.probe, ownership.Due(e.hash, e.compact.Interval(), ownership.Steady, now))
 		return
 	}
 	if !e.queued {
@@ -498,13 +520,13 @@ func (w *Worker) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
 	defer cancel()
 	if err := w.flush(ctx, w.allShards()); err != nil {
-		w.Log.WarnContext(ctx, "the last results could not be flushed", "err", err)
+		w.Log.WarnContext(ctx, "cannot flush the last results", "err", err)
 	}
 	w.contributeLast(ctx, w.allShards())
 	w.unwatch()
 	w.left = true
 	if err := w.own(ctx, nil, nil, true); err != nil {
-		w.Log.WarnContext(ctx, "the shards could not be given back: another worker takes them in some seconds", "err", err)
+		w.Log.WarnContext(ctx, "cannot release the shards; another worker takes them after a lease", "err", err)
 	}
 }
 
@@ -527,7 +549,7 @@ func (w *Worker) Once(ctx context.Context) error {
 	w.mu.Unlock()
 	defer w.unwatch()
 	for {
-		if err := w.lookOn(ctx); err != nil {
+		if err := w.callWithoutShards(ctx); err != nil {
 			return err
 		}
 		w.mu.Lock()
@@ -563,8 +585,8 @@ func (w *Worker) Once(ctx context.Context) error {
 	return w.End(ctx)
 }
 
-// lookOn makes a call that takes no shards.
-func (w *Worker) lookOn(ctx context.Context) error {
+// callWithoutShards makes a call that takes no shards.
+func (w *Worker) callWithoutShards(ctx context.Context) error {
 	w.calling.Lock()
 	defer w.calling.Unlock()
 	return w.own(ctx, nil, nil, true)
@@ -611,5 +633,5 @@ func (w *Worker) report(ctx context.Context, err error) {
 	}
 	w.reported, w.failures = time.Now(), 0
 	w.mu.Unlock()
-	w.Log.WarnContext(ctx, "results could not be written; the checks are done again", "errors", failures, "err", err)
+	w.Log.WarnContext(ctx, "cannot write results; probing the instances again", "errors", failures, "err", err)
 }

@@ -541,9 +541,11 @@ func TestWorkersShareTheInstances(t *testing.T) {
 			all = append(all, g.start(t, probers[len(probers)-1]))
 		}
 		time.Sleep(5 * time.Second)
+		g.mu.Lock()
 		if g.asked > 32 {
 			t.Errorf("the records of %d shards were read at once, want a bounded number", g.asked)
 		}
+		g.mu.Unlock()
 		for _, w := range all {
 			if s := w.Stats(); s.Shards != 64 || s.Workers != 4 {
 				t.Errorf("a worker owns %d shards of 256 with %d workers, want 64 with 4", s.Shards, s.Workers)
