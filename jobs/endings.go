@@ -60,7 +60,7 @@ func (w *Worker) later(some []*ending) {
 	}
 }
 
-// extendRenewed reads the heartbeats of the instances whose timeout is over, and extends the timeout
+// extendRenewed reads the heartbeats of instances with a timeout that is over, and extends the timeout
 // of each instance with a new heartbeat. It returns the extended endings.
 func (w *Worker) extendRenewed(ctx context.Context, due []*ending) (map[*ending]bool, error) {
 	var some []*ending

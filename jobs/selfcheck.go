@@ -283,7 +283,7 @@ type poll struct {
 	beside         []app.Instance // at most one instance on the suspect's host, without a probe since
 }
 
-// fit reports whether enough witnesses have passed, whatever answers are missing. final means
+// fit reports whether enough witnesses have passed, even if all missing answers are failures. final means
 // that no more witnesses are probed.
 func (v poll) fit(final bool) bool {
 	others := v.failed

@@ -16,8 +16,8 @@ import (
 
 // Statistics keeps the histories of services and vhosts.
 type Statistics interface {
-	// Contribute adds a batch, unless it was added before. It returns the shards that were refused because another
-	// worker owns them; then it adds nothing.
+	// Contribute adds a batch, unless the store has added it before. It returns the shards that the store refused because
+	// another worker owns them. If there is one, Contribute does not add the batch.
 	Contribute(ctx context.Context, b history.Batch) (refused []int, err error)
 	// Compact moves the contributions to a series into its buckets. It returns app.ErrNotOwner if another worker owns the
 	// shard of the fence.
@@ -25,10 +25,10 @@ type Statistics interface {
 }
 
 const (
-	compactEvery   = 5    // fine buckets: between two compactions of a series
+	compactEvery   = 5    // fine buckets between two compactions of a series
 	compactAtOnce  = 200  // series that one run compacts
-	batchSeries    = 1000 // in one batch, about
-	pendingBatches = 100  // with more, the oldest is lost
+	batchSeries    = 1000 // approximate number in one batch
+	pendingBatches = 100  // with more, the worker drops the oldest
 )
 
 // counter counts the checks and flips of the instances of a service that are in one shard. The worker's lock guards
@@ -43,7 +43,7 @@ type watched struct {
 	series   string
 	routable int
 	all      int
-	at       int64 // the worker's clock, ms: until then the next two are known
+	at       int64 // the worker's clock, ms: the end of observed and up
 	observed int64 // ms with instances, not confirmed yet
 	up       int64 // ms with a routable instance, not confirmed yet
 	record   history.Record
@@ -60,8 +60,8 @@ func (x *watched) pass(now int64) {
 	x.at = now
 }
 
-// confirm moves the time that has passed into the record, or drops it: a worker without a lease
-// does not know the state of the registry.
+// confirm moves the passed time into the record. Without a lease it drops that time, because the
+// worker's replica may have been old.
 func (x *watched) confirm(lease bool) {
 	if lease {
 		x.record.Observed += time.Duration(x.observed) * time.Millisecond
@@ -73,7 +73,7 @@ func (x *watched) confirm(lease bool) {
 	x.observed, x.up = 0, 0
 }
 
-// statistics is the worker's part in the histories.
+// statistics holds the worker's contributions to the histories.
 type statistics struct {
 	confirmed int64     // the worker's clock, ms, when it last confirmed times; guarded by the worker's lock
 	at        time.Time // Redis's time at the last run, in the bucket that is open; guarded by the worker's lock
@@ -92,7 +92,7 @@ type pendingBatch struct {
 	shards map[int]contributed
 }
 
-// contributed is what one shard contributes.
+// contributed is the contribution of one shard.
 type contributed struct {
 	term   ownership.Term
 	series map[string]*history.Record
@@ -111,7 +111,7 @@ func (s *share) counts(service string) *counter {
 	return c
 }
 
-// countIn has the results of a target counted for a service, nil for none.
+// countIn sets the counter of a target's results; nil means none.
 func (e *target) countIn(c *counter) {
 	if e.counter != nil {
 		e.counter.targets--
@@ -136,7 +136,7 @@ func (e *target) flipped(was, is app.State) {
 	}
 }
 
-// watch returns what the worker knows of a service or vhost, nil if it does not own the shard.
+// watch returns the entry of a service or vhost, or nil if the worker does not own the shard.
 func (w *Worker) watch(name string, series func(string) string) *watched {
 	sh := w.shards[ownership.ShardOf(name)]
 	if sh == nil || !sh.counted {
@@ -157,7 +157,7 @@ func (s *share) watch(series string, now int64) *watched {
 	return x
 }
 
-// countChange takes a change of the replica into account, for services and vhosts that the worker owns.
+// countChange counts a change of the replica, for services and vhosts that the worker owns.
 func (w *Worker) countChange(was, is *replica.Compact) {
 	if w.Statistics == nil || was != nil && is != nil && was.Service() == is.Service() && was.Routable() == is.Routable() && slices.Equal(was.Hosts(), is.Hosts()) {
 		return
@@ -172,7 +172,7 @@ func (w *Worker) countChange(was, is *replica.Compact) {
 	}
 }
 
-// countInstance adds n times an instance to its service and vhosts; nil is none.
+// countInstance adds an instance n times to its service and vhosts. It ignores a nil instance.
 func (w *Worker) countInstance(h *replica.Compact, n int) {
 	if h == nil {
 		return
@@ -230,8 +230,8 @@ func (w *Worker) countAll(gained map[int]ownership.Term) {
 	})
 }
 
-// confirmTimes confirms the availability until now, after a call that renewed the lease. The lease
-// has to have lasted since the last time.
+// confirmTimes confirms the availability until now, after a call that renewed the lease. It drops the
+// time since the last confirmation if the lease ended in between.
 func (w *Worker) confirmTimes() {
 	now := w.ms()
 	lease := w.statistics.confirmed > 0 && now-w.statistics.confirmed < ownership.Lease.Milliseconds()
@@ -247,8 +247,8 @@ func (w *Worker) confirmTimes() {
 	}
 }
 
-// gather takes what has been counted for shards since the last time, which becomes pending. at is a
-// time in the bucket of it, by Redis's clock. The caller holds sending and the lock.
+// gather moves the counts of shards since the last call into pending batches. at is a time in their
+// bucket, by Redis's clock. The caller holds sending and the lock.
 func (w *Worker) gather(at time.Time, numbers iter.Seq[*share]) {
 	s := &w.statistics
 	names := map[string]bool{}
@@ -297,7 +297,7 @@ func (w *Worker) gather(at time.Time, numbers iter.Seq[*share]) {
 	s.pending = s.pending[max(0, len(s.pending)-pendingBatches):]
 }
 
-// batch is the pending batch as it is sent: the series of its shards are merged.
+// batch returns the batch to send. It merges the series of the shards.
 func (p *pendingBatch) batch() history.Batch {
 	b := history.Batch{Worker: p.worker, Number: p.number, Terms: map[int]string{}, Series: map[string]history.Contribution{}}
 	for n, shard := range p.shards {
@@ -312,7 +312,7 @@ func (p *pendingBatch) batch() history.Batch {
 	return b
 }
 
-// send sends what is pending, oldest first. A batch without an answer is sent again as it was. The
+// send sends the pending batches, oldest first. It repeats a batch without an answer unchanged. The
 // caller holds sending.
 func (w *Worker) send(ctx context.Context) error {
 	for s := &w.statistics; len(s.pending) > 0; {
@@ -322,7 +322,7 @@ func (w *Worker) send(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if len(refused) > 0 { // nothing was added: the rest is tried again
+			if len(refused) > 0 { // the store has not added the batch: send the other shards again
 				for _, n := range refused {
 					delete(p.shards, n)
 				}
@@ -337,7 +337,7 @@ func (w *Worker) send(ctx context.Context) error {
 	return nil
 }
 
-// Contribute sends the statistics of a minute when it is over, and compacts the series that are
+// Contribute sends the statistics of each minute at its end, and compacts the series that are
 // due. It runs once a second.
 func (w *Worker) Contribute(ctx context.Context) error {
 	if w.Statistics == nil {
@@ -356,7 +356,7 @@ func (w *Worker) Contribute(ctx context.Context) error {
 	return w.compact(ctx)
 }
 
-// nextBucket gathers the bucket that is over, if one is.
+// nextBucket gathers the open bucket if it has ended.
 func (w *Worker) nextBucket() {
 	s := &w.statistics
 	now := w.storeTime()
@@ -374,7 +374,7 @@ func (w *Worker) nextBucket() {
 	s.at = now
 }
 
-// storeTime is Redis's time.
+// storeTime returns Redis's time.
 func (w *Worker) storeTime() time.Time { return time.UnixMilli(w.ms()).Add(w.redis) }
 
 func (w *Worker) ownShares(yield func(*share) bool) {
@@ -416,8 +416,8 @@ func nameOf(series string) string {
 	return series
 }
 
-// contributeLast gathers the statistics of shards that the worker gives back, and lets go of the
-// shards in the same step: every result counts once. It sends them while the terms are valid.
+// contributeLast gathers the statistics of shards that the worker releases, and drops the
+// shards in the same step, so that every result counts once. It sends the statistics while the terms are valid.
 func (w *Worker) contributeLast(ctx context.Context, numbers []int) {
 	if w.Statistics == nil {
 		w.mu.Lock()
@@ -442,11 +442,11 @@ func (w *Worker) contributeLast(ctx context.Context, numbers []int) {
 	w.dropAll(numbers)
 	w.mu.Unlock()
 	if err := w.send(ctx); err != nil {
-		w.Log.WarnContext(ctx, "shards are given back without the statistics of the last minute", "shards", len(numbers), "err", err)
+		w.Log.WarnContext(ctx, "releasing shards without the statistics of the last minute", "shards", len(numbers), "err", err)
 	}
 }
 
-// dropAll lets go of shards.
+// dropAll drops shards.
 func (w *Worker) dropAll(numbers []int) {
 	for _, n := range numbers {
 		if sh := w.shards[n]; sh != nil {

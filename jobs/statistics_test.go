@@ -12,14 +12,14 @@ import (
 	"rollcall/app/ownership"
 )
 
-// statistics adds batches as the real store does.
+// statistics adds batches by the same rules as the real store.
 type statistics struct {
 	g       *registry
 	mu      sync.Mutex
 	last    map[string]int64
 	total   map[string]*history.Record
-	lost    int // so many replies are lost
-	resent  int // batches that were added before
+	lost    int // replies still to lose
+	resent  int // repeated batches
 	compact map[string]int
 }
 
@@ -88,7 +88,7 @@ func TestStatisticsCountEachCheckOnceAcrossHandOversAndLostReplies(t *testing.T)
 		began := time.Now()
 		a := g.start(t, p)
 		time.Sleep(70*time.Second + 30*time.Millisecond)
-		b := g.start(t, p) // a gives it half of its shards
+		b := g.start(t, p) // a gives half of its shards to b
 		time.Sleep(20 * time.Second)
 		s.mu.Lock()
 		s.lost = 5

@@ -39,7 +39,7 @@ type departure struct {
 // departing identifies a marked backend of a vhost.
 type departing struct{ host, url string }
 
-// Settle removes the backends whose settle time is over. It runs once a second. The settle time runs on the
+// Settle removes each backend at the end of its settle time. It runs once a second. The settle time runs on the
 // worker's own clock. After a hand-over the new owner continues with the elapsed time that the last owner flushed.
 func (w *Worker) Settle(ctx context.Context) error {
 	if w.Vhosts == nil {
@@ -119,7 +119,7 @@ func (w *Worker) settledOf(sh *share, host string, leaving map[string]int64, now
 }
 
 // age returns the age, in ms, of a departure that the worker sees for the first time. The departure began after the
-// worker last read those of its shard. After a step of the store's clock the age is unknown, and age returns 0.
+// worker last read the departures of its shard. After a step of the store's clock the age is unknown, and age returns 0.
 func (w *Worker) age(sh *share, now, number int64) int64 {
 	if sh.looked == 0 || w.stepped != w.settledAt {
 		return 0

@@ -98,7 +98,7 @@ func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
 	asked := false
 	for rounds := 0; ; rounds++ {
 		w.mu.Lock()
-		// A round in progress was started for another instance. It leaves out witnesses whose answers are fresh enough
+		// A round in progress was started for another instance. It leaves out witnesses with answers that are fresh enough
 		// for that instance and too old for this one, so this instance may need a round of its own.
 		decision, ask := w.self.Decide(o.Was, o.Result, w.now(), asked || rounds == maxRounds)
 		round := w.round
