@@ -7,14 +7,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// reading is what the Redis server's clock said at a moment of ours.
+// A reading is the time of the Redis server's clock at a moment of this process's clock.
 type reading struct{ theirs, ours time.Time }
 
-// at is what it says at another moment of ours, by the monotonic clock: when this
-// machine's clock is set, nothing happens.
+// at returns the server's time at another local moment. It uses the monotonic clock, so a step of this machine's clock
+// has no effect.
 func (r reading) at(ours time.Time) time.Time { return r.theirs.Add(ours.Sub(r.ours)) }
 
-// Now is the Redis server's time, as far as this process knows: its own, before SyncClock.
+// Now returns the Redis server's time as of the last reading. Before SyncClock it returns this machine's time.
 func (s *Store) Now() time.Time {
 	if r := s.clock.Load(); r != nil {
 		return r.at(s.now())
@@ -22,7 +22,7 @@ func (s *Store) Now() time.Time {
 	return s.now()
 }
 
-// readClock asks for the Redis server's time, and returns how long that took.
+// readClock reads the Redis server's time. It also returns the duration of the call.
 func (s *Store) readClock(ctx context.Context) (r reading, took time.Duration, err error) {
 	before := s.now()
 	r.theirs, err = s.rdb.Time(ctx).Result()
@@ -31,8 +31,8 @@ func (s *Store) readClock(ctx context.Context) (r reading, took time.Duration, e
 	return r, took, err
 }
 
-// SyncClock measures how far the Redis server's clock is from ours. The quickest of
-// a few answers counts: the first may have had to wait for a connection.
+// SyncClock measures the offset between the Redis server's clock and this machine's clock. It uses the quickest of three
+// answers, because the first call may wait for a connection.
 func (s *Store) SyncClock(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -51,8 +51,8 @@ func (s *Store) SyncClock(ctx context.Context) error {
 	return nil
 }
 
-// Alive says that a web process is there that takes calls: while there is none, instances
-// cannot report, and no period of an instance runs. Call it once a second.
+// Alive records that a web process takes calls. While no web process does, instances cannot report and the periods of
+// instances stand still. Call it once a second.
 func (s *Store) Alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -69,8 +69,8 @@ func (s *Store) Alive(ctx context.Context) error {
 	return s.noteRefusal(nil)
 }
 
-// noteRefusal remembers whether Redis answered the last call that is made once a second, and
-// refused to write. It returns err.
+// noteRefusal stores the result of a call that is made once a second: nil after a success, and err if Redis refused
+// to write. It returns err.
 func (s *Store) noteRefusal(err error) error {
 	switch {
 	case err == nil:
@@ -81,9 +81,8 @@ func (s *Store) noteRefusal(err error) error {
 	return err
 }
 
-// noteClock takes the time of the Redis server, which came with the answer to a call that
-// began at before. A step of the server's clock must not find processes with different
-// opinions of it.
+// noteClock takes over the Redis server's time from the answer to a call that began at before. All processes thus follow
+// a step of the server's clock.
 func (s *Store) noteClock(theirs, before time.Time) {
 	took := s.now().Sub(before)
 	r := reading{theirs: theirs, ours: before.Add(took / 2)}

@@ -12,17 +12,17 @@ import (
 	"rollcall/hipache"
 )
 
-// refreshMarks is the time to live below which a dead set with our own marks gets a new one: a proxy that marks a
-// further backend shortens it to its own, which is 30 s by default.
+// refreshMarks is the time to live below which a dead set with Rollcall's own marks gets a new one. A proxy that marks a
+// further backend shortens the time to live to its own, which is 30 s by default.
 const refreshMarks = 20 * time.Second
 
-// Compare goes through about budget vhosts of the caller (all of a registry that has few), and begins after those of
-// the last call. It repairs lists and marks that another program has changed: a key was deleted or edited by hand, a
-// proxy marked every backend and its announcement was lost, a mark was removed before its backend.
+// Compare goes through about budget vhosts of the caller, and begins after the vhosts of the last call. It repairs
+// frontends and marks that another program has changed. Examples: a key was deleted or edited by hand, a proxy marked
+// every backend and its announcement was lost, a mark was removed before its backend.
 //
-// It remembers a hash of each list. A round that finds nothing reads two keys for each vhost and calls no script. The
-// first round has the script compare every list. A list that Rollcall has changed itself is compared by the script,
-// too, which then writes nothing.
+// Compare remembers a hash of each frontend. For an unchanged vhost it reads two keys and calls no script. The script
+// compares every frontend in the first round, and each frontend that Rollcall itself has changed since the last round.
+// In the latter case it writes no key.
 func (v *Vhosts) Compare(ctx context.Context, owns app.Owner, budget int) (app.Comparison, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -65,7 +65,7 @@ func (v *Vhosts) settling(ctx context.Context) (map[string]bool, error) {
 	return settling, nil
 }
 
-// scan lists some vhosts after the cursor.
+// scan lists about n vhosts after the cursor.
 func (v *Vhosts) scan(ctx context.Context, n int) (hosts []string, next uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, v.store.timeout)
 	defer cancel()
@@ -79,17 +79,17 @@ func (v *Vhosts) scan(ctx context.Context, n int) (hosts []string, next uint64, 
 	return hosts, next, nil
 }
 
-// frontendReading is what the keys of one vhost hold.
+// A frontendReading holds the keys of one vhost.
 type frontendReading struct {
 	projectArg
 
 	list, marks, children *redis.StringSliceCmd
 	members               *redis.MapStringStringCmd // nil unless there are marks or departures
-	ttl                   *redis.DurationCmd        // of the dead set, as members
+	ttl                   *redis.DurationCmd        // of the dead set; nil in the same cases as members
 	childMarks            []*redis.StringSliceCmd   // of a wildcard
 }
 
-// compare reads some vhosts, and has the script look at those that differ from what they should be.
+// compare reads a chunk of vhosts. It passes the vhosts that changed or have wrong marks to the script.
 func (v *Vhosts) compare(ctx context.Context, vhosts []projectArg, settling map[string]bool, found *app.Comparison) error {
 	readings, err := v.read(ctx, vhosts, settling)
 	if err != nil {
@@ -115,14 +115,15 @@ func (v *Vhosts) compare(ctx context.Context, vhosts []projectArg, settling map[
 		return err
 	}
 	for n, a := range suspects {
-		if done.wrote == 0 { // else they are compared once more in the next round
+		if done.wrote == 0 { // otherwise the next round compares them once more
 			v.seen[a.Host] = sums[n]
 		}
 	}
 	return nil
 }
 
-// read reads the lists and marks of vhosts in one batch, and in a second one the members of those that have marks.
+// read reads the frontends and marks of vhosts in one batch. A second batch reads the members of vhosts that have marks
+// or departures.
 func (v *Vhosts) read(ctx context.Context, vhosts []projectArg, settling map[string]bool) ([]*frontendReading, error) {
 	s := v.store
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -166,7 +167,7 @@ func (v *Vhosts) read(ctx context.Context, vhosts []projectArg, settling map[str
 	return readings, nil
 }
 
-// positions returns the positions of a dead set, and whether each of its members is one of the list.
+// positions parses the members of a dead set. valid reports whether each of them is a position of the frontend.
 func (r *frontendReading) positions(marks []string) (marked map[int]bool, valid bool) {
 	marked, valid = make(map[int]bool, len(marks)), true
 	for _, m := range marks {
@@ -179,8 +180,8 @@ func (r *frontendReading) positions(marks []string) (marked map[int]bool, valid 
 	return marked, valid
 }
 
-// marksDiffer reports whether the marks of a vhost are not what they should be: no position of the list, one for each
-// position, none for a backend that is leaving, or marks that would expire too early or too late.
+// marksDiffer reports whether the marks of a vhost need a repair: a mark is no position of the frontend, every position
+// is marked, a backend that is leaving has no mark, or the dead set expires too early or too late.
 func (r *frontendReading) marksDiffer() bool {
 	if r.marks == nil || r.marks.Err() == nil && r.members == nil {
 		return false
@@ -189,24 +190,31 @@ func (r *frontendReading) marksDiffer() bool {
 	if r.marks.Err() != nil || !valid || len(marked) > 0 && len(marked) == len(r.list.Val())-1 {
 		return true
 	}
-	seen, ours := map[string]int{}, false
-	for n, url := range r.entries() {
-		m, _ := parseMember(r.members.Val()[url])
-		if seen[url]++; m.departure > 0 && seen[url] > m.wanted {
-			if !marked[n] {
-				return true
-			}
-			ours = true
-		}
+	leaving := r.leaving()
+	if slices.ContainsFunc(leaving, func(position int) bool { return !marked[position] }) {
+		return true
 	}
 	ttl := r.ttl.Val()
-	if ours {
+	if len(leaving) > 0 {
 		return ttl < refreshMarks
 	}
 	return len(marked) > 0 && (ttl < 0 || ttl > hipache.SettleMarkTTL/2)
 }
 
-// marked returns the ids of the instances that should get traffic from a vhost, and that a proxy has marked.
+// leaving returns the positions of surplus backends whose member has a departure.
+func (r *frontendReading) leaving() []int {
+	var positions []int
+	seen := map[string]int{}
+	for n, url := range r.entries() {
+		m, _ := parseMember(r.members.Val()[url])
+		if seen[url]++; m.departure > 0 && seen[url] > m.wanted {
+			positions = append(positions, n)
+		}
+	}
+	return positions
+}
+
+// marked returns the ids of the instances that should get traffic from a vhost but have a mark.
 func (r *frontendReading) marked() []string {
 	var sets []*redis.StringSliceCmd
 	switch {
@@ -229,7 +237,7 @@ func (r *frontendReading) marked() []string {
 	return ids
 }
 
-// entries returns the list without its identifier.
+// entries returns the frontend without its identifier.
 func (r *frontendReading) entries() []string {
 	if list := r.list.Val(); len(list) > 0 {
 		return list[1:]

@@ -1,14 +1,13 @@
-// Package redisstore keeps the registry in Redis: instances, who owns which shard of it, the
-// events, and, through hipache's frontend.lua, the routing lists that the proxies read. It
-// implements app.Store and jobs.Shares.
+// Package redisstore keeps the registry in Redis: the instances, the owners of the shards, and the events. With hipache's
+// frontend.lua it also writes the frontends that the proxies read. It implements app.Store and jobs.Shares.
 //
-// Go decides what is written, Redis decides whether: commit.lua compares revisions and the
-// term of the writing worker before it writes anything, and writes all of a change or nothing.
-// The schema is the table in keys.go; docs/ownership.md explains who owns what.
+// Go computes a change; Redis decides whether the change is made. commit.lua compares revisions and the term of the
+// writing worker, and then writes either the whole change or no key. The schema is the table in keys.go.
+// docs/ownership.md explains the ownership of shards.
 //
 // # The clock
 //
-// Times in documents and events are those of the Redis server, for people: Store.Now is what
-// its clock said last, and the time since then by this process's monotonic clock. No decision
-// depends on it but when a slot leaves a list. The owner of an instance measures its periods.
+// Times in documents and events are times of the Redis server, for people. Store.Now returns the server's last known
+// time plus the time that has passed since on this process's monotonic clock. Such a time also names each departure of
+// backends. The owner of a shard measures all periods on its own monotonic clock.
 package redisstore

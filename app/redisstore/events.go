@@ -8,7 +8,7 @@ import (
 	"rollcall/app"
 )
 
-// AppendEvent adds an event that is not about an instance.
+// AppendEvent appends an event that does not concern an instance, and returns its revision.
 func (s *Store) AppendEvent(ctx context.Context, e app.Event) (app.Revision, error) {
 	doc, err := encodeEvent(e)
 	if err != nil {
@@ -25,15 +25,14 @@ func (s *Store) AppendEvent(ctx context.Context, e app.Event) (app.Revision, err
 	return app.Revision(id), nil
 }
 
-// Events returns up to limit events after a revision, oldest first. The revisions "0"
-// and "0-0" stand for the beginning of what is kept. For any other one that is older
-// than that, or newer than the newest event, it returns an *app.TrimmedError: a registry that
-// was emptied or restored does not have what came before a newer one.
+// Events returns up to limit events after a revision, oldest first. The revisions "0" and "0-0" stand for the beginning
+// of the stream. Events returns an *app.TrimmedError for any other revision that is older than the stream's first event
+// or newer than its last one. A revision is too new if the registry was emptied or restored.
 func (s *Store) Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var first, newest, messages *redis.XMessageSliceCmd
-	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // or it is cut between the two
+	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error { // one transaction: the stream must not be trimmed in between
 		first = p.XRangeN(ctx, s.keys.events(), "-", "+", 1)
 		newest = p.XRevRangeN(ctx, s.keys.events(), "+", "-", 1)
 		messages = p.XRangeN(ctx, s.keys.events(), "("+string(after), "+", int64(limit))

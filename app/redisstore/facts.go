@@ -68,7 +68,8 @@ func (s *Store) Workers(ctx context.Context) (diagnose.Workers, error) {
 	return w, nil
 }
 
-// Disputed reads the disputed instances from the records of the shards, which are as old as the last flush.
+// Disputed returns the ids of the disputed instances, sorted. It reads them from the records of the shards, so the
+// answer is as old as the last flush.
 func (s *Store) Disputed(ctx context.Context) (ids []string, err error) {
 	shards := make([]int, ownership.Shards)
 	for n := range shards {
@@ -144,8 +145,8 @@ func (s *Store) DeadSets(ctx context.Context) ([]diagnose.DeadSet, error) {
 	return sets, nil
 }
 
-// deadSet reads the dead set of a host. It skips a key that has expired, and the locks of PlanB's active health check, which
-// have the same prefix.
+// deadSet reads the dead set of a host. It skips an expired key. It also skips the locks of PlanB's active health check,
+// which have the same prefix.
 func (s *Store) deadSet(ctx context.Context, key, host string) (set diagnose.DeadSet, exists bool, err error) {
 	set.Key = key
 	if set.Type, err = s.typeOf(ctx, key); err != nil {

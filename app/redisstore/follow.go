@@ -18,29 +18,28 @@ import (
 const beginning app.Revision = "0-0"
 
 const (
-	pollFor    = 500 * time.Millisecond // how long one read of the stream waits for news; well below a client's ReadTimeout
+	pollFor    = 500 * time.Millisecond // longest wait of one read of the stream; well below a client's ReadTimeout
 	batch      = 1000                   // entries or documents read at once
-	retryAfter = 200 * time.Millisecond // after Redis was away
+	retryAfter = 200 * time.Millisecond // pause after an error
 )
 
 var (
-	// errOther means that this is another registry than the one that was loaded:
-	// emptied, or restored from a copy.
+	// errOther means that the registry is not the loaded one: Redis was emptied, or restored from a copy.
 	errOther = errors.New("the registry was replaced")
-	// errMissed means that the event that the replica stands on is not there any more:
-	// the stream was cut while we were away, or lost its end in a failover.
+	// errMissed means that the stream no longer holds the replica's last event. The stream was trimmed while this process
+	// was disconnected, or a failover lost its newest events.
 	errMissed = errors.New("events are missing")
 )
 
-// Follow keeps a replica up to date until the context is over. It reads everything
-// once, then the events; it reads everything again whenever it may have missed one.
+// Follow keeps a replica up to date until ctx is done. It loads the registry once and then reads the events. It loads the
+// registry again whenever it may have missed an event.
 func (s *Store) Follow(ctx context.Context, rep *replica.Replica) {
 	for first := true; ctx.Err() == nil; first = false {
 		loaded, err := s.follow(ctx, rep)
 		if ctx.Err() != nil {
 			return
 		}
-		if loaded || first { // not with every attempt
+		if loaded || first { // further failed attempts are not logged
 			s.log.WarnContext(ctx, "the registry is read anew", "err", err)
 		}
 		select {
@@ -68,10 +67,9 @@ func (s *Store) follow(ctx context.Context, rep *replica.Replica) (loaded bool, 
 			instances = append(instances, replica.NewCompact(i))
 		}
 	}
-	// What was written while we read is in the stream after last: it is applied
-	// before the first Heard.
+	// The stream holds the changes made during the load, after last. They are applied before the first SetCurrent.
 	rep.Load(instances, last, events...)
-	for wait := time.Duration(-1); ; wait = pollFor { // the first read does not wait: reads are answered after it
+	for wait := time.Duration(-1); ; wait = pollFor { // the first read does not wait, because the replica becomes current only after it
 		asked := time.Now()
 		entries, err := s.read(ctx, epoch, last, wait)
 		if err != nil {
@@ -87,9 +85,9 @@ func (s *Store) follow(ctx context.Context, rep *replica.Replica) (loaded bool, 
 	}
 }
 
-// read returns the events after a revision, for which it waits a moment; not at all when
-// wait is negative. It makes sure, in the same round trip, that they are the continuation
-// of what was read before: from the same registry, and without a gap.
+// read returns the events after a revision. It waits up to wait for the first event; a negative wait means no wait. In the
+// same round trip it verifies that the events continue the previous ones: they come from the same registry, without a
+// gap.
 func (s *Store) read(ctx context.Context, epoch string, after app.Revision, wait time.Duration) ([]app.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, pollFor+s.timeout)
 	defer cancel()
@@ -115,14 +113,14 @@ func (s *Store) read(ctx context.Context, epoch string, after app.Revision, wait
 	messages := streams.Val()[0].Messages
 	entries := make([]app.Entry, len(messages))
 	for n, m := range messages {
-		if entries[n], err = decodeEntry(m.ID, m.Values); err != nil { // or no reader would ever get past it
+		if entries[n], err = decodeEntry(m.ID, m.Values); err != nil { // an unreadable event must not stop the followers
 			s.log.ErrorContext(ctx, "an event cannot be read, or the instance in it", "revision", m.ID, "err", err)
 		}
 	}
 	return entries, nil
 }
 
-// present is which registry this is, and its last event.
+// present returns the epoch of the registry and the revision of its last event.
 func (s *Store) present(ctx context.Context) (epoch string, last app.Revision, err error) {
 	if epoch, err = s.epoch(ctx); err == nil {
 		last, err = s.lastEvent(ctx)
@@ -143,7 +141,7 @@ func (s *Store) lastEvent(ctx context.Context) (app.Revision, error) {
 	return app.Revision(newest[0].ID), nil
 }
 
-// history reads some of the events until a revision, oldest first and without a gap.
+// history reads up to batch events until a revision, oldest first and without a gap.
 func (s *Store) history(ctx context.Context, until app.Revision) (events []app.Event, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -154,7 +152,7 @@ func (s *Store) history(ctx context.Context, until app.Revision) (events []app.E
 	for _, m := range newest {
 		e, err := decodeEntry(m.ID, map[string]any{"event": m.Values["event"]})
 		if err != nil {
-			break // nobody depends on what came before it
+			break // older events are optional
 		}
 		events = append(events, e.Event)
 	}
@@ -162,10 +160,10 @@ func (s *Store) history(ctx context.Context, until app.Revision) (events []app.E
 	return events, nil
 }
 
-// epoch names the registry.
+// epoch returns the random name of the registry.
 func (s *Store) epoch(ctx context.Context) (string, error) { return s.random(ctx, s.keys.epoch()) }
 
-// random is a text that nobody can guess; it is made when there is none.
+// random returns the random secret in a key. It creates the secret if the key does not exist.
 func (s *Store) random(ctx context.Context, key string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -193,7 +191,7 @@ func (s *Store) All(ctx context.Context) ([]app.Instance, error) {
 	return all, nil
 }
 
-// chunks reads every instance, some at a time. It ends with an error.
+// chunks reads every instance, in chunks of up to batch. An error ends the sequence.
 func (s *Store) chunks(ctx context.Context) iter.Seq2[[]app.Instance, error] {
 	return func(yield func([]app.Instance, error) bool) {
 		ids, err := s.ids(ctx)
@@ -214,14 +212,13 @@ func (s *Store) chunks(ctx context.Context) iter.Seq2[[]app.Instance, error] {
 	}
 }
 
-// readable decodes documents as they were read by id. The others are not to wait for one
-// that cannot be read.
+// readable decodes the documents of ids. It logs and skips a document that cannot be read.
 func (s *Store) readable(ctx context.Context, ids []string, docs []any) []app.Instance {
 	instances := make([]app.Instance, 0, len(docs))
 	for n, doc := range docs {
 		text, ok := doc.(string)
 		if !ok {
-			continue // gone between the two reads
+			continue // removed between the two reads
 		}
 		i, err := decode(ids[n], text)
 		if err != nil {
@@ -242,7 +239,7 @@ func (s *Store) ids(ctx context.Context) ([]string, error) {
 		return nil, wrap("list services", err)
 	}
 	var ids []string
-	for some := range slices.Chunk(services, 100) { // each with the time of one call: services may be large
+	for some := range slices.Chunk(services, 100) { // services may be large: each chunk has its own timeout
 		if ids, err = s.idsOf(ctx, some, ids); err != nil {
 			return nil, err
 		}

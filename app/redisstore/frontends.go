@@ -15,8 +15,7 @@ import (
 	"rollcall/hipache"
 )
 
-// Frontends reads every vhost that the registry has something in as the proxy would,
-// sorted by name.
+// Frontends reads every registered vhost and every vhost with departures from the proxy's keys, sorted by name.
 func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -46,7 +45,7 @@ func (s *Store) Frontends(ctx context.Context) ([]app.Frontend, error) {
 	frontends := make([]app.Frontend, len(hosts))
 	for n, h := range hosts {
 		dead := marks[n].Val()
-		if hipache.Wildcard(h) { // whose marks go by the names below it
+		if hipache.Wildcard(h) { // the marks of a wildcard are stored under the requested hosts
 			dead = nil
 		}
 		frontends[n] = frontendOf(h, owners[h], lists[n].Val(), dead, members[n].Val())
@@ -83,7 +82,7 @@ func frontendOf(host, service string, list, marks []string, members map[string]s
 	return f
 }
 
-// member is what a vhost's hash holds of a backend; see lua/vhost.lua.
+// A member is a vhost's record of a backend; see lua/vhost.lua.
 type member struct {
 	wanted    int
 	stay      int

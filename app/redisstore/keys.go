@@ -6,23 +6,22 @@ import (
 	"rollcall/hipache"
 )
 
-// keys builds the name of every key of ours. All begin with the prefix, by default
-// "rollcall:".
+// keys builds the name of every key of Rollcall. Each name begins with the prefix, by default "rollcall:".
 //
 //	key             type    content
 //	instance:<id>   string  JSON, {"rev":n,...} first; see record
 //	results:<id>    string  the last results, 9 bytes each; see encodeResult
 //	services        set     names of the services that have instances
 //	service:<name>  set     ids of its instances
-//	addresses       hash    address -> ids of the instances that have it, apart by spaces
+//	addresses       hash    address -> ids of the instances at it, separated by spaces
 //	hosts           hash    vhost -> the service that serves it
 //	vhost:<host>    hash    backend url -> "wanted stay departure id"; see lua/vhost.lua
 //	marked:<host>   set     for a wildcard: requested hosts that have a dead set
-//	rewritten       set     wildcards whose list was rewritten since their owner last looked for dead sets
+//	rewritten       set     wildcards whose list was rewritten since their owner last searched for dead sets
 //	settling        zset    vhost -> its first departure, ms; see lua/vhost.lua
 //	workers         hash    worker id -> the worker's own counter; see lua/own.lua
 //	shards          hash    shard -> the term of its owner; version -> the last change
-//	shard:<n>       string  what the owner of a shard knows of its instances beside their
+//	shard:<n>       string  the owner's data about the instances of a shard that is not in their
 //	                        documents; see ownership.Progress
 //	history:<series>      hash  statistics of service:<name> or vhost:<host>, see history.Series: m: minutes,
 //	                        d<n>: the hours of a day, v: another value after each change
@@ -30,17 +29,17 @@ import (
 //	history-batches hash    worker id -> the number of its last batch of contributions
 //	departed:<name> list    the last instances of a service that left, newest first; JSON
 //	web             string  a counter that web processes raise once a second
-//	beats           hash    instance id -> when it last reported by itself, ms
+//	beats           hash    instance id -> time of its last heartbeat, ms
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
-//	subscriptions   zset    webhook id -> when it is due, ms; +inf: not by itself; a claimed
-//	                        one is due when the claim runs out, see lua/dispatch.lua
-//	webhook:<id>    hash    doc: JSON; cursor: the last event told of; minute: "ms n", n told
-//	                        one by one since; failing: "ms n", n failures since; paused: why;
-//	                        repeated: when what is firing was last sent to Alertmanager, ms;
-//	                        replay: "after until"; token: of the claim
+//	subscriptions   zset    webhook id -> due time, ms; +inf: only an event makes it due; for a
+//	                        claimed webhook the end of the lease, see lua/dispatch.lua
+//	webhook:<id>    hash    doc: JSON; cursor: the last delivered event; minute: "ms n", n events
+//	                        delivered one by one since; failing: "ms n", n failures since; paused:
+//	                        the reason; repeated: when the firing alerts were last sent to
+//	                        Alertmanager, ms; replay: "after until"; token: of the claim
 //	attempts:<id>   list    a webhook's last attempts, newest first; JSON
 //	tokens          hash    token id -> JSON, with the token's SHA-256
-//	secret          string  random; what instances' keys are made with
+//	secret          string  random; the keys of instances are derived from it
 //	epoch           string  random; another value means another registry
 //	shares, ask, flushed, probe, opinion  channels; see below
 //	clock, vhosts, webhooks, ticks  strings; no longer used, see steps 2 and 3 in migrations
@@ -79,11 +78,11 @@ func (k keys) beats() string                      { return k.prefix + "beats" }
 func (k keys) channel(name string) string         { return k.prefix + name }
 func (k keys) record(shard int) string            { return k.prefix + "shard:" + strconv.Itoa(shard) }
 
-// The channels between workers and web processes.
+// The channels between workers and web processes, each with its payload.
 const (
-	sharesChannel  = "shares"  // worker id: shards are to be had, or a worker has joined
-	askChannel     = "ask"     // shard: a web process wants its record
-	probeChannel   = "probe"   // instance id: it is to be probed at once
-	flushedChannel = "flushed" // shard: its record was written because somebody asked
-	opinionChannel = "opinion" // JSON: a worker asks another one to probe an instance, or answers
+	sharesChannel  = "shares"  // worker id: shards or workers have changed
+	askChannel     = "ask"     // shard: a web process requests its record
+	probeChannel   = "probe"   // instance id: its owner probes it at once
+	flushedChannel = "flushed" // shard: its owner has written the requested record
+	opinionChannel = "opinion" // JSON: a worker asks another worker to probe an instance, or answers
 )

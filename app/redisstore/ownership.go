@@ -27,8 +27,7 @@ var (
 	flushScript = redis.NewScript(flushSource)
 )
 
-// Own makes one call of a worker; see lua/own.lua. A call that fails may have been
-// carried out all the same.
+// Own runs lua/own.lua for a worker. A call that returns an error may still have been carried out.
 func (s *Store) Own(ctx context.Context, c ownership.Call) (ownership.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -58,7 +57,7 @@ func (s *Store) Own(ctx context.Context, c ownership.Call) (ownership.Reply, err
 	r := ownership.Reply{Last: reply[1], Version: reply[4], Full: reply[5] != ""}
 	r.Now, _ = strconv.ParseInt(reply[2], 10, 64)
 	s.noteClock(time.UnixMilli(r.Now), before)
-	r.Web, _ = strconv.ParseInt(reply[3], 10, 64) // anything else means that it has not changed
+	r.Web, _ = strconv.ParseInt(reply[3], 10, 64) // a value that is not a number counts as unchanged
 	n, _ := strconv.Atoi(reply[6])
 	rest := reply[7:]
 	for i := range n {
@@ -86,8 +85,7 @@ func flag(set bool) string {
 	return ""
 }
 
-// Flush writes the records of shards under the terms that the worker owns them by. It
-// returns the shards that were refused: they are another worker's.
+// Flush writes the records of shards under the worker's terms. It returns the refused shards, which another worker owns.
 func (s *Store) Flush(ctx context.Context, flushes []ownership.Flush) (refused []int, err error) {
 	if len(flushes) == 0 {
 		return nil, nil
@@ -104,16 +102,16 @@ func (s *Store) Flush(ctx context.Context, flushes []ownership.Flush) (refused [
 		return nil, wrap("flush", err)
 	}
 	for _, r := range reply {
-		shard, _ := strconv.Atoi(r) // as it was sent
+		shard, _ := strconv.Atoi(r) // the script returns the number as it was sent
 		refused = append(refused, shard)
 	}
 	return refused, nil
 }
 
-// Flushed reads the records of shards; empty where there is none.
+// Flushed reads the records of shards. The record of a shard that has none is empty.
 func (s *Store) Flushed(ctx context.Context, shards []int) ([][]byte, error) {
 	records := make([][]byte, len(shards))
-	for n, shard := range shards { // some are large
+	for n, shard := range shards { // one call for each, because records may be large
 		ctx, cancel := context.WithTimeout(ctx, s.timeout)
 		record, err := s.rdb.Get(ctx, s.keys.record(shard)).Bytes()
 		cancel()
@@ -125,8 +123,8 @@ func (s *Store) Flushed(ctx context.Context, shards []int) ([][]byte, error) {
 	return records, nil
 }
 
-// Beats reads when instances last asserted themselves, each in ms by Redis's clock, 0 where
-// they never have; and the time by that clock.
+// Beats returns the time of each instance's last heartbeat in ms by Redis's clock, 0 for none, and the present time by
+// that clock.
 func (s *Store) Beats(ctx context.Context, ids []string) (now int64, beats []int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -146,8 +144,8 @@ func (s *Store) Beats(ctx context.Context, ids []string) (now int64, beats []int
 	return clock.Val().UnixMilli(), beats, nil
 }
 
-// Recent returns what the owner of an instance knows of it beside its document. It asks the
-// owner to write that first, and waits for it a moment.
+// Recent returns the owner's data about an instance that is not in its document. It first asks the owner to flush the
+// shard, and waits up to askedFor.
 func (s *Store) Recent(ctx context.Context, id string) (app.Recent, error) {
 	shard := ownership.ShardOf(id)
 	s.asking.ask(ctx, s, shard)
@@ -171,23 +169,23 @@ func (s *Store) Recent(ctx context.Context, id string) (app.Recent, error) {
 		}
 		return r, nil
 	}
-	results, err := s.Results(ctx, id) // of one that reports by itself
+	results, err := s.Results(ctx, id) // an instance that sends heartbeats keeps its results in a key
 	return app.Recent{Results: results}, err
 }
 
 const (
-	askEvery = time.Second            // at most, for one shard
-	askedFor = 200 * time.Millisecond // how long an answer is waited for
+	askEvery = time.Second            // shortest interval between two requests for one shard
+	askedFor = 200 * time.Millisecond // longest wait for an answer
 )
 
-// asking is who was asked when.
+// asking holds the time of the last request for each shard.
 type asking struct {
 	mu   sync.Mutex
 	last map[int]time.Time
 }
 
-// ask has the owner of a shard write what it knows, if it was not asked a moment ago, and
-// waits until it has.
+// ask requests a flush from the owner of a shard, and waits for it. It returns at once if the shard was requested less
+// than askEvery ago.
 func (a *asking) ask(ctx context.Context, s *Store, shard int) {
 	now := time.Now()
 	a.mu.Lock()
@@ -210,7 +208,7 @@ func (a *asking) ask(ctx context.Context, s *Store, shard int) {
 		return
 	}
 	if n, err := s.rdb.Publish(ctx, s.keys.channel(askChannel), shard).Result(); err != nil || n == 0 {
-		return // no worker listens
+		return // no worker is subscribed
 	}
 	for want := strconv.Itoa(shard); ; {
 		m, err := sub.ReceiveMessage(ctx)
@@ -220,25 +218,25 @@ func (a *asking) ask(ctx context.Context, s *Store, shard int) {
 	}
 }
 
-// ProbeNow has the owner of an instance probe it at once.
+// ProbeNow asks the owner of an instance to probe it at once.
 func (s *Store) ProbeNow(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	return wrapIf("have "+id+" probed", s.rdb.Publish(ctx, s.keys.channel(probeChannel), id).Err())
 }
 
-// Asked are the functions that a worker answers others with.
+// Asked holds the functions that answer the messages of other processes.
 type Asked struct {
-	Shares func()                                                       // shards are to be had, or a worker has joined
-	Flush  func(ctx context.Context, shard int) (owned bool, err error) // somebody looks at an instance
+	Shares func()                                                       // shards or workers have changed
+	Flush  func(ctx context.Context, shard int) (owned bool, err error) // a web process requests the record of a shard
 	Probe  func(id string)                                              // an instance is to be probed at once
 
 	Question func(q ownership.Question) // a worker asks for a second opinion
-	Opinion  func(o ownership.Opinion)  // the answer to such a question
+	Opinion  func(o ownership.Opinion)  // a worker answers a question
 }
 
-// Answer calls the functions whenever another process asks, until the context is over. A
-// call may be missing while Redis is away.
+// Answer calls the functions of a for the messages of other processes until ctx is done. Messages sent while Redis is
+// unreachable are lost.
 func (s *Store) Answer(ctx context.Context, a Asked) {
 	k := s.keys
 	shares, ask, probe := k.channel(sharesChannel), k.channel(askChannel), k.channel(probeChannel)
@@ -266,13 +264,13 @@ func (s *Store) Answer(ctx context.Context, a Asked) {
 	}
 }
 
-// opinionMessage is a message on opinionChannel, which all workers read. Exactly one field is set.
+// An opinionMessage is a message on opinionChannel, which all workers read. Exactly one field is set.
 type opinionMessage struct {
 	Question *ownership.Question `json:"question,omitempty"`
 	Opinion  *ownership.Opinion  `json:"opinion,omitempty"`
 }
 
-// SendQuestion sends a question to its worker. A lost question means that no opinion comes.
+// SendQuestion sends a question to the worker that it names. If the message is lost, no opinion comes.
 func (s *Store) SendQuestion(ctx context.Context, q ownership.Question) error {
 	return s.sendOpinion(ctx, opinionMessage{Question: &q})
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// pipeline has calls of the same moment share a round trip: what comes while one is under
-// way waits for its answer, and goes together. What comes alone goes at once. (go-redis's
-// AutoPipeline keeps a caller waiting beyond its context, and one that is alone for longer.)
+// A pipeline batches concurrent calls. A call made while no round trip is in flight is sent at once. Calls made while
+// a round trip is in flight are batched into the next one. (go-redis's AutoPipeline blocks a caller beyond its context,
+// and delays a single call for longer.)
 type pipeline struct {
 	rdb     redis.UniversalClient
 	timeout time.Duration // of a round trip
 
 	mu      sync.Mutex
-	busy    bool  // one is under way
-	waiting *trip // the next one; nil when there is none
+	busy    bool  // a round trip is in flight
+	waiting *trip // the next round trip, or nil
 }
 
 type trip struct {
@@ -31,9 +31,9 @@ type trip struct {
 // errWithdrawn means that a call ended before its command was sent.
 var errWithdrawn = errors.New("not sent in time")
 
-// process is what the client's Process is. When the context is over first, process takes back a command that still waits
-// and returns errWithdrawn: the command is not carried out. If the command has been sent, process returns the context's
-// error: the command may still be carried out, and must not be looked at.
+// process replaces the client's Process. If ctx ends while the command still waits, process withdraws it and returns
+// errWithdrawn; the command is not carried out. If ctx ends after the command was sent, process returns the context's
+// error. The command may then still be carried out, and the caller must not read it.
 func (p *pipeline) process(ctx context.Context, cmd redis.Cmder) error {
 	p.mu.Lock()
 	if !p.busy {
@@ -62,7 +62,7 @@ func (p *pipeline) process(ctx context.Context, cmd redis.Cmder) error {
 	return ctx.Err()
 }
 
-// next sends what waits, on behalf of no caller in particular.
+// next sends the waiting commands. It keeps the values of ctx but not its deadline, because they have several callers.
 func (p *pipeline) next(ctx context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"rollcall/app"
 )
 
-// Reconcile compares the instances and vhosts of the caller with everything that is derived from them, and mends the
-// differences. There are none unless keys were edited by hand, or Redis came back with part of them. It may run at any
-// time, beside anything.
+// Reconcile compares the instances and vhosts of the caller with all data that is derived from them, and repairs the
+// differences. Differences arise only if keys were edited by hand or Redis lost part of its data. Reconcile may run at
+// any time, beside any other call.
 func (s *Store) Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error) {
 	var done app.Repairs
 	vhosts, err := s.vhosts(ctx)
@@ -48,7 +48,7 @@ func (s *Store) Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, err
 	return done, err
 }
 
-// instancesOf returns those of some instances that the caller owns.
+// instancesOf returns the instances that the caller owns.
 func instancesOf(instances []app.Instance, owns app.Owner) []app.Instance {
 	return slices.DeleteFunc(slices.Clone(instances), func(i app.Instance) bool { _, is := owns(i.ID); return !is })
 }
@@ -72,7 +72,7 @@ func (s *Store) vhosts(ctx context.Context) (map[string]map[string]string, error
 	return members, nil
 }
 
-// members reads the members of those of some vhosts that are in the index.
+// members reads the members of vhosts. It omits vhosts that are not in the index of vhosts.
 func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -95,8 +95,7 @@ func (s *Store) members(ctx context.Context, hosts []string) (map[string]map[str
 	return members, nil
 }
 
-// incomplete picks the instances that are missing from a vhost or the index of addresses, or
-// stand there as something else.
+// incomplete returns the instances that are missing from a vhost or the index of addresses, or have a wrong entry there.
 func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts map[string]map[string]string) ([]app.Instance, error) {
 	if len(instances) == 0 {
 		return nil, nil
@@ -114,7 +113,7 @@ func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts
 	var broken []app.Instance
 	for n, i := range instances {
 		if !i.Understood() {
-			continue // its newer version may want it elsewhere
+			continue // its newer version may register it elsewhere
 		}
 		held, _ := holders[n].(string)
 		if !listed(i, vhosts) || !slices.Contains(strings.Fields(held), i.ID) {
@@ -124,11 +123,11 @@ func (s *Store) incomplete(ctx context.Context, instances []app.Instance, vhosts
 	return broken, nil
 }
 
-// listed reports whether an instance stands in each of its vhosts as it should.
+// listed reports whether every vhost of an instance holds the right member for it.
 func listed(i app.Instance, vhosts map[string]map[string]string) bool {
 	for _, want := range hostsOf(app.Instance{}, i) {
 		if want.Was != nil {
-			continue // where it comes from, others may be by now
+			continue // another instance may have its former address by now
 		}
 		m, ok := parseMember(vhosts[want.Host][want.URL])
 		if !ok || m.wanted != want.N || m.stay != want.Keep || m.id != want.ID {
@@ -138,9 +137,8 @@ func listed(i app.Instance, vhosts map[string]map[string]string) bool {
 	return true
 }
 
-// mend writes an instance once more as it is, with everything that belongs to it. It
-// reads it again first: what looked broken may just have been in the middle of a
-// change.
+// mend writes an unchanged instance once more, which also writes all data derived from it. It first reads the instance
+// again, because a concurrent change can look like a defect.
 func (s *Store) mend(ctx context.Context, id string, owns app.Owner) (bool, error) {
 	fence, is := owns(id)
 	if !is {
@@ -161,7 +159,7 @@ func (s *Store) mend(ctx context.Context, id string, owns app.Owner) (bool, erro
 	return err == nil, ignore(ignore(err, app.ErrConflict), app.ErrNotOwner)
 }
 
-// crossOut removes from the members of vhosts those that are registered as they stand there.
+// crossOut removes the members of registered instances from vhosts.
 func crossOut(vhosts map[string]map[string]string, instances []app.Instance) {
 	for _, i := range instances {
 		for _, h := range i.Hosts {
@@ -174,7 +172,7 @@ func crossOut(vhosts map[string]map[string]string, instances []app.Instance) {
 	}
 }
 
-// urlsOf is where an instance is, and where it comes from.
+// urlsOf returns the URL of an instance, and its former URL while it is on the move.
 func urlsOf(i app.Instance) []string {
 	if from := i.Claims.Moved; from != "" {
 		return []string{i.URL(), "http://" + from}
@@ -182,8 +180,8 @@ func urlsOf(i app.Instance) []string {
 	return []string{i.URL()}
 }
 
-// dropOrphans takes backends out of vhosts whose instance is not registered, or is
-// elsewhere: of those that were not crossed out, what is leaving is none.
+// dropOrphans removes the members of vhosts whose instance is not registered or has another address. It keeps members
+// without an instance: they are leaving.
 func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]string, owns app.Owner) ([]string, error) {
 	var dropped []string
 	for host, members := range vhosts {
@@ -208,10 +206,10 @@ func (s *Store) dropOrphans(ctx context.Context, vhosts map[string]map[string]st
 	return dropped, nil
 }
 
-// dropOrphan takes a backend out of a vhost if it belongs to who it was read to belong
-// to, and if that instance, as it is now, is still not there.
+// dropOrphan removes a member from a vhost if it still belongs to the instance id, and the instance is still not
+// registered there.
 func (s *Store) dropOrphan(ctx context.Context, host, url, id string, fence app.Fence) (bool, error) {
-	step := stepArg{ID: id} // not registered: the script makes sure of it
+	step := stepArg{ID: id} // not registered: the script verifies it
 	switch i, err := s.Get(ctx, id); {
 	case err == nil && slices.Contains(urlsOf(i), url) && (slices.Contains(i.Hosts, host) || !i.Understood()):
 		return false, nil
@@ -222,11 +220,11 @@ func (s *Store) dropOrphan(ctx context.Context, host, url, id string, fence app.
 			return false, err
 		}
 	case errors.Is(err, errUnreadable):
-		return false, nil // All says so, and it stays as it is
+		return false, nil // All logs it; the member stays unchanged
 	case !errors.Is(err, app.ErrNotFound):
 		return false, err
 	}
-	// Only now: what an instance leaves behind goes with it in one step.
+	// Read the vhost after the instance: a commit that moves the instance also removes its member.
 	vhosts, err := s.members(ctx, []string{host})
 	if err != nil {
 		return false, err
@@ -241,7 +239,7 @@ func (s *Store) dropOrphan(ctx context.Context, host, url, id string, fence app.
 	return err == nil, ignore(ignore(err, app.ErrConflict), app.ErrNotOwner)
 }
 
-// ignore turns an error of one kind into none.
+// ignore returns nil if err is of the given kind, and err otherwise.
 func ignore(err, kind error) error {
 	if errors.Is(err, kind) {
 		return nil

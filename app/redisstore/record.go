@@ -11,17 +11,17 @@ import (
 	"rollcall/app"
 )
 
-// record is an instance as it is stored. rev comes first: scripts read it without
+// record is the stored form of an instance. rev comes first: scripts read it without
 // decoding the rest. Registered and until are in ms since 1970, the other times in ms since
 // registered, durations in ms.
 //
-// A field is added in three places: here (or in a nested record) with omitempty, in
-// recordOf and in record.instance. A record without the field must mean the same as before
-// the field existed: the zero value, or for a check the value in usual. Write the field only
-// where it says something. A process of a version without the field neither probes nor
-// judges an instance that has it, and keeps the field in all its writes (app.Instance's
-// Unknown). Never give a field another type or meaning; add another field. A field that
-// older versions may overlook without harm belongs into a key of its own, not here.
+// To add a field, change three places: this type (or a nested record) with omitempty,
+// recordOf, and record.instance. A record without the field must keep its meaning: the
+// zero value, or for a check the value in usual. Write the field only if it has another
+// value. A process of a version without the field neither probes nor judges an instance
+// that has it, and keeps the field in all its writes (app.Instance's Unknown). Never give a
+// field another type or meaning; add another field. A field that older versions may ignore
+// without harm belongs into a key of its own, not here.
 type record struct {
 	Rev        int64             `json:"rev"`
 	Service    string            `json:"service"`
@@ -31,13 +31,13 @@ type record struct {
 	FailClosed bool              `json:"fail_closed,omitempty"`
 	Boot       string            `json:"boot,omitempty"`
 	Replaces   string            `json:"replaces,omitempty"`
-	Replaced   bool              `json:"replaced,omitempty"` // Replaces is over
+	Replaced   bool              `json:"replaced,omitempty"` // the replacement is over: done, or reported as failed
 	Tags       []string          `json:"tags,omitempty"`
 	Meta       map[string]string `json:"meta,omitempty"`
 	Check      checkRecord       `json:"check,omitzero"`
 	Override   *overrideRecord   `json:"override,omitempty"`
 	Claims     *claimsRecord     `json:"claims,omitempty"`
-	Hold       *int64            `json:"hold,omitempty"` // of a draining instance, ms; absent: usualHold
+	Hold       *int64            `json:"hold,omitempty"` // of a draining instance, ms; absent: usualDrainPeriod
 	State      app.State         `json:"state"`
 	Streak     int               `json:"streak,omitempty"`
 	StreakAt   *int64            `json:"streak_at,omitempty"`
@@ -47,14 +47,14 @@ type record struct {
 	Changed    int64             `json:"changed,omitempty"`
 }
 
-// checkRecord leaves out what most checks have, to save memory: see usual.
+// checkRecord omits the values of most checks to save memory; see usual.
 type checkRecord struct {
 	Kind     app.Kind     `json:"kind,omitempty"`
 	Port     int          `json:"port,omitempty"`
 	Path     string       `json:"path,omitempty"`
-	Min      int          `json:"min,omitempty"` // of the statuses, where they are one range
+	Min      int          `json:"min,omitempty"` // of the statuses if they are one range
 	Max      int          `json:"max,omitempty"`
-	Statuses app.Statuses `json:"statuses,omitempty"` // where they are several ranges
+	Statuses app.Statuses `json:"statuses,omitempty"` // if they are several ranges
 	Body     string       `json:"body,omitempty"`
 	Interval int64        `json:"interval,omitempty"`
 	Timeout  int64        `json:"timeout,omitempty"`
@@ -64,15 +64,15 @@ type checkRecord struct {
 	Forget   int64        `json:"forget,omitempty"`
 }
 
-// usual is the value of a check's field that a record leaves out. It describes the stored
-// records, not the defaults of a registration. The defaults may change; a value here may not,
-// and a field that is added later has the zero value here.
+// usual holds the value of each check field that a record omits. It describes the stored
+// records, not the defaults of a registration. The defaults may change; a value here must not.
+// A field that is added later has the zero value here.
 var usual = checkRecord{
 	Kind: app.HTTP, Path: "/", Min: 200, Max: 399,
 	Interval: 2000, Timeout: 1000, Rise: 2, Fall: 2, Grace: 60_000, Forget: 600_000,
 }
 
-// short leaves out what is usual; only checks by HTTP have a path and statuses.
+// short omits the usual values. Only HTTP checks have a path and statuses.
 func (c checkRecord) short() checkRecord {
 	if c.Kind == usual.Kind {
 		if lo, hi, ok := c.Statuses.Range(); ok {
@@ -87,7 +87,7 @@ func (c checkRecord) short() checkRecord {
 	return c
 }
 
-// whole puts back what was left out.
+// whole restores the omitted values.
 func (c checkRecord) whole() checkRecord {
 	if c.Kind = cmp.Or(c.Kind, usual.Kind); c.Kind == usual.Kind {
 		c.Path = cmp.Or(c.Path, usual.Path)
@@ -101,7 +101,7 @@ func (c checkRecord) whole() checkRecord {
 	return c
 }
 
-// unless is v, or nothing when it is what it usually is.
+// unless returns v, or the zero value if v is the usual value.
 func unless[T comparable](v, usual T) (left T) {
 	if v != usual {
 		left = v
@@ -115,7 +115,7 @@ type overrideRecord struct {
 	Until       int64 `json:"until"`
 }
 
-// claimsRecord is app.Claims; times are in ms since 1970.
+// claimsRecord is the stored form of app.Claims. Times are in ms since 1970.
 type claimsRecord struct {
 	Moved  string        `json:"moved,omitempty"`
 	Held   int64         `json:"held,omitempty"`
@@ -170,7 +170,7 @@ func (r claimsRecord) claims() app.Claims {
 }
 
 type resultRecord struct {
-	At      int64    `json:"at,omitempty"` // since some time, ms
+	At      int64    `json:"at,omitempty"` // ms since a time that depends on the record
 	Latency int64    `json:"ms"`
 	Passed  bool     `json:"ok,omitempty"`
 	Code    app.Code `json:"code,omitempty"`
@@ -220,7 +220,7 @@ func recordOf(i app.Instance, rev int64) record {
 	return r
 }
 
-// errUnreadable means that a document is not one that this version can decode at all.
+// errUnreadable means that this version cannot decode a document at all.
 var errUnreadable = errors.New("unreadable")
 
 func decode(id, doc string) (app.Instance, error) {
@@ -269,7 +269,7 @@ func (r record) instance(id string) app.Instance {
 	return i
 }
 
-// usualDrainPeriod is the drain period of a record from before the field existed.
+// usualDrainPeriod is the drain period of a record that predates the field.
 const usualDrainPeriod = 5 * time.Second
 
 func recordOfResult(r app.Result, since int64) *resultRecord {
@@ -296,7 +296,7 @@ func decodeResults(s string) []app.Result {
 	return h.Results()
 }
 
-// eventRecord is an event as it is stored; its revision is the id of its entry.
+// eventRecord is the stored form of an event. The event's revision is the id of its entry.
 type eventRecord struct {
 	Kind     app.EventKind `json:"kind"`
 	At       int64         `json:"at"`
@@ -322,8 +322,8 @@ func encodeEvent(e app.Event) (string, error) {
 	return string(doc), nil
 }
 
-// decodeEntry decodes an entry of the stream. With errUnreadable, the entry has the revision and
-// as much as could be decoded: readers go on behind it.
+// decodeEntry decodes an entry of the stream. If it returns errUnreadable, the entry holds the revision and all fields
+// that could be decoded, so that readers can continue after it.
 func decodeEntry(id string, fields map[string]any) (app.Entry, error) {
 	event, _ := fields["event"].(string)
 	doc, _ := fields["doc"].(string)

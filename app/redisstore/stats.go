@@ -5,18 +5,18 @@ import (
 	"sync/atomic"
 )
 
-// Stats counts what a store has done since it was made.
+// Stats counts the writes of a store since its creation.
 type Stats struct {
 	Commits      atomic.Int64 // changes of the registry
-	Refused      atomic.Int64 // changes that were not made: decided on what was no longer so
-	ListsWritten atomic.Int64 // lists of vhosts that a change or job had to write
-	ListsKept    atomic.Int64 // and those that were as they should be
+	Refused      atomic.Int64 // changes that Redis refused, for example after a conflict
+	ListsWritten atomic.Int64 // frontends that a change or job had to write
+	ListsKept    atomic.Int64 // frontends that were already right
 }
 
-// Stats returns the counters, which go on counting.
+// Stats returns the live counters.
 func (s *Store) Stats() *Stats { return &s.stats }
 
-// wrote counts lists as a script has counted them.
+// wrote adds the counts that a script has returned.
 func (s *Stats) wrote(written, kept string) {
 	n, _ := strconv.ParseInt(written, 10, 64)
 	s.ListsWritten.Add(n)

@@ -20,7 +20,7 @@ import (
 	"rollcall/hipache"
 )
 
-// keepEvents is about how many events the stream holds.
+// keepEvents is the approximate number of events in the stream.
 const keepEvents = 10_000
 
 var (
@@ -40,14 +40,14 @@ var (
 	passedScript = withVhosts(passedSource)
 )
 
-// withVhosts makes a script that changes who is routed.
+// withVhosts returns a script that changes vhosts.
 func withVhosts(source string) *redis.Script {
 	return redis.NewScript(settingsSource + hipache.FrontendLua + vhostSource + source)
 }
 
-// withVhostsOnDemand makes a script that changes who is routed, for instances of which many have no vhost. A run that uses
-// no function of vhost.lua does not make them: to make all of them takes longer than to write an instance. Such a script
-// cannot use frontend.lua.
+// withVhostsOnDemand returns a script that changes vhosts, for instances of which many have no vhost. A run that uses no
+// function of vhost.lua does not create those functions, because that takes longer than to write an instance. Such a
+// script cannot use frontend.lua.
 func withVhostsOnDemand(source string) *redis.Script {
 	return redis.NewScript(settingsSource + `
 local function all_of_vhost()
@@ -64,12 +64,12 @@ end})
 
 // Options are the settings of a store. The zero value of a field means its default.
 type Options struct {
-	Prefix   string        // of our own keys; default "rollcall:"
+	Prefix   string        // of Rollcall's keys; default "rollcall:"
 	Hipache  hipache.Keys  // the proxy's keys
-	Settle   time.Duration // how long a marked backend stays listed; default hipache.SettleTime
-	Timeout  time.Duration // of every call: a Redis that hangs is like one that is down; default 900ms
-	Limit    int           // how many instances a service may have; default any number
-	Backends int           // how many backends a vhost may have; default any number
+	Settle   time.Duration // how long a marked backend stays in its frontend; default hipache.SettleTime
+	Timeout  time.Duration // of every call; a call to a Redis that hangs fails after it; default 900ms
+	Limit    int           // largest number of instances of a service; default no limit
+	Backends int           // largest number of backends of a vhost; default no limit
 	Log      *slog.Logger  // default slog.Default()
 
 	Now func() time.Time // this machine's clock; default time.Now
@@ -88,16 +88,15 @@ type Store struct {
 	clock    atomic.Pointer[reading] // nil before SyncClock
 	asking   asking
 	stats    Stats
-	refusal  atomic.Pointer[error] // of the last tick that Redis answered; nil: it was written
+	refusal  atomic.Pointer[error] // of the last call of Alive or Own that Redis answered; nil: not refused
 
-	pipeline pipeline // for what many callers do at the same time
+	pipeline pipeline // batches calls that many goroutines make at the same time
 }
 
 var _ app.Store = (*Store)(nil)
 
-// New returns the store in rdb, a client of the primary that must have been made with
-// ContextTimeoutEnabled: without it a call to a Redis that hangs hangs, too. Call
-// SyncClock before anything that depends on time.
+// New returns the store in rdb, a client of the primary. The client must have been made with ContextTimeoutEnabled;
+// otherwise a Redis that hangs blocks every call. Call SyncClock before any method that depends on time.
 func New(rdb redis.UniversalClient, o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -117,7 +116,7 @@ func New(rdb redis.UniversalClient, o Options) *Store {
 	}
 }
 
-// settings is the first argument of every script that changes who is routed.
+// settings returns the first argument of every script that changes instances or vhosts.
 func (s *Store) settings() []byte {
 	doc, _ := json.Marshal(struct { // strings and numbers always have a JSON form
 		Prefix  string `json:"prefix"`
@@ -133,7 +132,7 @@ func (s *Store) settings() []byte {
 	return doc
 }
 
-// run runs a script that has no keys, together with what else is run at the same time.
+// run runs a script that has no keys. Concurrent runs share a round trip.
 func (s *Store) run(ctx context.Context, script *redis.Script, args ...any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, append([]any{"evalsha", script.Hash(), 0}, args...)...)
 	switch err := s.pipeline.process(ctx, cmd); {
@@ -181,8 +180,7 @@ func (s *Store) Results(ctx context.Context, id string) ([]app.Result, error) {
 	return decodeResults(v), nil
 }
 
-// changeArg is a change as commit.lua reads it; the head of the script says what
-// the fields are.
+// changeArg is the change that commit.lua reads. The head of the script documents the fields.
 type changeArg struct {
 	Steps    []stepArg `json:"steps"`
 	Keep     int       `json:"keep"`
@@ -195,7 +193,7 @@ type changeArg struct {
 	Term  string            `json:"term,omitempty"`
 }
 
-// seenArg is an instance and the revision that it is expected to have.
+// seenArg is an instance and its expected revision.
 type seenArg struct {
 	ID  string `json:"id"`
 	Rev int64  `json:"rev"`
@@ -221,15 +219,15 @@ type stepArg struct {
 	Event   string    `json:"-"`
 }
 
-// hostArg is what becomes of an instance's slots in one vhost.
+// hostArg describes an instance's backends in one vhost after the change.
 type hostArg struct {
 	Host string `json:"host"`
 	URL  string `json:"url"`
-	N    int    `json:"n"`    // slots wanted
-	Keep int    `json:"keep"` // as the last routable one it: 1 may stay, 2 may come back as well
-	ID   string `json:"id"`   // empty: not registered any more
+	N    int    `json:"n"`    // number of backends wanted
+	Keep int    `json:"keep"` // see stayNever
+	ID   string `json:"id"`   // empty: no longer registered
 
-	Was *string `json:"was,omitempty"` // nothing happens unless the slots belong to this id now
+	Was *string `json:"was,omitempty"` // the entry applies only if the member belongs to this id
 	New bool    `json:"new,omitempty"` // the instance did not serve the vhost before
 }
 
@@ -326,15 +324,14 @@ func stepOf(step app.Step) (stepArg, error) {
 	if was.Rev > 0 && was.Address != is.Address {
 		a.WasAddress = was.Address
 	}
-	if is.Check.Kind == app.Heartbeat && is.Last != was.Last && is.Last != (app.Result{}) { // of others the owner keeps the results
+	if is.Check.Kind == app.Heartbeat && is.Last != was.Last && is.Last != (app.Result{}) { // for other kinds the owner keeps the results
 		a.Result = encodeResult(is.Last)
 	}
 	return a, nil
 }
 
-// hostsOf lists what becomes of the slots of an instance in every vhost that it
-// served or serves. While it is on the move, the address that it comes from may stay as the
-// last routable backend.
+// hostsOf lists an instance's backends in every vhost that it served or serves. While the instance is on the move, its
+// former address may stay as the last routable backend.
 func hostsOf(was, is app.Instance) []hostArg {
 	hosts := []hostArg{}
 	if was.Rev > 0 {
@@ -350,21 +347,28 @@ func hostsOf(was, is app.Instance) []hostArg {
 	}
 	for _, h := range is.Hosts {
 		if from := is.Claims.Moved; from != "" && is.FailOpen && !is.Override.Maintenance {
-			hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Keep: 1, ID: is.ID, Was: &is.ID})
+			hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Keep: stayLast, ID: is.ID, Was: &is.ID})
 		}
 		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: keepOf(is), ID: is.ID, New: was.Rev == 0 || !slices.Contains(was.Hosts, h)})
 	}
 	return hosts
 }
 
+// The values of hostArg.Keep and member.stay.
+const (
+	stayNever  = 0
+	stayLast   = 1 // the backend may stay as the last routable one
+	stayReturn = 2 // and may also be listed again as the last routable one
+)
+
 func keepOf(i app.Instance) int {
 	switch {
 	case !i.MayStay():
-		return 0
-	case i.State == app.Draining: // it is asked to leave, not mistrusted
-		return 1
+		return stayNever
+	case i.State == app.Draining: // it was asked to leave, but did not fail
+		return stayLast
 	}
-	return 2
+	return stayReturn
 }
 
 // CanSpare reports whether an instance can wait; see app.Store.
@@ -372,26 +376,7 @@ func (s *Store) CanSpare(ctx context.Context, i app.Instance) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	if len(i.Hosts) == 0 {
-		ids, err := s.rdb.SMembers(ctx, s.keys.service(i.Service)).Result()
-		if err != nil {
-			return false, wrap("list the instances of "+i.Service, err)
-		}
-		docs, err := s.documents(ctx, ids)
-		if err != nil {
-			return false, err
-		}
-		routable, others := 0, 0
-		for n, doc := range docs {
-			text, _ := doc.(string) // gone since it was listed
-			switch other, err := decode(ids[n], text); {
-			case err != nil || other.State == app.Draining:
-			case other.Routable():
-				routable++
-			default:
-				others++
-			}
-		}
-		return routable >= others, nil
+		return s.serviceCanSpare(ctx, i.Service)
 	}
 	vhosts := make([]*redis.StringSliceCmd, len(i.Hosts))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -403,25 +388,50 @@ func (s *Store) CanSpare(ctx context.Context, i app.Instance) (bool, error) {
 	if err != nil {
 		return false, wrap("read the vhosts of "+i.ID, err)
 	}
-	for _, members := range vhosts {
-		routable, others := 0, 0
-		for _, m := range members.Val() {
-			switch f := strings.SplitN(m, " ", 4); { // backends, keep, leaves, id: see vhost.lua
-			case len(f) < 4 || f[3] == "" || f[1] == "1":
-			case f[0] != "0":
-				routable++
-			default:
-				others++
-			}
-		}
-		if routable < others {
-			return false, nil
-		}
-	}
-	return true, nil
+	return !slices.ContainsFunc(vhosts, func(members *redis.StringSliceCmd) bool { return mostUnroutable(members.Val()) }), nil
 }
 
-// Assert notes that an instance has reported by itself; see app.Store.
+// serviceCanSpare reports whether at least half of a service's instances are routable. Draining instances do not count.
+func (s *Store) serviceCanSpare(ctx context.Context, service string) (bool, error) {
+	ids, err := s.rdb.SMembers(ctx, s.keys.service(service)).Result()
+	if err != nil {
+		return false, wrap("list the instances of "+service, err)
+	}
+	docs, err := s.documents(ctx, ids)
+	if err != nil {
+		return false, err
+	}
+	routable, others := 0, 0
+	for n, doc := range docs {
+		text, _ := doc.(string) // empty if the instance was removed after it was listed
+		switch other, err := decode(ids[n], text); {
+		case err != nil || other.State == app.Draining:
+		case other.Routable():
+			routable++
+		default:
+			others++
+		}
+	}
+	return routable >= others, nil
+}
+
+// mostUnroutable reports whether more than half of a vhost's members want no backend. Unregistered members, and members
+// that may only stay as the last ones (draining instances, or former addresses), do not count.
+func mostUnroutable(members []string) bool {
+	routable, others := 0, 0
+	for _, value := range members {
+		switch m, ok := parseMember(value); {
+		case !ok || m.id == "" || m.stay == stayLast:
+		case m.wanted > 0:
+			routable++
+		default:
+			others++
+		}
+	}
+	return routable < others
+}
+
+// Assert stores an instance's heartbeat; see app.Store.
 func (s *Store) Assert(ctx context.Context, i app.Instance, r *app.Result) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -499,8 +509,8 @@ func (s *Store) Serving(ctx context.Context, host string) ([]app.Instance, error
 	return serving, nil
 }
 
-// wrap says what was being done, and whether Redis is at fault: an error that is not
-// Redis's answer, or an answer that it cannot serve now, is app.ErrUnavailable.
+// wrap adds the attempted action to an error. The result is app.ErrUnavailable if Redis did not answer, or answered that
+// it cannot serve the call now.
 func wrap(doing string, err error) error {
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -511,8 +521,8 @@ func wrap(doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, app.ErrUnavailable, err)
 }
 
-// wrapChange is wrap for a call that changes something: an error without an answer of Redis is also app.ErrUncertain if the
-// call may have reached it.
+// wrapChange wraps the error of a call that changes data. If Redis did not answer and the call may have reached it, the
+// result is also app.ErrUncertain.
 func wrapChange(doing string, err error) error {
 	wrapped := wrap(doing, err)
 	_, answered := errors.AsType[redis.Error](err)
@@ -530,18 +540,18 @@ func wrapIf(doing string, err error) error {
 	return wrap(doing, err)
 }
 
-// refusals are in the answers of a Redis that cannot serve a call now.
+// refusals are parts of the answers of a Redis that cannot serve a call now.
 var refusals = []string{"LOADING ", "READONLY ", "MASTERDOWN ", "MISCONF ", "OOM ", "NOREPLICAS ", "BUSY ", "max number of clients"}
 
 // refused reports whether Redis answered that it cannot serve a call now.
 func refused(err error) bool {
 	answer, ok := errors.AsType[redis.Error](err)
-	// Not only at the beginning: Redis 6 puts "ERR Error running script" before it.
+	// The code need not come first: Redis 6 puts "ERR Error running script" before it.
 	return ok && slices.ContainsFunc(refusals, func(code string) bool { return strings.Contains(answer.Error(), code) })
 }
 
-// failed is the error of a pipeline, where errors of one kind are none. What the
-// pipeline itself returns is the first of any kind, and may hide another.
+// failed returns the first error of a pipeline that is not of the accepted kind. The error that the pipeline itself
+// returns is the first one of any kind, and may hide another.
 func failed(cmds []redis.Cmder, err error, none func(error) bool) error {
 	if err == nil || !none(err) {
 		return err

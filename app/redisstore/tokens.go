@@ -18,17 +18,17 @@ var tokenSource string
 
 var tokenScript = redis.NewScript(tokenSource)
 
-// Tokens are the store's tokens.
+// Tokens implements auth.Store.
 type Tokens struct{ *Store }
 
 var _ auth.Store = Tokens{}
 
-// Tokens returns the tokens.
+// Tokens returns the store of the tokens.
 func (s *Store) Tokens() Tokens { return Tokens{s} }
 
-// tokenRecord is a token as it is stored. Times are in ms since 1970. A field is added with
-// omitempty; in a process of a version without it such a token has no scope, because the
-// field may be a restriction.
+// tokenRecord is the stored form of a token. Times are in ms since 1970. Add a field with
+// omitempty. In a process of a version without the field, a token that has it has no scope,
+// because the field may be a restriction.
 type tokenRecord struct {
 	Name    string       `json:"name"`
 	Hash    []byte       `json:"hash"` // base64
@@ -80,7 +80,7 @@ func (t Tokens) set(ctx context.Context, id, doc string, e app.Event) (bool, err
 	return done, nil
 }
 
-// Read returns all tokens and what keys are made with; see auth.Store.
+// Read returns all tokens and the secret from which the keys of instances are derived; see auth.Store.
 func (t Tokens) Read(ctx context.Context) ([]auth.Token, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
@@ -103,7 +103,7 @@ func (t Tokens) Read(ctx context.Context) ([]auth.Token, string, error) {
 	for id, doc := range docs.Val() {
 		var r tokenRecord
 		unknown, err := unmarshal(doc, &r)
-		if err != nil { // the others count all the same
+		if err != nil { // the other tokens stay valid
 			t.log.ErrorContext(ctx, "a token cannot be read and does not count", "token", id, "err", err)
 			continue
 		}

@@ -18,16 +18,14 @@ import (
 	"rollcall/app"
 )
 
-// exported is one line of an export: an instance as it is stored. T is how its record is read
-// or written.
+// exported is one line of an export: a stored instance. T is the type of the record when it is read or written.
 type exported[T any] struct {
 	ID       string `json:"id"`
 	Instance T      `json:"instance"`
 }
 
-// Export writes every instance as a line of JSON, in an order in which an import gives
-// the lists of the vhosts theirs, save that all slots of an instance then stand
-// together. What is draining is left out: it is about to be gone.
+// Export writes every instance except draining ones as a line of JSON, and returns their number. An import of the lines
+// in this order gives the frontends the same order, except that all backends of an instance then stand together.
 func (s *Store) Export(ctx context.Context, to io.Writer) (int, error) {
 	instances, err := s.All(ctx)
 	if err != nil {
@@ -57,11 +55,10 @@ func (s *Store) Export(ctx context.Context, to io.Writer) (int, error) {
 	return n, nil
 }
 
-// ranked orders instances so that none comes before one that it stands behind in a
-// list. Those that stand nowhere come last: a list that only has its last one, which is
-// not healthy, is not to get another.
+// ranked orders instances so that each comes after the instances that it stands behind in a frontend. Unlisted instances
+// come last: if a frontend's only instance is an unhealthy last one, no other unhealthy one may join it.
 func ranked(instances map[string]app.Instance, frontends []app.Frontend) []string {
-	behind := map[string]map[string]bool{} // id -> those that it stands directly behind
+	behind := map[string]map[string]bool{} // id -> ids of the instances directly before it
 	var listed []string
 	for _, f := range frontends {
 		last := ""
@@ -84,7 +81,7 @@ func ranked(instances map[string]app.Instance, frontends []app.Frontend) []strin
 	order := make([]string, 0, len(instances))
 	for len(listed) > 0 {
 		next := slices.IndexFunc(listed, func(id string) bool { return len(behind[id]) == 0 })
-		next = max(next, 0) // somebody has turned lists round: then there is no such order
+		next = max(next, 0) // lists edited by hand may contradict each other: then there is no such order
 		id := listed[next]
 		listed = slices.Delete(listed, next, next+1)
 		for _, others := range behind {
@@ -100,9 +97,9 @@ func ranked(instances map[string]app.Instance, frontends []app.Frontend) []strin
 	return order
 }
 
-// Import adds the instances of an export that are not known, as they were, and has
-// them probed at once. It returns how many it has added, and how many there were. An
-// error names the line; those before it have been added. write is Registry.Import.
+// Import adds the unregistered instances of an export with their exported state, and has them probed at once. It returns
+// the number of added instances and the number of lines. An error names the line; instances of earlier lines have been
+// added. write is Registry.Import.
 func (s *Store) Import(ctx context.Context, from io.Reader, write ImportFunc) (added, read int, err error) {
 	lines := bufio.NewReader(from)
 	for n := 1; ; n++ {
@@ -121,16 +118,16 @@ func (s *Store) Import(ctx context.Context, from io.Reader, write ImportFunc) (a
 			}
 		}
 		if end != nil {
-			return added, read, nil //nolint:nilerr // it is the end
+			return added, read, nil //nolint:nilerr // io.EOF is the end
 		}
 	}
 }
 
-// An ImportFunc writes an instance; alone says that it was the last backend of a vhost that
-// has no list now.
+// An ImportFunc writes an instance. alone means that the instance was the last backend of a vhost that has no frontend
+// now.
 type ImportFunc func(ctx context.Context, i app.Instance, alone bool) error
 
-// add adds the instance of one line, unless it is known, or another one has its place.
+// add adds the instance of one line, unless the instance or another one with its address is registered.
 func (s *Store) add(ctx context.Context, line []byte, write ImportFunc) (bool, error) {
 	i, err := parseExported(line)
 	if err != nil {
@@ -147,8 +144,7 @@ func (s *Store) add(ctx context.Context, line []byte, write ImportFunc) (bool, e
 	return err == nil, known(err)
 }
 
-// known makes no error of one that says that the instance, or another one with the
-// same address, is there already.
+// known returns nil for an error which means that the instance, or another one with the same address, is registered.
 func known(err error) error {
 	if taken, ok := errors.AsType[*app.TakenError](err); ok && taken.What != "host" {
 		return nil
@@ -158,8 +154,8 @@ func known(err error) error {
 	return ignore(err, app.ErrConflict)
 }
 
-// lastOne reports whether an instance that is not healthy was the last one of a vhost,
-// and stood in its list all the same: nobody else has come to stand there by now.
+// lastOne reports whether an instance that is not healthy may become the last backend of a vhost again: one of its vhosts
+// has no frontend.
 func (s *Store) lastOne(ctx context.Context, i app.Instance) (bool, error) {
 	if i.Routable() || !i.MayStay() || len(i.Hosts) == 0 {
 		return false, nil
@@ -176,9 +172,8 @@ func (s *Store) lastOne(ctx context.Context, i app.Instance) (bool, error) {
 	return slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.(*redis.IntCmd).Val() == 0 }), nil
 }
 
-// parseExported reads a line of an export. It has to be what a registration could have
-// made: nothing else may come into the registry. A field that this version does not know is an
-// error, so that the import of a newer version's export loses nothing.
+// parseExported reads a line of an export. It accepts only an instance that a registration could have made. A field that
+// this version does not know is an error, so that the import of a newer version's export loses no data.
 func parseExported(line []byte) (app.Instance, error) {
 	var e exported[record]
 	d := json.NewDecoder(bytes.NewReader(line))
@@ -190,7 +185,7 @@ func parseExported(line []byte) (app.Instance, error) {
 		return app.Instance{}, errors.New("more than one object")
 	}
 	i := e.Instance.instance(e.ID)
-	i.Rev, i.Claims = 0, app.Claims{} // the claims of then have nothing to do with this registry
+	i.Rev, i.Claims = 0, app.Claims{} // claims do not carry over to another registry
 	switch i.State {
 	case app.Starting, app.Healthy, app.Unhealthy, app.Failed:
 	default:
@@ -206,7 +201,7 @@ func parseExported(line []byte) (app.Instance, error) {
 	return i, nil
 }
 
-// registrationOf says what has been registered as an instance.
+// registrationOf returns a registration that makes the instance.
 func registrationOf(i app.Instance) app.Registration {
 	c := i.Check
 	r := app.Registration{

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// unmarshal reads a JSON object into a record. It returns the members that the record has
-// no field for, of nested records too, as a JSON object; empty when there are none.
+// unmarshal reads a JSON object into a record. It returns the members without a field in the record or its nested
+// records, as a JSON object; empty if there are none.
 func unmarshal(doc string, record any) (unknown string, err error) {
 	d := json.NewDecoder(strings.NewReader(doc))
 	d.DisallowUnknownFields()
@@ -31,8 +31,8 @@ func unmarshal(doc string, record any) (unknown string, err error) {
 	return string(text), err
 }
 
-// weave returns a record's document with the members that unmarshal did not know. Members of
-// a nested record that is no longer there go with it.
+// weave adds the members that unmarshal did not know to a record's document. It drops the members of a nested record
+// that no longer exists.
 func weave(doc []byte, unknown string, record reflect.Type) ([]byte, error) {
 	members := map[string]json.RawMessage{}
 	if err := json.Unmarshal(doc, &members); err != nil {
@@ -41,7 +41,7 @@ func weave(doc []byte, unknown string, record reflect.Type) ([]byte, error) {
 	if err := merge(members, []byte(unknown), record); err != nil {
 		return nil, err
 	}
-	rev := members["rev"] // scripts read it where it always stands: first
+	rev := members["rev"] // scripts expect rev in the first place
 	delete(members, "rev")
 	rest, err := json.Marshal(members)
 	if err != nil {
@@ -50,7 +50,7 @@ func weave(doc []byte, unknown string, record reflect.Type) ([]byte, error) {
 	return fmt.Appendf(nil, `{"rev":%s,%s`, rev, rest[1:]), nil
 }
 
-// leftover returns the members of a JSON object that a record has no field for.
+// leftover returns the members of a JSON object that have no field in the record.
 func leftover(doc []byte, record reflect.Type) (map[string]json.RawMessage, error) {
 	left := map[string]json.RawMessage{}
 	if err := json.Unmarshal(doc, &left); err != nil {
@@ -77,7 +77,7 @@ func leftover(doc []byte, record reflect.Type) (map[string]json.RawMessage, erro
 	return left, nil
 }
 
-// merge adds to the members of a record's document what leftover has returned.
+// merge adds the result of leftover to the members of a record's document.
 func merge(members map[string]json.RawMessage, unknown []byte, record reflect.Type) error {
 	var more map[string]json.RawMessage
 	if err := json.Unmarshal(unknown, &more); err != nil {
@@ -110,7 +110,7 @@ func merge(members map[string]json.RawMessage, unknown []byte, record reflect.Ty
 	return nil
 }
 
-// fieldOf returns the type of the field that encoding/json reads a member into.
+// fieldOf returns the type of the field into which encoding/json reads a member.
 func fieldOf(record reflect.Type, member string) (reflect.Type, bool) {
 	for f := range record.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -30,27 +30,27 @@ var (
 	childrenScript = withVhosts(childrenSource)
 )
 
-// projected is the largest number of vhosts that one call of a script goes through.
+// projected is the largest number of vhosts in one call of a script.
 const projected = 100
 
-// Vhosts has the duties of the workers that own the shards of vhosts: they end settle times, repair marks and compare
-// lists. Each method writes only the vhosts that its owner owns, under the terms of their shards.
+// Vhosts carries out the duties of a worker for the vhosts of its shards: it ends settle times, repairs marks and compares
+// frontends. Each method writes only vhosts that the caller owns, under the terms of their shards.
 type Vhosts struct {
 	store *Store
 	seed  maphash.Seed
 
 	mu     sync.Mutex // held during Compare
 	cursor uint64
-	before map[string]uint64 // hashes of the lists in the round before, by vhost
-	seen   map[string]uint64 // and in this round so far
+	before map[string]uint64 // hashes of the frontends in the previous round, by vhost
+	seen   map[string]uint64 // hashes in this round so far
 }
 
-// Vhosts returns the duties of an owner of vhosts that has not seen a list yet.
+// Vhosts returns the duties of a worker that has not compared a frontend yet.
 func (s *Store) Vhosts() *Vhosts {
 	return &Vhosts{store: s, seed: maphash.MakeSeed(), before: map[string]uint64{}, seen: map[string]uint64{}}
 }
 
-// projectArg is a vhost as project.lua reads it.
+// projectArg is a vhost in the argument of project.lua.
 type projectArg struct {
 	Host    string           `json:"host"`
 	Shard   int              `json:"shard"`
@@ -58,13 +58,13 @@ type projectArg struct {
 	Settled map[string]int64 `json:"settled,omitzero"`
 }
 
-// projection is what project.lua did. mended counts the lists that differed although no backend had settled.
+// projection is the result of project.lua. mended counts the frontends that differed although no backend had settled.
 type projection struct {
 	wrote, mended     int
 	refused, repaired []string
 }
 
-// project has the lists of vhosts follow their members.
+// project updates the frontends of vhosts from their members.
 func (s *Store) project(ctx context.Context, vhosts []projectArg) (projection, error) {
 	var done projection
 	for chunk := range slices.Chunk(vhosts, projected) {
@@ -100,7 +100,7 @@ func (s *Store) projectChunk(ctx context.Context, vhosts []projectArg, done *pro
 	return nil
 }
 
-// owned returns the vhosts of a list that owns owns, as project.lua reads them.
+// owned returns the vhosts of a list that the caller owns, as arguments of project.lua.
 func owned(hosts []string, owns app.Owner) []projectArg {
 	var args []projectArg
 	for _, h := range hosts {
@@ -112,7 +112,7 @@ func owned(hosts []string, owns app.Owner) []projectArg {
 }
 
 // Departures returns the departures of the caller's vhosts, by vhost and URL, and the time by Redis's clock in ms. A
-// vhost without departures in the answer still stands in the index of those that have some; RemoveSettled removes it.
+// vhost without departures in the answer is still in the index of settling vhosts; RemoveSettled removes it.
 func (v *Vhosts) Departures(ctx context.Context, owns app.Owner) (now int64, departures map[string]map[string]int64, err error) {
 	s := v.store
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
@@ -150,8 +150,8 @@ func (v *Vhosts) Departures(ctx context.Context, owns app.Owner) (now int64, dep
 	return clock.Val().UnixMilli(), departures, nil
 }
 
-// RemoveSettled removes the backends of departures whose settle time is over. It returns how many lists it wrote, and
-// the vhosts that it did not write because the caller no longer owns their shard.
+// RemoveSettled removes the backends of departures whose settle time is over. It returns the number of written frontends,
+// and the vhosts that it refused to write because the caller no longer owns their shard.
 func (v *Vhosts) RemoveSettled(ctx context.Context, settled []app.Settled) (wrote int, refused []string, err error) {
 	args := make([]projectArg, len(settled))
 	for n, of := range settled {
@@ -161,12 +161,12 @@ func (v *Vhosts) RemoveSettled(ctx context.Context, settled []app.Settled) (wrot
 	return done.wrote, done.refused, err
 }
 
-// Reconcile compares instances and vhosts with all that is derived from them; see Store.Reconcile.
+// Reconcile compares instances and vhosts with all data that is derived from them; see Store.Reconcile.
 func (v *Vhosts) Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error) {
 	return v.store.Reconcile(ctx, owns)
 }
 
-// Announced takes note of a backend that a proxy has marked; see lua/announce.lua. It returns whether the mark had hit
+// Announced records that a proxy has marked a backend; see lua/announce.lua. It returns whether the mark had hit
 // another backend and was removed, and the id of the failing instance, if there is one.
 func (v *Vhosts) Announced(ctx context.Context, a hipache.Announcement, owns app.Owner) (repaired bool, failing string, err error) {
 	s := v.store
@@ -193,10 +193,10 @@ func (v *Vhosts) Announced(ctx context.Context, a hipache.Announcement, owns app
 	return taken == 1, failing, nil
 }
 
-// FindMarks looks for dead sets of the children of the caller's wildcards that no worker has heard of: they are deleted
-// if the list was rewritten since the last search, or else with its next rewrite. Call it when a worker takes shards,
-// and after a gap in its subscription. It reads the names of all keys, some thousand per call of Redis, if the caller
-// owns a wildcard at all.
+// FindMarks searches for dead sets of the caller's wildcards whose announcements no worker has received. It deletes them
+// if the frontend was rewritten since the last search; otherwise the next rewrite deletes them. Call it when a worker
+// takes shards, and after a gap in its subscription. If the caller owns a wildcard, FindMarks reads the names of all
+// keys, about a thousand per call of Redis.
 func (v *Vhosts) FindMarks(ctx context.Context, owns app.Owner) error {
 	s := v.store
 	wildcards, err := v.wildcards(ctx, owns)
@@ -231,7 +231,7 @@ func (v *Vhosts) FindMarks(ctx context.Context, owns app.Owner) error {
 	}
 }
 
-// wildcards returns the wildcards of the caller: those that are registered, and those that were rewritten.
+// wildcards returns the caller's wildcards that are registered or were rewritten.
 func (v *Vhosts) wildcards(ctx context.Context, owns app.Owner) (map[string]projectArg, error) {
 	s := v.store
 	mine := map[string]projectArg{}
@@ -280,10 +280,10 @@ func (v *Vhosts) noteChildren(ctx context.Context, arg childrenArg) error {
 	return wrapIf("note the dead sets of children", childrenScript.Run(ctx, s.rdb, nil, s.settings(), doc).Err())
 }
 
-// globbed is a literal as a pattern of Redis.
+// globbed escapes a literal for a pattern of Redis.
 func globbed(literal string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(literal)
 }
 
-// position is a position as a member of a dead set.
+// position formats a position as a member of a dead set.
 func position(n int) string { return strconv.Itoa(n) }

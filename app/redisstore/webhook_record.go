@@ -10,9 +10,9 @@ import (
 	"rollcall/app"
 )
 
-// webhookRecord is what does not change of a webhook, as it is stored. Times are in ms
-// since 1970. It is written once. A field is added with omitempty; a process of a version
-// without it leaves the deliveries of such a webhook to newer ones.
+// webhookRecord is the stored form of the unchanging part of a webhook. Times are in ms since 1970. It is written once.
+// Add a field with omitempty. A process of a version without the field leaves the deliveries of a webhook that has it to
+// processes of newer versions.
 type webhookRecord struct {
 	URL         string            `json:"url"`
 	Secret      string            `json:"secret"`
@@ -58,7 +58,7 @@ func decodeWebhook(id string, hash map[string]string) (app.Webhook, error) {
 	return w, nil
 }
 
-// encodeCount writes how often something has happened since a time, as "ms n".
+// encodeCount encodes the number of occurrences since a time, as "ms n".
 func encodeCount(since time.Time, n int) string {
 	if since.IsZero() {
 		return ""
@@ -71,7 +71,7 @@ func decodeCount(s string) (since time.Time, n int) {
 	if !found {
 		return time.Time{}, 0
 	}
-	ms, _ := strconv.ParseInt(at, 10, 64) // what we did not write is shown as zero
+	ms, _ := strconv.ParseInt(at, 10, 64) // a foreign value is shown as zero
 	n, _ = strconv.Atoi(count)
 	return time.UnixMilli(ms), n
 }
@@ -83,7 +83,7 @@ func encodeReplay(r app.Replay) string {
 	return string(r.After) + " " + string(r.Until)
 }
 
-// attemptRecord is an attempt as it is stored.
+// attemptRecord is the stored form of an attempt.
 type attemptRecord struct {
 	Message string `json:"message"`
 	Kind    string `json:"kind"`

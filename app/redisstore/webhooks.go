@@ -38,13 +38,13 @@ var (
 	replayScript    = redis.NewScript(replaySource)
 )
 
-// leaveFor is how long a worker leaves a webhook that it does not understand to others.
+// leaveFor is how long a worker leaves a webhook that it does not understand to other workers.
 const leaveFor = time.Second
 
-// never is when a webhook is due that waits for something to happen.
+// never is the due time of a webhook that waits for an event.
 const never = "+inf"
 
-// Webhooks are the store's webhooks.
+// Webhooks implements app.WebhookStore and app.Outbox.
 type Webhooks struct{ *Store }
 
 var (
@@ -52,7 +52,7 @@ var (
 	_ app.Outbox       = Webhooks{}
 )
 
-// Webhooks returns the webhooks.
+// Webhooks returns the store of the webhooks.
 func (s *Store) Webhooks() Webhooks { return Webhooks{s} }
 
 // Add adds a webhook; see app.WebhookStore.
@@ -77,7 +77,7 @@ func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 	return nil
 }
 
-// dueOf returns when a webhook is due, as its score.
+// dueOf returns the score of a webhook: its due time, or never.
 func dueOf(w app.Webhook) string {
 	if w.Due.IsZero() {
 		return never
@@ -114,7 +114,7 @@ func (w Webhooks) List(ctx context.Context) ([]app.Webhook, error) {
 	return hooks, err
 }
 
-// read returns those of the webhooks that are there.
+// read returns the webhooks that exist.
 func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -137,7 +137,7 @@ func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error
 		if err != nil {
 			return nil, err
 		}
-		// While a worker has it, it is due now, and its score is when the lease ends.
+		// The score of a claimed webhook is the end of the lease, not a due time.
 		if due := dues[n].Val(); !math.IsInf(due, 1) && hashes[n].Val()["token"] == "" {
 			hook.Due = time.UnixMilli(int64(due))
 		}
@@ -184,7 +184,7 @@ func (w Webhooks) Pause(ctx context.Context, id, reason string, e app.Event) (bo
 	return is > 0, nil
 }
 
-// Replay has events told once more; see app.WebhookStore.
+// Replay requests that a webhook receive events once more; see app.WebhookStore.
 func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -227,7 +227,7 @@ func (w Webhooks) Attempts(ctx context.Context, id string) ([]app.Attempt, error
 	return attempts, nil
 }
 
-// Claim takes webhooks that are due; see app.Outbox.
+// Claim claims webhooks that are due; see app.Outbox.
 func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryClaim, next time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -240,12 +240,12 @@ func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryCl
 	for _, taken := range reply[1:] {
 		id, hash := takenOf(taken)
 		hook, err := decodeWebhook(id, hash)
-		if err != nil { // the others are not to wait for it
+		if err != nil { // the other claims go on
 			w.log.ErrorContext(ctx, "a webhook cannot be read and is told nothing", "webhook", id, "err", err)
 			continue
 		}
 		claim := app.DeliveryClaim{Webhook: hook, Token: token}
-		if !hook.Understood() { // a newer version's worker has it next
+		if !hook.Understood() { // left to a worker of a newer version
 			hook.Due = now.Add(leaveFor)
 			if err := w.Complete(ctx, claim, app.Delivery{Webhook: hook}); err != nil && !errors.Is(err, app.ErrClaimLost) {
 				return claims, next, err
@@ -262,7 +262,7 @@ func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryCl
 
 // takenOf reads {id, {field, value, ...}}.
 func takenOf(reply any) (id string, hash map[string]string) {
-	pair, _ := reply.([]any) // the script made it
+	pair, _ := reply.([]any) // the script built the reply
 	id, _ = pair[0].(string)
 	flat, _ := pair[1].([]any)
 	hash = map[string]string{}
@@ -317,13 +317,12 @@ func (w Webhooks) Complete(ctx context.Context, c app.DeliveryClaim, d app.Deliv
 	return nil
 }
 
-// WatchEvents calls wake whenever something has happened, until the context is over. There may
-// be a call too many.
+// WatchEvents calls wake whenever an event is appended, until ctx is done. It may make more calls than there are events.
 func (s *Store) WatchEvents(ctx context.Context, wake func()) {
 	for ctx.Err() == nil {
 		epoch, last, err := s.present(ctx)
 		if err == nil {
-			wake() // whatever has happened until now
+			wake() // for events before the first read
 		}
 		for err == nil {
 			var entries []app.Entry
