@@ -63,7 +63,7 @@ func (s *Store) Alive(ctx context.Context) error {
 		p.Incr(ctx, s.keys.web())
 		return nil
 	}); err != nil {
-		return s.noteRefusal(wrap("say that this process is there", err))
+		return s.noteRefusal(wrap("raise the counter of the web processes", err))
 	}
 	s.noteClock(clock.Val(), before)
 	return s.noteRefusal(nil)

@@ -78,7 +78,7 @@ func TestAListThatWasDeletedWhileAllAreSickIsMended(t *testing.T) {
 	}
 }
 
-func TestARoundThatFindsNothingCallsNoScriptAndReadsNoMoreThanItsBudget(t *testing.T) {
+func TestARoundWithoutDifferencesCallsNoScriptAndKeepsToItsBudget(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
@@ -95,7 +95,7 @@ func TestARoundThatFindsNothingCallsNoScriptAndReadsNoMoreThanItsBudget(t *testi
 			t.Error(err)
 		}
 	}
-	for range 7 { // two rounds, and then some
+	for range 7 { // more than two rounds
 		next()
 	}
 	read := 0
@@ -112,7 +112,7 @@ func TestARoundThatFindsNothingCallsNoScriptAndReadsNoMoreThanItsBudget(t *testi
 		t.Errorf("%d lists read with two calls, want at most about %d", read, 2*budget)
 	}
 	s.do(t, "DEL frontend:h1134.test")
-	for range 5 { // in whatever part of the round it stands
+	for range 5 { // at any point of the round
 		next()
 	}
 	if n := s.do(t, "EXISTS frontend:h1134.test"); n != int64(1) {

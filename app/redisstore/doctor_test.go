@@ -21,14 +21,14 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// patient is a registry in good health, on a server of its own.
+// patient is a healthy registry on a server of its own.
 type patient struct {
 	t     *testing.T
 	rdb   *redis.Client
 	store *redisstore.Store
 	verbs *app.Registry
 
-	member          *ownership.Member // the worker that lives while the doctor looks
+	member          *ownership.Member // the worker that lives while the doctor runs
 	noWorker, noWeb bool
 }
 
@@ -54,7 +54,7 @@ func (p *patient) up(n int, edits ...func(*app.Registration)) {
 	}
 }
 
-// live has a worker and a web process live until the returned function is called.
+// live keeps a worker and a web process alive until the returned function is called.
 func (p *patient) live() (stop func()) {
 	p.t.Helper()
 	tick := func() {
@@ -117,17 +117,17 @@ func (p *patient) examine(s *redisstore.Store) string {
 	return strings.Join(all, "\n")
 }
 
-func TestDoctorFindsNothingWhereNothingIs(t *testing.T) {
+func TestDoctorHasNoFindingInAHealthyRegistry(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t)
-	p.do("RPUSH frontend:theirs.test theirs http://192.0.2.1:80") // nobody has registered for it
-	p.do("SET dead:a.test:10.0.0.1 host EX 30")                   // a lock of PlanB's
-	p.do("SADD dead:a.test 1")                                    // as a proxy marks
+	p.do("RPUSH frontend:theirs.test theirs http://192.0.2.1:80") // no service is registered for it
+	p.do("SET dead:a.test:10.0.0.1 host EX 30")                   // a lock of PlanB
+	p.do("SADD dead:a.test 1")                                    // a proxy's mark
 	p.do("EXPIRE dead:a.test 30")
 	if got := p.examine(p.store); got != "" {
 		t.Errorf("got\n%s", got)
 	}
-	// Nor while one drains, is heavier for a while, or is the last one.
+	// Draining, an override of the weight, and a last backend are no findings either.
 	ctx := t.Context()
 	if _, _, err := p.verbs.Drain(ctx, "i1", "", time.Minute); err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func TestDoctorFinds(t *testing.T) {
 	}
 }
 
-// What reconciliation is said to mend, it mends.
+// Reconciliation repairs each finding that the doctor assigns to it.
 func TestDoctorIsRightAboutReconciliation(t *testing.T) {
 	t.Parallel()
 	for _, plant := range []string{
@@ -228,7 +228,7 @@ func TestDoctorComparesClocks(t *testing.T) {
 	}
 }
 
-// A primary with no replica at the moment is found by the sentinel that watches it.
+// The doctor finds a primary without a replica from the sentinel that watches it.
 func TestDoctorFindsASentinel(t *testing.T) {
 	t.Parallel()
 	p := newPatient(t)

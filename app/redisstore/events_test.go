@@ -58,7 +58,7 @@ func TestEvents(t *testing.T) {
 	}
 	lost("9999999999999-0")
 	lost("9999999999999")
-	defer func() { // FLUSHALL, as far as this registry goes
+	defer func() { // FLUSHALL for this registry
 		s.rdb.Del(t.Context(), s.prefix+"events")
 		lost(all[4])
 	}()
@@ -82,7 +82,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-func TestAFollowerKnowsWhatHappenedBeforeIt(t *testing.T) {
+func TestAFollowerHasTheEventsBeforeItsStart(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	var want []app.Revision

@@ -1,13 +1,13 @@
 package redisstore
 
-// Busy reports whether a round trip is under way.
+// Busy reports whether a round trip is in flight.
 func (s *Store) Busy() bool {
 	s.pipeline.mu.Lock()
 	defer s.pipeline.mu.Unlock()
 	return s.pipeline.busy
 }
 
-// Waiting is how many calls wait for a round trip to end.
+// Waiting returns the number of calls that wait for a round trip to end.
 func (s *Store) Waiting() int {
 	s.pipeline.mu.Lock()
 	defer s.pipeline.mu.Unlock()

@@ -8,7 +8,7 @@ import (
 	"rollcall/app"
 )
 
-// TestAFlappingInstanceWaitsOnlyWhileItCanBeSpared has web-1 flap, with and without a vhost.
+// TestAFlappingInstanceWaitsOnlyWhileItCanBeSpared makes web-1 flap, with and without a vhost.
 func TestAFlappingInstanceWaitsOnlyWhileItCanBeSpared(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(*app.Registration){
@@ -50,7 +50,7 @@ func TestAFlappingInstanceWaitsOnlyWhileItCanBeSpared(t *testing.T) {
 			state("i1", app.Unhealthy) // a draining one does not count
 			s.check(t, "i3", "--")
 			s.check(t, "i1", "+")
-			state("i1", app.Healthy) // one of four was
+			state("i1", app.Healthy) // one of four was routable
 			if got := s.events(t); !strings.HasSuffix(got, "unhealthy i3, healthy i1") {
 				t.Errorf("events %q", got)
 			}

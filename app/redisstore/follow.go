@@ -40,7 +40,7 @@ func (s *Store) Follow(ctx context.Context, rep *replica.Replica) {
 			return
 		}
 		if loaded || first { // further failed attempts are not logged
-			s.log.WarnContext(ctx, "the registry is read anew", "err", err)
+			s.log.WarnContext(ctx, "reading the whole registry again", "err", err)
 		}
 		select {
 		case <-time.After(retryAfter):

@@ -9,7 +9,7 @@ import (
 	"rollcall/app"
 )
 
-// fails lets an instance fail often enough to change its state, with a code.
+// fails makes an instance fail with a code until its state changes.
 func (s *site) fails(t *testing.T, id string, code app.Code) {
 	t.Helper()
 	was := s.get(t, id)
@@ -34,7 +34,7 @@ func (s *site) registered(t *testing.T, id string) bool {
 	return err == nil
 }
 
-// forget lets the forget period pass, with a settle time before.
+// forget lets a settle time and then the forget period pass.
 func (s *site) forget(t *testing.T) {
 	t.Helper()
 	s.settle(t)
@@ -157,7 +157,7 @@ func TestAnInstanceThatNeverPassedIsNotForgottenWhileItAnswersAlone(t *testing.T
 	}
 }
 
-// An instance is gone when nothing answered for a whole forget period.
+// An instance is removed after a whole forget period without an answer.
 func TestTheLastBackendIsForgottenWhenItIsGone(t *testing.T) {
 	t.Parallel()
 	for _, code := range []app.Code{app.Refused, app.TimedOut, app.Unreachable, app.Unresolvable} {
@@ -189,8 +189,8 @@ func TestTheLastBackendIsForgottenWhenItIsGone(t *testing.T) {
 	}
 }
 
-// An instance that reports by itself has to go on doing so.
-func TestAnInstanceThatReportsIsNotForgottenWhateverItReports(t *testing.T) {
+// An instance with a heartbeat check must keep sending heartbeats.
+func TestAnInstanceThatReportsAnyResultIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	beats := func(r *app.Registration) { r.Health = "heartbeat" }

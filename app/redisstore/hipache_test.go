@@ -41,7 +41,7 @@ func TestListsHoldCanonicalURLsAfterTheIdentifier(t *testing.T) {
 	}
 }
 
-func TestWhatAProxyCouldChokeOnIsRefused(t *testing.T) {
+func TestHostsAndAddressesThatBreakAProxyAreRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	refused := func(address, host string) {
@@ -73,18 +73,18 @@ func TestABackendIsMarkedAndLeavesWhenItHasSettled(t *testing.T) {
 	for n := range 4 {
 		s.up(t, n+1)
 	}
-	s.wantList(t, "a.test", "web 1 2 3 4") // new ones at the tail
+	s.wantList(t, "a.test", "web 1 2 3 4") // new backends are appended
 	s.do(t, "SADD dead:a.test 0 3")        // two proxies mark
 	s.do(t, "EXPIRE dead:a.test 30")
 	s.check(t, "i2", "-")
-	s.wantList(t, "a.test", "web 1! 2 3 4!") // one failure is none
+	s.wantList(t, "a.test", "web 1! 2 3 4!") // one failure does not change the list
 	s.check(t, "i2", "-")
 	s.wantList(t, "a.test", "web 1! 2! 3 4!")
 	if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead("a.test")).Val(); ttl < hipache.SettleMarkTTL-time.Minute {
 		t.Errorf("the marks last %v, want them to last as long as the backend is listed", ttl)
 	}
 	s.settle(t)
-	s.wantList(t, "a.test", "web 1! 3 4!") // the marks of others have moved with them
+	s.wantList(t, "a.test", "web 1! 3 4!") // the other marks have moved with their backends
 	if ttl := s.rdb.TTL(t.Context(), s.proxy.Dead("a.test")).Val(); ttl <= 0 || ttl > hipache.PassiveTTL {
 		t.Errorf("the marks of proxies last %v, want their own time", ttl)
 	}
@@ -106,7 +106,7 @@ func TestTheLastRoutableBackendStays(t *testing.T) {
 	s.check(t, "i2", "--")
 	s.settle(t)
 	s.wantList(t, "a.test", "web 2")
-	s.do(t, "SADD dead:a.test 0") // PlanB marks a last backend, too
+	s.do(t, "SADD dead:a.test 0") // PlanB also marks a last backend
 	s.check(t, "i2", "-")
 	s.wantList(t, "a.test", "web 2!")
 	s.announce(t, "a.test;http://10.0.0.2:80;0;1")
@@ -114,17 +114,17 @@ func TestTheLastRoutableBackendStays(t *testing.T) {
 	s.check(t, "i1", "++")
 	s.wantList(t, "a.test", "web 2! 1")
 	s.announce(t, "a.test;http://10.0.0.2:80;0;2")
-	s.wantList(t, "a.test", "web 2! 1") // the mark is ours
+	s.wantList(t, "a.test", "web 2! 1") // the mark is Rollcall's
 	s.settle(t)
 	s.wantList(t, "a.test", "web 1")
 	s.check(t, "i2", "++")
 	s.drain(t, 1)
-	s.drain(t, 2) // a last one that drains goes on answering
+	s.drain(t, 2) // a last backend that drains keeps answering
 	s.settle(t)
 	s.wantList(t, "a.test", "web 2")
 	s.deregister(t, 2)
 	s.settle(t)
-	s.wantList(t, "a.test", "web") // i1 drains still
+	s.wantList(t, "a.test", "web") // i1 still drains
 	s.deregister(t, 1)
 	s.wantList(t, "a.test", "")
 }
@@ -142,7 +142,7 @@ func TestWithFailOpenOffTheLastBackendLeaves(t *testing.T) {
 	s.wantList(t, "a.test", "web 1")
 }
 
-func TestOneThatBeginsAnewIsNotKeptForWhatItWas(t *testing.T) {
+func TestAnInstanceThatStartsAgainDoesNotStayListed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.up(t, 1, func(r *app.Registration) { r.Boot = "first" })
@@ -166,7 +166,7 @@ func TestAGoodProbeClearsItsOwnMarksAndJunk(t *testing.T) {
 	s.do(t, "SADD dead:a.test 1")
 	beats := s.up(t, 3, func(r *app.Registration) { r.Health = "tcp" })
 	s.do(t, "SADD dead:a.test 3")
-	passed := app.Result{At: s.clock.Now(), Passed: true} // what a heartbeat does
+	passed := app.Result{At: s.clock.Now(), Passed: true} // a heartbeat
 	if err := s.Assert(t.Context(), beats, &passed); err != nil {
 		t.Fatal(err)
 	}
@@ -181,9 +181,9 @@ func TestAMarkOfOursIsNotClearedByAnotherBackendsGoodProbe(t *testing.T) {
 	}
 	s.check(t, "i1", "--")
 	s.check(t, "i2", "+")
-	s.check(t, "i1", "+") // not yet enough to come back
+	s.check(t, "i1", "+") // one pass is not enough to become healthy
 	s.wantList(t, "a.test", "web 1! 2 3")
-	s.do(t, "SREM dead:a.test 0") // an active checker of PlanB's
+	s.do(t, "SREM dead:a.test 0") // an active checker of PlanB
 	s.do(t, "SADD dead:a.test 1")
 	s.check(t, "i2", "+")
 	s.wantList(t, "a.test", "web 1! 2 3")
@@ -251,7 +251,7 @@ func TestWeightIsANumberOfSlots(t *testing.T) {
 	s.register(t, saying(2, weight(2)))
 	s.register(t, saying(2))
 	s.drain(t, 1)
-	s.check(t, "i2", "--") // the last one stays, also the slot that was to leave
+	s.check(t, "i2", "--") // the last backend stays, with the position that was leaving
 	s.wantList(t, "a.test", "web 2 1! 2")
 }
 
@@ -263,7 +263,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s := newSite(t)
 			s.up(t, 1, hosts(host, "www.a.test"))
 			s.up(t, 2, hosts(host))
-			s.do(t, "SADD dead:x.a.test 1") // marks live under the requested name
+			s.do(t, "SADD dead:x.a.test 1") // marks are stored under the requested host
 			s.do(t, "SADD dead:y.a.test 1")
 			s.do(t, "SADD dead:z.a.test 1") // not announced: no worker listened
 			for _, child := range []string{"x.a.test", "y.a.test"} {
@@ -272,7 +272,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 				}
 			}
 			s.do(t, "SADD dead:x.a.test 0")
-			s.check(t, "i1", "+") // clears its own under every name
+			s.check(t, "i1", "+") // clears its marks under every requested host
 			if got := s.do(t, "SMEMBERS dead:x.a.test"); fmt.Sprint(got) != "map[1:{}]" && fmt.Sprint(got) != "[1]" {
 				t.Errorf("marks of x.a.test: %v, want the other backend's", got)
 			}
@@ -288,7 +288,7 @@ func TestAWildcardIsRewrittenAtOnceAndItsMarksAreDropped(t *testing.T) {
 			s.check(t, "i1", "++")
 			s.wantList(t, host, "web 1")
 
-			// A name under it may hold anything: PlanB keeps its locks there.
+			// A key with a requested host's name may have any type: PlanB keeps its locks there.
 			s.do(t, "SADD dead:x.a.test 0")
 			if _, _, err := s.vhosts.Announced(t.Context(), hipache.Announcement{Host: "x.a.test", URL: "http://10.0.0.1:80", Position: 0, Len: 1}, app.Everything); err != nil {
 				t.Fatal(err)
@@ -356,7 +356,7 @@ func TestMarksUnderAWildcardAreFoundWhenAWorkerStarts(t *testing.T) {
 	}
 }
 
-func TestWithoutAWildcardNothingIsScanned(t *testing.T) {
+func TestWithoutAWildcardNoKeyIsScanned(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
@@ -378,7 +378,7 @@ func TestAMarkThatLeavesNoBackendIsRemovedWhenItIsAnnounced(t *testing.T) {
 	for _, c := range []struct {
 		name            string
 		host, requested string
-		fails           bool // so that it is only kept
+		fails           bool // so that it only stays
 	}{
 		{"healthy", "a.test", "a.test", false},
 		{"kept", "a.test", "a.test", true},
@@ -390,7 +390,7 @@ func TestAMarkThatLeavesNoBackendIsRemovedWhenItIsAnnounced(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			s.up(t, 1, hosts(c.host))
-			s.do(t, "RPUSH frontend:"+c.host+" http://10.0.0.9:80") // foreign, and dead
+			s.do(t, "RPUSH frontend:"+c.host+" http://10.0.0.9:80") // foreign and marked
 			s.do(t, "SADD dead:"+c.requested+" 1")
 			if c.fails {
 				s.check(t, "i1", "--")
@@ -501,7 +501,7 @@ func TestPrefixAndDatabaseAreThoseOfTheProxy(t *testing.T) {
 	}
 }
 
-// monitored runs a function and returns what a server does meanwhile.
+// monitored runs a function and returns the commands that the server executes meanwhile.
 func monitored(t *testing.T, server *redistest.Server, run func()) []string {
 	t.Helper()
 	conn, err := net.Dial("tcp", server.Addr())
@@ -557,7 +557,7 @@ func TestAllVhostsOfAnInstanceChangeInOneStep(t *testing.T) {
 	s.wantList(t, "*.c.test", "web 2")
 }
 
-// changes counts the writes a server has seen.
+// changes returns the number of writes that a server has executed.
 func changes(t *testing.T, c *redis.Client) string {
 	t.Helper()
 	n := c.InfoMap(t.Context(), "persistence").Item("Persistence", "rdb_changes_since_last_save")
@@ -567,7 +567,7 @@ func changes(t *testing.T, c *redis.Client) string {
 	return n
 }
 
-func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
+func TestAnUnchangedVhostIsNotWritten(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
@@ -589,7 +589,7 @@ func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 		t.Errorf("%s changes, %s before", after, before)
 	}
 
-	// A probe that finds what is known writes when the next one is due, and no list.
+	// A result that changes no state writes no list.
 	s.do(t, "SREM dead:a.test 1")
 	lines := monitored(t, server, func() { s.check(t, "i2", "+") })
 	for _, line := range lines {
@@ -601,8 +601,7 @@ func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	}
 }
 
-// Proxies read in the middle of everything. What they read must be a whole list with
-// somebody to send requests to.
+// Proxies read at any moment. Each read must return a complete list with a routable backend.
 func TestAListIsNeverReadHalfWritten(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -620,7 +619,7 @@ func TestAListIsNeverReadHalfWritten(t *testing.T) {
 			s.register(t, saying(1, weight(3)))
 			s.deregister(t, 2)
 			s.settle(t)
-			s.clock.Pass(app.CalmAfter) // else it would wait, as a flapping one does
+			s.clock.Pass(app.CalmAfter) // otherwise it would wait as a flapping instance
 		}
 	})
 	reads := 0

@@ -21,41 +21,40 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// The model of a vhost's list: slots are things with a mark on them, not positions,
-// so that nothing has to be translated when one is taken out.
+// The model of a vhost's list. A slot carries its mark, so no mark must be translated when a slot is removed.
 type modelVhost struct {
 	wildcard bool
 	exists   bool // has a list
 	slots    []*modelSlot
 	members  map[string]*modelMember // by url
-	junk     bool                    // the dead set has marks that are none
+	junk     bool                    // the dead set has members that are no positions
 }
 
 type modelSlot struct {
 	url    string
 	marked bool
-	ours   bool // it was us who marked it
+	ours   bool // Rollcall set the mark
 }
 
 type modelMember struct {
-	id    string // empty: not registered any more
+	id    string // empty: no longer registered
 	n     int
 	keep  int
 	leave int64 // ms
-	fewer bool  // it has just got fewer slots
+	fewer bool  // its number of slots has just become smaller
 }
 
-// begins says whether its surplus slots begin to leave.
+// begins reports whether the member's surplus slots begin to leave.
 func (m *modelMember) begins() bool { return m.leave == 0 || m.fewer }
 
-// modelChange is what a change of an instance means to a vhost.
+// modelChange is the effect of a change of an instance on a vhost.
 type modelChange struct {
 	url  string
 	to   modelMember
 	good bool // it has just passed a check
 }
 
-// follow brings the list in line with the members. settled says that the owner removes what has settled.
+// follow updates the list from the members. settled means that the owner removes settled backends.
 func (v *modelVhost) follow(now time.Time, settled bool, changes ...modelChange) {
 	v.junk = false
 	good := map[string]bool{}
@@ -130,7 +129,7 @@ func (v *modelVhost) follow(now time.Time, settled bool, changes ...modelChange)
 	}
 }
 
-// surplus are the slots of members beyond the number they should have.
+// surplus returns the slots beyond the wanted number of their member.
 func (v *modelVhost) surplus() map[*modelSlot]bool {
 	surplus, seen := map[*modelSlot]bool{}, map[string]int{}
 	for _, s := range v.slots {
@@ -141,8 +140,7 @@ func (v *modelVhost) surplus() map[*modelSlot]bool {
 	return surplus
 }
 
-// stays is the member that is left alone because there is nothing else: preferably
-// one that no proxy has marked.
+// stays returns the member that stays because no other backend is routable. It prefers a member without a proxy's mark.
 func (v *modelVhost) stays(surplus map[*modelSlot]bool) string {
 	may := func(s *modelSlot) bool {
 		m := v.members[s.url]
@@ -157,8 +155,7 @@ func (v *modelVhost) stays(surplus map[*modelSlot]bool) string {
 	return ""
 }
 
-// comesBack is the member that is listed again when there is neither a wanted one nor
-// one that stays.
+// comesBack returns the member that is listed again if no member is wanted or stays.
 func (v *modelVhost) comesBack() string {
 	var urls []string
 	for url, m := range v.members {
@@ -204,16 +201,16 @@ func (v *modelVhost) due() (at int64) {
 	return at
 }
 
-// modelRun is a registry and its model, going through the same steps.
+// modelRun is a registry and its model, which take the same steps.
 type modelRun struct {
 	*site
 	ctx       context.Context
 	vhosts    map[string]*modelVhost
 	instances map[string]app.Instance // as they were committed
-	foreign   map[string][]string     // what operators pushed, by vhost
+	foreign   map[string][]string     // entries that operators pushed, by vhost
 }
 
-func TestListsAreWhatAModelSays(t *testing.T) {
+func TestListsMatchAModel(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.New(t)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -246,7 +243,7 @@ func (r *modelRun) some(t *rapid.T) app.Instance {
 	return r.instances[rapid.SampledFrom(ids).Draw(t, "id")]
 }
 
-// commit writes instances, and has the model follow.
+// commit writes instances to the registry and the model.
 func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 	var change app.Change
 	touched := map[string][]modelChange{}
@@ -277,7 +274,7 @@ func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 		}
 	}
 	for host, changes := range touched {
-		last := map[string]modelChange{} // the last word on a url counts, not each on the way
+		last := map[string]modelChange{} // only the last change of a url counts
 		for _, c := range changes {
 			c.good = c.good || last[c.url].good
 			last[c.url] = c
@@ -286,7 +283,7 @@ func (r *modelRun) commit(t *rapid.T, is ...app.Instance) {
 	}
 }
 
-// keepOf is what the store has to know of an instance that is not wanted.
+// keepOf returns the stored stay of an instance that is not wanted.
 func keepOf(i app.Instance) int {
 	switch {
 	case !i.MayStay():
@@ -297,8 +294,8 @@ func keepOf(i app.Instance) int {
 	return 2
 }
 
-// register brings in an instance, or an old one with another address, boot or vhosts;
-// it may take over the address of another one.
+// register registers a new instance, or a known one with another address, boot or vhosts. The instance may supersede
+// another one at its address.
 func (r *modelRun) register(t *rapid.T) {
 	n := rapid.IntRange(1, 5).Draw(t, "n")
 	i := app.Instance{
@@ -345,7 +342,7 @@ func (r *modelRun) reweigh(t *rapid.T) {
 func (r *modelRun) drain(t *rapid.T) { r.commit(t, r.some(t).Drain(time.Minute, r.clock.Now())) }
 func (r *modelRun) leave(t *rapid.T) { r.commit(t, r.some(t).Remove(r.clock.Now())) }
 
-// goodProbe settles a check of a routable instance, which only clears marks.
+// goodProbe completes a check of a routable instance, which only clears marks.
 func (r *modelRun) goodProbe(t *rapid.T) {
 	i := r.some(t)
 	if !i.Routable() {
@@ -389,7 +386,7 @@ func (r *modelRun) proxyMarks(t *rapid.T) {
 	r.vhosts[host].slots[n].marked = true
 }
 
-// markExpires takes a mark away: it is PlanB's active checker, or an operator.
+// markExpires removes a mark, as PlanB's active checker or an operator does.
 func (r *modelRun) markExpires(t *rapid.T) {
 	host, n := r.slot(t, func(s *modelSlot) bool { return s.marked })
 	r.redis(t, r.rdb.SRem(r.ctx, r.proxy.Dead(host), n))
@@ -398,12 +395,12 @@ func (r *modelRun) markExpires(t *rapid.T) {
 }
 
 func (r *modelRun) junkMarks(t *rapid.T) {
-	host, _ := r.slot(t, func(s *modelSlot) bool { return s.marked }) // or the set would be all junk
+	host, _ := r.slot(t, func(s *modelSlot) bool { return s.marked }) // otherwise the set would have no valid mark
 	r.vhosts[host].junk = true
 	r.redis(t, r.rdb.SAdd(r.ctx, r.proxy.Dead(host), "junk", "-1", "999"))
 }
 
-// push is an operator's hand.
+// push appends an entry as an operator does.
 func (r *modelRun) push(t *rapid.T) {
 	host := rapid.SampledFrom(r.hosts()).Draw(t, "host")
 	v := r.vhosts[host]
@@ -449,8 +446,7 @@ func (r *modelRun) redis(t *rapid.T, cmd redis.Cmder) {
 	}
 }
 
-// check compares everything that is stored with the model, and the model with what
-// must hold whatever it says.
+// check compares all stored data with the model, and the model with its invariants.
 func (r *modelRun) check(t *rapid.T) {
 	want, got := r.modelled(), r.stored(t)
 	if diff := gocmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
@@ -499,7 +495,7 @@ func (r *modelRun) checkInvariants(t *rapid.T, host string, v *modelVhost) {
 	}
 }
 
-// registryState is what is in Redis, of both the registry's keys and the proxy's.
+// registryState is the content of the registry's and the proxy's keys.
 type registryState struct {
 	Lists, Dead, Members map[string][]string
 	Vhosts, Addresses    map[string]string

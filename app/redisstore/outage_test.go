@@ -19,7 +19,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// calls are all the ways to ask Redis for something.
+// calls lists every method that calls Redis.
 func (s *site) calls(ctx context.Context) map[string]func() error {
 	i := app.Instance{ID: "i1", Service: "web", Address: "10.0.0.1:80", Check: app.DefaultCheck(app.TCP)}
 	return map[string]func() error{
@@ -53,8 +53,7 @@ func (s *site) calls(ctx context.Context) map[string]func() error {
 	}
 }
 
-// wantUnavailable makes every call at once: each has to come back within about a
-// second, and to say that it could not be made.
+// wantUnavailable makes every call at once. Each must return within about a second, with app.ErrUnavailable.
 func (s *site) wantUnavailable(t *testing.T, because string) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -77,7 +76,7 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	s.up(t, 2)
-	answers := func() bool { // both pools of the client have to notice
+	answers := func() bool { // both connection pools of the client must notice
 		_, err1 := s.Get(t.Context(), "i1")
 		_, err2 := s.Results(t.Context(), "i1")
 		return err1 == nil && err2 == nil
@@ -94,7 +93,7 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
 	eventually(t, "a restarted server answers", answers)
 	s.wantList(t, "a.test", "web 1 2")
-	s.check(t, "i1", "--") // it knows none of the scripts
+	s.check(t, "i1", "--") // the server has none of the scripts
 	s.wantList(t, "a.test", "web 1! 2")
 	s.check(t, "i2", "+")
 	if r, err := s.Own(t.Context(), ownership.Call{Worker: "w", Count: 1}); err != nil || len(r.Owned) != ownership.Shards {
@@ -138,7 +137,7 @@ func TestAChangeWithoutAnAnswerIsUncertainOnlyIfItWasSent(t *testing.T) {
 	})
 }
 
-// Redis's own word for "not now", inside of a script and outside.
+// Redis's answers for "not now", inside and outside a script.
 func TestRedisThatRefusesIsUnavailable(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -176,7 +175,7 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	s.up(t, 2)
-	s.do(t, "DEL ~events") // no event tells that another registry begins
+	s.do(t, "DEL ~events") // no event announces the other registry
 	rep := s.follow(t)
 	eventually(t, "the replica has both", func() bool { return len(rep.Instances("")) == 2 })
 
@@ -194,7 +193,7 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	s.check(t, "i1", "++")
 	s.wantList(t, "a.test", "web 1")
 
-	server.Restart(t) // nothing is kept
+	server.Restart(t) // all data is lost
 	eventually(t, "the replica is empty again", func() bool { return len(rep.Instances("")) == 0 })
 	s.up(t, 2)
 	s.wantList(t, "a.test", "web 2")
@@ -205,7 +204,7 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	})
 }
 
-// follow keeps a replica fresh until the test ends.
+// follow keeps a replica current until the test ends.
 func (s *site) follow(t *testing.T) *replica.Replica {
 	t.Helper()
 	rep := replica.New()
@@ -219,8 +218,8 @@ func (s *site) follow(t *testing.T) *replica.Replica {
 	return rep
 }
 
-// A failover to a replica that had not heard the last events, or a stream that was
-// cut: the registry is the same, but what was told does not follow from what is read.
+// After a failover to a replica without the last events, or after a trim of the stream, the registry is the same, but the
+// events do not continue from the follower's revision.
 func TestAFollowerThatMissedEventsReadsEverythingAnew(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -334,7 +333,7 @@ func TestTheClockIsTheServers(t *testing.T) {
 	}
 }
 
-// Either clock is set: only the difference shows.
+// A step of either clock has an effect only on the difference.
 func TestAProcessNoticesThatAClockWasSet(t *testing.T) {
 	t.Parallel()
 	var ahead time.Duration
@@ -354,7 +353,7 @@ func TestAProcessNoticesThatAClockWasSet(t *testing.T) {
 	}
 }
 
-// A Redis that answers and refuses to write is not ready; one that is away is found by reads.
+// A Redis that refuses to write is not ready; an unreachable Redis is found by reads.
 func TestWritableIsTheLastCallThatRedisRefused(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -116,7 +116,7 @@ func (s *Store) Flushed(ctx context.Context, shards []int) ([][]byte, error) {
 		record, err := s.rdb.Get(ctx, s.keys.record(shard)).Bytes()
 		cancel()
 		if err != nil && !errors.Is(err, redis.Nil) && !wrongType(err) {
-			return nil, wrap("read what was flushed", err)
+			return nil, wrap("read the records of shards", err)
 		}
 		records[n] = record
 	}

@@ -17,7 +17,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// The property tests of the protocol run on ownershiptest.Table: the script has to be the same.
+// The property tests of the protocol run on ownershiptest.Table. The script must behave the same.
 func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.New(t)
@@ -34,7 +34,7 @@ func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 			c := ownership.Call{Worker: w, Count: counts[w], Known: version[w], Stopping: r.IntN(8) == 0, Suspended: r.IntN(4) == 0}
 			switch r.IntN(10) {
 			case 0:
-				c.Count -= int64(r.IntN(3)) // late, or another's
+				c.Count -= int64(r.IntN(3)) // late, or of another worker
 			case 1:
 				c.Limit = 1 + r.IntN(300)
 			case 2:

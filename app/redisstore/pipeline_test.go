@@ -15,7 +15,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// gate lets nobody through until it is open, and counts what goes through together.
+// gate blocks all calls until it is open, and counts the calls that pass together.
 type gate struct {
 	reached, open chan struct{}
 	together      []int
@@ -35,7 +35,7 @@ func (g *gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if cmds[0].Name() == "evalsha" { // and not what a new connection begins with
+		if cmds[0].Name() == "evalsha" { // skips the commands with which a new connection begins
 			g.together = append(g.together, len(cmds))
 		}
 		return next(ctx, cmds)
@@ -51,7 +51,7 @@ func TestChangesOfTheSameMomentShareARoundTrip(t *testing.T) {
 		_, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i}}})
 		return err
 	}
-	if err := commit(t.Context(), 1); err != nil { // Redis knows the script
+	if err := commit(t.Context(), 1); err != nil { // Redis has the script
 		t.Fatal(err)
 	}
 
@@ -68,7 +68,7 @@ func TestChangesOfTheSameMomentShareARoundTrip(t *testing.T) {
 	made(2, nil)
 	<-g.reached
 	made(3, nil)
-	made(1, app.ErrConflict) // for each its own answer
+	made(1, app.ErrConflict) // each call has its own answer
 	made(4, nil)
 	eventually(t, "three wait", func() bool { return s.Waiting() == 3 })
 	impatient, cancel := context.WithCancel(t.Context())

@@ -12,7 +12,7 @@ import (
 	"rollcall/app"
 )
 
-// state writes down what follows from the registry: queues, indexes, lists and marks.
+// state returns all data that is derived from the registry: queues, indexes, lists and marks.
 func (s *site) state(t *testing.T) map[string]any {
 	t.Helper()
 	ctx, state := t.Context(), map[string]any{}
@@ -37,13 +37,13 @@ func (s *site) state(t *testing.T) map[string]any {
 	return state
 }
 
-func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
+func TestReconcileRepairsDerivedData(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name     string
-		broken   string // commands; our keys begin with ~
+		broken   string // commands; Rollcall's keys begin with ~
 		repaired app.Repairs
-		differs  string // what need not be as it was
+		differs  string // a part of the state that may differ afterwards
 	}{
 		{name: "a list is missing", broken: "DEL frontend:b.test", repaired: app.Repairs{Lists: 1}},
 		{name: "the dead set is missing", broken: "DEL dead:a.test"},
@@ -103,8 +103,7 @@ func TestReconcileMendsWhatDoesNotFollowFromTheRegistry(t *testing.T) {
 	}
 }
 
-// An instance that is registered while reconciliation reads must not be taken for one
-// that should not be there.
+// Reconciliation must not take an instance that is registered meanwhile for an orphan.
 func TestReconcileRunsBesideRegistrations(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -154,7 +153,7 @@ func TestReconcileRunsBesideRegistrations(t *testing.T) {
 	}
 }
 
-func TestAnInstanceThatCannotBeReadHoldsUpNobody(t *testing.T) {
+func TestAnUnreadableInstanceBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	for n := range 3 {

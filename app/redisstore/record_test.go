@@ -30,7 +30,7 @@ func TestARecordKeepsEveryField(t *testing.T) {
 	}
 }
 
-// TestARecordOfAZeroFieldReadsAsZero changes nothing of an instance without optional fields.
+// TestARecordOfAZeroFieldReadsAsZero leaves an instance without optional fields unchanged.
 func TestARecordOfAZeroFieldReadsAsZero(t *testing.T) {
 	t.Parallel()
 	at := time.UnixMilli(1_700_000_000_000)

@@ -16,7 +16,7 @@ import (
 	"rollcall/app/ownership"
 )
 
-// events writes down what was told since the beginning, as "registered i1, ...".
+// events returns all events since the beginning, as "registered i1, ...".
 func (s *site) events(t *testing.T) string {
 	t.Helper()
 	events, err := s.Events(t.Context(), "0", 1000)
@@ -30,7 +30,7 @@ func (s *site) events(t *testing.T) string {
 	return strings.Join(out, ", ")
 }
 
-// expire ends the states whose time is over, as the owners of the instances do.
+// expire ends the states whose period is over, as the owners of the instances do.
 func (s *site) expire(t *testing.T) {
 	t.Helper()
 	all, err := s.All(t.Context())
@@ -64,7 +64,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 		name string
 		edit func(*app.Registration)
 		is   app.State
-		told app.EventKind // of the second registration; empty: nothing is written
+		told app.EventKind // of the second registration; empty: no write
 	}{
 		{"the same", func(*app.Registration) {}, app.Healthy, ""},
 		{"no boot", func(r *app.Registration) { r.Boot = "" }, app.Healthy, ""},
@@ -140,14 +140,14 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 	}
 }
 
-func TestAnAddressPassesToWhoRegistersItNext(t *testing.T) {
+func TestAnAddressPassesToTheNextInstance(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.up(t, 1)
 	s.up(t, 2)
 	next := saying(3, func(r *app.Registration) { r.Address = "10.0.0.1" })
 	s.register(t, next)
-	s.wantList(t, "a.test", "web 1! 2") // what is there now has not passed yet
+	s.wantList(t, "a.test", "web 1! 2") // the new instance has not passed yet
 	if _, err := s.Get(t.Context(), "i1"); !errors.Is(err, app.ErrNotFound) {
 		t.Errorf("i1: %v, want it gone", err)
 	}
@@ -159,7 +159,7 @@ func TestAnAddressPassesToWhoRegistersItNext(t *testing.T) {
 	s.settle(t)
 	s.wantList(t, "a.test", "web 1 2")
 
-	// One that is known takes over an address, too, and other services are not concerned.
+	// A registered instance also takes over an address. Other services are unaffected.
 	s.register(t, saying(4, hosts("b.test"), func(r *app.Registration) { r.Service, r.Address = "api", "10.0.0.1" }))
 	s.register(t, saying(2, func(r *app.Registration) { r.Address = "10.0.0.1" }))
 	if _, err := s.Get(t.Context(), "i3"); !errors.Is(err, app.ErrNotFound) {
@@ -176,9 +176,8 @@ func TestAnAddressPassesToWhoRegistersItNext(t *testing.T) {
 	}
 }
 
-// A container that has died leaves its address to the next one, of whatever service:
-// the next one's health is not to be taken for that of the dead one.
-func TestANewStartEndsWhateverWasAtItsAddress(t *testing.T) {
+// A new container may have the address of a dead one of any service. It must not inherit the dead instance's health.
+func TestANewStartRemovesTheInstancesAtItsAddress(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	start := func(n int, service, boot string) app.Registration {
@@ -203,7 +202,7 @@ func TestANewStartEndsWhateverWasAtItsAddress(t *testing.T) {
 	if got := s.events(t); got != want {
 		t.Errorf("told %q, want %q", got, want)
 	}
-	s.wantList(t, "web.test", "") // where nobody serves it any more
+	s.wantList(t, "web.test", "") // no instance serves it any more
 	if again := s.register(t, start(4, "cache", "b2")); again.New {
 		t.Error("what is known is new")
 	}
@@ -212,7 +211,7 @@ func TestANewStartEndsWhateverWasAtItsAddress(t *testing.T) {
 	}
 }
 
-func TestOfManyWhoRegisterAnAddressAtOnceOneIsLeft(t *testing.T) {
+func TestConcurrentRegistrationsOfAnAddressLeaveOneInstance(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	var all sync.WaitGroup
@@ -235,7 +234,7 @@ func TestOfManyWhoRegisterAnAddressAtOnceOneIsLeft(t *testing.T) {
 	}
 }
 
-func TestWhatBelongsToAnotherServiceIsRefused(t *testing.T) {
+func TestAHostOrAddressOfAnotherServiceIsRefused(t *testing.T) {
 	t.Parallel()
 	for field, edit := range map[string]func(*app.Registration){
 		"id":   func(r *app.Registration) { r.ID = "i1" },
@@ -326,7 +325,7 @@ func TestReplacesTakesOverInTheStepInWhichItBecomesHealthy(t *testing.T) {
 	s.wantList(t, "a.test", "web 2")
 }
 
-// Both or none, also when the one that is replaced is written in between.
+// Both steps are made or neither, also if the replaced instance is written in between.
 func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -342,7 +341,7 @@ func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
 	}
 }
 
-// meddler is a store on which somebody else writes just before the next commit.
+// meddler is a store on which another writer writes just before the next commit.
 type meddler struct {
 	app.Store
 	once func()
@@ -350,13 +349,13 @@ type meddler struct {
 
 func (m *meddler) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
 	if once := m.once; once != nil {
-		m.once = nil // what it does comes here, too
+		m.once = nil // the other writer's calls come here, too
 		once()
 	}
 	return m.Store.Commit(ctx, c)
 }
 
-func TestWhoNeverBecomesHealthyReplacesNobody(t *testing.T) {
+func TestAnInstanceThatNeverBecomesHealthyReplacesNoOther(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.up(t, 1)
@@ -411,7 +410,7 @@ func TestAHeartbeatsLease(t *testing.T) {
 	s.clock.Pass(lease)
 	is(app.Unhealthy, "web 1 2!")
 	report(true)
-	for range app.CalmAfter/(lease-time.Millisecond) + 1 { // else its second fall makes it wait
+	for range app.CalmAfter/(lease-time.Millisecond) + 1 { // otherwise its second fall makes it wait
 		s.clock.Pass(lease - time.Millisecond)
 		report(true)
 	}
@@ -421,7 +420,7 @@ func TestAHeartbeatsLease(t *testing.T) {
 	report(false)
 	is(app.Unhealthy, "web 1 2!")
 	s.clock.Pass(i.Check.Forget - time.Second)
-	s.register(t, saying(2, beats)) // sick, not gone
+	s.register(t, saying(2, beats)) // unhealthy, but not gone
 	s.clock.Pass(i.Check.Forget - time.Second)
 	is(app.Unhealthy, "web 1 2!")
 	report(true)
@@ -436,7 +435,7 @@ func TestAHeartbeatsLease(t *testing.T) {
 	}
 }
 
-func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
+func TestALateResultDoesNotCount(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*testing.T, *site){
 		"another worker has the shard": func(t *testing.T, s *site) {
@@ -483,7 +482,7 @@ func TestAResultThatCameTooLateCountsForNothing(t *testing.T) {
 	}
 }
 
-func TestAResultOfADrainingInstanceChangesNothing(t *testing.T) {
+func TestAResultOfADrainingInstanceHasNoEffect(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	was := s.check(t, s.up(t, 1).ID, "-")
@@ -494,8 +493,7 @@ func TestAResultOfADrainingInstanceChangesNothing(t *testing.T) {
 	}
 }
 
-// A result counts although the instance was written meanwhile, if that does not concern the
-// check.
+// A result counts although the instance was written meanwhile, if the write did not concern the check.
 func TestARepairedFieldDoesNotLoseTheResult(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -533,7 +531,7 @@ func TestAnOverrideExpires(t *testing.T) {
 	s.wantList(t, "a.test", "web 1! 2 1!")
 	s.settle(t)
 	s.check(t, "i2", "--")
-	s.wantList(t, "a.test", "web 2") // the last one, whatever i1 would say
+	s.wantList(t, "a.test", "web 2") // the last backend, with any result of i1
 	s.check(t, "i1", "+")
 	s.register(t, saying(1))
 	s.clock.Pass(time.Hour)
@@ -550,5 +548,5 @@ func TestAnOverrideExpires(t *testing.T) {
 	s.settle(t)
 	s.deregister(t, 2)
 	override(app.Override{Maintenance: true, Until: s.clock.Now().Add(time.Hour)})
-	s.wantList(t, "a.test", "web 1!") // somebody who knows has said so
+	s.wantList(t, "a.test", "web 1!") // the heartbeat is authoritative
 }

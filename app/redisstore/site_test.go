@@ -21,7 +21,7 @@ import (
 type site struct {
 	*redisstore.Store
 	rdb    *redis.Client
-	prefix string // of our keys
+	prefix string // of Rollcall's keys
 	proxy  hipache.Keys
 	vhosts *redisstore.Vhosts
 	clock  *apptest.Clock
@@ -35,13 +35,13 @@ func newSite(t testing.TB) *site {
 	return prefixedSite(redistest.New(t), redistest.Prefix(t))
 }
 
-// prefixedSite is a registry that shares its Redis with others; all keys have the
-// prefix, and calls may take long, for the machine may be busy.
+// prefixedSite returns a registry that shares its Redis with others. All keys have the prefix. Calls have a long timeout,
+// because the machine may be busy.
 func prefixedSite(c *redis.Client, prefix string) *site {
 	return siteOn(c, redisstore.Options{Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Timeout: time.Minute})
 }
 
-// siteOn is the registry on any Redis.
+// siteOn returns the registry on any Redis.
 func siteOn(c *redis.Client, o redisstore.Options) *site {
 	s := &site{rdb: c, prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache, clock: apptest.NewClock()}
 	o.Settle, o.Now = apptest.Settle, s.clock.Now
@@ -51,8 +51,7 @@ func siteOn(c *redis.Client, o redisstore.Options) *site {
 	return s
 }
 
-// saying is a registration of the instance with the number n, http://10.0.0.n:80, of
-// the service web for a.test.
+// saying returns a registration of the instance with the number n, http://10.0.0.n:80, of the service web for a.test.
 func saying(n int, edits ...func(*app.Registration)) app.Registration {
 	r := app.Registration{
 		Service: "web", ID: "i" + strconv.Itoa(n), Address: "10.0.0." + strconv.Itoa(n), Port: 80,
@@ -86,9 +85,8 @@ func (s *site) register(t *testing.T, r app.Registration) app.Registered {
 	return done
 }
 
-// check judges the results of probes of an instance as its owner does: + for passed, - for
-// failed. A pass that changes nothing clears the marks of proxies, as after an announcement.
-// No time passes.
+// check applies results of probes of an instance as its owner does: + for passed, - for failed. A pass that changes no
+// state clears the marks of proxies, as after an announcement. The clock does not advance.
 func (s *site) check(t *testing.T, id, results string) app.Instance {
 	t.Helper()
 	for _, r := range results {
@@ -101,7 +99,7 @@ func (s *site) check(t *testing.T, id, results string) app.Instance {
 	return s.get(t, id)
 }
 
-// judge has a result of a probe judged.
+// judge applies a result of a probe.
 func (s *site) judge(t *testing.T, id string, r app.Result) {
 	t.Helper()
 	i := s.get(t, id)
@@ -120,7 +118,7 @@ func (s *site) judge(t *testing.T, id string, r app.Result) {
 	}
 }
 
-// hurried returns a function that lists the instances that are to be probed at once since.
+// hurried returns a function that lists the instances for which an immediate probe was requested since.
 func (s *site) hurried(t *testing.T) (ids func() []string) {
 	t.Helper()
 	sub := s.rdb.Subscribe(t.Context(), s.prefix+"probe")
@@ -144,7 +142,7 @@ func (s *site) hurried(t *testing.T) (ids func() []string) {
 	}
 }
 
-// announce takes the payload of an announcement by a proxy.
+// announce handles the payload of a proxy's announcement.
 func (s *site) announce(t *testing.T, payload string) (repaired bool, early string) {
 	t.Helper()
 	a, ok := hipache.ParseAnnouncement(payload)
@@ -181,7 +179,7 @@ func (s *site) deregister(t *testing.T, n int) {
 	}
 }
 
-// settle lets the settle time pass and takes out what has to leave.
+// settle lets the settle time pass and removes settled backends.
 func (s *site) settle(t *testing.T) {
 	t.Helper()
 	s.clock.Pass(apptest.Settle)
@@ -190,7 +188,7 @@ func (s *site) settle(t *testing.T) {
 	}
 }
 
-// findMarks does what a worker does when it takes the shards of vhosts.
+// findMarks searches for marks as a worker does when it takes the shards of vhosts.
 func (s *site) findMarks(t *testing.T) {
 	t.Helper()
 	if err := s.vhosts.FindMarks(t.Context(), app.Everything); err != nil {
@@ -198,8 +196,8 @@ func (s *site) findMarks(t *testing.T) {
 	}
 }
 
-// do runs a Redis command, words apart by spaces. frontend: and dead: get the prefix
-// of the proxy's keys, ~ stands for that of ours, and _ for a space.
+// do runs a Redis command with words separated by spaces. frontend: and dead: get the prefix of the proxy's keys, ~ stands
+// for Rollcall's prefix, and _ for a space.
 func (s *site) do(t *testing.T, command string) any {
 	t.Helper()
 	var args []any
@@ -220,8 +218,8 @@ func (s *site) do(t *testing.T, command string) any {
 	return v
 }
 
-// list writes down what proxies read for a vhost: the identifier and its slots, those
-// of 10.0.0.n as n, with ! for a marked one.
+// list returns a vhost's list as proxies read it: the identifier and its slots, the slots of 10.0.0.n as n, with ! for a
+// marked one.
 func (s *site) list(t testing.TB, host string) string {
 	t.Helper()
 	entries, err1 := s.rdb.LRange(t.Context(), s.proxy.Frontend(host), 0, -1).Result()
@@ -249,7 +247,7 @@ func (s *site) wantList(t testing.TB, host, want string) {
 	}
 }
 
-// eventually waits for a condition that is about to become true.
+// eventually waits until a condition is true.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {

@@ -7,14 +7,14 @@ import (
 	"rollcall/app"
 )
 
-// TestStatusesOfACheckAreStored wants documents of older versions, which have only min and
-// max, to mean what they meant, and one range to be stored as those versions read it.
+// TestStatusesOfACheckAreStored verifies two rules. Documents of older versions, which have only min and max, keep their
+// meaning. One range is stored in the form of older versions.
 func TestStatusesOfACheckAreStored(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	for _, c := range []struct {
 		statuses app.Statuses
-		stored   string // in the check; empty if nothing of it is
+		stored   string // in the check; empty if it is omitted
 	}{
 		{"200-399", ""},
 		{"204", `"min":204,"max":204`},

@@ -273,7 +273,7 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	}
 	switch reply[0] {
 	case "conflict":
-		return "", fmt.Errorf("instance %s was written by somebody else: %w", reply[1], app.ErrConflict)
+		return "", fmt.Errorf("instance %s was changed by another call: %w", reply[1], app.ErrConflict)
 	case "lost":
 		return "", fmt.Errorf("change of %s: %w", cmp.Or(reply[1], "an instance of another worker"), app.ErrNotOwner)
 	case "last":
@@ -283,12 +283,12 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 	case "full":
 		return "", &app.FieldError{
 			Field: "service", Held: true, Problem: fmt.Sprintf("has %d instances already", arg.Limit),
-			Want: "deregister those that are not needed; the limit is ROLLCALL_MAX_INSTANCES",
+			Want: "deregister unused instances; the limit is ROLLCALL_MAX_INSTANCES",
 		}
 	case "crowded":
 		return "", &app.FieldError{
 			Field: "host", Held: true, Problem: fmt.Sprintf("%s has %d backends already", reply[1], arg.Backends),
-			Want: "deregister those that are not needed, or serve a part of them under another vhost; the limit is ROLLCALL_MAX_BACKENDS",
+			Want: "deregister unused instances, or serve a part of them under another vhost; the limit is ROLLCALL_MAX_BACKENDS",
 		}
 	}
 	s.reportRepairs(ctx, reply[4:])
@@ -296,8 +296,8 @@ func (s *Store) commit(ctx context.Context, arg changeArg) (app.Revision, error)
 }
 
 func (s *Store) reportRepairs(ctx context.Context, repaired []string) {
-	for _, what := range repaired {
-		s.log.WarnContext(ctx, "a key of the proxy had the wrong type and was made anew", "key", what)
+	for _, key := range repaired {
+		s.log.WarnContext(ctx, "a key of the proxy had the wrong type and was created again", "key", key)
 	}
 }
 
@@ -449,7 +449,7 @@ func (s *Store) Assert(ctx context.Context, i app.Instance, r *app.Result) error
 		return wrap("note the report of "+i.ID, err)
 	}
 	if !same {
-		return fmt.Errorf("instance %s was written by somebody else: %w", i.ID, app.ErrConflict)
+		return fmt.Errorf("instance %s was changed by another call: %w", i.ID, app.ErrConflict)
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ func TestStore(t *testing.T) {
 	})
 }
 
-// The embedded default of rollcall dev keeps the same contract.
+// The embedded default of rollcall dev fulfils the same contract.
 func TestStoreOnMiniredis(t *testing.T) {
 	t.Parallel()
 	apptest.StoreContract(t, func(t *testing.T) apptest.Subject {

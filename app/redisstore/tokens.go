@@ -51,7 +51,7 @@ func (t Tokens) Add(ctx context.Context, token auth.Token, e app.Event) error {
 	if err == nil && !added {
 		err = &app.FieldError{
 			Field: "name", Held: true, Problem: fmt.Sprintf("is one too many: there are %d tokens", auth.MaxTokens),
-			Want: "revoke those that nobody needs",
+			Want: "revoke unused tokens",
 		}
 	}
 	return err
@@ -104,7 +104,7 @@ func (t Tokens) Read(ctx context.Context) ([]auth.Token, string, error) {
 		var r tokenRecord
 		unknown, err := unmarshal(doc, &r)
 		if err != nil { // the other tokens stay valid
-			t.log.ErrorContext(ctx, "a token cannot be read and does not count", "token", id, "err", err)
+			t.log.ErrorContext(ctx, "cannot read a token; calls with it are refused", "token", id, "err", err)
 			continue
 		}
 		token := auth.Token{ID: id, Name: r.Name, Hash: r.Hash, Scopes: r.Scopes, CreatedAt: time.UnixMilli(r.Created)}

@@ -101,7 +101,7 @@ func TestAVhostHasSoManyBackends(t *testing.T) {
 		}
 	}
 	refused(3)
-	s.register(t, saying(1, weight(3))) // it is there
+	s.register(t, saying(1, weight(3))) // it is registered
 	s.register(t, saying(3, hosts("b.test")))
 	refused(3, hosts("b.test", "a.test"))
 	s.check(t, "i1", "--")
@@ -109,7 +109,7 @@ func TestAVhostHasSoManyBackends(t *testing.T) {
 	s.check(t, "i2", "++")
 	s.wantList(t, "a.test", "web 1! 1! 2 1!")
 	s.settle(t)
-	s.register(t, saying(4)) // the others have left the list
+	s.register(t, saying(4)) // the other instances have left the list
 }
 
 func TestAServiceHasSoManyInstances(t *testing.T) {
@@ -121,8 +121,8 @@ func TestAServiceHasSoManyInstances(t *testing.T) {
 		if field, ok := errors.AsType[*app.FieldError](err); !ok || field.Field != "service" || !field.Held {
 			t.Errorf("a third one: %v", err)
 		}
-		s.register(t, saying(1, weight(2)))                                                       // which is there
+		s.register(t, saying(1, weight(2)))                                                       // already registered
 		s.register(t, saying(3, func(r *app.Registration) { r.Service, r.Hosts = "admin", nil })) // of another service
-		s.register(t, saying(4, func(r *app.Registration) { r.Address = saying(2).Address }))     // in the place of another one
+		s.register(t, saying(4, func(r *app.Registration) { r.Address = saying(2).Address }))     // at the address of another instance
 	})
 }

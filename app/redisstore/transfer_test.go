@@ -24,7 +24,7 @@ func (s *site) export(t *testing.T) string {
 	return out.String()
 }
 
-// taken is a site that has imported an export.
+// taken returns a site that has imported an export.
 func taken(t *testing.T, text string, want int) *site {
 	t.Helper()
 	s := newSite(t)
@@ -35,8 +35,7 @@ func taken(t *testing.T, text string, want int) *site {
 	return s
 }
 
-// everything registers all kinds of instances, in lists whose order is not that of
-// their names.
+// everything registers all kinds of instances, in lists that are not in the order of their ids.
 func everything(t *testing.T) *site {
 	t.Helper()
 	s := newSite(t)
@@ -59,7 +58,7 @@ func everything(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	s.up(t, 8, hosts("last.test"), func(r *app.Registration) { r.Service = "last" })
-	s.check(t, "i8", "--") // and stays, as the last one
+	s.check(t, "i8", "--") // and stays as the last one
 	s.register(t, saying(9, hosts("last.test"), func(r *app.Registration) { r.Service = "last" }))
 	s.settle(t)
 	return s
@@ -92,7 +91,7 @@ func TestImportGivesTheSameRegistryAndLists(t *testing.T) {
 	}
 }
 
-func TestImportTwiceChangesNothing(t *testing.T) {
+func TestASecondImportHasNoEffect(t *testing.T) {
 	t.Parallel()
 	text := everything(t).export(t)
 	to := taken(t, text, 9)
@@ -116,8 +115,8 @@ func TestImportTwiceChangesNothing(t *testing.T) {
 	}
 }
 
-// Beside instances that have registered meanwhile, an import gives way.
-func TestImportLeavesAloneWhatIsThere(t *testing.T) {
+// An import skips instances whose id or address has been registered meanwhile.
+func TestImportLeavesRegisteredInstancesAlone(t *testing.T) {
 	t.Parallel()
 	text := everything(t).export(t)
 	to := newSite(t)
@@ -170,14 +169,14 @@ func TestImportOfABrokenLine(t *testing.T) {
 			t.Errorf("%s: %d of %d, %v; want 2 and an error in line 4", name, added, read, err)
 		}
 		to.wantList(t, "a.test", "web 1 2")
-		// Once it is mended, the rest comes as well.
+		// After the repair of the line, the rest is imported, too.
 		if added, _, err := to.Import(t.Context(), strings.NewReader(strings.Join(good, "")), to.verbs.Import); added != 2 || err != nil {
 			t.Errorf("%s: mended, %d more, %v", name, added, err)
 		}
 	}
 }
 
-// An order for all lists is found where there is one, and something where there is none.
+// An export finds an order that fits all lists if there is one, and some order otherwise.
 func TestExportOrder(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -195,7 +194,7 @@ func TestExportOrder(t *testing.T) {
 	s.do(t, "RPUSH frontend:v1.test web http://10.0.0.1:80 http://10.0.0.2:80")
 	s.up(t, 10, hosts("v0.test", "v9.test"))
 	s.do(t, "DEL frontend:v9.test")
-	s.do(t, "RPUSH frontend:v9.test web http://10.0.0.10:80 http://10.0.0.9:80") // by hand, against the others
+	s.do(t, "RPUSH frontend:v9.test web http://10.0.0.10:80 http://10.0.0.9:80") // by hand, against the order of the others
 	taken(t, s.export(t), 10)
 }
 

@@ -14,8 +14,7 @@ import (
 	"rollcall/app/auth"
 )
 
-// writtenByNewer adds to an instance's document, as a newer version may have written it, the
-// members of a JSON object.
+// writtenByNewer adds the members of a JSON object to an instance's document, as a newer version may have written it.
 func (s *site) writtenByNewer(t *testing.T, id, members string) {
 	t.Helper()
 	doc := map[string]any{}
@@ -133,7 +132,7 @@ func TestAnInstanceOfANewerVersionIsNotMendedAndNoWitness(t *testing.T) {
 	s.up(t, 1)
 	s.writtenByNewer(t, "i1", `{"zone":"a"}`)
 	before := s.document(t, "i1")
-	s.do(t, "HSET ~vhost:a.test http://10.0.0.1:80 9_2_0_i1") // as many slots as the newer version likes
+	s.do(t, "HSET ~vhost:a.test http://10.0.0.1:80 9_2_0_i1") // any number of slots that a newer version writes
 	done, err := s.Reconcile(t.Context(), app.Everything)
 	if err != nil || len(done.Instances) > 0 || len(done.Orphans) > 0 {
 		t.Errorf("reconcile mended %+v, %v", done, err)
@@ -143,7 +142,7 @@ func TestAnInstanceOfANewerVersionIsNotMendedAndNoWitness(t *testing.T) {
 	}
 }
 
-func TestAHeartbeatForANewerVersionExtendsTheLeaseAndJudgesNothing(t *testing.T) {
+func TestAHeartbeatForANewerVersionOnlyExtendsTheLease(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.register(t, saying(1, func(r *app.Registration) { r.Hosts, r.Health = nil, "heartbeat" }))
@@ -195,7 +194,7 @@ func TestANewerVersionsExportIsExportedWholeAndNotImported(t *testing.T) {
 	}
 }
 
-func TestATokenOfANewerVersionMayNothing(t *testing.T) {
+func TestATokenOfANewerVersionHasNoScope(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	token := auth.Token{ID: "a", Name: "ci", Hash: []byte("hash"), Scopes: []auth.Scope{"admin"}, CreatedAt: s.clock.Now()}

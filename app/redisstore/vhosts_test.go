@@ -20,7 +20,7 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// join has a worker take its fair share, and returns what it owns.
+// join makes a worker take its fair share, and returns its shards.
 func (s *site) join(t *testing.T, worker string, count int64, release ...int) app.Owner {
 	t.Helper()
 	r, err := s.Own(t.Context(), ownership.Call{Worker: worker, Count: count, Release: release})
@@ -34,7 +34,7 @@ func (s *site) join(t *testing.T, worker string, count int64, release ...int) ap
 	}
 }
 
-// TestOnlyTheOwnerWritesAVhost has two workers. The first one owned everything, and does not know yet that the second
+// TestOnlyTheOwnerWritesAVhost has two workers. The first one owned everything, and has not yet noticed that the second
 // one has taken its shards.
 func TestOnlyTheOwnerWritesAVhost(t *testing.T) {
 	t.Parallel()
@@ -158,7 +158,7 @@ func TestAMarkLastsAsLongAsItsBackendIsListed(t *testing.T) {
 			compare()
 			s.check(t, "i1", "--")
 			compare()
-			s.clock.Pass(100 * time.Hour) // no clock has a say
+			s.clock.Pass(100 * time.Hour) // no clock matters
 			s.do(t, lost)
 			compare()
 			s.wantList(t, "a.test", "web 1! 2 3")
@@ -169,8 +169,8 @@ func TestAMarkLastsAsLongAsItsBackendIsListed(t *testing.T) {
 	}
 }
 
-// TestAMarkWhoseAnnouncementWasLostIsFound has a proxy mark a backend that should get traffic: its instance is named,
-// so that it is probed at once.
+// TestAMarkWhoseAnnouncementWasLostIsFound marks a backend that should get traffic, as a proxy does. Compare must name its
+// instance, so that the owner probes it at once.
 func TestAMarkWhoseAnnouncementWasLostIsFound(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -312,7 +312,7 @@ func TestAVhostWithManyBackendsIsChangedAsOneWithFew(t *testing.T) {
 	})
 }
 
-// dump writes down the list, the dead set and the members of a vhost.
+// dump returns the list, the dead set and the members of a vhost.
 func (s *site) dump(t *testing.T, host string) string {
 	t.Helper()
 	var list, dead *redis.StringSliceCmd

@@ -71,7 +71,7 @@ func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 	if !added {
 		return &app.FieldError{
 			Field: "url", Held: true, Problem: fmt.Sprintf("is one too many: there are %d webhooks", app.MaxWebhooks),
-			Want: "delete those that nobody needs",
+			Want: "delete unused webhooks",
 		}
 	}
 	return nil
@@ -196,7 +196,7 @@ func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
 	case is < 0:
 		return noWebhook(id)
 	case is == 0:
-		return fmt.Errorf("webhook %s is at another replay: %w", id, app.ErrConflict)
+		return fmt.Errorf("another replay to webhook %s is in progress: %w", id, app.ErrConflict)
 	}
 	return nil
 }
@@ -241,7 +241,7 @@ func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryCl
 		id, hash := takenOf(taken)
 		hook, err := decodeWebhook(id, hash)
 		if err != nil { // the other claims go on
-			w.log.ErrorContext(ctx, "a webhook cannot be read and is told nothing", "webhook", id, "err", err)
+			w.log.ErrorContext(ctx, "cannot read a webhook; it receives no events", "webhook", id, "err", err)
 			continue
 		}
 		claim := app.DeliveryClaim{Webhook: hook, Token: token}
@@ -309,7 +309,7 @@ func (w Webhooks) Complete(ctx context.Context, c app.DeliveryClaim, d app.Deliv
 	held, err := deliveredScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(id), w.keys.attempts(id), w.keys.events()},
 		id, c.Token, due, w.Now().UnixMilli(), doc, attempt, app.KeptAttempts, event, keepEvents).Bool()
 	if err != nil {
-		return wrap("settle webhook "+id, err)
+		return wrap("complete the delivery to webhook "+id, err)
 	}
 	if !held {
 		return fmt.Errorf("webhook %s: %w", id, app.ErrClaimLost)

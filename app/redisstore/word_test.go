@@ -13,7 +13,7 @@ import (
 	"rollcall/app/replica"
 )
 
-// witness is a store that notes how it is called.
+// witness is a store that records its calls.
 type witness struct {
 	app.Store
 	mu    sync.Mutex
@@ -48,9 +48,8 @@ func (w *witness) called() string {
 	return strings.Join(w.calls, " ")
 }
 
-// What a container says again and again costs the store nothing as long as it changes
-// nothing; everything else is decided on what the store has.
-func TestTheReplicaAnswersACallThatChangesNothing(t *testing.T) {
+// A repeated registration that changes no field makes no call of the store. The store decides every other call.
+func TestTheReplicaAnswersACallWithoutAChange(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	store := &witness{Store: s.Store}
@@ -125,7 +124,7 @@ func TestTheReplicaAnswersACallThatChangesNothing(t *testing.T) {
 	}
 }
 
-// again registers, and is not told whether anything was new.
+// again repeats a registration, and ignores whether it was new.
 func (s *site) again(t *testing.T, r app.Registration) error {
 	t.Helper()
 	_, err := s.verbs.Register(t.Context(), r)
