@@ -32,6 +32,15 @@ func newVhosts(g *registry) *vhosts {
 	return v
 }
 
+// forgetCompared forgets the terms under which workers have compared vhosts.
+func (v *vhosts) forgetCompared() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, terms := range v.compared {
+		clear(terms)
+	}
+}
+
 // depart marks a backend of a vhost.
 func (v *vhosts) depart(host string) {
 	v.mu.Lock()
@@ -202,11 +211,7 @@ func TestOnlyTheOwnerWorksOnAVhost(t *testing.T) {
 		if owned[true] == 0 || owned[false] == 0 {
 			t.Fatalf("one worker owns all of them: %v", owned)
 		}
-		v.mu.Lock()
-		for _, host := range hosts {
-			clear(v.compared[host])
-		}
-		v.mu.Unlock()
+		v.forgetCompared()
 		for _, host := range hosts {
 			v.depart(host)
 		}
@@ -228,11 +233,7 @@ func TestOnlyTheOwnerWorksOnAVhost(t *testing.T) {
 			g.table.Shards[shard] = "third 1"
 		}
 		g.mu.Unlock()
-		v.mu.Lock()
-		for _, host := range hosts {
-			clear(v.compared[host])
-		}
-		v.mu.Unlock()
+		v.forgetCompared()
 		_ = one.Compare(t.Context())
 		v.mu.Lock()
 		for host, terms := range v.compared {
