@@ -29,7 +29,7 @@ func TestAListThatWasChangedByHandIsMendedInTheNextRound(t *testing.T) {
 		{"every backend is marked, and more", "SADD dead:a.test 0 1 7 junk", "web 1 2", 0},
 		{"the dead set has another type", "SET dead:a.test x", "web 1 2", 0},
 		{"one backend is marked", "SADD dead:a.test 0", "web 1! 2", 0},
-		{"an entry of somebody else", "RPUSH frontend:a.test http://10.0.0.9:80", "web 1 2 9", 0},
+		{"a foreign entry", "RPUSH frontend:a.test http://10.0.0.9:80", "web 1 2 9", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

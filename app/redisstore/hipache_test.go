@@ -323,7 +323,7 @@ func TestMarksUnderAWildcardThatNoWorkerHeardOfAreDeletedWithItsPositions(t *tes
 			s.wantList(t, host, "web 2")
 			s.findMarks(t)
 			for requested, want := range map[string]int64{
-				"x.a.test": 0, "y.z.a.test": 0, // what the list of the wildcard answers for
+				"x.a.test": 0, "y.z.a.test": 0, // hosts that the wildcard's list serves
 				"own.a.test": 1, "foreign.a.test": 1, // they have lists of their own
 				"b.deep.a.test":               1, // the longest wildcard answers
 				"x.a.test:http://10.0.0.1:80": 1,
@@ -421,12 +421,12 @@ func TestAnnouncedMarksAreRepairedOrProbed(t *testing.T) {
 		{"in capitals", "a.test;HTTP://10.0.0.2:80/;1;2", false, "i2", "web 1! 2! 3"},
 		{"as PlanB says it", "a.test;http://10.0.0.2:80;1;2", false, "i2", "web 1! 2! 3"},
 		{"another backend is in the slot by now", "a.test;http://10.0.0.3:80/;1;2", true, "i3", "web 1! 2 3"},
-		{"somebody unknown", "a.test;http://10.0.0.9:80/;1;2", true, "", "web 1! 2 3"},
+		{"an unknown backend", "a.test;http://10.0.0.9:80/;1;2", true, "", "web 1! 2 3"},
 		{"the slot is one that leaves", "a.test;http://10.0.0.9:80/;0;2", true, "", "web 1! 2! 3"},
 		{"the backend drains", "a.test;http://10.0.0.1:80/;0;2", false, "i1", "web 1! 2! 3"},
 		{"beyond the end", "a.test;http://10.0.0.2:80/;7;8", true, "i2", "web 1! 2! 3"},
 		{"another vhost", "b.test;http://10.0.0.2:80/;1;2", false, "", "web 1! 2! 3"},
-		{"somebody else's vhost", "foreign.test;http://10.0.0.9:80/;0;2", false, "", "web 1! 2! 3"},
+		{"a foreign vhost", "foreign.test;http://10.0.0.9:80/;0;2", false, "", "web 1! 2! 3"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -544,7 +544,7 @@ func TestAllVhostsOfAnInstanceChangeInOneStep(t *testing.T) {
 					writes[key] = calls
 				}
 			}
-		case command == `"scan"`: // for what no worker has heard of, after the step
+		case command == `"scan"`: // FindMarks, after the step
 		case strings.Contains(line, "frontend:") || strings.Contains(line, "dead:"):
 			t.Errorf("outside a script: %s", line)
 		}

@@ -43,7 +43,7 @@ type History struct {
 func (s *Store) History(scale history.Scale) *History { return &History{s, scale} }
 
 // Contribute adds a batch, unless it was added before. It returns the shards that were refused because another worker
-// owns them; then it adds nothing.
+// owns them; then it adds no part of the batch.
 func (h *History) Contribute(ctx context.Context, b history.Batch) (refused []int, err error) {
 	s := h.store
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)

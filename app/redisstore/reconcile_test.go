@@ -56,7 +56,7 @@ func TestReconcileRepairsDerivedData(t *testing.T) {
 		{name: "a backend's name is junk", broken: "HSET ~vhost:b.test junk junk", repaired: app.Repairs{Orphans: []string{""}}},
 		{name: "the index of vhosts is missing", broken: "HDEL ~hosts b.test", repaired: app.Repairs{Instances: []string{"i2"}}},
 		{
-			name: "a backend of nobody", broken: "HSET ~vhost:b.test http://10.0.0.9:80 1_1_0_i9 | RPUSH frontend:b.test http://10.0.0.9:80",
+			name: "a backend of an unregistered instance", broken: "HSET ~vhost:b.test http://10.0.0.9:80 1_1_0_i9 | RPUSH frontend:b.test http://10.0.0.9:80",
 			repaired: app.Repairs{Orphans: []string{"i9"}}, differs: "frontend:b.test vhost:b.test settling dead:b.test",
 		},
 		{

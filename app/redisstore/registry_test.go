@@ -107,7 +107,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 				want.Boot = was.Boot
 			}
 			want.Rev, want.RegisteredAt = is.Rev, was.RegisteredAt
-			want.ReplaceOver = want.Replaces != "" // there is no i7: nothing is left to do
+			want.ReplaceOver = want.Replaces != "" // there is no i7: the replacement is over
 			want.State, want.Streak, want.StreakAt, want.Last, want.ChangedAt = was.State, was.Streak, was.StreakAt, was.Last, was.ChangedAt
 			want.AssertedAt = was.AssertedAt
 			switch c.told {

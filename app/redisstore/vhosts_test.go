@@ -206,7 +206,7 @@ func TestAMarkWhoseAnnouncementWasLostIsFound(t *testing.T) {
 }
 
 // TestAVhostWithManyBackendsIsChangedAsOneWithFew compares the short way, which reads the changed members only, with
-// the long one: after each change the long one finds nothing to write.
+// the long one: after each change the long one writes no key.
 func TestAVhostWithManyBackendsIsChangedAsOneWithFew(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.New(t)

@@ -1,4 +1,4 @@
--- contribute.lua adds one batch of a worker's contributions to histories: all of it, or nothing.
+-- contribute.lua adds one batch of a worker's contributions to histories, as a whole or not at all.
 -- A batch that was added before is not added again.
 --
 -- KEYS[1]   shards   hash, see own.lua
@@ -29,7 +29,7 @@ for n = 4, #KEYS do
   redis.call('EXPIRE', KEYS[n], keep)
 end
 redis.call('HSET', batches, worker, ARGV[2])
-if redis.call('HLEN', batches) > BATCHES then -- the terms of a dropped worker are over: it sends nothing again
+if redis.call('HLEN', batches) > BATCHES then -- the terms of a dropped worker are over: it sends no further batch
   for _, other in ipairs(redis.call('HKEYS', batches)) do
     if redis.call('HEXISTS', workers, other) == 0 then redis.call('HDEL', batches, other) end
   end

@@ -99,8 +99,8 @@ local function forget_children(host)
   redis.call('SADD', vhost.rewritten, host)
 end
 
--- adjust applies changes to a vhost with many members without reading all of them. It returns wrote, or nil, with
--- nothing written, if all members must be read.
+-- adjust applies changes to a vhost with many members without reading all of them. It returns wrote. If all members
+-- must be read, it returns nil without a write.
 local function adjust(host, service, changes, passed)
   local key = members_of(host)
   if redis.call('HLEN', key) < SMALL then return nil end
