@@ -42,8 +42,8 @@ type Backend struct {
 	mode   Mode
 	since  time.Time // when the mode was set
 	server *http.Server
-	served map[string]Visit       // by the X-Id of the request
-	probes map[string][]time.Time // by the id in the path of the probe
+	served map[string]Visit   // by the X-Id of the request
+	probes map[string][]Visit // by the id in the path of the probe
 
 	ends context.Context // ends with the test
 }
@@ -67,7 +67,7 @@ func NewBackend(t testing.TB) *Backend {
 func BackendAt(t testing.TB, addr string) *Backend {
 	t.Helper()
 	ends, cancel := context.WithCancel(context.Background()) //nolint:usetesting // ends after the test's own context
-	b := &Backend{t: t, Addr: addr, served: map[string]Visit{}, probes: map[string][]time.Time{}, ends: ends}
+	b := &Backend{t: t, Addr: addr, served: map[string]Visit{}, probes: map[string][]Visit{}, ends: ends}
 	if err := b.Set(Answers); err != nil {
 		b.Addr = "127.0.0.1:0" // a system with one loopback address
 		if err := b.Set(Answers); err != nil {
@@ -137,7 +137,7 @@ func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.UserAgent() == "rollcall-probe" {
 		id := r.URL.Query().Get("id")
-		b.probes[id] = append(b.probes[id], time.Now())
+		b.probes[id] = append(b.probes[id], Visit{time.Now(), m})
 	}
 	b.mu.Unlock()
 	switch m {
@@ -208,10 +208,19 @@ func (b *Backend) Probes() map[string][]time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := make(map[string][]time.Time, len(b.probes))
-	for id, times := range b.probes {
-		all[id] = slices.Clone(times) // callers append to them
+	for id, visits := range b.probes {
+		for _, v := range visits {
+			all[id] = append(all[id], v.At)
+		}
 	}
 	return all
+}
+
+// Probing returns the probes of an instance, oldest first.
+func (b *Backend) Probing(id string) []Visit {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.probes[id]) // the backend appends to it
 }
 
 // Registration returns the registration of an instance of the service web on a backend. fields are further names and
