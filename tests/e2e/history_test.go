@@ -336,7 +336,7 @@ func TestHistoryAgreesWithAnObserver(t *testing.T) {
 	time.Sleep(shortBuckets.Fine)
 	all.set(proctest.Answers)
 	_, a = k.web()
-	const handOver = ownership.Every
+	const handOver = 2 * ownership.Every // with the second that a process takes to exit under the race detector
 	for _, o := range all {
 		h := a.history(o.service)
 		passed, failed := o.counts()
