@@ -157,7 +157,11 @@ func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion)
 	switch {
 	case passed:
 		if o.confirm(i.ID, peer, now) {
-			reason := fmt.Sprintf("worker %s reaches instances that do not answer this worker, such as %s at %s: they are not removed", peer, i.ID, i.Address)
+			reaches := "worker " + peer + " reaches"
+			if about == nil {
+				reaches = "other workers reach"
+			}
+			reason := fmt.Sprintf("%s instances that do not answer this worker, such as %s at %s: they are not removed", reaches, i.ID, i.Address)
 			w.writes.Go(func() { w.Changed(context.WithoutCancel(ctx), app.EventDisputed, reason) })
 		}
 		return true

@@ -381,12 +381,12 @@ func TestReceiversThatFailTogetherAreCalledApart(t *testing.T) {
 		}
 		b.answers(status(500))
 		b.happens(1, 0)
-		time.Sleep(2 * time.Second)
+		time.Sleep(7 * time.Second) // longer than pollEvery and the pause before the second attempt
 		times := map[time.Time]bool{}
 		for n := range 10 {
 			posts := b.got(fmt.Sprint("w", n))
-			if len(posts) != 2 {
-				b.t.Fatalf("%d attempts for w%d, want 2", len(posts), n)
+			if len(posts) < 2 {
+				b.t.Fatalf("%d attempts for w%d, want 2 or more", len(posts), n)
 			}
 			times[posts[1].at] = true
 		}
