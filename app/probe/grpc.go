@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"rollcall/app"
@@ -75,13 +77,16 @@ func newTransport(c *conn) *http.Transport {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Transport{
 		Protocols:              &protocols,
-		DialContext:            func(context.Context, string, string) (net.Conn, error) { return &http2Conn{conn: c}, nil },
+		DialContext:            func(context.Context, string, string) (net.Conn, error) { return newHTTP2Conn(c), nil },
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
 		// The transport keeps the memory of a closed connection for this time, 5 s by default.
 		IdleConnTimeout: time.Second,
 	}
 }
+
+// prefaceWait is how long a probe waits for the server's first frame before it sends the request.
+const prefaceWait = 100 * time.Millisecond
 
 // An HTTP/2 frame begins with a length of 24 bits and a type of 8 bits (RFC 9113, 4.1).
 const (
@@ -91,9 +96,21 @@ const (
 
 // http2Conn fails with the first word of the answer unless the answer begins with SETTINGS,
 // as HTTP/2 does. The errors of net/http do not name another protocol.
+//
+// It writes the client's preface and then waits for the first frame header of the server. A server of another protocol
+// answers the preface and closes the connection; further bytes would make it reset the connection, and the answer would be
+// lost. A server of HTTP/2 sends SETTINGS first (RFC 9113, 3.4), and usually without waiting for a request.
 type http2Conn struct {
 	*conn
-	first []byte // the first bytes of the answer, at most frameHeader
+	first   []byte        // the first bytes of the answer, at most frameHeader
+	began   chan struct{} // closed when first is complete, or the connection has failed
+	begin   func()        // closes began
+	preface atomic.Bool   // the preface has been written
+}
+
+func newHTTP2Conn(c *conn) *http2Conn {
+	began := make(chan struct{})
+	return &http2Conn{conn: c, began: began, begin: sync.OnceFunc(func() { close(began) })}
 }
 
 // Read reads from the connection and checks the first frame header.
@@ -101,11 +118,31 @@ func (c *http2Conn) Read(b []byte) (int, error) {
 	n, err := c.conn.Read(b)
 	if missing := frameHeader - len(c.first); missing > 0 {
 		c.first = append(c.first, b[:min(n, missing)]...)
+		if len(c.first) == frameHeader || err != nil {
+			defer c.begin()
+		}
 		if len(c.first) == frameHeader && c.first[3] != settingsFrame {
 			return 0, c.fail(errors.New(beginning(c.first)))
 		}
 	}
 	return n, err
+}
+
+// Write writes to the connection, all but the preface after the first frame header of the server.
+func (c *http2Conn) Write(b []byte) (int, error) {
+	if c.preface.Swap(true) {
+		select {
+		case <-c.began:
+		case <-time.After(prefaceWait):
+		}
+	}
+	return c.conn.Write(b)
+}
+
+// Close ends a Write that waits.
+func (c *http2Conn) Close() error {
+	defer c.begin()
+	return c.conn.Close()
 }
 
 // responseResult protocols the response to the call of Health/Check.
