@@ -80,7 +80,7 @@ var faults = []fault{
 	// Processes.
 	{name: "a worker is killed while a backend dies", selected: true, inject: workerKilled, lasts: 6 * time.Second, lift: workerStarted, delay: claims},
 	{name: "a worker is frozen while a backend dies", inject: workerFrozen, lasts: 6 * time.Second, lift: workerThawed, delay: claims},
-	{name: "a worker is frozen for 10 s with its verdicts", selected: true, inject: workerFrozenWithVerdicts, lasts: 4 * time.Second, lift: workerFenced, delay: claims},
+	{name: "a worker is frozen for 10 s with its verdicts", selected: true, inject: workerFrozenWithVerdicts, lasts: 4 * time.Second, lift: workerFenced, delay: claims + 2*time.Second}, // another owner within 5 s
 	{name: "twenty workers come and go", inject: workersComeAndGo, lift: twoWorkersLeft, delay: 2*claims + 2*time.Second},
 	{name: "all workers are killed", inject: workersKilled, lasts: 4 * time.Second, lift: workersStarted, blind: true, delay: claims},
 	{name: "all workers are restarted", inject: workersRestarted, delay: claims},
