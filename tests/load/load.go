@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -180,7 +181,7 @@ func (c *httpConn) call(n int) error {
 		body = "[" + strings.Join(entries, ",") + "]"
 	}
 	c.out.Reset()
-	c.out.WriteString(c.spec.Method + " " + fillIn(c.spec.Path, n) + " HTTP/1.1\r\nHost: " + c.spec.Host + "\r\n")
+	c.out.WriteString(c.spec.Method + " " + fillIn(c.spec.Path, n) + " HTTP/1.1\r\nHost: " + cmp.Or(c.spec.Host, c.spec.Addr) + "\r\n")
 	if body != "" {
 		c.out.WriteString("Content-Type: application/json\r\n")
 	}
