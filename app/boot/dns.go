@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"strconv"
 	"time"
 
 	mdns "github.com/miekg/dns"
@@ -55,7 +54,7 @@ func (p *Process) listenDNS() error {
 			return nil
 		}
 		if port != 0 || try == tries {
-			return fmt.Errorf("ROLLCALL_DNS_PORT: %w (set ROLLCALL_DNS_PORT to another port than %s)", err, strconv.Itoa(port))
+			return fmt.Errorf("ROLLCALL_DNS_PORT: %w (set ROLLCALL_DNS_PORT to another port than %d)", err, port)
 		}
 		_ = tcp.Close()
 	}

@@ -39,9 +39,9 @@ type Client struct{ *Calls }
 type Options struct {
 	Connect time.Duration           // how long a connection may take; 0: 10 s
 	Wrap    func(net.Conn) net.Conn // wraps each connection; nil: none
-	Once    bool                    // a call is made once: the program has a retry rule of its own
 
-	NoKeepAlive bool // each call has a connection of its own
+	Once        bool // a call is made once: the program has its own retry rule
+	NoKeepAlive bool // each call has its own connection
 }
 
 // New returns a client of the Rollcall at a URL, such as http://10.0.0.5:8080 or 10.0.0.5:8080. The token is sent with

@@ -88,7 +88,7 @@ func TestContributionsAddUpInAnyOrder(t *testing.T) {
 	})
 }
 
-// What is stored loses the counts of latencies in buckets that are over, and nothing else.
+// A stored series keeps every sum. Buckets that are over keep only some of their latency buckets.
 func TestAStoredSeriesKeepsItsSums(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
