@@ -109,6 +109,10 @@ type member struct {
 	n       int
 	backend *proctest.Backend
 
+	// calls is held for reading during each registration. A container that gets the member's address starts after the
+	// last registration of the container before it: if the two overlapped, both would count as alive.
+	calls sync.RWMutex
+
 	mu     sync.Mutex
 	life   int // of the id
 	boot   int
@@ -134,23 +138,40 @@ func (m *member) form() url.Values {
 	return f
 }
 
+// changes makes one of the changes that a member's next registration reports, or none.
+func (m *member) changes(dice int) {
+	if dice == 2 {
+		m.calls.Lock()
+		defer m.calls.Unlock()
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch dice {
+	case 0:
+		m.boot++ // the container restarted
+	case 1:
+		m.weight++
+	case 2:
+		m.life++ // another container has its address and its own nonce
+		m.boot++
+	}
+}
+
+// current returns the member's registration and its id.
+func (m *member) current() (url.Values, string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.form(), m.id()
+}
+
 // clerk makes calls about random members, to random processes.
 func (c *company) clerk(end time.Time, n int) {
 	dice := rand.New(rand.NewPCG(1, uint64(n)))
 	for time.Now().Before(end) {
 		m, a := c.staff[dice.IntN(crowd)], c.apis[dice.IntN(len(c.apis))]
-		m.mu.Lock()
-		switch dice.IntN(12) {
-		case 0:
-			m.boot++ // the container restarted
-		case 1:
-			m.weight++
-		case 2:
-			m.life++ // another container has its address and its own nonce
-			m.boot++
-		}
-		f, id := m.form(), m.id()
-		m.mu.Unlock()
+		m.changes(dice.IntN(12))
+		m.calls.RLock()
+		f, id := m.current()
 		switch dice.IntN(12) {
 		case 0:
 			c.expect(a, http.MethodPost, "/v1/instances/"+id+"/drain?hold=300ms", nil, 200, 404)
@@ -163,6 +184,7 @@ func (c *company) clerk(end time.Time, n int) {
 		default:
 			c.expect(a, http.MethodPost, "/v1/register", f, 200, 201, 410)
 		}
+		m.calls.RUnlock()
 		time.Sleep(time.Duration(dice.IntN(60)) * time.Millisecond)
 	}
 }
