@@ -44,8 +44,8 @@ func CallerOf(ctx context.Context) Caller {
 	return unrestricted{}
 }
 
-// errNotYours is the answer about an instance that the caller may not change. It reveals
+// ErrNotYours is the answer about an instance that the caller may not change. It reveals
 // neither its service nor whether it exists.
-var errNotYours = &ForbiddenError{
+var ErrNotYours = &ForbiddenError{
 	What: "do that to this instance", Want: "give its key, or a token that may register its service",
 }

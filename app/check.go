@@ -96,17 +96,17 @@ func (c Check) Lease() time.Duration {
 func (c Check) validate() error {
 	switch {
 	case c.Interval < MinInterval || c.Interval > MaxInterval:
-		return invalid("interval", "is "+c.Interval.String(), "give a duration from 100ms to 1h")
+		return Invalid("interval", "is "+c.Interval.String(), "give a duration from 100ms to 1h")
 	case c.Timeout <= 0 || c.Timeout > MaxTimeout:
-		return invalid("timeout", "is "+c.Timeout.String(), "give a duration from 1ms to 30s")
+		return Invalid("timeout", "is "+c.Timeout.String(), "give a duration from 1ms to 30s")
 	case c.Rise < 1 || c.Rise > MaxStreak:
-		return invalid("rise", fmt.Sprintf("is %d", c.Rise), "give a number from 1 to 100")
+		return Invalid("rise", fmt.Sprintf("is %d", c.Rise), "give a number from 1 to 100")
 	case c.Fall < 1 || c.Fall > MaxStreak:
-		return invalid("fall", fmt.Sprintf("is %d", c.Fall), "give a number from 1 to 100")
+		return Invalid("fall", fmt.Sprintf("is %d", c.Fall), "give a number from 1 to 100")
 	case c.Grace <= 0 || c.Grace > MaxGrace:
-		return invalid("grace", "is "+c.Grace.String(), "give a duration up to 24h")
+		return Invalid("grace", "is "+c.Grace.String(), "give a duration up to 24h")
 	case c.Forget < MinForget || c.Forget > MaxForget:
-		return invalid("forget", "is "+c.Forget.String(), "give a duration from 1s to 720h")
+		return Invalid("forget", "is "+c.Forget.String(), "give a duration from 1s to 720h")
 	}
 	return nil
 }
@@ -167,16 +167,16 @@ func parseHealthKind(health string) (Check, error) {
 }
 
 func invalidHealth(problem string) error {
-	return invalid("health", problem,
+	return Invalid("health", problem,
 		"give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none")
 }
 
 func parseHealthPath(path string, port int) (Check, error) {
 	if strings.Contains(path, "#") {
-		return Check{}, invalid("health", "has a fragment", "leave out # and the text after it")
+		return Check{}, Invalid("health", "has a fragment", "leave out # and the text after it")
 	}
 	if _, err := url.ParseRequestURI(path); err != nil {
-		return Check{}, invalid("health", fmt.Sprintf("is %q, which is not a path", path), "give a path such as /healthz?full=1")
+		return Check{}, Invalid("health", fmt.Sprintf("is %q, which is not a path", path), "give a path such as /healthz?full=1")
 	}
 	c := DefaultCheck(HTTP)
 	c.Path, c.Port = path, port
@@ -187,24 +187,24 @@ func parseHealthURL(health, address string) (Check, error) {
 	u, err := url.Parse(health)
 	switch {
 	case err != nil || u.Host == "" || u.Opaque != "":
-		return Check{}, invalid("health", fmt.Sprintf("is %q, which is not a URL", health), "give a path such as /healthz")
+		return Check{}, Invalid("health", fmt.Sprintf("is %q, which is not a URL", health), "give a path such as /healthz")
 	case u.Scheme != "http":
-		return Check{}, invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "probes speak plain http")
+		return Check{}, Invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "probes speak plain http")
 	case u.User != nil:
-		return Check{}, invalid("health", "has a user name or password", "leave them out")
+		return Check{}, Invalid("health", "has a user name or password", "leave them out")
 	case u.Fragment != "":
-		return Check{}, invalid("health", "has a fragment", "leave out # and the text after it")
+		return Check{}, Invalid("health", "has a fragment", "leave out # and the text after it")
 	}
 	port := 80
 	if p := u.Port(); p != "" {
 		if port, err = parsePort(p); err != nil {
-			return Check{}, invalid("health", fmt.Sprintf("has the port %q", p), "give a port from 1 to 65535")
+			return Check{}, Invalid("health", fmt.Sprintf("has the port %q", p), "give a port from 1 to 65535")
 		}
 	}
 	host, err := canonicalHost(u.Hostname())
 	own, _ := splitAddress(address)
 	if err != nil || host != own {
-		return Check{}, invalid("health", fmt.Sprintf("has the host %q", u.Hostname()),
+		return Check{}, Invalid("health", fmt.Sprintf("has the host %q", u.Hostname()),
 			"a health URL is on the instance's own host, here "+own+"; give only :port/path")
 	}
 	return parseHealthPath(u.RequestURI(), port)

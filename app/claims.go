@@ -7,7 +7,7 @@ import (
 
 // The times and limits of claims.
 const (
-	silence     = time.Minute      // the holder of a contested id loses it after that long without a report or registration
+	Silence     = time.Minute      // the holder of a contested id loses it after that long without a report or registration
 	heardEvery  = 10 * time.Second // how often Rollcall writes that such a holder has reported
 	rivalryEnds = 10 * time.Minute // Rollcall drops a rival that has not claimed the id for that long
 	maxRivals   = 32               // more moves within rivalryEnds than this make an id contested
@@ -47,13 +47,13 @@ func (c Claims) IsZero() bool {
 	return c.Rivals == nil && c.HeldAt.IsZero() && c.Peers == nil && c.Moved == ""
 }
 
-// sameRivalry reports whether two claims agree about the rivals and about the contest.
-func sameRivalry(a, b Claims) bool {
+// SameRivalry reports whether two claims agree about the rivals and about the contest.
+func SameRivalry(a, b Claims) bool {
 	return a.HeldAt.Equal(b.HeldAt) && slices.Equal(a.Rivals, b.Rivals)
 }
 
-// claimant returns the claimant of the instance's present start.
-func (i Instance) claimant() string {
+// Claimant returns the claimant of the instance's present start.
+func (i Instance) Claimant() string {
 	if i.Boot != "" {
 		return i.Boot
 	}
@@ -69,25 +69,25 @@ func sameClaimant(was, is Instance) bool {
 	return was.Address == is.Address
 }
 
-// yields reports whether the holder of a contested id loses it to a claimant. One failed probe is
+// Yields reports whether the holder of a contested id loses it to a claimant. One failed probe is
 // enough, so that a dead instance does not block its successor. An instance that reports by itself
 // is alive until its lease ends.
-func (i Instance) yields(claimant string, now time.Time) bool {
+func (i Instance) Yields(claimant string, now time.Time) bool {
 	switch i.State {
 	case Starting:
 	case Healthy:
-		if i.failing() || i.Check.Kind == None && indexOfRival(i.Claims.Rivals, claimant) < 0 {
+		if i.Failing() || i.Check.Kind == None && indexOfRival(i.Claims.Rivals, claimant) < 0 {
 			return true
 		}
 	default:
 		return true
 	}
-	return !i.Claims.HeldAt.IsZero() && now.Sub(i.Claims.HeldAt) >= silence
+	return !i.Claims.HeldAt.IsZero() && now.Sub(i.Claims.HeldAt) >= Silence
 }
 
-// failing reports whether the last probe of a healthy instance failed. This version must understand
+// Failing reports whether the last probe of a healthy instance failed. This version must understand
 // the instance.
-func (i Instance) failing() bool {
+func (i Instance) Failing() bool {
 	return i.State == Healthy && i.Understood() && i.Check.Probed() && i.Streak > 0
 }
 
@@ -99,9 +99,9 @@ func (i Instance) claimed(claimant string, declared bool, now time.Time) (next *
 	rivals := c.recent(now)
 	at := indexOfRival(rivals, claimant)
 	contested := !c.HeldAt.IsZero()
-	if !contested && at < 0 && len(rivals) < maxRivals || i.yields(claimant, now) {
+	if !contested && at < 0 && len(rivals) < maxRivals || i.Yields(claimant, now) {
 		others := slices.DeleteFunc(rivals, func(r Rival) bool { return r.Claimant == claimant })
-		return &Claims{Rivals: note(others, i.claimant(), now)}, i
+		return &Claims{Rivals: note(others, i.Claimant(), now)}, i
 	}
 	if declared {
 		return nil, i
@@ -162,9 +162,9 @@ func (c Claims) moved(was, is Instance) Claims {
 	return c
 }
 
-// meets returns the claims of an instance that is registered at the address of another one: the
+// Meets returns the claims of an instance that is registered at the address of another one: the
 // other one and its peers are its peers.
-func (c Claims) meets(self Start, other Instance) Claims {
+func (c Claims) Meets(self Start, other Instance) Claims {
 	peers := slices.Clone(c.Peers)
 	for _, p := range append([]Start{{other.ID, other.Boot}}, other.Claims.Peers...) {
 		if p != self && !slices.Contains(peers, p) {

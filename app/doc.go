@@ -1,6 +1,6 @@
-// Package app is Rollcall's domain: services, their instances, the rules of their health, and the
-// verbs that change the registry. It imports the standard library only and does no I/O. ports.go
-// has the interfaces that the rest of the program implements for it.
+// Package app is Rollcall's domain: services, their instances, and the rules of their health. It
+// imports the standard library only and does no I/O. Package registry has the verbs that change the
+// registry by these rules.
 //
 // # States
 //
@@ -36,7 +36,7 @@
 //   - An instance gets no traffic before its first pass. A check of kind none has no probe: the
 //     registration counts as the pass.
 //   - The pure functions of state.go are the only place where a state changes. The store writes
-//     the new state in one atomic step together with the frontends (see Store).
+//     the new state in one atomic step together with the frontends (see registry.Store).
 //   - A write names the revision that it was decided on. Of two writers that decided on the same
 //     revision, one gets ErrConflict, reads again and decides again.
 //   - An instance is removed only because a probe of it failed, because its lease ran out while

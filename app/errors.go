@@ -58,7 +58,7 @@ func (e *FieldError) Is(target error) bool {
 	return target == ErrInvalid
 }
 
-func invalid(field, problem, want string) error {
+func Invalid(field, problem, want string) error {
 	return &FieldError{Field: field, Problem: problem, Want: want}
 }
 

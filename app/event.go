@@ -113,8 +113,8 @@ func (r Revision) parts() (ms, n uint64) {
 	return ms, n
 }
 
-// eventOf returns the event of the step from was to is.
-func eventOf(kind EventKind, was, is Instance, now time.Time, reason string) *Event {
+// NewEvent returns the event of the step from was to is.
+func NewEvent(kind EventKind, was, is Instance, now time.Time, reason string) *Event {
 	return &Event{
 		Kind: kind, At: now, Service: is.Service, Instance: is.ID,
 		From: was.State, To: is.State, Reason: reason, Maintenance: is.Override.Maintenance,

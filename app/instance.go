@@ -115,15 +115,15 @@ func latest(a, b time.Time) time.Time {
 func parseAddress(address string) (string, error) {
 	const want = "give host:port, such as 10.0.0.7:8080"
 	if strings.Contains(address, "://") {
-		return "", invalid("address", "has a scheme", "backends speak plain http; "+want)
+		return "", Invalid("address", "has a scheme", "backends speak plain http; "+want)
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return "", invalid("address", "is not host:port", want)
+		return "", Invalid("address", "is not host:port", want)
 	}
 	n, err := parsePort(port)
 	if err != nil {
-		return "", invalid("address", "has a port that is not a number from 1 to 65535", want)
+		return "", Invalid("address", "has a port that is not a number from 1 to 65535", want)
 	}
 	host, err = canonicalHost(host)
 	if err != nil {
@@ -141,21 +141,21 @@ func canonicalHost(host string) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		switch {
 		case ip.Zone() != "":
-			return "", invalid("address", "has an IPv6 zone", "an address with a zone means something else on every machine")
+			return "", Invalid("address", "has an IPv6 zone", "an address with a zone means something else on every machine")
 		case ip.Unmap().IsUnspecified():
-			return "", invalid("address", "is the unspecified address", "give the address that others reach it at")
+			return "", Invalid("address", "is the unspecified address", "give the address that others reach it at")
 		case ip.Unmap().IsMulticast():
-			return "", invalid("address", "is a multicast address", want)
+			return "", Invalid("address", "is a multicast address", want)
 		}
 		return ip.Unmap().String(), nil
 	}
 	host = lowerASCII(host)
 	if !ValidHostName(host) {
-		return "", invalid("address", "has a host that is neither an IP address nor a name", want)
+		return "", Invalid("address", "has a host that is neither an IP address nor a name", want)
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	if strings.HasPrefix(last, "0x") || strings.Trim(last, "0123456789") == "" {
-		return "", invalid("address", "has a host that looks like a number but is not an IP address", want)
+		return "", Invalid("address", "has a host that looks like a number but is not an IP address", want)
 	}
 	return host, nil
 }

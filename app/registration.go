@@ -17,6 +17,7 @@ import (
 // Limits of a registration.
 const (
 	MaxHosts  = 20
+	MaxKeep   = 100 // instances that Registry.DrainInTurn keeps
 	MaxWeight = 100
 
 	maxExpect = 4 << 10 // bytes of a body that a probe reads
@@ -113,13 +114,13 @@ func valueOr[T any](p *T, otherwise T) T {
 // validNames checks the weight of an instance, its id and the id that it replaces.
 func (i Instance) validNames() error {
 	if i.Weight < 1 || i.Weight > MaxWeight {
-		return invalid("weight", fmt.Sprintf("is %d", i.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
+		return Invalid("weight", fmt.Sprintf("is %d", i.Weight), fmt.Sprintf("give a number from 1 to %d", MaxWeight))
 	}
 	if err := ValidID("id", i.ID); err != nil || i.Replaces == "" {
 		return err
 	}
 	if i.Replaces == i.ID {
-		return invalid("replaces", "is the instance's own id", "give the id of the instance to take over from")
+		return Invalid("replaces", "is the instance's own id", "give the id of the instance to take over from")
 	}
 	return ValidID("replaces", i.Replaces)
 }
@@ -128,15 +129,15 @@ func (i Instance) validNames() error {
 // caller.
 func (r Registration) address() (string, AddressSource, error) {
 	if r.Port < 0 || r.Port > 65535 {
-		return "", "", invalid("port", fmt.Sprintf("is %d", r.Port), "give a number from 1 to 65535")
+		return "", "", Invalid("port", fmt.Sprintf("is %d", r.Port), "give a number from 1 to 65535")
 	}
 	port := strconv.Itoa(r.Port)
 	switch {
 	case r.Address == "" && r.Port == 0:
-		return "", "", invalid("port", "is missing", "give port, or address as host:port")
+		return "", "", Invalid("port", "is missing", "give port, or address as host:port")
 	case r.Address == "":
 		if r.Caller == "" {
-			return "", "", invalid("address", "is missing, and the call did not come over IP", "give address as host:port")
+			return "", "", Invalid("address", "is missing, and the call did not come over IP", "give address as host:port")
 		}
 		a, err := parseAddress(net.JoinHostPort(r.Caller, port))
 		return a, AddressFromCaller, err
@@ -147,7 +148,7 @@ func (r Registration) address() (string, AddressSource, error) {
 	if _, own, err := net.SplitHostPort(r.Address); err == nil {
 		a, err := parseAddress(r.Address)
 		if err == nil && own != port {
-			return "", "", invalid("port", "is "+port+", but address names port "+own, "give the port once")
+			return "", "", Invalid("port", "is "+port+", but address names port "+own, "give the port once")
 		}
 		return a, AddressGiven, err
 	}
@@ -160,7 +161,7 @@ func (r Registration) address() (string, AddressSource, error) {
 func (r Rules) permit(address string) error {
 	host, _ := splitAddress(address)
 	if addr, err := netip.ParseAddr(host); err == nil && r.Allow != nil && !r.Allow(addr) {
-		return invalid("address", "is "+host+", which must not be called", "give one in a network of ROLLCALL_PROBE_NETWORKS: without it those are the private ones, and loopback where Rollcall listens on that only")
+		return Invalid("address", "is "+host+", which must not be called", "give one in a network of ROLLCALL_PROBE_NETWORKS: without it those are the private ones, and loopback where Rollcall listens on that only")
 	}
 	return nil
 }
@@ -194,7 +195,7 @@ func (r Registration) expect(c *Check) error {
 	var given bool // the statuses
 	for _, e := range r.Expect {
 		if c.Kind != HTTP {
-			return invalid("expect", "goes with an http check only", "leave it out, or give health as a path")
+			return Invalid("expect", "goes with an http check only", "leave it out, or give health as a path")
 		}
 		statuses, isStatuses, err := parseExpect(e)
 		switch {
@@ -205,7 +206,7 @@ func (r Registration) expect(c *Check) error {
 		case !isStatuses && c.Body == "":
 			c.Body = e
 		default:
-			return invalid("expect", "is given twice", wantExpect)
+			return Invalid("expect", "is given twice", wantExpect)
 		}
 	}
 	return nil
@@ -218,13 +219,13 @@ func parseExpect(e string) (statuses Statuses, isStatuses bool, err error) {
 	statuses, isStatuses = parseStatuses(e)
 	switch {
 	case e == "":
-		err = invalid("expect", "is empty", wantExpect)
+		err = Invalid("expect", "is empty", wantExpect)
 	case len(e) > maxExpect:
-		err = invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
+		err = Invalid("expect", fmt.Sprintf("is longer than the %d bytes of the body that are looked at", maxExpect), "give a shorter text")
 	case !utf8.ValidString(e):
 		err = notText("expect")
 	case !isStatuses && looksLikeStatuses(e):
-		err = invalid("expect", fmt.Sprintf("is %.80q, which is not a list of statuses", e),
+		err = Invalid("expect", fmt.Sprintf("is %.80q, which is not a list of statuses", e),
 			"give statuses from 100 to 599, ranges and classes, separated by commas: 200,204 or 200-299,401 or 2xx,3xx")
 	}
 	return statuses, isStatuses, err
@@ -233,7 +234,7 @@ func parseExpect(e string) (statuses Statuses, isStatuses bool, err error) {
 // hosts returns the vhosts, normalized and sorted.
 func (r Registration) hosts() ([]string, error) {
 	if limit := cmp.Or(r.Rules.MaxHosts, MaxHosts); len(r.Hosts) > limit {
-		return nil, invalid("host", fmt.Sprintf("is given %d times", len(r.Hosts)), fmt.Sprintf("an instance serves at most %d", limit))
+		return nil, Invalid("host", fmt.Sprintf("is given %d times", len(r.Hosts)), fmt.Sprintf("an instance serves at most %d", limit))
 	}
 	var hosts []string
 	for _, h := range r.Hosts {
@@ -242,7 +243,7 @@ func (r Registration) hosts() ([]string, error) {
 			return nil, err
 		}
 		if slices.Contains(hosts, n) {
-			return nil, invalid("host", fmt.Sprintf("names %q twice", n), "name every vhost once")
+			return nil, Invalid("host", fmt.Sprintf("names %q twice", n), "name every vhost once")
 		}
 		hosts = append(hosts, n)
 	}
@@ -272,16 +273,16 @@ func (r Registration) validText() error {
 	return nil
 }
 
-func notText(field string) error { return invalid(field, "is not text in UTF-8", "give it in UTF-8") }
+func notText(field string) error { return Invalid(field, "is not text in UTF-8", "give it in UTF-8") }
 
 // ValidService returns a FieldError unless s is the name of a service.
 func ValidService(s string) error {
 	const want = "give 1 to 63 lower-case letters, digits, hyphens, dots or underscores, beginning with a letter or digit"
 	if s == "" {
-		return invalid("service", "is missing", want)
+		return Invalid("service", "is missing", want)
 	}
 	if len(s) > 63 || !validWord(s) || strings.ToLower(s) != s {
-		return invalid("service", fmt.Sprintf("is %.80q", s), want)
+		return Invalid("service", fmt.Sprintf("is %.80q", s), want)
 	}
 	return nil
 }
@@ -289,7 +290,7 @@ func ValidService(s string) error {
 // ValidID returns a FieldError about a field unless s is an id.
 func ValidID(field, s string) error {
 	if len(s) > 128 || !validWord(s) {
-		return invalid(field, fmt.Sprintf("is %.80q", s),
+		return Invalid(field, fmt.Sprintf("is %.80q", s),
 			"give 1 to 128 letters, digits, hyphens, dots or underscores, beginning with a letter or digit")
 	}
 	return nil

@@ -26,10 +26,10 @@ func (s State) known() bool {
 // Begin returns the instance in the state after its registration, or after a registration with
 // another address, check or boot nonce.
 func (i Instance) Begin(now time.Time) Instance {
-	i = i.enter(Starting, now)
+	i = i.Enter(Starting, now)
 	i.Last, i.StreakAt, i.Falls = Result{}, time.Time{}, 0
 	if i.Check.Kind == None {
-		return i.enter(Healthy, now)
+		return i.Enter(Healthy, now)
 	}
 	return i
 }
@@ -66,7 +66,7 @@ func (i Instance) rise(r Result, now time.Time) Instance {
 	if r.At.Sub(i.StreakAt) < i.Wait() {
 		return i
 	}
-	return i.enter(Healthy, now)
+	return i.Enter(Healthy, now)
 }
 
 // confirm returns the instance after a result that agrees with its state: the streak ends.
@@ -111,7 +111,7 @@ func (i Instance) fall(now time.Time) Instance {
 		i.Falls = 0
 	}
 	i.Falls++
-	return i.enter(Unhealthy, now)
+	return i.Enter(Unhealthy, now)
 }
 
 // Wait returns how long an unhealthy instance has to pass without a failure, in addition to Rise
@@ -140,7 +140,7 @@ func (i Instance) Flapping(now time.Time) bool {
 }
 
 // EndWait returns a waiting instance in state healthy. Its service needs it now.
-func (i Instance) EndWait(now time.Time) Instance { return i.enter(Healthy, now) }
+func (i Instance) EndWait(now time.Time) Instance { return i.Enter(Healthy, now) }
 
 // Expire returns the instance after the end of its state's time. An instance that this version does
 // not understand stays as it is.
@@ -150,7 +150,7 @@ func (i Instance) Expire(now time.Time) Instance {
 	}
 	switch i.State {
 	case Starting:
-		return i.enter(Failed, now)
+		return i.Enter(Failed, now)
 	case Healthy:
 		if i.Check.Kind == Heartbeat {
 			i.Last = Result{At: now, Code: NoHeartbeat, Detail: "none for " + i.Check.Lease().String()}
@@ -158,7 +158,7 @@ func (i Instance) Expire(now time.Time) Instance {
 		}
 		return i
 	case Unhealthy, Failed, Draining:
-		return i.enter(Gone, now)
+		return i.Enter(Gone, now)
 	case Gone:
 	}
 	return i
@@ -170,7 +170,7 @@ func (i Instance) Drain(period time.Duration, now time.Time) Instance {
 	if i.State == Draining || i.State == Gone {
 		return i
 	}
-	i = i.enter(Draining, now)
+	i = i.Enter(Draining, now)
 	i.DrainPeriod = period
 	return i
 }
@@ -224,10 +224,10 @@ func (i Instance) SameProbe(o Instance) bool {
 }
 
 // Remove returns the instance in state gone.
-func (i Instance) Remove(now time.Time) Instance { return i.enter(Gone, now) }
+func (i Instance) Remove(now time.Time) Instance { return i.Enter(Gone, now) }
 
 // enter moves the instance to a state.
-func (i Instance) enter(s State, now time.Time) Instance {
+func (i Instance) Enter(s State, now time.Time) Instance {
 	i.State, i.Streak, i.ChangedAt, i.DrainPeriod = s, 0, now, 0
 	if s != Starting {
 		i.Claims.Moved = ""

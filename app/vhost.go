@@ -13,7 +13,7 @@ const maxWildcardLabels = 5
 // "*", in lower case, without a port or a trailing dot.
 func NormalizeHost(host string) (string, error) {
 	const want = "give a name such as shop.example.com, *.example.com or *"
-	bad := func(problem string) (string, error) { return "", invalid("host", problem, want) }
+	bad := func(problem string) (string, error) { return "", Invalid("host", problem, want) }
 	h := lowerASCII(strings.TrimSuffix(host, "."))
 	if strings.ContainsFunc(h, func(r rune) bool { return r >= 0x80 }) {
 		return bad(fmt.Sprintf("is %.80q, and proxies look up the ASCII form (xn--…)", host))

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/rand"
 	"encoding/base64"
 	"fmt"
 	"net/textproto"
@@ -90,19 +91,26 @@ type Attempt struct {
 	RetryAfter time.Duration // as the receiver asked; zero: it did not
 }
 
-// validate checks the fields that a caller sets. The caller has set a secret and a rate.
-func (w Webhook) validate() error {
+// NewWebhookSecret returns a random secret in the format of Standard Webhooks.
+func NewWebhookSecret() string {
+	key := make([]byte, secretLength)
+	_, _ = rand.Read(key) // it never fails
+	return secretPrefix + base64.StdEncoding.EncodeToString(key)
+}
+
+// Validate checks the fields that a caller sets. The caller has set a secret and a rate.
+func (w Webhook) Validate() error {
 	if err := validURL(w.URL); err != nil {
 		return err
 	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(w.Secret, secretPrefix))
 	switch {
 	case err != nil || !strings.HasPrefix(w.Secret, secretPrefix) || len(key) < minSecret || len(key) > maxSecret:
-		return invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to get a new one", minSecret, maxSecret))
+		return Invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to get a new one", minSecret, maxSecret))
 	case len(w.Headers) > maxHeaders:
-		return invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
+		return Invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
 	case w.Rate < 1 || w.Rate > MaxRate:
-		return invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
+		return Invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
 	}
 	for _, name := range w.Services {
 		if err := ValidService(name); err != nil {
@@ -115,24 +123,24 @@ func (w Webhook) validate() error {
 // validURL checks the URL of a receiver.
 func validURL(address string) error {
 	if address == "" {
-		return invalid("url", "is missing", "give the URL that events are sent to")
+		return Invalid("url", "is missing", "give the URL that events are sent to")
 	}
 	if len(address) > maxURL {
-		return invalid("url", fmt.Sprintf("has %d bytes", len(address)), fmt.Sprintf("give at most %d", maxURL))
+		return Invalid("url", fmt.Sprintf("has %d bytes", len(address)), fmt.Sprintf("give at most %d", maxURL))
 	}
 	u, err := url.Parse(address)
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return invalid("url", fmt.Sprintf("is %.80q", address), "give a URL such as https://example.com/hooks")
+		return Invalid("url", fmt.Sprintf("is %.80q", address), "give a URL such as https://example.com/hooks")
 	case u.User != nil:
-		return invalid("url", "has a user", "give a URL without one; the secret signs the messages")
+		return Invalid("url", "has a user", "give a URL without one; the secret signs the messages")
 	case strings.Contains(address, "#"):
-		return invalid("url", "has a fragment", "give a URL without one")
+		return Invalid("url", "has a fragment", "give a URL without one")
 	case u.Port() == "":
 		return nil
 	}
 	if port, err := strconv.Atoi(u.Port()); err != nil || port < 1 || port > 65535 {
-		return invalid("url", "has port "+u.Port(), "give a port from 1 to 65535")
+		return Invalid("url", "has port "+u.Port(), "give a port from 1 to 65535")
 	}
 	return nil
 }
@@ -152,17 +160,17 @@ func ParseHeader(line string) (name, value string, err error) {
 	const want = "give a name and a value, such as Authorization: Bearer TOKEN"
 	switch {
 	case !found, value == "":
-		return "", "", invalid("header", "is not Name: value", want)
+		return "", "", Invalid("header", "is not Name: value", want)
 	case name == "", strings.ContainsFunc(name, func(r rune) bool {
 		return r > '~' || r <= ' ' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
 	}):
-		return "", "", invalid("header", "has a name that HTTP does not allow", want)
+		return "", "", Invalid("header", "has a name that HTTP does not allow", want)
 	case slices.Contains(ownHeaders, name), strings.HasPrefix(name, "Webhook-"):
-		return "", "", invalid("header", "is "+name+", which Rollcall sets itself", "give another one, such as Authorization")
+		return "", "", Invalid("header", "is "+name+", which Rollcall sets itself", "give another one, such as Authorization")
 	case len(value) > maxHeaderValue:
-		return "", "", invalid("header", fmt.Sprintf("%s has %d bytes", name, len(value)), fmt.Sprintf("give at most %d", maxHeaderValue))
+		return "", "", Invalid("header", fmt.Sprintf("%s has %d bytes", name, len(value)), fmt.Sprintf("give at most %d", maxHeaderValue))
 	case strings.ContainsFunc(value, func(r rune) bool { return r > '~' || r < ' ' && r != '\t' }):
-		return "", "", invalid("header", name+" has characters other than visible ASCII", want)
+		return "", "", Invalid("header", name+" has characters other than visible ASCII", want)
 	}
 	return name, value, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/webhook"
 	"rollcall/handlers"
 )
 
@@ -115,7 +116,7 @@ func proper(method, route string) []string {
 func TestEveryRouteWantsATokenThatIsGoodForIt(t *testing.T) {
 	t.Parallel()
 	s := guarded(t)
-	s.api.Webhooks = app.NewWebhooks(s.store.Webhooks(), takes(), s.store.Now, func(context.Context, app.Event) {})
+	s.api.Webhooks = webhook.NewWebhooks(s.store.Webhooks(), takes(), s.store.Now, func(context.Context, app.Event) {})
 	s.serve()
 	mine, other := s.put("w1", "web", "10.0.0.1:80"), s.put("s1", "shop", "10.0.0.2:80")
 	reader := s.token("read")

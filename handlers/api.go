@@ -16,7 +16,9 @@ import (
 	"rollcall/app"
 	"rollcall/app/auth"
 	"rollcall/app/diagnose"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/app/webhook"
 	"rollcall/handlers/caller"
 	"rollcall/handlers/input"
 	"rollcall/handlers/page"
@@ -24,12 +26,12 @@ import (
 
 // API has the parts that serve the HTTP API. Serving, Served and the settings but MaxBody may be zero.
 type API struct {
-	Registry *app.Registry
+	Registry *registry.Registry
 	Replica  *replica.Replica // followed by the process
 	Store    Reader
 	History  Histories
 	Tokens   *auth.Tokens // refreshed by the process
-	Webhooks *app.Webhooks
+	Webhooks *webhook.Webhooks
 	Jobs     Jobs
 	Metrics  http.Handler // for Prometheus
 	Now      func() time.Time

@@ -9,13 +9,14 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/registry"
 	"rollcall/handlers/input"
 )
 
 // instances handles the calls on one instance.
 type instances struct {
 	reads
-	registry    *app.Registry
+	registry    *registry.Registry
 	store       Reader
 	now         func() time.Time
 	drainPeriod time.Duration

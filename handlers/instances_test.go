@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"rollcall/app"
+	"rollcall/app/registry"
 	"rollcall/handlers"
 )
 
@@ -200,7 +201,7 @@ func TestHeartbeatRefuses(t *testing.T) {
 func TestInstancesDrainInTurn(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.Registry = app.NewRegistry(s.store, s.api.Replica, s.store.Now, 5*time.Second, func(context.Context, app.Step) {})
+	s.api.Registry = registry.New(s.store, s.api.Replica, s.store.Now, 5*time.Second, func(context.Context, app.Step) {})
 	s.serve()
 	const all, keep = 8, 6
 	for n := range all {

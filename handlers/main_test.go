@@ -22,6 +22,7 @@ import (
 	"rollcall/app/history"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
@@ -71,7 +72,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s.store = s.storeOn(rdb)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
-		Registry: app.NewRegistry(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
+		Registry: registry.New(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Replica:  replica.New(), Store: s.store, History: s.store.History(history.Default), Jobs: jobs{}, Now: s.store.Now, Log: log,
 		Metrics: http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
@@ -149,7 +150,7 @@ func (s *service) probed(id string, r app.Result) {
 		s.t.Fatalf("%s is %s and not probed", id, i.State)
 	}
 	r.At = s.store.Now()
-	if _, err := s.api.Registry.ApplyResult(ctx, app.Outcome{Was: i, Result: r}); err != nil {
+	if _, err := s.api.Registry.ApplyResult(ctx, registry.Outcome{Was: i, Result: r}); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.histories == nil {

@@ -5,6 +5,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/diagnose"
+	"rollcall/app/registry"
 )
 
 // receipt is the answer to a registration: the instance as Rollcall understood it, and the next steps.
@@ -49,7 +50,7 @@ func linksOf(id string) links {
 	}
 }
 
-func (r *registrations) receiptOf(done app.Registered) receipt {
+func (r *registrations) receiptOf(done registry.Registered) receipt {
 	i := done.Instance
 	answer := receipt{
 		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,

@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/registry"
 	"rollcall/handlers/caller"
 	"rollcall/handlers/input"
 )
@@ -19,7 +20,7 @@ import (
 // registrations handles POST /v1/register.
 type registrations struct {
 	reads
-	registry    *app.Registry
+	registry    *registry.Registry
 	tokens      *auth.Tokens
 	problems    problems
 	clients     caller.Clients
@@ -30,7 +31,7 @@ type registrations struct {
 
 // registered is the outcome of one registration.
 type registered struct {
-	app.Registered
+	registry.Registered
 	err error
 }
 
@@ -116,7 +117,7 @@ func (r *registrations) registerAll(ctx context.Context, entries []input.Entry, 
 
 // awaitHealthy waits until an instance that has registered is healthy or has changed to another state, at most until
 // the wait is over, and returns the current instance. It returns a notHealthyError if the instance is not healthy.
-func (r *registrations) awaitHealthy(ctx context.Context, done app.Registered, began time.Time, wait time.Duration) (app.Instance, error) {
+func (r *registrations) awaitHealthy(ctx context.Context, done registry.Registered, began time.Time, wait time.Duration) (app.Instance, error) {
 	r.awaitStateChange(ctx, done, began.Add(wait))
 	is, err := r.registry.Get(ctx, done.Instance.ID)
 	if errors.Is(err, app.ErrNotFound) {
@@ -135,7 +136,7 @@ func (r *registrations) awaitHealthy(ctx context.Context, done app.Registered, b
 	return is, err
 }
 
-func (r *registrations) awaitStateChange(ctx context.Context, done app.Registered, deadline time.Time) {
+func (r *registrations) awaitStateChange(ctx context.Context, done registry.Registered, deadline time.Time) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	_ = r.replica.Wait(ctx, func() bool { // the caller reads the instance in any case

@@ -11,12 +11,13 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 	"rollcall/handlers/input"
 )
 
 // webhooks handles the calls on webhooks.
 type webhooks struct {
-	webhooks *app.Webhooks
+	webhooks *webhook.Webhooks
 	now      func() time.Time
 }
 

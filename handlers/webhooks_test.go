@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
 // receiver answers pings with a result.
@@ -39,7 +40,7 @@ func takes() *receiver {
 func newHooks(t *testing.T, r *receiver) *service {
 	t.Helper()
 	s := newService(t)
-	s.api.Webhooks = app.NewWebhooks(s.store.Webhooks(), r, s.store.Now, func(context.Context, app.Event) {})
+	s.api.Webhooks = webhook.NewWebhooks(s.store.Webhooks(), r, s.store.Now, func(context.Context, app.Event) {})
 	s.serve()
 	return s
 }
@@ -256,7 +257,7 @@ func TestDeliveriesAreListed(t *testing.T) {
 	failing := claims[0].Webhook
 	failing.Failures, failing.Failing, failing.Due = 1, time.Unix(1_900_000_000, 0), time.Unix(1_900_000_005, 0)
 	attempt := app.Attempt{Message: "msg_5-0", Kind: "registered", Number: 1, Result: app.Result{At: failing.Failing, Code: 503, Latency: time.Second}}
-	if err := s.store.Webhooks().Complete(t.Context(), claims[0], app.Delivery{Webhook: failing, Attempt: &attempt}); err != nil {
+	if err := s.store.Webhooks().Complete(t.Context(), claims[0], webhook.Delivery{Webhook: failing, Attempt: &attempt}); err != nil {
 		t.Fatal(err)
 	}
 	got := s.get("/v1/webhooks/" + w.ID + "/deliveries").want(http.StatusOK).Body.String()

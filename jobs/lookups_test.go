@@ -72,7 +72,7 @@ func TestAFailingNameServerChangesNoInstance(t *testing.T) {
 			i.Address, i.State = fmt.Sprintf("i%d.internal:80", n), state
 			instances = append(instances, i)
 		}
-		q, fails := newRegistry(instances...), atomic.Bool{}
+		q, fails := newMemoryStore(instances...), atomic.Bool{}
 		p := proberFunc(func(context.Context, app.Instance) app.Result {
 			if fails.Load() {
 				return app.Result{At: time.Now(), Code: app.NameServerFailed}

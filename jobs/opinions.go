@@ -10,6 +10,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/registry"
 )
 
 const (
@@ -280,7 +281,7 @@ func (w *Worker) answerQuestion(ctx context.Context, q ownership.Question) {
 	if ctx.Err() != nil || !r.Conclusive() {
 		return
 	}
-	if !r.Passed && !w.self.allow(ctx, app.Outcome{Was: i, Result: r}) {
+	if !r.Passed && !w.self.allow(ctx, registry.Outcome{Was: i, Result: r}) {
 		return
 	}
 	if err := w.Peers.SendOpinion(ctx, ownership.Opinion{Number: q.Number, From: q.To, To: q.From, Passed: r.Passed}); err != nil {

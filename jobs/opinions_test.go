@@ -17,14 +17,14 @@ func silent(ids ...string) func(string) app.Code {
 }
 
 // owner returns the worker that owns an instance.
-func (g *registry) owner(id string) string {
+func (g *memoryStore) owner(id string) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.table.Shards[ownership.ShardOf(id)].Worker()
 }
 
 // owns counts the shards of a worker.
-func (g *registry) owns(id string) (n int) {
+func (g *memoryStore) owns(id string) (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, term := range g.table.Shards {
@@ -37,7 +37,7 @@ func (g *registry) owns(id string) (n int) {
 
 // pair starts two workers, each with its own network. The first worker that it returns owns the
 // instance.
-func pair(t *testing.T, g *registry, id string) (owner, peer *worker, ownerNet, peerNet *network) {
+func pair(t *testing.T, g *memoryStore, id string) (owner, peer *worker, ownerNet, peerNet *network) {
 	t.Helper()
 	ownerNet, peerNet = &network{}, &network{}
 	owner, peer = g.start(t, ownerNet), g.start(t, peerNet)
@@ -100,14 +100,14 @@ func TestAShardMovesOnlyOnce(t *testing.T) {
 // the instance as fast as a single worker does.
 func TestADeathIsFoundAsFastWithSecondOpinions(t *testing.T) {
 	t.Parallel()
-	for name, peerIs := range map[string]func(g *registry, net *network){
-		"confirms": func(_ *registry, net *network) { net.is(silent("i7")) },
-		"hears no question": func(g *registry, _ *network) {
+	for name, peerIs := range map[string]func(g *memoryStore, net *network){
+		"confirms": func(_ *memoryStore, net *network) { net.is(silent("i7")) },
+		"hears no question": func(g *memoryStore, _ *network) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
 			g.workers = nil
 		},
-		"is cut off": func(_ *registry, net *network) { net.is(everybody(app.TimedOut)) },
+		"is cut off": func(_ *memoryStore, net *network) { net.is(everybody(app.TimedOut)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -270,7 +270,7 @@ func TestWorkersKeepTheirShardsWhenAllAreCutOff(t *testing.T) {
 func TestTwoWorkersWithOneIDShareTheInstances(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, p := newRegistry(many(40)...), passing()
+		g, p := newMemoryStore(many(40)...), passing()
 		first := g.startAs(t, "copy", p)
 		time.Sleep(3 * time.Second)
 		second := g.startAs(t, "copy", p)

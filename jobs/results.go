@@ -8,6 +8,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 )
 
@@ -113,7 +114,7 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 	if is.Alive(r) {
 		w.setStateEnd(e, is.Observe(r, w.Now()), 0)
 	}
-	o := app.Outcome{Was: is, Result: r, Fence: e.share.fence()}
+	o := registry.Outcome{Was: is, Result: r, Fence: e.share.fence()}
 	if !o.Changes(w.Now()) {
 		w.schedule(e, is)
 		return
@@ -123,7 +124,7 @@ func (w *Worker) answered(e *target, i app.Instance, r app.Result, back bool) {
 }
 
 // decide writes the change that a result makes, unless the result would remove the instance and must not.
-func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *opinion) {
+func (w *Worker) decide(ctx context.Context, e *target, o registry.Outcome, about *opinion) {
 	removes := o.MakesUnhealthy()
 	if removes && !w.mayRemove(w.ctx, o, about) { //nolint:contextcheck // the question ends with the worker; the write does not
 		w.mu.Lock()
@@ -160,7 +161,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o app.Outcome, about *op
 
 // mayRemove reports whether a failure may remove its instance: the self-check allows the removal, and no other
 // worker reaches the instance.
-func (w *Worker) mayRemove(ctx context.Context, o app.Outcome, about *opinion) bool {
+func (w *Worker) mayRemove(ctx context.Context, o registry.Outcome, about *opinion) bool {
 	return w.self.allow(ctx, o) && (!w.needsOpinion(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
 }
 

@@ -14,7 +14,7 @@ import (
 
 // statistics adds batches by the same rules as the real store.
 type statistics struct {
-	g       *registry
+	g       *memoryStore
 	mu      sync.Mutex
 	last    map[string]int64
 	total   map[string]*history.Record
@@ -23,7 +23,7 @@ type statistics struct {
 	compact map[string]int
 }
 
-func newStatistics(g *registry) *statistics {
+func newStatistics(g *memoryStore) *statistics {
 	s := &statistics{g: g, last: map[string]int64{}, total: map[string]*history.Record{}, compact: map[string]int{}}
 	g.statistics = s
 	return s
@@ -82,7 +82,7 @@ func (s *statistics) of(series string) history.Record {
 func TestStatisticsCountEachCheckOnceAcrossHandOversAndLostReplies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newRegistry(many(40)...)
+		g := newMemoryStore(many(40)...)
 		s := newStatistics(g)
 		p := &prober{answer: func(_ string, n int) (bool, time.Duration) { return n%10 != 0, 0 }}
 		began := time.Now()
@@ -120,7 +120,7 @@ func TestAvailabilityIsTheTimeWithAHealthyInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		one := healthy("one")
 		one.Hosts = []string{"shop.example.com"}
-		g := newRegistry(one)
+		g := newMemoryStore(one)
 		s := newStatistics(g)
 		w := g.start(t, passing())
 		time.Sleep(10*time.Second + 300*time.Millisecond)
@@ -144,7 +144,7 @@ func TestAvailabilityIsTheTimeWithAHealthyInstance(t *testing.T) {
 func TestTimeWithoutRedisIsUnknownAndAStepOfItsClockChangesNoSum(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newRegistry(many(5)...)
+		g := newMemoryStore(many(5)...)
 		s := newStatistics(g)
 		p := &prober{answer: func(string, int) (bool, time.Duration) { return true, 0 }}
 		began := time.Now()
@@ -179,7 +179,7 @@ func TestFlipsAndNewInstancesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := healthy("one")
 		i.Check.Forget = time.Hour
-		g := newRegistry(i, healthy("two"), healthy("three"))
+		g := newMemoryStore(i, healthy("two"), healthy("three"))
 		s := newStatistics(g)
 		bad := func(id string, n int) (bool, time.Duration) { return id != "one" || n < 5 || n > 8, 0 }
 		w := g.start(t, &prober{answer: bad})

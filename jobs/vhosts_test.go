@@ -16,7 +16,7 @@ const settleTime = 5 * time.Second
 
 // vhosts keeps the departures of a registry by the same rules as the real store.
 type vhosts struct {
-	g *registry
+	g *memoryStore
 
 	mu       sync.Mutex
 	leaving  map[string]map[string]int64
@@ -26,7 +26,7 @@ type vhosts struct {
 	searched int
 }
 
-func newVhosts(g *registry) *vhosts {
+func newVhosts(g *memoryStore) *vhosts {
 	v := &vhosts{g: g, leaving: map[string]map[string]int64{}, removed: map[string]time.Time{}, compared: map[string]map[string]bool{}}
 	g.vhosts = v
 	return v
@@ -134,7 +134,7 @@ func TestASettleTimePassesOnTheOwnersClock(t *testing.T) {
 			t.Run(step.String()+" after "+after.String(), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					g := newRegistry()
+					g := newMemoryStore()
 					v := newVhosts(g)
 					w := g.start(t, &prober{})
 					time.Sleep(3700 * time.Millisecond)
@@ -162,7 +162,7 @@ func TestAHandOverDoesNotShortenASettleTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				g := newRegistry()
+				g := newMemoryStore()
 				v := newVhosts(g)
 				first := g.start(t, &prober{})
 				time.Sleep(3 * time.Second)
@@ -192,7 +192,7 @@ func TestAHandOverDoesNotShortenASettleTime(t *testing.T) {
 func TestOnlyTheOwnerWorksOnAVhost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newRegistry()
+		g := newMemoryStore()
 		v := newVhosts(g)
 		for _, host := range hosts {
 			v.compared[host] = map[string]bool{}

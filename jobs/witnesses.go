@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/registry"
 )
 
 const (
@@ -65,7 +66,7 @@ func (w *witnesses) record(i app.Instance, r app.Result) (counts app.Result, bac
 	w.mu.Lock()
 	defer w.unlock()
 	r = w.self.Record(i, r, w.now())
-	o := app.Outcome{Was: i, Result: r}
+	o := registry.Outcome{Was: i, Result: r}
 	return r, w.self.Ignores(i, r) && !o.MakesUnhealthy()
 }
 
@@ -91,7 +92,7 @@ func (w *witnesses) remove(id string) {
 
 // allow reports whether a failure may remove its instance. It probes the witnesses if the
 // self-check needs them.
-func (w *witnesses) allow(ctx context.Context, o app.Outcome) bool {
+func (w *witnesses) allow(ctx context.Context, o registry.Outcome) bool {
 	if !o.Result.Code.ProvesPath() {
 		w.sample(ctx)
 	}

@@ -13,14 +13,14 @@ import (
 )
 
 // fleet returns n healthy instances, i0, i1, ..., each on a host of its own.
-func fleet(n int) *registry {
+func fleet(n int) *memoryStore {
 	var instances []app.Instance
 	for n := range n {
 		i := healthy(fmt.Sprintf("i%d", n))
 		i.Service, i.Address = fmt.Sprint("s", n%4), fmt.Sprintf("198.18.%d.%d:80", n/250, 1+n%250)
 		instances = append(instances, i)
 	}
-	return newRegistry(instances...)
+	return newMemoryStore(instances...)
 }
 
 // network holds the answers of instances, by id. An instance without an entry passes.

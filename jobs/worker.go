@@ -17,6 +17,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/history"
 	"rollcall/app/ownership"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 )
 
@@ -40,7 +41,7 @@ type WorkerOptions struct {
 	Shares   Shares
 	Peers    Peers
 	Prober   app.Prober
-	Registry *app.Registry
+	Registry *registry.Registry
 	Vhosts   Vhosts           // nil: the worker does nothing for vhosts
 	Replica  *replica.Replica // the caller keeps it up to date
 	Now      func() time.Time

@@ -26,7 +26,7 @@ func BenchmarkFiring(b *testing.B) {
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			g := newRegistry()
+			g := newMemoryStore()
 			for k := range n {
 				i := healthy(fmt.Sprintf("instance-%d", k))
 				i.Address = fmt.Sprintf("10.%d.%d.%d:80", k>>16&255, k>>8&255, k&255)

@@ -17,14 +17,15 @@ import (
 	"rollcall/app"
 	"rollcall/app/history"
 	"rollcall/app/ownership"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/jobs"
 	"rollcall/tests/ownershiptest"
 )
 
-// registry is a store of instances and shards by the same rules as the real one, on the
+// memoryStore is a store of instances and shards by the same rules as the real one, on the
 // bubble's clock. Its replicas receive each change at once.
-type registry struct {
+type memoryStore struct {
 	mu        sync.Mutex
 	table     *ownershiptest.Table
 	instances map[string]app.Instance
@@ -45,24 +46,24 @@ type registry struct {
 	statistics *statistics // nil: none
 }
 
-func newRegistry(instances ...app.Instance) *registry {
-	g := &registry{table: ownershiptest.NewTable(), instances: map[string]app.Instance{}, records: map[int][]byte{}, beats: map[string]int64{}}
+func newMemoryStore(instances ...app.Instance) *memoryStore {
+	g := &memoryStore{table: ownershiptest.NewTable(), instances: map[string]app.Instance{}, records: map[int][]byte{}, beats: map[string]int64{}}
 	for _, i := range instances {
 		g.instances[i.ID] = i
 	}
 	return g
 }
 
-func (g *registry) now() time.Time { return time.Now().Add(time.Duration(g.ahead.Load())) }
+func (g *memoryStore) now() time.Time { return time.Now().Add(time.Duration(g.ahead.Load())) }
 
-func (g *registry) failure() error {
+func (g *memoryStore) failure() error {
 	if g.away || g.hangs {
 		return app.ErrUnavailable
 	}
 	return nil
 }
 
-func (g *registry) Own(_ context.Context, c ownership.Call) (ownership.Reply, error) {
+func (g *memoryStore) Own(_ context.Context, c ownership.Call) (ownership.Reply, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.away {
@@ -73,9 +74,9 @@ func (g *registry) Own(_ context.Context, c ownership.Call) (ownership.Reply, er
 	return r, g.failure()
 }
 
-func (g *registry) last() app.Revision { return app.Revision(strconv.Itoa(g.revision) + "-0") }
+func (g *memoryStore) last() app.Revision { return app.Revision(strconv.Itoa(g.revision) + "-0") }
 
-func (g *registry) Flush(_ context.Context, flushes []ownership.Flush) (refused []int, err error) {
+func (g *memoryStore) Flush(_ context.Context, flushes []ownership.Flush) (refused []int, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err := g.failure(); err != nil {
@@ -91,7 +92,7 @@ func (g *registry) Flush(_ context.Context, flushes []ownership.Flush) (refused 
 	return refused, nil
 }
 
-func (g *registry) Flushed(_ context.Context, shards []int) ([][]byte, error) {
+func (g *memoryStore) Flushed(_ context.Context, shards []int) ([][]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	records := make([][]byte, len(shards))
@@ -102,7 +103,7 @@ func (g *registry) Flushed(_ context.Context, shards []int) ([][]byte, error) {
 	return records, g.failure()
 }
 
-func (g *registry) Beats(_ context.Context, ids []string) (int64, []int64, error) {
+func (g *memoryStore) Beats(_ context.Context, ids []string) (int64, []int64, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	beats := make([]int64, len(ids))
@@ -113,7 +114,7 @@ func (g *registry) Beats(_ context.Context, ids []string) (int64, []int64, error
 }
 
 // SendQuestion and SendOpinion reach the other workers at once, unless the registry is away.
-func (g *registry) SendQuestion(_ context.Context, q ownership.Question) error {
+func (g *memoryStore) SendQuestion(_ context.Context, q ownership.Question) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range g.workers {
@@ -122,7 +123,7 @@ func (g *registry) SendQuestion(_ context.Context, q ownership.Question) error {
 	return g.failure()
 }
 
-func (g *registry) SendOpinion(_ context.Context, o ownership.Opinion) error {
+func (g *memoryStore) SendOpinion(_ context.Context, o ownership.Opinion) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range g.workers {
@@ -131,7 +132,7 @@ func (g *registry) SendOpinion(_ context.Context, o ownership.Opinion) error {
 	return g.failure()
 }
 
-func (g *registry) Get(_ context.Context, id string) (app.Instance, error) {
+func (g *memoryStore) Get(_ context.Context, id string) (app.Instance, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	i, known := g.instances[id]
@@ -141,7 +142,7 @@ func (g *registry) Get(_ context.Context, id string) (app.Instance, error) {
 	return i, g.failure()
 }
 
-func (g *registry) Commit(_ context.Context, c app.Change) (app.Revision, error) {
+func (g *memoryStore) Commit(_ context.Context, c app.Change) (app.Revision, error) {
 	time.Sleep(g.writing)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -184,23 +185,23 @@ func (g *registry) Commit(_ context.Context, c app.Change) (app.Revision, error)
 	return g.last(), nil
 }
 
-func (g *registry) Assert(_ context.Context, i app.Instance, _ *app.Result) error {
+func (g *memoryStore) Assert(_ context.Context, i app.Instance, _ *app.Result) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.beats[i.ID] = g.now().UnixMilli()
 	return g.failure()
 }
 
-func (g *registry) Passed(context.Context, app.Instance, app.Fence) error { return nil }
+func (g *memoryStore) Passed(context.Context, app.Instance, app.Fence) error { return nil }
 
-func (g *registry) ProbeNow(context.Context, string) error { return nil }
+func (g *memoryStore) ProbeNow(context.Context, string) error { return nil }
 
-func (g *registry) CanSpare(context.Context, app.Instance) (bool, error) { return true, nil }
+func (g *memoryStore) CanSpare(context.Context, app.Instance) (bool, error) { return true, nil }
 
-func (g *registry) Serving(context.Context, string) ([]app.Instance, error) { return nil, nil }
+func (g *memoryStore) Serving(context.Context, string) ([]app.Instance, error) { return nil, nil }
 
 // change writes an instance as a web process does.
-func (g *registry) change(t *testing.T, id string, to func(app.Instance) app.Instance, kind app.EventKind) {
+func (g *memoryStore) change(t *testing.T, id string, to func(app.Instance) app.Instance, kind app.EventKind) {
 	t.Helper()
 	g.mu.Lock()
 	was := g.instances[id]
@@ -213,19 +214,19 @@ func (g *registry) change(t *testing.T, id string, to func(app.Instance) app.Ins
 	}
 }
 
-func (g *registry) ids() []string {
+func (g *memoryStore) ids() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Sorted(maps.Keys(g.instances))
 }
 
-func (g *registry) happened() []string {
+func (g *memoryStore) happened() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Sorted(slices.Values(g.events))
 }
 
-func (g *registry) state(id string) app.State {
+func (g *memoryStore) state(id string) app.State {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if i, known := g.instances[id]; known {
@@ -234,7 +235,7 @@ func (g *registry) state(id string) app.State {
 	return app.Gone
 }
 
-func (g *registry) changed(_ context.Context, kind app.EventKind, _ string) {
+func (g *memoryStore) changed(_ context.Context, kind app.EventKind, _ string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.events = append(g.events, string(kind))
@@ -250,12 +251,12 @@ type worker struct {
 var workers atomic.Int64 // for new ids
 
 // start runs a worker until stop or kill.
-func (g *registry) start(t testing.TB, p app.Prober) *worker {
+func (g *memoryStore) start(t testing.TB, p app.Prober) *worker {
 	t.Helper()
 	return g.startAs(t, fmt.Sprint("w", workers.Add(1)), p)
 }
 
-func (g *registry) startAs(t testing.TB, id string, p app.Prober) *worker {
+func (g *memoryStore) startAs(t testing.TB, id string, p app.Prober) *worker {
 	t.Helper()
 	rep := replica.New()
 	g.mu.Lock()
@@ -264,7 +265,7 @@ func (g *registry) startAs(t testing.TB, id string, p app.Prober) *worker {
 	g.mu.Unlock()
 	o := jobs.WorkerOptions{
 		ID: id, Shares: g, Peers: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
-		Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}), SettleTime: settleTime,
+		Registry: registry.New(g, nil, g.now, time.Second, func(context.Context, app.Step) {}), SettleTime: settleTime,
 	}
 	if g.vhosts != nil {
 		o.Vhosts = g.vhosts
@@ -374,7 +375,7 @@ func TestEveryInstanceIsProbedOnceAnInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := passing()
-		w := newRegistry(many(50)...).start(t, p)
+		w := newMemoryStore(many(50)...).start(t, p)
 		time.Sleep(21 * time.Second)
 		w.stop()
 		for id, asked := range p.all() {
@@ -396,7 +397,7 @@ func TestEveryInstanceIsProbedOnceAnInterval(t *testing.T) {
 func TestANewInstanceIsProbedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, p := newRegistry(), passing()
+		g, p := newMemoryStore(), passing()
 		w := g.start(t, p)
 		time.Sleep(1234 * time.Millisecond)
 		registered := time.Now()
@@ -419,7 +420,7 @@ func TestANewInstanceIsProbedAtOnce(t *testing.T) {
 func TestAFailureIsConfirmedAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newRegistry(healthy("i"))
+		g := newMemoryStore(healthy("i"))
 		p := &prober{answer: func(string, int) (bool, time.Duration) { return false, time.Millisecond }}
 		w := g.start(t, p)
 		time.Sleep(2500 * time.Millisecond)
@@ -444,7 +445,7 @@ func TestEveryPassOfAnInstanceThatIsNotHealthyIsConfirmedAtOnce(t *testing.T) {
 		for _, rise := range []int{1, 2, 3, 5} {
 			for after := time.Duration(0); after < time.Second; after += 130 * time.Millisecond {
 				synctest.Test(t, func(t *testing.T) {
-					g, p := newRegistry(), passing()
+					g, p := newMemoryStore(), passing()
 					w := g.start(t, p)
 					time.Sleep(2*time.Second + after)
 					g.change(t, "i", func(app.Instance) app.Instance {
@@ -469,7 +470,7 @@ func TestAnInstanceThatIsAnnouncedIsProbedAtOnceAndOnceMoreLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := healthy("i")
 		i.Check.Interval, i.Check.Timeout = time.Minute, 2*time.Second
-		g := newRegistry(i)
+		g := newMemoryStore(i)
 		p := &prober{answer: func(string, int) (bool, time.Duration) { return true, 700 * time.Millisecond }}
 		w := g.start(t, p)
 		time.Sleep(90 * time.Second)
@@ -509,7 +510,7 @@ func TestASlowTargetHoldsUpNoOther(t *testing.T) {
 			}
 			return false, 10 * time.Second
 		}}
-		w := newRegistry(instances...).start(t, p)
+		w := newMemoryStore(instances...).start(t, p)
 		time.Sleep(25 * time.Second)
 		w.stop()
 		if n := len(p.all()["quick"]); n < 11 {
@@ -533,7 +534,7 @@ func TestASlowTargetHoldsUpNoOther(t *testing.T) {
 func TestWorkersShareTheInstances(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newRegistry(many(400)...)
+		g := newMemoryStore(many(400)...)
 		var probers []*prober
 		var all []*worker
 		for range 4 {
@@ -592,7 +593,7 @@ func gap(id string, until time.Time, probers ...*prober) (longest time.Duration)
 func TestTheSharesOfAWorkerThatStopsAreTakenAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, a, b := newRegistry(many(100)...), passing(), passing()
+		g, a, b := newMemoryStore(many(100)...), passing(), passing()
 		first := g.start(t, a)
 		second := g.start(t, b)
 		time.Sleep(10 * time.Second)
@@ -610,7 +611,7 @@ func TestTheSharesOfAWorkerThatStopsAreTakenAtOnce(t *testing.T) {
 func TestTheSharesOfAWorkerThatDiesAreTakenAfterALease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, b := newRegistry(many(100)...), passing()
+		g, b := newMemoryStore(many(100)...), passing()
 		second := g.start(t, b)
 		// It dies after its first calls and leaves only its entries.
 		dead := ownership.NewMember("dead")
@@ -647,7 +648,7 @@ func TestAWorkerStopsProbingWithoutRedisAndResumesAfterwards(t *testing.T) {
 		t.Run(fmt.Sprintf("hangs %t", hangs), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				g, p := newRegistry(many(40)...), passing()
+				g, p := newMemoryStore(many(40)...), passing()
 				w := g.start(t, p)
 				time.Sleep(6 * time.Second)
 				g.mu.Lock()
@@ -682,16 +683,16 @@ func TestAWorkerStopsProbingWithoutRedisAndResumesAfterwards(t *testing.T) {
 func TestAFrozenWorkersResultIsRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newRegistry(healthy("i"))
+		g := newMemoryStore(healthy("i"))
 		was := g.instances["i"]
 		r, _ := g.table.Call(ownership.Call{Worker: "frozen", Count: 1})
 		shard := ownership.ShardOf("i")
 		fence := app.Fence{Shard: shard, Term: string(r.Owned[shard])}
 		other := g.start(t, passing())
 		time.Sleep(8 * time.Second)
-		verbs := app.NewRegistry(g, nil, time.Now, time.Second, func(context.Context, app.Step) {})
+		verbs := registry.New(g, nil, time.Now, time.Second, func(context.Context, app.Step) {})
 		was.Check.Fall = 1
-		_, err := verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: time.Now(), Code: app.Refused}, Fence: fence})
+		_, err := verbs.ApplyResult(t.Context(), registry.Outcome{Was: was, Result: app.Result{At: time.Now(), Code: app.Refused}, Fence: fence})
 		if !errors.Is(err, app.ErrNotOwner) {
 			t.Errorf("judging under %q while %s owns the shard: %v, want ErrNotOwner", fence.Term, g.table.Shards[shard], err)
 		}
@@ -718,7 +719,7 @@ func TestStatesEndOnTheWorkersClock(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, clock set by %s", name, step), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					g := newRegistry()
+					g := newMemoryStore()
 					w := g.start(t, &prober{answer: func(string, int) (bool, time.Duration) { return false, time.Millisecond }})
 					time.Sleep(2500 * time.Millisecond)
 					g.change(t, "i", func(app.Instance) app.Instance {
@@ -752,7 +753,7 @@ func TestNoPeriodRunsOutWhileTheCheckCannotBeMade(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					i := healthy("i")
 					i.State, i.ChangedAt = state, time.Now()
-					g := newRegistry(i)
+					g := newMemoryStore(i)
 					var now atomic.Uint32
 					now.Store(uint32(code))
 					w := g.start(t, proberFunc(func(context.Context, app.Instance) app.Result {
@@ -783,7 +784,7 @@ func TestALeaseThatIsRenewedDoesNotEnd(t *testing.T) {
 				i := healthy("i")
 				i.Check = app.DefaultCheck(app.Heartbeat)
 				lease := i.Check.Lease()
-				g := newRegistry(i)
+				g := newMemoryStore(i)
 				w := g.start(t, passing())
 				for n := range 12 {
 					time.Sleep(lease / 3)
@@ -812,7 +813,7 @@ func TestAHandOverShortensNoTimeAndCostsAFlushAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := healthy("i")
 		i.State = app.Unhealthy
-		g := newRegistry(i)
+		g := newMemoryStore(i)
 		p := &prober{answer: func(string, int) (bool, time.Duration) { return false, time.Millisecond }}
 		began := time.Now()
 		var w *worker
@@ -837,7 +838,7 @@ func TestAHandOverShortensNoTimeAndCostsAFlushAtMost(t *testing.T) {
 func TestAWorkerFlushesBeforeItStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, p := newRegistry(many(30)...), passing()
+		g, p := newMemoryStore(many(30)...), passing()
 		w := g.start(t, p)
 		time.Sleep(19 * time.Second)
 		w.stop()
@@ -864,14 +865,14 @@ func TestAWorkerFlushesBeforeItStops(t *testing.T) {
 func TestOneRunProbesDueInstancesAndLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g, p := newRegistry(many(20)...), passing()
+		g, p := newMemoryStore(many(20)...), passing()
 		run := func() {
 			rep := replica.New()
 			rep.Reset(slices.Collect(maps.Values(g.instances)), g.last())
 			rep.SetCurrent(time.Now())
 			w := jobs.NewWorker(jobs.WorkerOptions{
 				ID: fmt.Sprint("once", workers.Add(1)), Shares: g, Peers: g, Prober: p, Replica: rep, Now: g.now, Log: slog.New(slog.DiscardHandler), Changed: g.changed,
-				Registry: app.NewRegistry(g, nil, g.now, time.Second, func(context.Context, app.Step) {}),
+				Registry: registry.New(g, nil, g.now, time.Second, func(context.Context, app.Step) {}),
 			})
 			if err := w.Once(t.Context()); err != nil {
 				t.Fatal(err)

@@ -75,7 +75,7 @@ type ring struct {
 
 // NewTokens returns the tokens of a store. first is the configured admin token, which may do
 // everything; empty: there is none. required says that calls without a token are refused. now and
-// onCommit are as for app.NewRegistry.
+// onCommit are as for registry.New.
 func NewTokens(store Store, first string, required bool, now func() time.Time, onCommit func(context.Context, app.Event)) *Tokens {
 	t := &Tokens{store: store, required: required, now: now, onCommit: onCommit}
 	if first != "" {

@@ -23,6 +23,7 @@ import (
 	"rollcall/app/outbound"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
@@ -51,7 +52,7 @@ type Process struct {
 	store    *redisstore.Store
 	vhosts   *redisstore.Vhosts
 	history  *redisstore.History
-	registry *app.Registry
+	registry *registry.Registry
 	tokens   *auth.Tokens
 	replica  *replica.Replica
 	prober   app.Prober
@@ -155,7 +156,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	}
 	p.vhosts, p.history = p.store.Vhosts(), p.store.History(c.History)
 	p.replica = replica.New()
-	p.registry = app.NewRegistry(p.store, p.replica, p.store.Now, c.DrainPeriod, p.onCommit)
+	p.registry = registry.New(p.store, p.replica, p.store.Now, c.DrainPeriod, p.onCommit)
 	p.tokens = auth.NewTokens(p.store.Tokens(), c.AdminToken, c.needsToken(), p.store.Now, p.tokenChanged)
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
 	p.closers = append(p.closers, prober.Close)

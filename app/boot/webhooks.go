@@ -11,8 +11,8 @@ import (
 func (p *Process) sender() *webhook.Sender { return webhook.NewSender(p.config.mayTell, time.Now) }
 
 // webhooks returns the verbs that change webhooks.
-func (p *Process) webhooks() *app.Webhooks {
-	return app.NewWebhooks(p.store.Webhooks(), p.sender(), p.store.Now, p.webhookChanged)
+func (p *Process) webhooks() *webhook.Webhooks {
+	return webhook.NewWebhooks(p.store.Webhooks(), p.sender(), p.store.Now, p.webhookChanged)
 }
 
 func (p *Process) courier() *webhook.Courier {
@@ -53,7 +53,7 @@ func (p *Process) watchEvents(ctx context.Context, wake func()) {
 }
 
 // delivered counts an attempt to deliver.
-func (p *Process) delivered(ctx context.Context, d app.Delivery) {
+func (p *Process) delivered(ctx context.Context, d webhook.Delivery) {
 	if d.Attempt != nil {
 		p.metrics.deliveries.WithLabelValues(map[bool]string{true: "delivered", false: "failed"}[d.Attempt.Passed]).Inc()
 	}

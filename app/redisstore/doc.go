@@ -1,5 +1,5 @@
 // Package redisstore keeps the registry in Redis: the instances, the owners of the shards, and the events. With hipache's
-// frontend.lua it also writes the frontends that the proxies read. It implements app.Store and jobs.Shares.
+// frontend.lua it also writes the frontends that the proxies read. It implements registry.Store and jobs.Shares.
 //
 // Go computes a change; Redis decides whether the change is made. commit.lua compares revisions and the term of the
 // writing worker, and then writes either the whole change or no key. The schema is the table in keys.go.

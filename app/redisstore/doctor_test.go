@@ -18,6 +18,7 @@ import (
 	"rollcall/app/diagnose"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/tests/redistest"
 )
 
@@ -26,7 +27,7 @@ type patient struct {
 	t     *testing.T
 	rdb   *redis.Client
 	store *redisstore.Store
-	verbs *app.Registry
+	verbs *registry.Registry
 
 	member          *ownership.Member // the worker that lives while the doctor runs
 	noWorker, noWeb bool
@@ -38,7 +39,7 @@ func newPatient(t *testing.T) *patient {
 	server.Restart(t, "--appendonly", "yes")
 	p := &patient{t: t, rdb: server.Client(t)}
 	p.store = redisstore.New(p.rdb, redisstore.Options{})
-	p.verbs = app.NewRegistry(p.store, nil, p.store.Now, hold, func(context.Context, app.Step) {})
+	p.verbs = registry.New(p.store, nil, p.store.Now, hold, func(context.Context, app.Step) {})
 	p.up(1)
 	p.up(2, weight(2))
 	p.member = ownership.NewMember("1-w")

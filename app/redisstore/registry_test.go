@@ -14,6 +14,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/registry"
 )
 
 // events returns all events since the beginning, as "registered i1, ...".
@@ -333,7 +334,7 @@ func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
 	s.register(t, saying(2, func(r *app.Registration) { r.Replaces = "i1" }))
 	s.check(t, "i2", "+")
 	disturbed := &meddler{Store: s.Store, once: func() { s.register(t, saying(1, weight(2))) }}
-	s.verbs = app.NewRegistry(disturbed, nil, s.Now, hold, func(context.Context, app.Step) {})
+	s.verbs = registry.New(disturbed, nil, s.Now, hold, func(context.Context, app.Step) {})
 	s.check(t, "i2", "+")
 	s.wantList(t, "a.test", "web 1! 1! 2")
 	if i := s.get(t, "i1"); i.State != app.Draining || i.Weight != 2 {
@@ -343,7 +344,7 @@ func TestATakeoverIsDecidedAgainWhenItWasDisturbed(t *testing.T) {
 
 // meddler is a store on which another writer writes just before the next commit.
 type meddler struct {
-	app.Store
+	registry.Store
 	once func()
 }
 
@@ -467,7 +468,7 @@ func TestALateResultDoesNotCount(t *testing.T) {
 			s.check(t, "i1", "-")
 			shard := ownership.ShardOf("i1")
 			s.rdb.HSet(t.Context(), s.prefix+"shards", shard, "me 1")
-			failed := app.Outcome{
+			failed := registry.Outcome{
 				Was: s.get(t, "i1"), Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}, Fence: app.Fence{Shard: shard, Term: "me 1"},
 			}
 			meanwhile(t, s)
@@ -487,7 +488,7 @@ func TestAResultOfADrainingInstanceHasNoEffect(t *testing.T) {
 	s := newSite(t)
 	was := s.check(t, s.up(t, 1).ID, "-")
 	s.drain(t, 1)
-	is, err := s.verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	is, err := s.verbs.ApplyResult(t.Context(), registry.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
 	if err != nil || is.State != app.Draining || s.get(t, "i1").State != app.Draining {
 		t.Errorf("judged: %s, %v, want it draining as before", is.State, err)
 	}
@@ -499,7 +500,7 @@ func TestARepairedFieldDoesNotLoseTheResult(t *testing.T) {
 	s := newSite(t)
 	was := s.up(t, 1)
 	s.register(t, saying(1, weight(2)))
-	i, err := s.verbs.ApplyResult(t.Context(), app.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
+	i, err := s.verbs.ApplyResult(t.Context(), registry.Outcome{Was: was, Result: app.Result{At: s.clock.Now(), Code: app.TimedOut}})
 	if err != nil || i.Streak != 1 || i.Weight != 2 {
 		t.Errorf("judged: streak %d, weight %d, %v; want 1 and 2", i.Streak, i.Weight, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
 	"rollcall/tests/redistest"
@@ -25,7 +26,7 @@ type site struct {
 	proxy  hipache.Keys
 	vhosts *redisstore.Vhosts
 	clock  *apptest.Clock
-	verbs  *app.Registry
+	verbs  *registry.Registry
 }
 
 const hold = 10 * time.Second // of a replaced instance
@@ -47,7 +48,7 @@ func siteOn(c *redis.Client, o redisstore.Options) *site {
 	o.Settle, o.Now = apptest.Settle, s.clock.Now
 	s.Store = redisstore.New(c, o)
 	s.vhosts = s.Vhosts()
-	s.verbs = app.NewRegistry(s.Store, nil, s.Now, hold, func(context.Context, app.Step) {})
+	s.verbs = registry.New(s.Store, nil, s.Now, hold, func(context.Context, app.Step) {})
 	return s
 }
 
@@ -76,7 +77,7 @@ func (s *site) up(t *testing.T, n int, edits ...func(*app.Registration)) app.Ins
 	return s.check(t, i.ID, strings.Repeat("+", i.Check.Rise))
 }
 
-func (s *site) register(t *testing.T, r app.Registration) app.Registered {
+func (s *site) register(t *testing.T, r app.Registration) registry.Registered {
 	t.Helper()
 	done, err := s.verbs.Register(t.Context(), r)
 	if err != nil {
@@ -103,7 +104,7 @@ func (s *site) check(t *testing.T, id, results string) app.Instance {
 func (s *site) judge(t *testing.T, id string, r app.Result) {
 	t.Helper()
 	i := s.get(t, id)
-	o := app.Outcome{Was: i, Result: r}
+	o := registry.Outcome{Was: i, Result: r}
 	var err error
 	switch {
 	case !i.Probed():

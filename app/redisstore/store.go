@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rollcall/app/registry"
+
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
@@ -93,7 +95,7 @@ type Store struct {
 	pipeline pipeline // batches calls that many goroutines make at the same time
 }
 
-var _ app.Store = (*Store)(nil)
+var _ registry.Store = (*Store)(nil)
 
 // New returns the store in rdb, a client of the primary. The client must have been made with ContextTimeoutEnabled;
 // otherwise a Redis that hangs blocks every call. Call SyncClock before any method that depends on time.
@@ -231,7 +233,7 @@ type hostArg struct {
 	New bool    `json:"new,omitempty"` // the instance did not serve the vhost before
 }
 
-// Commit makes a change; see app.Store.
+// Commit makes a change; see registry.Store.
 func (s *Store) Commit(ctx context.Context, c app.Change) (app.Revision, error) {
 	arg := changeArg{Keep: keepEvents, Limit: s.limit, Backends: s.backends, Takes: c.Takes, Shard: c.Fence.Shard, Term: c.Fence.Term}
 	for _, i := range c.Seen {
@@ -371,7 +373,7 @@ func keepOf(i app.Instance) int {
 	return stayReturn
 }
 
-// CanSpare reports whether an instance can wait; see app.Store.
+// CanSpare reports whether an instance can wait; see registry.Store.
 func (s *Store) CanSpare(ctx context.Context, i app.Instance) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -431,7 +433,7 @@ func mostUnroutable(members []string) bool {
 	return routable < others
 }
 
-// Assert stores an instance's heartbeat; see app.Store.
+// Assert stores an instance's heartbeat; see registry.Store.
 func (s *Store) Assert(ctx context.Context, i app.Instance, r *app.Result) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -454,7 +456,7 @@ func (s *Store) Assert(ctx context.Context, i app.Instance, r *app.Result) error
 	return nil
 }
 
-// Passed removes the marks of an instance's backends; see app.Store.
+// Passed removes the marks of an instance's backends; see registry.Store.
 func (s *Store) Passed(ctx context.Context, i app.Instance, f app.Fence) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -472,7 +474,7 @@ func (s *Store) Passed(ctx context.Context, i app.Instance, f app.Fence) error {
 	return nil
 }
 
-// Serving returns the instances that serve a vhost; see app.Store.
+// Serving returns the instances that serve a vhost; see registry.Store.
 func (s *Store) Serving(ctx context.Context, host string) ([]app.Instance, error) {
 	members, err := s.members(ctx, []string{host})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"rollcall/app"
+	"rollcall/app/registry"
 )
 
 func (s *site) export(t *testing.T) string {
@@ -205,7 +206,7 @@ func TestAnImportIsToldLikeEveryOtherChange(t *testing.T) {
 	from.register(t, saying(2))
 	to := newSite(t)
 	var told []string
-	registry := app.NewRegistry(to.Store, nil, to.Now, hold, func(_ context.Context, s app.Step) {
+	registry := registry.New(to.Store, nil, to.Now, hold, func(_ context.Context, s app.Step) {
 		told = append(told, fmt.Sprintf("%s %s is %s: %s", s.Event.Kind, s.Is.ID, s.Is.State, s.Event.Reason))
 	})
 	if _, _, err := to.Import(t.Context(), strings.NewReader(from.export(t)), registry.Import); err != nil {

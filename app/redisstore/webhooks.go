@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"rollcall/app/webhook"
+
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
@@ -44,18 +46,18 @@ const leaveFor = time.Second
 // never is the due time of a webhook that waits for an event.
 const never = "+inf"
 
-// Webhooks implements app.WebhookStore and app.Outbox.
+// Webhooks implements webhook.Store and webhook.Outbox.
 type Webhooks struct{ *Store }
 
 var (
-	_ app.WebhookStore = Webhooks{}
-	_ app.Outbox       = Webhooks{}
+	_ webhook.Store  = Webhooks{}
+	_ webhook.Outbox = Webhooks{}
 )
 
 // Webhooks returns the store of the webhooks.
 func (s *Store) Webhooks() Webhooks { return Webhooks{s} }
 
-// Add adds a webhook; see app.WebhookStore.
+// Add adds a webhook; see webhook.Store.
 func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 	doc, err := encodeWebhook(hook)
 	if err != nil {
@@ -85,7 +87,7 @@ func dueOf(w app.Webhook) string {
 	return strconv.FormatInt(w.Due.UnixMilli(), 10)
 }
 
-// Get returns a webhook; see app.WebhookStore.
+// Get returns a webhook; see webhook.Store.
 func (w Webhooks) Get(ctx context.Context, id string) (app.Webhook, error) {
 	found, err := w.read(ctx, id)
 	if err != nil {
@@ -99,7 +101,7 @@ func (w Webhooks) Get(ctx context.Context, id string) (app.Webhook, error) {
 
 func noWebhook(id string) error { return fmt.Errorf("webhook %s: %w", id, app.ErrNotFound) }
 
-// List returns all webhooks; see app.WebhookStore.
+// List returns all webhooks; see webhook.Store.
 func (w Webhooks) List(ctx context.Context) ([]app.Webhook, error) {
 	reading, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -146,7 +148,7 @@ func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error
 	return hooks, nil
 }
 
-// Remove removes a webhook; see app.WebhookStore.
+// Remove removes a webhook; see webhook.Store.
 func (w Webhooks) Remove(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -165,7 +167,7 @@ func (w Webhooks) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// Pause pauses or resumes a webhook; see app.WebhookStore.
+// Pause pauses or resumes a webhook; see webhook.Store.
 func (w Webhooks) Pause(ctx context.Context, id, reason string, e app.Event) (bool, error) {
 	event, err := encodeEvent(e)
 	if err != nil {
@@ -184,7 +186,7 @@ func (w Webhooks) Pause(ctx context.Context, id, reason string, e app.Event) (bo
 	return is > 0, nil
 }
 
-// Replay requests that a webhook receive events once more; see app.WebhookStore.
+// Replay requests that a webhook receive events once more; see webhook.Store.
 func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -201,7 +203,7 @@ func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
 	return nil
 }
 
-// Attempts returns the last attempts; see app.WebhookStore.
+// Attempts returns the last attempts; see webhook.Store.
 func (w Webhooks) Attempts(ctx context.Context, id string) ([]app.Attempt, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -227,13 +229,13 @@ func (w Webhooks) Attempts(ctx context.Context, id string) ([]app.Attempt, error
 	return attempts, nil
 }
 
-// Claim claims webhooks that are due; see app.Outbox.
-func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryClaim, next time.Time, err error) {
+// Claim claims webhooks that are due; see webhook.Outbox.
+func (w Webhooks) Claim(ctx context.Context, limit int) (claims []webhook.DeliveryClaim, next time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	now, token := w.Now(), rand.Text()
 	reply, err := dispatchScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.events()},
-		w.keys.webhook(""), now.UnixMilli(), now.Add(app.DeliveryLease).UnixMilli(), limit, token).Slice()
+		w.keys.webhook(""), now.UnixMilli(), now.Add(webhook.DeliveryLease).UnixMilli(), limit, token).Slice()
 	if err != nil {
 		return nil, time.Time{}, wrap("claim webhooks", err)
 	}
@@ -244,10 +246,10 @@ func (w Webhooks) Claim(ctx context.Context, limit int) (claims []app.DeliveryCl
 			w.log.ErrorContext(ctx, "cannot read a webhook; it receives no events", "webhook", id, "err", err)
 			continue
 		}
-		claim := app.DeliveryClaim{Webhook: hook, Token: token}
+		claim := webhook.DeliveryClaim{Webhook: hook, Token: token}
 		if !hook.Understood() { // left to a worker of a newer version
 			hook.Due = now.Add(leaveFor)
-			if err := w.Complete(ctx, claim, app.Delivery{Webhook: hook}); err != nil && !errors.Is(err, app.ErrClaimLost) {
+			if err := w.Complete(ctx, claim, webhook.Delivery{Webhook: hook}); err != nil && !errors.Is(err, app.ErrClaimLost) {
 				return claims, next, err
 			}
 			continue
@@ -273,8 +275,8 @@ func takenOf(reply any) (id string, hash map[string]string) {
 	return id, hash
 }
 
-// Complete ends a claim; see app.Outbox.
-func (w Webhooks) Complete(ctx context.Context, c app.DeliveryClaim, d app.Delivery) error {
+// Complete ends a claim; see webhook.Outbox.
+func (w Webhooks) Complete(ctx context.Context, c webhook.DeliveryClaim, d webhook.Delivery) error {
 	hook, attempt, event := d.Webhook, "", ""
 	due := dueOf(hook)
 	fields := map[string]string{

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 )
 
 // witness is a store that records its calls.
 type witness struct {
-	app.Store
+	registry.Store
 	mu    sync.Mutex
 	calls []string
 }
@@ -54,7 +55,7 @@ func TestTheReplicaAnswersACallWithoutAChange(t *testing.T) {
 	s := newSite(t)
 	store := &witness{Store: s.Store}
 	rep := replica.New()
-	s.verbs = app.NewRegistry(store, rep, s.Now, hold, func(context.Context, app.Step) {})
+	s.verbs = registry.New(store, rep, s.Now, hold, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(t.Context())
 	var following sync.WaitGroup
 	following.Go(func() { s.Follow(ctx, rep) })

@@ -28,7 +28,7 @@ const (
 
 // nextAlerts plans the next message to an Alertmanager: all changes since the cursor at once, or all
 // firing alerts if alertsEvery has passed since they were last sent.
-func nextAlerts(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (step, error) {
+func nextAlerts(ctx context.Context, log EventLog, firing Firing, w app.Webhook, now time.Time) (step, error) {
 	s := step{then: w}
 	events, err := log.Events(ctx, w.Cursor, batch)
 	if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {

@@ -22,10 +22,10 @@ var waits = []time.Duration{
 
 // deliveryAfter returns the delivery that an attempt makes of a webhook: then if the receiver accepted
 // the message, else was with another failure.
-func deliveryAfter(was, then app.Webhook, a app.Attempt, now time.Time) app.Delivery {
+func deliveryAfter(was, then app.Webhook, a app.Attempt, now time.Time) Delivery {
 	if a.Passed {
 		then.Failures, then.Failing, then.Due = 0, time.Time{}, now
-		return app.Delivery{Webhook: then, Attempt: &a}
+		return Delivery{Webhook: then, Attempt: &a}
 	}
 	is := was
 	is.Failures++
@@ -33,7 +33,7 @@ func deliveryAfter(was, then app.Webhook, a app.Attempt, now time.Time) app.Deli
 		is.Failing = now
 	}
 	is.Due = now.Add(wait(is.Failures, a, longestWait(was)))
-	d := app.Delivery{Webhook: is, Attempt: &a}
+	d := Delivery{Webhook: is, Attempt: &a}
 	switch {
 	case a.Code == http.StatusGone:
 		d.Webhook.Paused = "the receiver ended the subscription: " + a.Reason()

@@ -20,11 +20,11 @@ const (
 // Courier claims webhooks that are due and sends each its next message, each in a goroutine. Several
 // couriers may share an outbox.
 type Courier struct {
-	outbox    app.Outbox
+	outbox    Outbox
 	sender    *Sender
 	firing    Firing
 	now       func() time.Time
-	onAttempt func(context.Context, app.Delivery)
+	onAttempt func(context.Context, Delivery)
 	log       *slog.Logger
 
 	wake chan struct{}
@@ -32,7 +32,7 @@ type Courier struct {
 
 // NewCourier returns a courier. Call Work or Once to deliver. firing lists the alerts of Alertmanagers,
 // now returns the outbox's time, and onAttempt is called with every recorded attempt.
-func NewCourier(outbox app.Outbox, sender *Sender, firing Firing, now func() time.Time, onAttempt func(context.Context, app.Delivery), log *slog.Logger) *Courier {
+func NewCourier(outbox Outbox, sender *Sender, firing Firing, now func() time.Time, onAttempt func(context.Context, Delivery), log *slog.Logger) *Courier {
 	return &Courier{outbox: outbox, sender: sender, firing: firing, now: now, onAttempt: onAttempt, log: log, wake: make(chan struct{}, 1)}
 }
 
@@ -97,18 +97,18 @@ func (c *Courier) Once(ctx context.Context) error {
 }
 
 // deliver sends a webhook its next message, if there is one.
-func (c *Courier) deliver(ctx context.Context, claim app.DeliveryClaim) {
+func (c *Courier) deliver(ctx context.Context, claim DeliveryClaim) {
 	was := claim.Webhook
 	s, err := plan(ctx, c.outbox, c.firing, was, c.now())
 	switch {
 	case err != nil:
 		c.log.WarnContext(ctx, "reading the events of a webhook fails", "webhook", was.ID, "err", err)
 		was.Due = c.now().Add(retryAfter)
-		c.complete(ctx, claim, app.Delivery{Webhook: was})
+		c.complete(ctx, claim, Delivery{Webhook: was})
 		return
 	case s.message == nil:
 		s.then.Due = s.due
-		c.complete(ctx, claim, app.Delivery{Webhook: s.then})
+		c.complete(ctx, claim, Delivery{Webhook: s.then})
 		return
 	}
 	d := deliveryAfter(was, s.then, c.sender.send(ctx, was, *s.message, was.Failures+1), c.now())
@@ -120,8 +120,8 @@ func (c *Courier) deliver(ctx context.Context, claim app.DeliveryClaim) {
 
 // complete records the end of a claim and reports whether it could. It retries while the claim is
 // valid, because an unrecorded message is sent again.
-func (c *Courier) complete(ctx context.Context, claim app.DeliveryClaim, d app.Delivery) bool {
-	for end := time.Now().Add(app.DeliveryLease - attemptTimeout); ; {
+func (c *Courier) complete(ctx context.Context, claim DeliveryClaim, d Delivery) bool {
+	for end := time.Now().Add(DeliveryLease - attemptTimeout); ; {
 		err := c.outbox.Complete(ctx, claim, d)
 		switch {
 		case err == nil:
@@ -137,7 +137,7 @@ func (c *Courier) complete(ctx context.Context, claim app.DeliveryClaim, d app.D
 }
 
 // report logs when a receiver begins to fail, and when it recovers.
-func (c *Courier) report(ctx context.Context, was app.Webhook, d app.Delivery) {
+func (c *Courier) report(ctx context.Context, was app.Webhook, d Delivery) {
 	switch is := d.Webhook; {
 	case is.Failures == 1:
 		c.log.WarnContext(ctx, "a webhook's receiver fails", "webhook", is.ID, "message", d.Attempt.Message, "reason", d.Attempt.Reason())

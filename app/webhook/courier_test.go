@@ -79,7 +79,7 @@ func newBubble(t *testing.T) *bubble {
 }
 
 func (b *bubble) courier() *webhook.Courier {
-	return webhook.NewCourier(b.outbox, b.sender, func(context.Context) ([]app.Event, error) { return b.firing, nil }, time.Now, func(context.Context, app.Delivery) {}, slog.New(slog.DiscardHandler))
+	return webhook.NewCourier(b.outbox, b.sender, func(context.Context) ([]app.Event, error) { return b.firing, nil }, time.Now, func(context.Context, webhook.Delivery) {}, slog.New(slog.DiscardHandler))
 }
 
 // work runs a courier until the test ends.
@@ -350,7 +350,7 @@ func TestRetryAfterCountsWithinLimits(t *testing.T) {
 		{503, "nonsense", 800 * time.Millisecond, 1200 * time.Millisecond},
 		{503, "99999999999", 800 * time.Millisecond, time.Hour},
 		{429, "86400", time.Hour, time.Hour},
-		{429, "Sat, 01 Jan 2000 00:02:00 GMT", 2 * time.Minute, 2 * time.Minute}, // a bubble's time begins at midnight
+		{429, "Sat, 01 Jan 2000 00:02:00 GMT", 2 * time.Minute, 2 * time.Minute},
 		{503, "Saturday, 01-Jan-00 00:00:20 GMT", 20 * time.Second, 20 * time.Second},
 		{503, "Fri, 31 Dec 1999 23:00:00 GMT", 800 * time.Millisecond, 1200 * time.Millisecond},
 		{429, "Sun, 02 Jan 2000 00:00:00 GMT", time.Hour, time.Hour},
@@ -359,10 +359,12 @@ func TestRetryAfterCountsWithinLimits(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.status, " ", c.header), func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(b *bubble) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBubble(t)
 				b.add("w")
 				b.answers(func(post) (int, string) { return c.status, c.header })
 				b.happens(1, 0)
+				b.work() // it makes the first attempt at midnight, when the bubble's time begins
 				time.Sleep(2 * time.Hour)
 				posts := b.got("w")
 				if apart := posts[1].at.Sub(posts[0].at); apart < c.least || apart > c.most {

@@ -23,7 +23,7 @@ type step struct {
 
 // plan decides the next message of a webhook. New events go first, and replayed events fill the gaps
 // between them.
-func plan(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, now time.Time) (s step, err error) {
+func plan(ctx context.Context, log EventLog, firing Firing, w app.Webhook, now time.Time) (s step, err error) {
 	if w.Format == app.AlertmanagerFormat {
 		s, err = nextAlerts(ctx, log, firing, w, now)
 	} else {
@@ -40,7 +40,7 @@ func plan(ctx context.Context, log app.EventLog, firing Firing, w app.Webhook, n
 // digest. A burst within digestPeriod therefore has one digest, even across the end of a minute. The
 // time of the events counts: a receiver that was unavailable gets events of a steady rate one by one,
 // even if many are waiting.
-func nextLive(ctx context.Context, log app.EventLog, w app.Webhook, now time.Time) (step, error) {
+func nextLive(ctx context.Context, log EventLog, w app.Webhook, now time.Time) (step, error) {
 	s := step{then: w}
 	for limit := firstBatch; ; limit = batch {
 		events, err := log.Events(ctx, s.then.Cursor, limit)
@@ -85,7 +85,7 @@ func wants(w app.Webhook, e app.Event) bool {
 }
 
 // collectDigest makes a digest of the events after the cursor and before s.due.
-func collectDigest(ctx context.Context, log app.EventLog, s step) (step, error) {
+func collectDigest(ctx context.Context, log EventLog, s step) (step, error) {
 	var wanted []app.Event
 	for {
 		events, err := log.Events(ctx, s.then.Cursor, batch)
@@ -110,7 +110,7 @@ func collectDigest(ctx context.Context, log app.EventLog, s step) (step, error) 
 }
 
 // nextReplay finds the next event to replay.
-func nextReplay(ctx context.Context, log app.EventLog, s step) (step, error) {
+func nextReplay(ctx context.Context, log EventLog, s step) (step, error) {
 	for limit := firstBatch; ; limit = batch {
 		events, err := log.Events(ctx, s.then.Replay.After, limit)
 		if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {

@@ -35,7 +35,7 @@ type Sender struct {
 	now    func() time.Time
 }
 
-var _ app.Sender = (*Sender)(nil)
+var _ Pinger = (*Sender)(nil)
 
 // NewSender returns a sender that calls permitted addresses only; see outbound.Permitted. now returns
 // the time of this machine, which receivers compare with theirs.
@@ -49,7 +49,7 @@ func NewSender(allow func(netip.Addr) bool, now func() time.Time) *Sender {
 	}}
 }
 
-// Ping sends a message without an event; see app.Sender.
+// Ping sends a message without an event.
 func (s *Sender) Ping(ctx context.Context, w app.Webhook) app.Attempt {
 	return s.send(ctx, w, message{id: "ping_" + rand.Text(), kind: "ping", at: s.now()}, 1)
 }

@@ -24,13 +24,14 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/diagnose"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/handlers/input"
 )
 
 // Page serves the status page: HTML, and a script that fetches it again after an event. Its buttons call the API.
 type Page struct {
-	Registry    *app.Registry
+	Registry    *registry.Registry
 	Replica     *replica.Replica
 	Store       Reader
 	Explainer   diagnose.Explainer

@@ -12,9 +12,10 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
-// MemWebhooks is a WebhookStore in memory, for tests in a bubble of time.
+// MemWebhooks is a Store in memory, for tests in a bubble of time.
 type MemWebhooks struct {
 	now func() time.Time
 
@@ -92,7 +93,7 @@ func (m *MemWebhooks) tip() app.Revision {
 	return m.events[len(m.events)-1].Revision
 }
 
-// Events implements app.EventLog.
+// Events implements webhook.EventLog.
 func (m *MemWebhooks) Events(_ context.Context, after app.Revision, limit int) ([]app.Event, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -109,7 +110,7 @@ func (m *MemWebhooks) Events(_ context.Context, after app.Revision, limit int) (
 	return slices.Clone(m.events[from:min(from+limit, len(m.events))]), nil
 }
 
-// Add implements app.WebhookStore, like the following methods.
+// Add implements webhook.Store, like the following methods.
 func (m *MemWebhooks) Add(_ context.Context, w app.Webhook) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,8 +199,8 @@ func (m *MemWebhooks) Attempts(_ context.Context, id string) ([]app.Attempt, err
 	return slices.Clone(h.attempts), nil
 }
 
-// Claim implements app.Outbox.
-func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.DeliveryClaim, next time.Time, err error) {
+// Claim implements webhook.Outbox.
+func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []webhook.DeliveryClaim, next time.Time, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {
@@ -221,10 +222,10 @@ func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.Delivery
 		}
 		if due && len(claims) < limit {
 			m.claims++
-			h.token, h.lease = strconv.Itoa(m.claims), now.Add(app.DeliveryLease)
+			h.token, h.lease = strconv.Itoa(m.claims), now.Add(webhook.DeliveryLease)
 			w := h.Webhook
 			w.Due = time.Time{}
-			claims = append(claims, app.DeliveryClaim{Webhook: w, Token: h.token})
+			claims = append(claims, webhook.DeliveryClaim{Webhook: w, Token: h.token})
 		}
 		at := h.Due
 		if h.token != "" {
@@ -237,8 +238,8 @@ func (m *MemWebhooks) Claim(_ context.Context, limit int) (claims []app.Delivery
 	return claims, next, nil
 }
 
-// Complete ends a claim; see app.Outbox.
-func (m *MemWebhooks) Complete(_ context.Context, c app.DeliveryClaim, d app.Delivery) error {
+// Complete ends a claim; see webhook.Outbox.
+func (m *MemWebhooks) Complete(_ context.Context, c webhook.DeliveryClaim, d webhook.Delivery) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.down {

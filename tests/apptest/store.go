@@ -17,13 +17,14 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/hipache"
 )
 
 // Store is the interface of a store of the registry, without its clock.
 type Store interface {
-	app.Store
+	registry.Store
 	Results(ctx context.Context, id string) ([]app.Result, error)
 	Follow(ctx context.Context, rep *replica.Replica)
 	Reconcile(ctx context.Context, owns app.Owner) (app.Repairs, error)

@@ -11,12 +11,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
 // WebhookStore is the interface of a store of webhooks.
 type WebhookStore interface {
-	app.WebhookStore
-	app.Outbox
+	webhook.Store
+	webhook.Outbox
 	AppendEvent(ctx context.Context, e app.Event) (app.Revision, error)
 }
 
@@ -86,7 +87,7 @@ func (s WebhookSubject) happens(t *testing.T) app.Revision {
 }
 
 // take claims webhooks, and checks which ones the store hands out.
-func (s WebhookSubject) take(t *testing.T, want ...string) []app.DeliveryClaim {
+func (s WebhookSubject) take(t *testing.T, want ...string) []webhook.DeliveryClaim {
 	t.Helper()
 	claims, _, err := s.Claim(t.Context(), 10)
 	if err != nil {
@@ -103,14 +104,14 @@ func (s WebhookSubject) take(t *testing.T, want ...string) []app.DeliveryClaim {
 }
 
 // settle completes a claim: the webhook has got every event up to r.
-func (s WebhookSubject) settle(t *testing.T, c app.DeliveryClaim, r app.Revision, edits ...func(*app.Webhook)) {
+func (s WebhookSubject) settle(t *testing.T, c webhook.DeliveryClaim, r app.Revision, edits ...func(*app.Webhook)) {
 	t.Helper()
 	w := c.Webhook
 	w.Cursor = r
 	for _, edit := range edits {
 		edit(&w)
 	}
-	if err := s.Complete(t.Context(), c, app.Delivery{Webhook: w}); err != nil {
+	if err := s.Complete(t.Context(), c, webhook.Delivery{Webhook: w}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -165,7 +166,7 @@ func missingWebhookIsNotFound(t *testing.T, s WebhookSubject) {
 	wantErr(t, "pause", err, app.ErrNotFound)
 	wantErr(t, "replay", s.Replay(ctx, "nobody", app.Replay{After: "1-0", Until: "2-0"}), app.ErrNotFound)
 	wantErr(t, "remove", s.Remove(ctx, "nobody"), app.ErrNotFound)
-	wantErr(t, "settle", s.Complete(ctx, app.DeliveryClaim{Webhook: app.Webhook{ID: "nobody"}, Token: "x"}, app.Delivery{Webhook: app.Webhook{ID: "nobody"}}), app.ErrClaimLost)
+	wantErr(t, "settle", s.Complete(ctx, webhook.DeliveryClaim{Webhook: app.Webhook{ID: "nobody"}, Token: "x"}, webhook.Delivery{Webhook: app.Webhook{ID: "nobody"}}), app.ErrClaimLost)
 	if list, err := s.List(ctx); len(list) > 0 || err != nil {
 		t.Errorf("list: %v, %v, want nothing", list, err)
 	}
@@ -218,7 +219,7 @@ func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 	s.happens(t)
 	stale := s.take(t, "w1")[0]
 	s.take(t)
-	s.Clock.Pass(app.DeliveryLease - time.Millisecond)
+	s.Clock.Pass(webhook.DeliveryLease - time.Millisecond)
 	_, next, err := s.Claim(t.Context(), 10)
 	if want := s.Clock.Now().Add(time.Millisecond); err != nil || !next.Equal(want) {
 		t.Errorf("the next is due at %s, %v, want %s, when the lease is over", next, err, want)
@@ -230,7 +231,7 @@ func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 	}
 	moved := stale.Webhook
 	moved.Cursor = "1-1"
-	wantErr(t, "settle the lost claim", s.Complete(t.Context(), stale, app.Delivery{Webhook: moved, Attempt: &app.Attempt{}}), app.ErrClaimLost)
+	wantErr(t, "settle the lost claim", s.Complete(t.Context(), stale, webhook.Delivery{Webhook: moved, Attempt: &app.Attempt{}}), app.ErrClaimLost)
 	if got := s.hook(t, "w1").Cursor; got != c.Webhook.Cursor {
 		t.Errorf("the cursor is %s after a stale claim was settled, want %s", got, c.Webhook.Cursor)
 	}
@@ -238,7 +239,7 @@ func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 		t.Errorf("attempts: %v, %v, want none", attempts, err)
 	}
 	s.settle(t, c, "2-2")
-	wantErr(t, "settle twice", s.Complete(t.Context(), c, app.Delivery{Webhook: moved}), app.ErrClaimLost)
+	wantErr(t, "settle twice", s.Complete(t.Context(), c, webhook.Delivery{Webhook: moved}), app.ErrClaimLost)
 }
 
 func dueWhenTold(t *testing.T, s WebhookSubject) {
@@ -360,7 +361,7 @@ func pausedUnderWay(t *testing.T, s WebhookSubject) {
 	s.pause(t, "w1", "", true)
 	s.take(t, "w1")
 	s.pause(t, "w1", "why", true)
-	s.Clock.Pass(app.DeliveryLease)
+	s.Clock.Pass(webhook.DeliveryLease)
 	s.take(t)
 	s.pause(t, "w1", "", true)
 	s.take(t, "w1")
@@ -384,7 +385,7 @@ func settlementPauses(t *testing.T, s WebhookSubject) {
 	w := c.Webhook
 	w.Paused, w.Due = "it is gone", s.Clock.Now()
 	event := app.Event{Kind: app.EventPaused, At: s.Clock.Now(), Subject: "w1", Reason: w.Paused}
-	if err := s.Complete(t.Context(), c, app.Delivery{Webhook: w, Event: &event}); err != nil {
+	if err := s.Complete(t.Context(), c, webhook.Delivery{Webhook: w, Event: &event}); err != nil {
 		t.Fatal(err)
 	}
 	s.take(t)
@@ -472,7 +473,7 @@ func attemptsAreKept(t *testing.T, s WebhookSubject) {
 		want = append([]app.Attempt{a}, want...)
 		w := c.Webhook
 		w.Due = s.Clock.Now()
-		if err := s.Complete(t.Context(), c, app.Delivery{Webhook: w, Attempt: &a}); err != nil {
+		if err := s.Complete(t.Context(), c, webhook.Delivery{Webhook: w, Attempt: &a}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -489,7 +490,7 @@ func removedIsSettledByNobody(t *testing.T, s WebhookSubject) {
 	if err := s.Remove(t.Context(), "w1"); err != nil {
 		t.Fatal(err)
 	}
-	wantErr(t, "settle", s.Complete(t.Context(), c, app.Delivery{Webhook: c.Webhook, Attempt: &app.Attempt{}}), app.ErrClaimLost)
+	wantErr(t, "settle", s.Complete(t.Context(), c, webhook.Delivery{Webhook: c.Webhook, Attempt: &app.Attempt{}}), app.ErrClaimLost)
 	_, err := s.Get(t.Context(), "w1")
 	wantErr(t, "get", err, app.ErrNotFound)
 	s.Clock.Pass(time.Hour)

@@ -103,7 +103,7 @@ func (c call) apply(e entry) []way {
 	return one(e, "ok", "")
 }
 
-var registry = porcupine.NondeterministicModel{
+var specification = porcupine.NondeterministicModel{
 	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
 		of := map[string][]porcupine.Operation{}
 		for _, o := range history {
@@ -157,12 +157,12 @@ func TestCommitsAndOwnershipAreLinearizable(t *testing.T) {
 		})
 	}
 	running.Wait()
-	verdict, info := porcupine.CheckOperationsVerbose(registry.ToModel(), h.calls, time.Minute)
+	verdict, info := porcupine.CheckOperationsVerbose(specification.ToModel(), h.calls, time.Minute)
 	t.Logf("%d calls, %d of them cut off: %s", len(h.calls), h.cut, verdict)
 	if verdict != porcupine.Ok {
 		path := t.ArtifactDir() + "/history.html"
 		t.Errorf("no order of the calls explains what they returned: %s; see %s (go test -artifacts): %v",
-			verdict, path, porcupine.VisualizePath(registry.ToModel(), info, path))
+			verdict, path, porcupine.VisualizePath(specification.ToModel(), info, path))
 	}
 	if h.cut < calls/20 || h.cut > len(h.calls)/2 {
 		t.Errorf("%d of %d calls were cut off: nothing was tested", h.cut, len(h.calls))

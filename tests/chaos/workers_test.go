@@ -18,6 +18,7 @@ import (
 	"rollcall/app/ownership"
 	"rollcall/app/probe"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/jobs"
 	"rollcall/tests/proctest"
@@ -31,10 +32,10 @@ func (w *world) startWorker(rdb redis.UniversalClient, now func() time.Time) (le
 		w.t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	registry := app.NewRegistry(store, nil, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
+	verbs := registry.New(store, nil, store.Now, 500*time.Millisecond, func(context.Context, app.Step) {})
 	rep := replica.New()
 	worker := jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: registry, Replica: rep,
+		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: verbs, Replica: rep,
 		Vhosts: store.Vhosts(), SettleTime: 2 * time.Second, Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
 	})
 	runner := jobs.NewRunner(log, worker.Jobs()...)

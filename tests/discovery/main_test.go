@@ -27,6 +27,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/auth"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
@@ -61,7 +62,7 @@ type web struct {
 	prefix   string
 	proxy    hipache.Keys
 	store    *redisstore.Store
-	registry *app.Registry
+	registry *registry.Registry
 	replica  *replica.Replica
 	client   *http.Client // checks every answer against openapi.yaml
 	handler  http.Handler
@@ -86,7 +87,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 	w := &web{t: t, rdb: rdb, prefix: prefix, proxy: hipache.Keys{Prefix: prefix}, replica: replica.New()}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
 	w.store = redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: w.proxy, Settle: settle, Log: log})
-	w.registry = app.NewRegistry(w.store, w.replica, w.store.Now, time.Second, func(context.Context, app.Step) {})
+	w.registry = registry.New(w.store, w.replica, w.store.Now, time.Second, func(context.Context, app.Step) {})
 	ctx, stop := context.WithCancel(context.Background()) //nolint:usetesting // it ends after what uses it
 	api := &handlers.API{
 		Registry: w.registry, Replica: w.replica, Store: w.store, Jobs: noJobs{}, Now: w.store.Now, Log: log,
@@ -248,7 +249,7 @@ func (w *web) probed(id, results string) {
 		if err != nil || !i.Probed() {
 			w.t.Fatalf("%s is %s and not probed, %v", id, i.State, err)
 		}
-		if o := (app.Outcome{Was: i, Result: result}); o.Changes(w.store.Now()) {
+		if o := (registry.Outcome{Was: i, Result: result}); o.Changes(w.store.Now()) {
 			if _, err := w.registry.ApplyResult(ctx, o); err != nil {
 				w.t.Fatal(err)
 			}

@@ -22,6 +22,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/hipache"
 	"rollcall/tests/openapitest"
 	"rollcall/tests/redistest"
@@ -185,7 +186,7 @@ type changes struct {
 	t        testing.TB
 	rdb      *redis.Client
 	prefix   string
-	registry *app.Registry
+	registry *registry.Registry
 	count    int
 	meta     map[string]string // by instance, its current number
 }
@@ -194,7 +195,7 @@ func newChanges(t testing.TB, rdb *redis.Client, prefix string) *changes {
 	store := redisstore.New(rdb, redisstore.Options{Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}})
 	return &changes{
 		t: t, rdb: rdb, prefix: prefix, meta: map[string]string{},
-		registry: app.NewRegistry(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
+		registry: registry.New(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/jobs"
 )
@@ -106,7 +107,7 @@ func runWorker(ctx context.Context, addr, instances, failing string) error {
 	network, late, rep := &simulated{now: store.Now, instances: n, failing: rate}, &lateness{}, replica.New()
 	worker := jobs.NewWorker(jobs.WorkerOptions{
 		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: network, Replica: rep, Now: store.Now, Log: log,
-		Registry: app.NewRegistry(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
+		Registry: registry.New(store, nil, store.Now, time.Second, func(context.Context, app.Step) {}),
 		Changed:  func(context.Context, app.EventKind, string) {},
 		Late:     late.note,
 	})

@@ -1,22 +1,24 @@
-package app
+package registry
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"rollcall/app"
 )
 
 // Outcome is the result of one probe.
 type Outcome struct {
-	Was    Instance // as it was probed
-	Result Result
-	Fence  Fence // of the worker that probed it
+	Was    app.Instance // as it was probed
+	Result app.Result
+	Fence  app.Fence // of the worker that probed it
 }
 
 // MakesUnhealthy reports whether the result makes a healthy instance unhealthy.
 func (o Outcome) MakesUnhealthy() bool {
-	return o.Was.State == Healthy && o.Was.Observe(o.Result, o.Result.At).State != Healthy
+	return o.Was.State == app.Healthy && o.Was.Observe(o.Result, o.Result.At).State != app.Healthy
 }
 
 // Changes reports whether the result, at now, changes a field that is worth a write, or the
@@ -30,23 +32,23 @@ func (o Outcome) Changes(now time.Time) bool {
 // instance that becomes healthy takes over from the one it replaces in the same step. It
 // returns ErrNotOwner when the result does not count: another worker owns the instance, or
 // the instance is not the one that was probed any more.
-func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (Instance, error) {
-	was, applied := o.Was, Instance{}
+func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (app.Instance, error) {
+	was, applied := o.Was, app.Instance{}
 	err := r.retry(ctx, func() error {
 		now := r.now()
 		is, err := r.observe(ctx, was, o.Result, now)
 		if err != nil {
 			return err
 		}
-		step := Step{Was: was, Is: is, Asserts: was.Alive(o.Result)}
+		step := app.Step{Was: was, Is: is, Asserts: was.Alive(o.Result)}
 		err = r.commitResult(ctx, &step, o.Fence)
-		if applied = step.Is; !errors.Is(err, ErrConflict) {
+		if applied = step.Is; !errors.Is(err, app.ErrConflict) {
 			return err
 		}
 		fresh, err := r.store.Get(ctx, was.ID)
 		switch {
-		case errors.Is(err, ErrNotFound), err == nil && !fresh.SameProbe(o.Was):
-			return ErrNotOwner
+		case errors.Is(err, app.ErrNotFound), err == nil && !fresh.SameProbe(o.Was):
+			return app.ErrNotOwner
 		case err != nil:
 			return err
 		}
@@ -54,17 +56,17 @@ func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (Instance, error)
 		if was.State == o.Was.State { // the owner counts the streak: a pass ends one without a write
 			was.Streak, was.StreakAt = o.Was.Streak, o.Was.StreakAt
 		}
-		return ErrConflict
+		return app.ErrConflict
 	})
 	if err != nil {
-		return Instance{}, fmt.Errorf("apply a result to %s: %w", o.Was.ID, err)
+		return app.Instance{}, fmt.Errorf("apply a result to %s: %w", o.Was.ID, err)
 	}
 	return applied, nil
 }
 
 // observe returns an instance after a result. A flapping instance that passes waits only while its
 // service can spare it.
-func (r *Registry) observe(ctx context.Context, was Instance, result Result, now time.Time) (Instance, error) {
+func (r *Registry) observe(ctx context.Context, was app.Instance, result app.Result, now time.Time) (app.Instance, error) {
 	is := was.Observe(result, now)
 	if !is.Waits() {
 		return is, nil
@@ -79,80 +81,80 @@ func (r *Registry) observe(ctx context.Context, was Instance, result Result, now
 // Expire changes an instance whose state's time is over, and returns it. It returns ErrNotOwner if
 // the instance has reported or registered since beat, and ErrLastBackend if the instance is sick
 // and one of its vhosts has no other backend.
-func (r *Registry) Expire(ctx context.Context, was Instance, f Fence, beat int64) (Instance, error) {
+func (r *Registry) Expire(ctx context.Context, was app.Instance, f app.Fence, beat int64) (app.Instance, error) {
 	now := r.now()
 	is := was.Expire(now)
 	if is.State == was.State {
 		return was, nil
 	}
-	step := Step{Was: was, Is: is, Event: eventOf(EventKind(is.State), was, is, now, expiryReason(was, is)), Beat: &beat, Spare: was.Sick()}
-	if was.State == Starting || was.State == Draining {
+	step := app.Step{Was: was, Is: is, Event: app.NewEvent(app.EventKind(is.State), was, is, now, expiryReason(was, is)), Beat: &beat, Spare: was.Sick()}
+	if was.State == app.Starting || was.State == app.Draining {
 		step.Beat = nil
 	}
-	c := Change{Steps: []Step{step}, Fence: f}
+	c := app.Change{Steps: []app.Step{step}, Fence: f}
 	if _, err := r.commit(ctx, c); err != nil {
-		return Instance{}, fmt.Errorf("expire %s: %w", was.ID, err)
+		return app.Instance{}, fmt.Errorf("expire %s: %w", was.ID, err)
 	}
 	return c.Steps[0].Is, nil
 }
 
 // expiryReason returns why the end of a state's time changed the state.
-func expiryReason(was, is Instance) string {
+func expiryReason(was, is app.Instance) string {
 	switch was.State {
-	case Starting:
+	case app.Starting:
 		reason := "not healthy within its grace of " + was.Check.Grace.String()
-		if was.Last.Code != OK || was.Last.Detail != "" {
+		if was.Last.Code != app.OK || was.Last.Detail != "" {
 			reason += " (" + was.Last.Reason() + ")"
 		}
 		if was.Replaces != "" {
 			reason += "; " + was.Replaces + " stays"
 		}
 		return reason
-	case Healthy:
+	case app.Healthy:
 		return resultReason(was, is)
-	case Unhealthy, Failed:
+	case app.Unhealthy, app.Failed:
 		if was.Check.Probed() && !was.Last.Code.Answered() {
 			return fmt.Sprintf("gone: no answer for %s (%s)", was.Check.Forget, was.Last.Reason())
 		}
 		return fmt.Sprintf("%s for %s (%s)", was.State, is.ChangedAt.Sub(was.ChangedAt).Round(time.Second), was.Last.Reason())
-	case Draining:
+	case app.Draining:
 		return "drained"
-	case Gone:
+	case app.Gone:
 	}
 	return ""
 }
 
 // resultReason says why a result has changed the state.
-func resultReason(was, is Instance) string {
+func resultReason(was, is app.Instance) string {
 	reason := is.Last.Reason()
 	switch {
-	case is.State == Unhealthy && is.Falls >= 2:
+	case is.State == app.Unhealthy && is.Falls >= 2:
 		return fmt.Sprintf("%s; flapping: unhealthy %d times, it has to pass for %s before it is healthy again", reason, is.Falls, is.Wait())
-	case is.State == Healthy && was.Falls >= 2 && is.Last.At.Sub(is.StreakAt) < was.Wait():
+	case is.State == app.Healthy && was.Falls >= 2 && is.Last.At.Sub(is.StreakAt) < was.Wait():
 		return reason + "; flapping, and healthy without a wait: fewer than half of its service's instances are routable"
-	case is.State == Healthy && was.Falls >= 2:
+	case is.State == app.Healthy && was.Falls >= 2:
 		return fmt.Sprintf("%s for %s; it was flapping", reason, was.Wait())
 	}
 	return reason
 }
 
 // commitResult writes the step of a result, and sets the step's revision.
-func (r *Registry) commitResult(ctx context.Context, step *Step, f Fence) error {
+func (r *Registry) commitResult(ctx context.Context, step *app.Step, f app.Fence) error {
 	was, is := step.Was, step.Is
 	if is.State != was.State {
-		step.Event = eventOf(EventKind(is.State), was, is, is.ChangedAt, resultReason(was, is))
+		step.Event = app.NewEvent(app.EventKind(is.State), was, is, is.ChangedAt, resultReason(was, is))
 	}
-	change, err := r.takeover(ctx, *step, Change{Fence: f})
+	change, err := r.takeover(ctx, *step, app.Change{Fence: f})
 	if err != nil {
 		return err
 	}
 	if change, err = r.commitOrLeave(ctx, change, is.ID); err == nil {
-		*step = *change.step(is.ID)
+		*step = *change.Step(is.ID)
 	}
 	return err
 }
 
 // worthWriting reports whether a result changed anything that is worth a write of its own.
-func worthWriting(was, is Instance) bool {
+func worthWriting(was, is app.Instance) bool {
 	return is.State != was.State || is.Streak != was.Streak || is.Last.Code != was.Last.Code
 }

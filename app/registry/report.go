@@ -1,22 +1,24 @@
-package app
+package registry
 
 import (
 	"context"
 	"errors"
 	"fmt"
+
+	"rollcall/app"
 )
 
 // Report records a heartbeat: the instance reports that it is healthy (passed), or that it is not.
 // For a probed instance, a report that passed changes nothing; the answer shows the sender that the
 // instance is registered. A probed instance cannot report a failure: that is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
-	detail = cleanNote(detail)
+	detail = app.CleanNote(detail)
 	was, known, _ := r.lookup(id)
-	err := ErrConflict
-	if known && passed && was.State == Healthy && was.Understood() && CallerOf(ctx).MayChange(was) {
+	err := app.ErrConflict
+	if known && passed && was.State == app.Healthy && was.Understood() && app.CallerOf(ctx).MayChange(was) {
 		err = r.renew(ctx, was, detail)
 	}
-	if errors.Is(err, ErrConflict) { // the replica does not have the instance as stored
+	if errors.Is(err, app.ErrConflict) { // the replica does not have the instance as stored
 		err = r.retry(ctx, func() error { return r.report(ctx, id, passed, detail) })
 	}
 	if err != nil {
@@ -27,11 +29,11 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 
 // renew renews the lease of a healthy instance that reports to be healthy. It returns ErrConflict
 // if the instance has been written since it was read.
-func (r *Registry) renew(ctx context.Context, was Instance, detail string) error {
-	if was.Check.Kind != Heartbeat {
+func (r *Registry) renew(ctx context.Context, was app.Instance, detail string) error {
+	if was.Check.Kind != app.Heartbeat {
 		return nil
 	}
-	return r.store.Assert(ctx, was, &Result{At: r.now(), Passed: true, Detail: detail})
+	return r.store.Assert(ctx, was, &app.Result{At: r.now(), Passed: true, Detail: detail})
 }
 
 // report applies a report to the instance as stored.
@@ -40,26 +42,26 @@ func (r *Registry) report(ctx context.Context, id string, passed bool, detail st
 	switch {
 	case err != nil:
 		return err
-	case was.State == Draining:
-		return ErrGone
+	case was.State == app.Draining:
+		return app.ErrGone
 	case !was.Understood():
 		return r.reportNewer(ctx, was, passed)
-	case was.Check.Kind != Heartbeat && passed:
+	case was.Check.Kind != app.Heartbeat && passed:
 		return nil
-	case was.Check.Kind != Heartbeat:
-		return invalid("status", "is fail, but the health of this instance is probed by "+string(was.Check.Kind), "register it with health=heartbeat")
+	case was.Check.Kind != app.Heartbeat:
+		return app.Invalid("status", "is fail, but the health of this instance is probed by "+string(was.Check.Kind), "register it with health=heartbeat")
 	}
 	now := r.now()
-	result := Result{At: now, Passed: passed, Detail: detail}
+	result := app.Result{At: now, Passed: passed, Detail: detail}
 	if !passed {
-		result.Code = ReportedSick
+		result.Code = app.ReportedSick
 	}
 	is, err := r.observe(ctx, was, result, now)
 	if err != nil {
 		return err
 	}
 	if worthWriting(was, is) {
-		return r.commitResult(ctx, &Step{Was: was, Is: is, Asserts: true}, Fence{})
+		return r.commitResult(ctx, &app.Step{Was: was, Is: is, Asserts: true}, app.Fence{})
 	}
 	return r.store.Assert(ctx, was, &result)
 }
@@ -67,11 +69,11 @@ func (r *Registry) report(ctx context.Context, id string, passed bool, detail st
 // reportNewer applies a report to an instance that a newer version wrote. A report that passed
 // renews the lease and changes nothing else. A failure needs a process of the newer version, so
 // the sender has to repeat it.
-func (r *Registry) reportNewer(ctx context.Context, was Instance, passed bool) error {
+func (r *Registry) reportNewer(ctx context.Context, was app.Instance, passed bool) error {
 	if !passed {
-		return fmt.Errorf("a newer version of Rollcall has written the instance and has to take its report: %w", ErrUnavailable)
+		return fmt.Errorf("a newer version of Rollcall has written the instance and has to take its report: %w", app.ErrUnavailable)
 	}
-	if was.Check.Kind != Heartbeat || was.State != Healthy {
+	if was.Check.Kind != app.Heartbeat || was.State != app.Healthy {
 		return nil
 	}
 	return r.store.Assert(ctx, was, nil)

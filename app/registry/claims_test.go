@@ -1,4 +1,4 @@
-package app_test
+package registry_test
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/auth"
 	"rollcall/app/redisstore"
+	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
@@ -21,7 +22,7 @@ import (
 
 // rollcall is the verbs of a registry in Redis, with a clock that stands still.
 type rollcall struct {
-	*app.Registry
+	*registry.Registry
 	store  *redisstore.Store
 	clock  *apptest.Clock
 	events []string // kind and instance of each
@@ -39,8 +40,8 @@ func newRollcall(t *testing.T) *rollcall {
 }
 
 // setReplica replaces the verbs by verbs that answer from a replica.
-func (r *rollcall) setReplica(replica app.Replica) {
-	r.Registry = app.NewRegistry(r.store, replica, r.store.Now, 10*time.Second, func(_ context.Context, s app.Step) {
+func (r *rollcall) setReplica(replica registry.Replica) {
+	r.Registry = registry.New(r.store, replica, r.store.Now, 10*time.Second, func(_ context.Context, s app.Step) {
 		r.events = append(r.events, string(s.Event.Kind)+" "+s.Event.Instance)
 	})
 }
@@ -78,7 +79,7 @@ func (r *rollcall) refused(ctx context.Context, t *testing.T, reg app.Registrati
 func (r *rollcall) probe(t *testing.T, id, results string) app.Instance {
 	t.Helper()
 	for _, result := range results {
-		o := app.Outcome{Was: r.get(t, id), Result: app.Result{At: r.clock.Now(), Passed: result == '+'}}
+		o := registry.Outcome{Was: r.get(t, id), Result: app.Result{At: r.clock.Now(), Passed: result == '+'}}
 		if !o.Result.Passed {
 			o.Result.Code = app.Refused
 		}
