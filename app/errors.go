@@ -58,6 +58,7 @@ func (e *FieldError) Is(target error) bool {
 	return target == ErrInvalid
 }
 
+// Invalid returns a FieldError that is an ErrInvalid.
 func Invalid(field, problem, want string) error {
 	return &FieldError{Field: field, Problem: problem, Want: want}
 }

@@ -226,7 +226,7 @@ func (i Instance) SameProbe(o Instance) bool {
 // Remove returns the instance in state gone.
 func (i Instance) Remove(now time.Time) Instance { return i.Enter(Gone, now) }
 
-// enter moves the instance to a state.
+// Enter moves the instance to a state.
 func (i Instance) Enter(s State, now time.Time) Instance {
 	i.State, i.Streak, i.ChangedAt, i.DrainPeriod = s, 0, now, 0
 	if s != Starting {

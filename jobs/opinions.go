@@ -11,6 +11,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/ownership"
 	"rollcall/app/registry"
+	"rollcall/jobs/selfcheck"
 )
 
 const (
@@ -77,7 +78,7 @@ func newOpinions() *opinions {
 // needsOpinion reports whether the worker's own network may have caused a failure of a healthy instance: the instance's
 // host did not answer.
 func (w *Worker) needsOpinion(i app.Instance, r app.Result) bool {
-	return i.State == app.Healthy && !r.Passed && r.Conclusive() && !r.Code.ProvesPath() && !w.self.isOwn(i)
+	return i.State == app.Healthy && !r.Passed && r.Conclusive() && !r.Code.ProvesPath() && !w.self.IsOwn(i)
 }
 
 // ask asks another worker about a failure, and returns the opinion about the failure before it, or nil. The answer
@@ -281,7 +282,7 @@ func (w *Worker) answerQuestion(ctx context.Context, q ownership.Question) {
 	if ctx.Err() != nil || !r.Conclusive() {
 		return
 	}
-	if !r.Passed && !w.self.allow(ctx, registry.Outcome{Was: i, Result: r}) {
+	if !r.Passed && !w.self.Allow(ctx, registry.Outcome{Was: i, Result: r}) {
 		return
 	}
 	if err := w.Peers.SendOpinion(ctx, ownership.Opinion{Number: q.Number, From: q.To, To: q.From, Passed: r.Passed}); err != nil {
@@ -313,7 +314,7 @@ func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 	if len(gifts) > maxGifts && !o.unfit {
 		o.unfit = true
 		for id := range o.disputes { // a sample shows as well that the network is back
-			if len(o.disputes) > sampleSize {
+			if len(o.disputes) > selfcheck.SampleSize {
 				delete(o.disputes, id)
 			}
 		}
@@ -335,7 +336,7 @@ func (w *Worker) review(ctx context.Context) {
 	}
 	o.reviewed = time.Now()
 	ids := slices.Collect(maps.Keys(o.disputes))
-	w.self.asking.Go(func() {
+	w.asking.Go(func() {
 		var probes sync.WaitGroup
 		for _, id := range ids {
 			probes.Go(func() {

@@ -42,8 +42,8 @@ func (w *Worker) run(e *target, f *flight) {
 	r := w.Prober.Probe(ctx, i)
 	steady := r.Passed && doc.Steady() // true of most results
 	var back bool
-	if (!steady || w.self.keeps(e.hash)) && ctx.Err() == nil {
-		r, back = w.self.record(i, r)
+	if (!steady || w.self.Keeps(e.hash)) && ctx.Err() == nil {
+		r, back = w.self.Record(i, r)
 	}
 	after := w.ms()
 	w.mu.Lock()
@@ -137,7 +137,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o registry.Outcome, abou
 	is, err := w.Registry.ApplyResult(ctx, o)
 	<-w.room
 	if removes && err == nil {
-		w.self.remove(is.ID)
+		w.self.Remove(is.ID)
 	}
 	w.report(ctx, err)
 	w.mu.Lock()
@@ -162,7 +162,7 @@ func (w *Worker) decide(ctx context.Context, e *target, o registry.Outcome, abou
 // mayRemove reports whether a failure may remove its instance: the self-check allows the removal, and no other
 // worker reaches the instance.
 func (w *Worker) mayRemove(ctx context.Context, o registry.Outcome, about *opinion) bool {
-	return w.self.allow(ctx, o) && (!w.needsOpinion(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
+	return w.self.Allow(ctx, o) && (!w.needsOpinion(o.Was, o.Result) || !w.isDisputed(ctx, o.Was, about))
 }
 
 // lookedUp counts failed lookups, and writes an event when they begin and when they end.

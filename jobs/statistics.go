@@ -38,41 +38,6 @@ type counter struct {
 	targets int
 }
 
-// watched is a service or a vhost whose shard the worker owns. The worker's lock guards it.
-type watched struct {
-	series   string
-	routable int
-	all      int
-	at       int64 // the worker's clock, ms: the end of observed and up
-	observed int64 // ms with instances, not confirmed yet
-	up       int64 // ms with a routable instance, not confirmed yet
-	record   history.Record
-}
-
-// pass adds the time until now. The caller confirms it when the worker still has its lease.
-func (x *watched) pass(now int64) {
-	if x.all > 0 {
-		x.observed += now - x.at
-	}
-	if x.routable > 0 {
-		x.up += now - x.at
-	}
-	x.at = now
-}
-
-// confirm moves the passed time into the record. Without a lease it drops that time, because the
-// worker's replica may have been old.
-func (x *watched) confirm(lease bool) {
-	if lease {
-		x.record.Observed += time.Duration(x.observed) * time.Millisecond
-		x.record.Up += time.Duration(x.up) * time.Millisecond
-	}
-	if x.all > 0 {
-		x.record.Instances = max(x.record.Instances, uint32(x.all)) //nolint:gosec // instances in memory
-	}
-	x.observed, x.up = 0, 0
-}
-
 // statistics holds the worker's contributions to the histories.
 type statistics struct {
 	confirmed int64     // the worker's clock, ms, when it last confirmed times; guarded by the worker's lock
@@ -136,8 +101,8 @@ func (e *target) flipped(was, is app.State) {
 	}
 }
 
-// watch returns the entry of a service or vhost, or nil if the worker does not own the shard.
-func (w *Worker) watch(name string, series func(string) string) *watched {
+// watch returns the meter of a service or vhost, or nil if the worker does not own the shard.
+func (w *Worker) watch(name string, series func(string) string) *history.Meter {
 	sh := w.shards[ownership.ShardOf(name)]
 	if sh == nil || !sh.counted {
 		return nil
@@ -145,13 +110,13 @@ func (w *Worker) watch(name string, series func(string) string) *watched {
 	return sh.watch(series(name), w.ms())
 }
 
-func (s *share) watch(series string, now int64) *watched {
+func (s *share) watch(series string, now int64) *history.Meter {
 	x := s.watched[series]
 	if x == nil {
 		if s.watched == nil {
-			s.watched = map[string]*watched{}
+			s.watched = map[string]*history.Meter{}
 		}
-		x = &watched{series: series, at: now}
+		x = history.NewMeter(now)
 		s.watched[series] = x
 	}
 	return x
@@ -168,7 +133,7 @@ func (w *Worker) countChange(was, is *replica.Compact) {
 		return
 	}
 	if x := w.watch(is.Service(), history.ServiceSeries); x != nil {
-		x.record.Joined++
+		x.Record.Joined++
 	}
 }
 
@@ -182,20 +147,10 @@ func (w *Worker) countInstance(h *replica.Compact, n int) {
 		routable = n
 	}
 	now := w.ms()
-	w.watch(h.Service(), history.ServiceSeries).count(now, n, routable)
+	w.watch(h.Service(), history.ServiceSeries).Count(now, n, routable)
 	for _, host := range h.Hosts() {
-		w.watch(host, history.VhostSeries).count(now, n, routable)
+		w.watch(host, history.VhostSeries).Count(now, n, routable)
 	}
-}
-
-func (x *watched) count(now int64, all, routable int) {
-	if x == nil {
-		return
-	}
-	x.pass(now)
-	x.all += all
-	x.routable += routable
-	x.record.Instances = max(x.record.Instances, uint32(max(x.all, 0))) //nolint:gosec // instances in memory
 }
 
 // countAll counts the instances of services and vhosts in shards that the worker has taken.
@@ -219,11 +174,11 @@ func (w *Worker) countAll(gained map[int]ownership.Term) {
 				routable = 1
 			}
 			if sh := w.shards[ownership.ShardOf(h.Service())]; fresh[sh] {
-				sh.watch(history.ServiceSeries(h.Service()), now).count(now, 1, routable)
+				sh.watch(history.ServiceSeries(h.Service()), now).Count(now, 1, routable)
 			}
 			for _, host := range h.Hosts() {
 				if sh := w.shards[ownership.ShardOf(host)]; fresh[sh] {
-					sh.watch(history.VhostSeries(host), now).count(now, 1, routable)
+					sh.watch(history.VhostSeries(host), now).Count(now, 1, routable)
 				}
 			}
 		}
@@ -241,8 +196,7 @@ func (w *Worker) confirmTimes() {
 			continue
 		}
 		for _, x := range sh.watched {
-			x.pass(now)
-			x.confirm(lease)
+			x.Confirm(now, lease)
 		}
 	}
 }
@@ -282,7 +236,7 @@ func (w *Worker) gather(at time.Time, numbers iter.Seq[*share]) {
 			}
 		}
 		for series, x := range sh.watched {
-			if add(series, &x.record); x.all <= 0 && x.observed == 0 {
+			if add(series, &x.Record); x.Idle() {
 				delete(sh.watched, series)
 			}
 		}

@@ -86,7 +86,7 @@ func (w *Worker) add(sh *share, h *replica.Compact, p *ownership.Progress, flush
 	e.countIn(sh.counts(i.Service))
 	e.history.Unpack(p.History)
 	w.countForeign(e, i)
-	w.self.add(i)
+	w.self.Add(i)
 	w.setStateEnd(e, i, p.Elapsed)
 	w.setOverrideEnd(e, i, p.Left)
 	if !i.Probed() {
@@ -118,7 +118,7 @@ func (w *Worker) update(e *target, h *replica.Compact) {
 	}
 	e.flipped(was.State, is.State)
 	w.countForeign(e, is)
-	w.self.add(is)
+	w.self.Add(is)
 	w.updateEndings(e, was, is)
 	w.updateProbe(e, was, is)
 }

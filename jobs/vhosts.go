@@ -8,6 +8,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/jobs/schedule"
 )
 
 // compared is the approximate number of vhosts that one run of Compare checks: 20,000 vhosts take 4 s.
@@ -199,8 +200,8 @@ func (w *Worker) refused(refused []string) {
 }
 
 // vhostJobs returns the worker's jobs for its vhosts.
-func (w *Worker) vhostJobs() []Job {
-	return []Job{
+func (w *Worker) vhostJobs() []schedule.Job {
+	return []schedule.Job{
 		{Name: "compact", Every: time.Second, Timeout: 10 * time.Second, Run: w.Settle},
 		{Name: "compare", Every: 2 * time.Second, Timeout: 10 * time.Second, Run: w.Compare},
 		{Name: "reconcile", Every: 30 * time.Second, Timeout: time.Minute, Run: w.Reconcile},

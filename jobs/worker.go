@@ -1,3 +1,5 @@
+// Package jobs has the worker, and the jobs of the processes: probes, the ends of states, the reconciliation of
+// frontends, and the histories.
 package jobs
 
 import (
@@ -19,6 +21,8 @@ import (
 	"rollcall/app/ownership"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/jobs/schedule"
+	"rollcall/jobs/selfcheck"
 )
 
 // Shares stores the shards of the workers and the records that the workers flush.
@@ -63,7 +67,8 @@ type WorkerOptions struct {
 // others.
 type Worker struct {
 	WorkerOptions
-	self     *witnesses
+	self     *selfcheck.Witnesses
+	asking   sync.WaitGroup // probes for second opinions
 	opinions *opinions
 	start    time.Time // the origin of the worker's monotonic clock
 	epoch    int64     // start in ms since 1970
@@ -93,7 +98,7 @@ type Worker struct {
 	ctx     context.Context //nolint:containedctx // of Work: probes begin in calls that have none
 	writes  sync.WaitGroup
 	room    chan struct{}
-	lookups Lookups
+	lookups selfcheck.Lookups
 	stats   WorkerStats
 
 	statistics statistics
@@ -123,9 +128,9 @@ type share struct {
 	stored   bool      // the store may have a record of it
 	received time.Time // when another worker gave it; zero: the shard was free
 
-	counters map[string]*counter // of the services of its instances
-	watched  map[string]*watched // services and vhosts of the shard, by series
-	counted  bool                // watched has counted all instances of the replica
+	counters map[string]*counter       // of the services of its instances
+	watched  map[string]*history.Meter // services and vhosts of the shard, by series
+	counted  bool                      // watched has counted all instances of the replica
 
 	departures map[departing]departure // of its vhosts
 	looked     int64                   // when the worker last read them, on its own clock, ms; 0: never
@@ -136,9 +141,9 @@ type share struct {
 func NewWorker(o WorkerOptions) *Worker {
 	w := &Worker{
 		WorkerOptions: o, member: ownership.NewMember(o.ID), start: time.Now(), room: make(chan struct{}, maxWrites),
-		self: &witnesses{prober: o.Prober, now: o.Now, changed: o.Changed}, opinions: newOpinions(), ctx: context.Background(),
+		self: &selfcheck.Witnesses{Prober: o.Prober, Get: o.Registry.Get, Now: o.Now, Changed: o.Changed}, opinions: newOpinions(), ctx: context.Background(),
 	}
-	w.self.get, w.self.any = o.Registry.Get, w.sample
+	w.self.Any = w.sample
 	w.epoch = w.start.UnixMilli()
 	w.wheel = ownership.NewWheel[target](slot.Milliseconds(), wheelSlots, w.epoch)
 	w.endings = ownership.NewWheel[ending](time.Second.Milliseconds(), wheelSlots, 0)
@@ -177,8 +182,8 @@ func (w *Worker) Owns(name string) (app.Fence, bool) {
 func (s *share) fence() app.Fence { return app.Fence{Shard: s.number, Term: string(s.term)} }
 
 // Jobs returns the worker's jobs.
-func (w *Worker) Jobs() []Job {
-	return append([]Job{
+func (w *Worker) Jobs() []schedule.Job {
+	return append([]schedule.Job{
 		{Name: "own", Every: ownership.Every, Timeout: 5 * time.Second, Run: w.Tick},
 		{Name: "expire", Every: time.Second, Timeout: 10 * time.Second, Run: w.End},
 		{Name: "flush", Every: time.Second, Timeout: 5 * time.Second, Run: w.Flush},
@@ -204,8 +209,8 @@ func (w *Worker) Tick(ctx context.Context) error {
 	if err := w.waitReplica(ctx); err != nil {
 		return err // without a fresh replica the worker does not renew its lease
 	}
-	if w.self.suspended() {
-		w.self.recheck(context.WithoutCancel(ctx)) // does not wait for the witnesses
+	if w.self.Suspended() {
+		w.self.Recheck(context.WithoutCancel(ctx)) // does not wait for the witnesses
 	}
 	w.review(context.WithoutCancel(ctx)) // does not wait for the probes
 	w.mu.Lock()
@@ -223,7 +228,7 @@ func (w *Worker) Tick(ctx context.Context) error {
 }
 
 // cutOff reports whether the worker distrusts its own network. It wants no shards then.
-func (w *Worker) cutOff() bool { return w.self.suspended() || w.opinions.isUnfit() }
+func (w *Worker) cutOff() bool { return w.self.Suspended() || w.opinions.isUnfit() }
 
 // waitReplica returns the replica's error. It waits up to ownership.Every for the first read of the replica.
 func (w *Worker) waitReplica(ctx context.Context) error {
@@ -514,7 +519,8 @@ func (w *Worker) fire(e *target, now int64) {
 // leave waits for the probes and writes in progress, flushes all shards and releases them.
 func (w *Worker) leave(ctx context.Context) {
 	w.pool.close()
-	w.self.asking.Wait()
+	w.self.Wait()
+	w.asking.Wait()
 	w.writes.Wait()
 	w.calling.Lock()
 	defer w.calling.Unlock()

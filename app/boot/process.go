@@ -29,6 +29,7 @@ import (
 	"rollcall/hipache"
 	"rollcall/hipache/edge"
 	"rollcall/jobs"
+	"rollcall/jobs/schedule"
 	"rollcall/migrations"
 )
 
@@ -393,7 +394,7 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 			return ping.Clear(ctx)
 		})
 	}
-	runner := jobs.NewRunner(p.log, work...)
+	runner := schedule.NewRunner(p.log, work...)
 	run("jobs", func(ctx context.Context) error { runner.Run(ctx); return nil })
 	run("worker", func(ctx context.Context) error { p.worker.Work(ctx); return nil })
 	run("questions", func(ctx context.Context) error {
@@ -415,14 +416,14 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 }
 
 // onDemand returns every job for one run.
-func (p *Process) onDemand() *jobs.Runner {
-	return jobs.NewRunner(p.log,
-		jobs.Job{Name: "probe", Timeout: time.Minute, Run: p.workOnce},
-		jobs.Job{Name: "expire", Timeout: time.Minute, Run: p.workOnce}, // one run of a worker does all three
-		jobs.Job{Name: "compact", Timeout: time.Minute, Run: p.workOnce},
-		jobs.Job{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
-		jobs.Job{Name: "compare", Timeout: time.Minute, Run: p.compare},
-		jobs.Job{Name: "reconcile", Timeout: time.Minute, Run: p.reconcile},
+func (p *Process) onDemand() *schedule.Runner {
+	return schedule.NewRunner(p.log,
+		schedule.Job{Name: "probe", Timeout: time.Minute, Run: p.workOnce},
+		schedule.Job{Name: "expire", Timeout: time.Minute, Run: p.workOnce}, // one run of a worker does all three
+		schedule.Job{Name: "compact", Timeout: time.Minute, Run: p.workOnce},
+		schedule.Job{Name: "deliver", Timeout: time.Minute, Run: p.courier().Once},
+		schedule.Job{Name: "compare", Timeout: time.Minute, Run: p.compare},
+		schedule.Job{Name: "reconcile", Timeout: time.Minute, Run: p.reconcile},
 	)
 }
 

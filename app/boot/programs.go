@@ -8,7 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"rollcall/jobs"
+	"rollcall/jobs/schedule"
 	"rollcall/migrations"
 )
 
@@ -121,7 +121,7 @@ func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) 
 }
 
 // ErrUnknownJob means that the job does not exist.
-var ErrUnknownJob = jobs.ErrUnknownJob
+var ErrUnknownJob = schedule.ErrUnknownJob
 
 // Version is the version of this program, from the build information of the Go tool.
 func Version() string {

@@ -14,11 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"rollcall/app/registry"
-
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/registry"
 	"rollcall/hipache"
 )
 

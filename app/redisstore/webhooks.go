@@ -14,11 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"rollcall/app/webhook"
-
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
 var (

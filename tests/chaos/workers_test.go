@@ -21,6 +21,7 @@ import (
 	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/jobs"
+	"rollcall/jobs/schedule"
 	"rollcall/tests/proctest"
 )
 
@@ -38,7 +39,7 @@ func (w *world) startWorker(rdb redis.UniversalClient, now func() time.Time) (le
 		ID: jobs.WorkerID(), Shares: store, Peers: store, Prober: probe.New(probe.Options{Now: store.Now}), Registry: verbs, Replica: rep,
 		Vhosts: store.Vhosts(), SettleTime: 2 * time.Second, Now: store.Now, Log: log, Changed: func(context.Context, app.EventKind, string) {},
 	})
-	runner := jobs.NewRunner(log, worker.Jobs()...)
+	runner := schedule.NewRunner(log, worker.Jobs()...)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var parts sync.WaitGroup
 	parts.Go(func() { store.Follow(ctx, rep) })

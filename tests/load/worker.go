@@ -23,6 +23,7 @@ import (
 	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/jobs"
+	"rollcall/jobs/schedule"
 )
 
 // worked is the state of a worker on the simulated network, as it answers to GET /.
@@ -127,7 +128,7 @@ func runWorker(ctx context.Context, addr, instances, failing string) error {
 	defer parts.Wait()
 	parts.Go(func() { store.Follow(ctx, rep) })
 	parts.Go(func() { worker.Work(ctx) })
-	parts.Go(func() { jobs.NewRunner(log, worker.Jobs()...).Run(ctx) })
+	parts.Go(func() { schedule.NewRunner(log, worker.Jobs()...).Run(ctx) })
 	parts.Go(func() {
 		store.Answer(ctx, redisstore.Asked{
 			Shares: func() { _ = worker.Tick(ctx) },

@@ -1,4 +1,4 @@
-package jobs
+package selfcheck
 
 import (
 	"context"
@@ -19,14 +19,14 @@ const (
 	maxRounds   = 6                // of probes of witnesses that one failure waits for
 )
 
-// witnesses shares a SelfCheck among the goroutines of one worker, and probes the witnesses that
+// Witnesses shares a SelfCheck among the goroutines of one worker, and probes the witnesses that
 // the SelfCheck names. It does not hold the lock during probes.
-type witnesses struct {
-	prober  app.Prober
-	get     func(ctx context.Context, id string) (app.Instance, error)
-	any     func(ctx context.Context, n int) ([]app.Instance, error)
-	now     func() time.Time
-	changed func(ctx context.Context, kind app.EventKind, reason string)
+type Witnesses struct {
+	Prober  app.Prober
+	Get     func(ctx context.Context, id string) (app.Instance, error) // returns an instance as stored, or ErrNotFound
+	Any     func(ctx context.Context, n int) ([]app.Instance, error)   // returns up to n instances that may be witnesses
+	Now     func() time.Time
+	Changed func(ctx context.Context, kind app.EventKind, reason string) // is called when a suspension begins and ends
 
 	asking sync.WaitGroup
 
@@ -41,58 +41,60 @@ type witnesses struct {
 	announced bool // the last event said that the worker is suspended
 }
 
-// keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. It
-// takes no lock, because the worker calls it with each result.
-func (w *witnesses) keeps(hash uint64) bool { return hash <= w.largest.Load() }
+// Keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. hash is
+// ownership.Hash of its id. Keeps takes no lock, because the worker calls it with each result.
+func (w *Witnesses) Keeps(hash uint64) bool { return mix(hash) <= w.largest.Load() }
 
 // unlock updates largest and releases the lock.
-func (w *witnesses) unlock() {
+func (w *Witnesses) unlock() {
 	w.largest.Store(w.self.Keeps())
 	w.mu.Unlock()
 }
 
-// add offers instances to the self-check, as the registry holds them.
-func (w *witnesses) add(instances ...app.Instance) {
+// Add offers instances to the self-check, as the registry holds them.
+func (w *Witnesses) Add(instances ...app.Instance) {
 	w.mu.Lock()
 	defer w.unlock()
 	for _, i := range instances {
-		w.self.AddWitness(i, w.now())
+		w.self.AddWitness(i, w.Now())
 	}
 }
 
-// record records the result of a probe and returns it as the self-check counts it. back means that the
+// Record records the result of a probe and returns it as the self-check counts it. back means that the
 // result does not count, and that the worker must probe the instance again.
-func (w *witnesses) record(i app.Instance, r app.Result) (counts app.Result, back bool) {
+func (w *Witnesses) Record(i app.Instance, r app.Result) (counts app.Result, back bool) {
 	w.mu.Lock()
 	defer w.unlock()
-	r = w.self.Record(i, r, w.now())
+	r = w.self.Record(i, r, w.Now())
 	o := registry.Outcome{Was: i, Result: r}
 	return r, w.self.Ignores(i, r) && !o.MakesUnhealthy()
 }
 
-// isOwn reports whether an instance is on the worker's own host.
-func (w *witnesses) isOwn(i app.Instance) bool {
+// IsOwn reports whether an instance is on the worker's own host.
+func (w *Witnesses) IsOwn(i app.Instance) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.self.isOwn(hostOf(i))
 }
 
-func (w *witnesses) suspended() bool {
+// Suspended reports whether the worker holds back removals.
+func (w *Witnesses) Suspended() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	is, _ := w.self.Suspended()
 	return is
 }
 
-func (w *witnesses) remove(id string) {
+// Remove removes a witness: the instance is gone or not healthy any more.
+func (w *Witnesses) Remove(id string) {
 	w.mu.Lock()
 	defer w.unlock()
 	w.self.RemoveWitness(id)
 }
 
-// allow reports whether a failure may remove its instance. It probes the witnesses if the
+// Allow reports whether a failure may remove its instance. It probes the witnesses if the
 // self-check needs them.
-func (w *witnesses) allow(ctx context.Context, o registry.Outcome) bool {
+func (w *Witnesses) Allow(ctx context.Context, o registry.Outcome) bool {
 	if !o.Result.Code.ProvesPath() {
 		w.sample(ctx)
 	}
@@ -101,7 +103,7 @@ func (w *witnesses) allow(ctx context.Context, o registry.Outcome) bool {
 		w.mu.Lock()
 		// A round in progress was started for another instance. It leaves out witnesses with answers that are fresh enough
 		// for that instance and too old for this one, so this instance may need a round of its own.
-		decision, ask := w.self.Decide(o.Was, o.Result, w.now(), asked || rounds == maxRounds)
+		decision, ask := w.self.Decide(o.Was, o.Result, w.Now(), asked || rounds == maxRounds)
 		round := w.round
 		if decision == AskWitnesses && round == nil {
 			round, asked = w.ask(ctx, ask), true
@@ -115,27 +117,27 @@ func (w *witnesses) allow(ctx context.Context, o registry.Outcome) bool {
 	}
 }
 
-// recheck probes the witnesses of a suspended worker again. It does not wait for them.
-func (w *witnesses) recheck(ctx context.Context) {
+// Recheck probes the witnesses of a suspended worker again. It does not wait for them.
+func (w *Witnesses) Recheck(ctx context.Context) {
 	w.sample(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.round != nil {
 		return
 	}
-	began := w.now()
+	began := w.Now()
 	round := w.ask(ctx, w.self.Recheck(began))
 	w.asking.Go(func() {
 		<-round
 		w.mu.Lock()
-		w.self.Resume(began, w.now())
+		w.self.Resume(began, w.Now())
 		w.mu.Unlock()
 		w.announce(ctx)
 	})
 }
 
 // ask begins to probe witnesses, and returns the round. The caller holds the lock.
-func (w *witnesses) ask(ctx context.Context, some []app.Instance) chan struct{} {
+func (w *Witnesses) ask(ctx context.Context, some []app.Instance) chan struct{} {
 	round := make(chan struct{})
 	w.round = round
 	w.asking.Go(func() {
@@ -154,49 +156,52 @@ func (w *witnesses) ask(ctx context.Context, some []app.Instance) chan struct{} 
 
 // probe probes one witness. If it fails and the registry does not hold it healthy at that address any more, probe
 // removes the witness.
-func (w *witnesses) probe(ctx context.Context, i app.Instance) {
+func (w *Witnesses) probe(ctx context.Context, i app.Instance) {
 	i.Check.Timeout = min(i.Check.Timeout, askTimeout)
-	r := w.prober.Probe(ctx, i)
+	r := w.Prober.Probe(ctx, i)
 	if ctx.Err() != nil {
 		return
 	}
 	if !r.Passed {
-		is, err := w.get(ctx, i.ID)
+		is, err := w.Get(ctx, i.ID)
 		if errors.Is(err, app.ErrNotFound) || err == nil && (is.State != app.Healthy || is.Address != i.Address) {
-			w.remove(i.ID)
+			w.Remove(i.ID)
 			return
 		}
 	}
 	w.mu.Lock()
 	defer w.unlock()
-	w.self.Record(i, r, w.now())
+	w.self.Record(i, r, w.Now())
 }
+
+// Wait waits until no witness is being probed.
+func (w *Witnesses) Wait() { w.asking.Wait() }
 
 // sample reads some instances as witnesses, and the addresses of the worker's own host, every
 // sampleEvery.
-func (w *witnesses) sample(ctx context.Context) {
+func (w *Witnesses) sample(ctx context.Context) {
 	w.mu.Lock()
-	due := w.now().Sub(w.sampled).Abs() >= sampleEvery
+	due := w.Now().Sub(w.sampled).Abs() >= sampleEvery
 	if due {
-		w.sampled = w.now()
+		w.sampled = w.Now()
 	}
 	w.mu.Unlock()
 	if !due {
 		return
 	}
 	own := ownAddresses()
-	some, err := w.any(ctx, sampleSize)
+	some, err := w.Any(ctx, SampleSize)
 	w.mu.Lock()
 	w.self.SetOwn(own)
 	w.mu.Unlock()
 	if err == nil { // otherwise the present witnesses must be enough
-		w.add(some...)
+		w.Add(some...)
 	}
 }
 
 // announce writes an event if the worker has become suspended, or is no longer suspended, since the
 // last event.
-func (w *witnesses) announce(ctx context.Context) {
+func (w *Witnesses) announce(ctx context.Context) {
 	w.events.Lock()
 	defer w.events.Unlock()
 	w.mu.Lock()
@@ -204,9 +209,9 @@ func (w *witnesses) announce(ctx context.Context) {
 	w.mu.Unlock()
 	switch {
 	case is && !w.announced:
-		w.changed(ctx, app.EventBenched, "suspended, removals are held back: "+reason)
+		w.Changed(ctx, app.EventBenched, "suspended, removals are held back: "+reason)
 	case !is && w.announced:
-		w.changed(ctx, app.EventBack, "removals are made again: "+reason)
+		w.Changed(ctx, app.EventBack, "removals are made again: "+reason)
 	}
 	w.announced = is
 }

@@ -1,4 +1,7 @@
-package jobs
+// Package selfcheck decides whether failed probes are evidence about the instances, or about the worker and its
+// network. SelfCheck and Lookups are plain values without a clock; Witnesses shares a SelfCheck among goroutines and
+// probes the witnesses that it names.
+package selfcheck
 
 import (
 	"cmp"
@@ -12,9 +15,11 @@ import (
 	"rollcall/app/ownership"
 )
 
+// SampleSize is how many witnesses decide about one failure.
+const SampleSize = 16
+
 const (
 	maxWitnesses   = 256              // the most witnesses that a SelfCheck keeps
-	sampleSize     = 16               // witnesses that decide about one failure
 	minWitnesses   = 2                // the least number of witnesses for a decision
 	deadAfter      = 10 * time.Second // a witness that has failed for this long has no vote
 	witnessMemory  = time.Minute      // a witness not seen for this time and its interval does not count
@@ -123,7 +128,7 @@ func (s *SelfCheck) AddWitness(i app.Instance, now time.Time) {
 	s.witness(i, now)
 }
 
-// Keeps returns the largest hash of the id of a healthy instance that is a witness, or would become one. While
+// Keeps returns the largest mixed hash of the id of a healthy instance that is a witness, or would become one. While
 // the SelfCheck has room for more witnesses, it returns math.MaxUint64.
 func (s *SelfCheck) Keeps() uint64 {
 	if n := len(s.witnesses); n >= maxWitnesses {
@@ -254,7 +259,7 @@ func (s *SelfCheck) Ignores(i app.Instance, r app.Result) bool {
 // network is back. Dead witnesses are among them, because they may be back too.
 func (s *SelfCheck) Recheck(now time.Time) []app.Instance {
 	v := s.poll(s.suspect, now, now)
-	return append(v.ask, v.dead[:min(len(v.dead), sampleSize-len(v.ask))]...)
+	return append(v.ask, v.dead[:min(len(v.dead), SampleSize-len(v.ask))]...)
 }
 
 // Resume ends the suspension if enough probes of the witnesses have passed since a time.
@@ -325,7 +330,7 @@ func (s *SelfCheck) poll(of suspect, since, now time.Time) (v poll) {
 		v.witnesses++
 	}
 	sample := append(first, more...)
-	for _, w := range sample[:min(len(sample), sampleSize)] {
+	for _, w := range sample[:min(len(sample), SampleSize)] {
 		v.count(w, since, s.resumed)
 	}
 	return v
@@ -363,10 +368,12 @@ func (s *SelfCheck) isOwn(host string) bool {
 	return a.Unmap().IsLoopback() || s.own[a.Unmap()]
 }
 
-// hashOf orders the witnesses. It mixes the bits of FNV-1a (by the finalizer of MurmurHash3): by FNV-1a alone, ids that
-// differ in their last digits are neighbours, and a sample of fleet60 to fleet90 may be one subnet.
-func hashOf(id string) uint64 {
-	h := ownership.Hash(id)
+// hashOf orders the witnesses.
+func hashOf(id string) uint64 { return mix(ownership.Hash(id)) }
+
+// mix mixes the bits of FNV-1a (by the finalizer of MurmurHash3): by FNV-1a alone, ids that differ in their last digits
+// are neighbours, and a sample of fleet60 to fleet90 may be one subnet.
+func mix(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
 	h ^= h >> 33

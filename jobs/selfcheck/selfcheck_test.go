@@ -1,4 +1,4 @@
-package jobs_test
+package selfcheck_test
 
 import (
 	"fmt"
@@ -9,18 +9,26 @@ import (
 	"pgregory.net/rapid"
 
 	"rollcall/app"
-	"rollcall/jobs"
+	"rollcall/jobs/selfcheck"
 )
 
 // desk is a SelfCheck with a clock of its own.
 type desk struct {
-	self jobs.SelfCheck
+	self selfcheck.SelfCheck
 	now  time.Time
 }
 
 func newDesk() *desk { return &desk{now: time.Unix(1_700_000_000, 0)} }
 
 func (d *desk) after(wait time.Duration) { d.now = d.now.Add(wait) }
+
+// healthy returns a healthy instance with a probed check.
+func healthy(id string) app.Instance {
+	return app.Instance{
+		Rev: 1, ID: id, Service: "web", Address: "10.0.0.1:80", Check: app.DefaultCheck(app.TCP), State: app.Healthy,
+		RegisteredAt: time.Unix(1, 0), ChangedAt: time.Unix(1, 0),
+	}
+}
 
 // at returns a healthy instance on a host.
 func at(id, host string) app.Instance {
@@ -44,9 +52,9 @@ func (d *desk) probed(i app.Instance, code app.Code) app.Result {
 
 // decide returns the decision about a failure that has just been recorded. If the decision needs the
 // witnesses, they are probed and pass, except the witnesses in silent.
-func (d *desk) decide(i app.Instance, r app.Result, silent map[string]bool) jobs.Decision {
+func (d *desk) decide(i app.Instance, r app.Result, silent map[string]bool) selfcheck.Decision {
 	v, ask := d.self.Decide(i, r, d.now, false)
-	if v != jobs.AskWitnesses {
+	if v != selfcheck.AskWitnesses {
 		return v
 	}
 	d.after(time.Second) // the probes begin at once
@@ -87,40 +95,40 @@ func TestFailuresCountOnEvidence(t *testing.T) {
 		witnesses int // each on a host of its own
 		silent    int // the number of witnesses that do not answer
 		prepare   func(*desk)
-		want      jobs.Decision
+		want      selfcheck.Decision
 	}{
-		"refused, although no witness answers":     {host(100), app.Refused, 12, 12, nil, jobs.Remove},
-		"a status, although no witness answers":    {host(100), 503, 12, 12, nil, jobs.Remove},
-		"silence, and the others pass":             {host(100), app.TimedOut, 12, 0, nil, jobs.Remove},
-		"silence, and the others are silent":       {host(100), app.TimedOut, 12, 12, nil, jobs.HoldBack},
-		"unreachable, and the others are silent":   {host(100), app.Unreachable, 12, 12, nil, jobs.HoldBack},
-		"no such name, and the others are silent":  {"web.internal", app.Unresolvable, 12, 12, nil, jobs.HoldBack},
-		"no such name, and the others pass":        {"web.internal", app.Unresolvable, 12, 0, nil, jobs.Remove},
-		"not allowed, and the others are silent":   {host(100), app.Forbidden, 12, 12, nil, jobs.HoldBack},
-		"more pass than are silent":                {host(100), app.TimedOut, 5, 2, nil, jobs.Remove},
-		"as many pass as are silent":               {host(100), app.TimedOut, 4, 2, nil, jobs.HoldBack},
-		"more are silent than pass":                {host(100), app.TimedOut, 5, 3, nil, jobs.HoldBack},
-		"no witness":                               {host(100), app.TimedOut, 0, 0, nil, jobs.Remove},
-		"one witness, which passes":                {host(100), app.TimedOut, 1, 0, nil, jobs.Remove},
-		"one witness, which is silent":             {host(100), app.TimedOut, 1, 1, nil, jobs.Remove},
-		"two witnesses, which pass":                {host(100), app.TimedOut, 2, 0, nil, jobs.Remove},
-		"two witnesses, which are silent":          {host(100), app.TimedOut, 2, 2, nil, jobs.HoldBack},
-		"two witnesses, of which one is silent":    {host(100), app.TimedOut, 2, 1, nil, jobs.HoldBack},
-		"on loopback, and the others are silent":   {"127.0.0.1", app.TimedOut, 12, 12, nil, jobs.Remove},
-		"on ::1, and the others are silent":        {"[::1]", app.TimedOut, 12, 12, nil, jobs.Remove},
-		"on localhost, and the others are silent":  {"localhost", app.TimedOut, 12, 12, nil, jobs.Remove},
-		"on the worker's host, others are silent":  {own, app.TimedOut, 12, 12, nil, jobs.Remove},
-		"only the worker's own host passes":        {host(100), app.TimedOut, 2, 2, passesOn(own, 5), jobs.HoldBack},
-		"only loopback passes":                     {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), jobs.HoldBack},
-		"only the worker's own host is there":      {host(100), app.TimedOut, 0, 0, passesOn(own, 5), jobs.Remove},
-		"two on one other host pass":               {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), jobs.Remove},
-		"another one on the suspect's host passes": {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), jobs.Remove},
-		"another one there passes only afterwards": {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), jobs.HoldBack},
-		"others on the suspect's host are silent":  {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), jobs.Remove},
-		"refused instances are no witnesses":       {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), jobs.Remove},
-		"unhealthy instances are no witnesses":     {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), jobs.Remove},
-		"starting instances are no witnesses":      {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), jobs.Remove},
-		"the suspect itself is no witness":         {host(100), app.TimedOut, 1, 1, meetsSuspect, jobs.Remove},
+		"refused, although no witness answers":     {host(100), app.Refused, 12, 12, nil, selfcheck.Remove},
+		"a status, although no witness answers":    {host(100), 503, 12, 12, nil, selfcheck.Remove},
+		"silence, and the others pass":             {host(100), app.TimedOut, 12, 0, nil, selfcheck.Remove},
+		"silence, and the others are silent":       {host(100), app.TimedOut, 12, 12, nil, selfcheck.HoldBack},
+		"unreachable, and the others are silent":   {host(100), app.Unreachable, 12, 12, nil, selfcheck.HoldBack},
+		"no such name, and the others are silent":  {"web.internal", app.Unresolvable, 12, 12, nil, selfcheck.HoldBack},
+		"no such name, and the others pass":        {"web.internal", app.Unresolvable, 12, 0, nil, selfcheck.Remove},
+		"not allowed, and the others are silent":   {host(100), app.Forbidden, 12, 12, nil, selfcheck.HoldBack},
+		"more pass than are silent":                {host(100), app.TimedOut, 5, 2, nil, selfcheck.Remove},
+		"as many pass as are silent":               {host(100), app.TimedOut, 4, 2, nil, selfcheck.HoldBack},
+		"more are silent than pass":                {host(100), app.TimedOut, 5, 3, nil, selfcheck.HoldBack},
+		"no witness":                               {host(100), app.TimedOut, 0, 0, nil, selfcheck.Remove},
+		"one witness, which passes":                {host(100), app.TimedOut, 1, 0, nil, selfcheck.Remove},
+		"one witness, which is silent":             {host(100), app.TimedOut, 1, 1, nil, selfcheck.Remove},
+		"two witnesses, which pass":                {host(100), app.TimedOut, 2, 0, nil, selfcheck.Remove},
+		"two witnesses, which are silent":          {host(100), app.TimedOut, 2, 2, nil, selfcheck.HoldBack},
+		"two witnesses, of which one is silent":    {host(100), app.TimedOut, 2, 1, nil, selfcheck.HoldBack},
+		"on loopback, and the others are silent":   {"127.0.0.1", app.TimedOut, 12, 12, nil, selfcheck.Remove},
+		"on ::1, and the others are silent":        {"[::1]", app.TimedOut, 12, 12, nil, selfcheck.Remove},
+		"on localhost, and the others are silent":  {"localhost", app.TimedOut, 12, 12, nil, selfcheck.Remove},
+		"on the worker's host, others are silent":  {own, app.TimedOut, 12, 12, nil, selfcheck.Remove},
+		"only the worker's own host passes":        {host(100), app.TimedOut, 2, 2, passesOn(own, 5), selfcheck.HoldBack},
+		"only loopback passes":                     {host(100), app.TimedOut, 2, 2, passesOn("127.0.0.1", 5), selfcheck.HoldBack},
+		"only the worker's own host is there":      {host(100), app.TimedOut, 0, 0, passesOn(own, 5), selfcheck.Remove},
+		"two on one other host pass":               {host(100), app.TimedOut, 0, 0, passesOn(host(50), 2), selfcheck.Remove},
+		"another one on the suspect's host passes": {host(100), app.TimedOut, 3, 3, passesBeforeAndAfter(host(100)), selfcheck.Remove},
+		"another one there passes only afterwards": {host(100), app.TimedOut, 3, 3, passesOn(host(100), 1), selfcheck.HoldBack},
+		"others on the suspect's host are silent":  {host(100), app.TimedOut, 2, 0, silentOn(host(100), 30), selfcheck.Remove},
+		"refused instances are no witnesses":       {host(100), app.TimedOut, 0, 0, findsOn(host(50), 12, app.Refused), selfcheck.Remove},
+		"unhealthy instances are no witnesses":     {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Unhealthy), selfcheck.Remove},
+		"starting instances are no witnesses":      {host(100), app.TimedOut, 0, 0, meetsOn(host(50), 12, app.Starting), selfcheck.Remove},
+		"the suspect itself is no witness":         {host(100), app.TimedOut, 1, 1, meetsSuspect, selfcheck.Remove},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -203,7 +211,7 @@ func TestOnlyProbesAfterTheFailureAreEvidence(t *testing.T) {
 	d.after(time.Second)
 	d.self.Record(suspect, r, d.now)
 	v, ask := d.self.Decide(suspect, r, d.now, false)
-	if v != jobs.AskWitnesses || len(ask) != 4 {
+	if v != selfcheck.AskWitnesses || len(ask) != 4 {
 		t.Errorf("decision %d, asks %d; want the four whose pass is too old to be asked", v, len(ask))
 	}
 	for _, w := range ask {
@@ -234,7 +242,7 @@ func TestATimeoutCountsOnlyIfTheWorkerWasOnTime(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var self jobs.SelfCheck
+			var self selfcheck.SelfCheck
 			began := time.Unix(1_700_000_000, 0)
 			if c.lacked != 0 {
 				self.Record(at("other", host(1)), app.Result{At: began.Add(-c.lacked), Code: app.Inconclusive, Detail: "too many open files"}, began)
@@ -265,7 +273,7 @@ func TestTwoSurvivorsConfirmAMassDeath(t *testing.T) {
 			for _, w := range fleet {
 				if !silent[w.ID] {
 					d.probed(w, app.OK)
-				} else if d.decide(w, d.probed(w, app.TimedOut), silent) == jobs.Remove {
+				} else if d.decide(w, d.probed(w, app.TimedOut), silent) == selfcheck.Remove {
 					removed = d.now.Sub(began)
 				}
 			}
@@ -322,7 +330,7 @@ func TestAFailureFromBeforeTheSuspensionsEndDoesNotCount(t *testing.T) {
 		t.Fatal("the worker is not suspended")
 	}
 	d.after(time.Second)
-	for _, want := range []jobs.Decision{jobs.HoldBack, jobs.Remove} {
+	for _, want := range []selfcheck.Decision{selfcheck.HoldBack, selfcheck.Remove} {
 		d.after(2 * time.Second)
 		r := d.probed(fleet[1], app.TimedOut)
 		for _, w := range fleet[2:] {
@@ -343,17 +351,17 @@ func TestWitnessesAreForgotten(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*desk, []app.Instance)
-		want   jobs.Decision
+		want   selfcheck.Decision
 	}{
-		"no change": {func(*desk, []app.Instance) {}, jobs.HoldBack},
-		"forgotten": {func(d *desk, all []app.Instance) { d.self.RemoveWitness("w0"); d.self.RemoveWitness("w1") }, jobs.Remove},
-		"not seen":  {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, jobs.Remove},
+		"no change": {func(*desk, []app.Instance) {}, selfcheck.HoldBack},
+		"forgotten": {func(d *desk, all []app.Instance) { d.self.RemoveWitness("w0"); d.self.RemoveWitness("w1") }, selfcheck.Remove},
+		"not seen":  {func(d *desk, _ []app.Instance) { d.after(2 * time.Minute) }, selfcheck.Remove},
 		"moved": {func(d *desk, all []app.Instance) {
 			for _, w := range all {
 				w.Address = "198.51.100.1:80"
 				d.self.AddWitness(w, d.now)
 			}
-		}, jobs.AskWitnesses},
+		}, selfcheck.AskWitnesses},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -404,10 +412,10 @@ func TestACutOffWorkerRemovesNoInstance(t *testing.T) {
 			}
 			for asked := false; ; asked = true {
 				v, ask := d.self.Decide(i, r, d.now, asked)
-				if v == jobs.Remove {
+				if v == selfcheck.Remove {
 					t.Fatalf("%s is removed", i.ID)
 				}
-				if v == jobs.HoldBack {
+				if v == selfcheck.HoldBack {
 					break
 				}
 				for _, w := range ask {
@@ -448,7 +456,7 @@ func TestEveryDeathIsFoundWhileMostWitnessesPass(t *testing.T) {
 			if n-1-len(silent)+1 < 2 {
 				continue
 			}
-			if got := d.decide(i, d.probed(i, app.TimedOut), silent); got != jobs.Remove {
+			if got := d.decide(i, d.probed(i, app.TimedOut), silent); got != selfcheck.Remove {
 				t.Fatalf("%s: decision %d with %d of %d silent, want it removed", i.ID, got, len(silent), n)
 			}
 			d.self.RemoveWitness(i.ID)

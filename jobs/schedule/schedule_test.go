@@ -1,4 +1,4 @@
-package jobs_test
+package schedule_test
 
 import (
 	"context"
@@ -12,18 +12,18 @@ import (
 
 	"go.uber.org/goleak"
 
-	"rollcall/jobs"
+	"rollcall/jobs/schedule"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start runs jobs in a bubble. It returns a function that ends them, and the log.
-func start(t *testing.T, list ...jobs.Job) (stop func(), log *strings.Builder) {
+func start(t *testing.T, list ...schedule.Job) (stop func(), log *strings.Builder) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	log = &strings.Builder{}
 	var running sync.WaitGroup
-	running.Go(func() { jobs.NewRunner(slog.New(slog.NewTextHandler(log, nil)), list...).Run(ctx) })
+	running.Go(func() { schedule.NewRunner(slog.New(slog.NewTextHandler(log, nil)), list...).Run(ctx) })
 	return func() { cancel(); running.Wait() }, log
 }
 
@@ -31,7 +31,7 @@ func TestJobsRunAtOnceAndThenOnSchedule(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
-		stop, _ := start(t, jobs.Job{Name: "steady", Every: 10 * time.Second, Timeout: time.Second, Run: func(context.Context) error {
+		stop, _ := start(t, schedule.Job{Name: "steady", Every: 10 * time.Second, Timeout: time.Second, Run: func(context.Context) error {
 			runs++
 			return nil
 		}})
@@ -47,7 +47,7 @@ func TestAJobThatPanicsRunsAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
-		stop, log := start(t, jobs.Job{Name: "shaky", Every: 10 * time.Second, Timeout: time.Second, Run: func(context.Context) error {
+		stop, log := start(t, schedule.Job{Name: "shaky", Every: 10 * time.Second, Timeout: time.Second, Run: func(context.Context) error {
 			runs++
 			panic("at the disco")
 		}})
@@ -66,7 +66,7 @@ func TestAJobDoesNotOverlapItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		runs, at, most := 0, 0, 0
-		stop, log := start(t, jobs.Job{Name: "slow", Every: time.Second, Timeout: time.Minute, Run: func(context.Context) error {
+		stop, log := start(t, schedule.Job{Name: "slow", Every: time.Second, Timeout: time.Minute, Run: func(context.Context) error {
 			runs++
 			at++
 			most = max(most, at)
@@ -89,7 +89,7 @@ func TestARunIsOverAtItsTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var errs []error
-		stop, _ := start(t, jobs.Job{Name: "stuck", Every: time.Minute, Timeout: 5 * time.Second, Run: func(ctx context.Context) error {
+		stop, _ := start(t, schedule.Job{Name: "stuck", Every: time.Minute, Timeout: 5 * time.Second, Run: func(ctx context.Context) error {
 			<-ctx.Done()
 			errs = append(errs, ctx.Err())
 			return ctx.Err()
@@ -106,7 +106,7 @@ func TestAFailureIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		stop, log := start(t, jobs.Job{Name: "sick", Every: time.Second, Timeout: time.Second, Run: func(context.Context) error {
+		stop, log := start(t, schedule.Job{Name: "sick", Every: time.Second, Timeout: time.Second, Run: func(context.Context) error {
 			if time.Since(began) < 30*time.Second {
 				return errors.New("no luck")
 			}
@@ -127,7 +127,7 @@ func TestRunWaitsForTheLastRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ended := false
-		stop, _ := start(t, jobs.Job{Name: "long", Every: time.Minute, Timeout: time.Minute, Run: func(context.Context) error {
+		stop, _ := start(t, schedule.Job{Name: "long", Every: time.Minute, Timeout: time.Minute, Run: func(context.Context) error {
 			time.Sleep(10 * time.Second) // ignores its context
 			ended = true
 			return nil
@@ -143,17 +143,17 @@ func TestRunWaitsForTheLastRun(t *testing.T) {
 func TestRunOnceRunsTheNamedJob(t *testing.T) {
 	t.Parallel()
 	ran := ""
-	job := func(name string) jobs.Job {
-		return jobs.Job{Name: name, Every: time.Hour, Timeout: time.Second, Run: func(context.Context) error {
+	job := func(name string) schedule.Job {
+		return schedule.Job{Name: name, Every: time.Hour, Timeout: time.Second, Run: func(context.Context) error {
 			ran += name
 			return nil
 		}}
 	}
-	r := jobs.NewRunner(slog.New(slog.DiscardHandler), job("a"), job("b"))
+	r := schedule.NewRunner(slog.New(slog.DiscardHandler), job("a"), job("b"))
 	if err := r.RunOnce(t.Context(), "b"); err != nil || ran != "b" {
 		t.Errorf("RunOnce(b) ran %q and returned %v", ran, err)
 	}
-	if err := r.RunOnce(t.Context(), "c"); !errors.Is(err, jobs.ErrUnknownJob) {
+	if err := r.RunOnce(t.Context(), "c"); !errors.Is(err, schedule.ErrUnknownJob) {
 		t.Errorf("RunOnce of an unknown job returned %v, want ErrUnknownJob", err)
 	}
 }

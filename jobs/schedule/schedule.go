@@ -1,8 +1,6 @@
-// Package jobs runs the periodic work of Rollcall: probes, timeouts, the removal of
-// marked backends, reconciliation. robfig/cron provides the schedule. The Runner adds four
-// guarantees: a job never overlaps itself, a run has a timeout, a panic fails one run only, and
-// Run waits for the last run.
-package jobs
+// Package schedule repeats jobs. robfig/cron provides the schedule. The Runner adds four guarantees: a job never
+// overlaps itself, a run has a timeout, a panic fails one run only, and Run waits for the last run.
+package schedule
 
 import (
 	"context"
