@@ -82,7 +82,8 @@ var open = []string{"/livez", "/readyz", "/openapi.yaml", "/static/:file", "/v1/
 // may lists the tokens that are sufficient for a route.
 func may(method, route string) []string {
 	switch {
-	case method == http.MethodPatch, strings.HasPrefix(route, "/v1/jobs"), strings.HasPrefix(route, "/v1/webhooks"), strings.HasPrefix(route, "/v1/tokens"):
+	case method == http.MethodPatch, strings.HasPrefix(route, "/v1/jobs"), strings.HasPrefix(route, "/v1/webhooks"), strings.HasPrefix(route, "/v1/tokens"),
+		strings.HasPrefix(route, "/webhooks"), route == "/tokens", route == "/system":
 		return []string{"admin", "boss"}
 	case route == "/v1/register":
 		return []string{"web", "admin", "boss"}

@@ -63,6 +63,10 @@ type Reader interface {
 	// Events returns up to limit events after a revision, oldest first. It returns an *app.TrimmedError if
 	// Redis no longer keeps all of them.
 	Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error)
+	// Server reads the INFO and some settings of Redis.
+	Server(ctx context.Context) (diagnose.Server, error)
+	// Workers reads the workers and the terms of the shards.
+	Workers(ctx context.Context) (diagnose.Workers, error)
 	// Writable returns the error of the process's last write if Redis refused it.
 	Writable() error
 }
@@ -156,7 +160,8 @@ func (a *API) routes(on addRoute, problems problems) {
 // pageRoutes adds the routes of the status page.
 func (a *API) pageRoutes(on addRoute, explainer diagnose.Explainer, problems problems) {
 	status := &page.Page{
-		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Explainer: explainer, Now: a.Now,
+		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Histories: a.History, Webhooks: a.Webhooks, Tokens: a.Tokens,
+		Explainer: explainer, Now: a.Now,
 		DrainPeriod: a.DrainPeriod, Problem: problems.forPage,
 	}
 	on("GET HEAD", "/", readToken, status.Overview)
@@ -166,6 +171,10 @@ func (a *API) pageRoutes(on addRoute, explainer diagnose.Explainer, problems pro
 	on("GET HEAD", "/frontends", readToken, status.Frontends)
 	on("GET HEAD", "/explain", readToken, status.Explain)
 	on("GET HEAD", "/events", readToken, status.Events)
+	on("GET HEAD", "/webhooks", adminToken, status.WebhookList)
+	on("GET HEAD", "/webhooks/:id", adminToken, status.Webhook)
+	on("GET HEAD", "/tokens", adminToken, status.TokenList)
+	on("GET HEAD", "/system", adminToken, status.System)
 	on("GET HEAD", "/static/:file", noToken, status.Static)
 }
 

@@ -24,6 +24,7 @@ import (
 	"rollcall/app/redisstore"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/app/webhook"
 	"rollcall/handlers"
 	"rollcall/hipache"
 	"rollcall/tests/openapitest"
@@ -74,7 +75,8 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s.api = &handlers.API{
 		Registry: registry.New(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Replica:  replica.New(), Store: s.store, History: s.store.History(history.Default), Jobs: jobs{}, Now: s.store.Now, Log: log,
-		Metrics: http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
+		Webhooks: webhook.NewWebhooks(s.store.Webhooks(), nil, s.store.Now, func(context.Context, app.Event) {}),
+		Metrics:  http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
 	}
 	for _, c := range change {

@@ -27,13 +27,14 @@ type listQuery struct {
 	State   string `field:"state" validate:"omitempty,oneof=unhealthy failed starting draining maintenance healthy"`
 	Service string `field:"service" validate:"text=200"`
 	Page    int    `field:"page"`
+	Range   string `field:"range" validate:"oneof=1h 24h 7d 30d"` // of a service's history
 
 	Path   string   // of the list
 	States []string // offered by the form
 }
 
 func listQueryOf(c echo.Context, path string) (listQuery, error) {
-	f := listQuery{Page: 1}
+	f := listQuery{Page: 1, Range: "24h"}
 	err := input.Query(c.Request(), &f)
 	f.Path, f.States = path, conditions
 	f.Q = strings.TrimSpace(f.Q)
@@ -101,20 +102,23 @@ type instanceRow struct {
 	app.Instance
 	Condition, Why string
 	Since          moment
+	Flapping       bool
 }
 
 func (p *Page) rowsOf(instances []app.Instance) []instanceRow {
 	rows := make([]instanceRow, len(instances))
 	for n, i := range instances {
-		rows[n] = instanceRow{i, conditionOf(i), diagnose.Summary(i), p.moment(i.ChangedAt)}
+		rows[n] = instanceRow{Instance: i, Condition: conditionOf(i), Why: diagnose.Summary(i), Since: p.moment(i.ChangedAt), Flapping: i.Flapping(p.Now())}
 	}
 	return rows
 }
 
 // serviceRow is a service in a list.
 type serviceRow struct {
-	Name  string
-	Tally tally
+	Name     string
+	Tally    tally
+	Strip    strip
+	Flapping int // instances
 }
 
 // servicesOf counts instances by service. Services without a routable instance come first, then the services with
@@ -129,7 +133,7 @@ func servicesOf(instances []app.Instance) []serviceRow {
 	}
 	rows := make([]serviceRow, 0, len(by))
 	for name, t := range by {
-		rows = append(rows, serviceRow{name, t})
+		rows = append(rows, serviceRow{Name: name, Tally: t})
 	}
 	slices.SortFunc(rows, func(a, b serviceRow) int {
 		x, y := a.Tally, b.Tally
@@ -178,6 +182,7 @@ func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 	v := struct {
 		Find         listQuery
 		Tally        tally
+		Attention    []alarm
 		ServiceCount int
 		Services     []serviceRow
 		Pager        pager
@@ -192,6 +197,17 @@ func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 	services, worst := servicesOf(all), vhostsOf(vhosts)
 	v.ServiceCount = len(services)
 	v.Services, v.Pager = cut(services, listQuery{Path: "/", Page: query.Page}, pageRows/2)
+	strips := p.strips(c.Request().Context(), v.Services)
+	flapping := map[string]int{}
+	for _, i := range all {
+		if i.Flapping(p.Now()) {
+			flapping[i.Service]++
+		}
+	}
+	for n, s := range v.Services {
+		v.Services[n].Strip, v.Services[n].Flapping = strips[s.Name], flapping[s.Name]
+	}
+	v.Attention = p.attention(c.Request().Context(), all, services, worst)
 	v.Vhosts = worst[:min(len(worst), panelRows)]
 	return view{template: "overview", Title: "Overview", Section: "overview", Body: v}, nil
 }
@@ -214,6 +230,7 @@ type instanceList struct {
 	Pager   pager
 	Hosts   []string
 	Events  []eventRow
+	Past    past
 }
 
 func (p *Page) instanceList(f listQuery, all []app.Instance) instanceList {
@@ -247,6 +264,9 @@ func (p *Page) service(c echo.Context, _ []app.Instance) (view, error) {
 	v.Service, v.Events = name, events
 	for _, i := range all {
 		v.Hosts = append(v.Hosts, i.Hosts...)
+	}
+	if v.Past, err = p.past(c.Request().Context(), name, f.Range); err != nil {
+		return view{}, err
 	}
 	slices.Sort(v.Hosts)
 	v.Hosts = slices.Compact(v.Hosts)

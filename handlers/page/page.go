@@ -23,6 +23,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/auth"
 	"rollcall/app/diagnose"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
@@ -34,6 +35,9 @@ type Page struct {
 	Registry    *registry.Registry
 	Replica     *replica.Replica
 	Store       Reader
+	Histories   Histories
+	Webhooks    Webhooks
+	Tokens      Tokens
 	Explainer   diagnose.Explainer
 	Now         func() time.Time
 	DrainPeriod time.Duration
@@ -44,6 +48,20 @@ type Page struct {
 type Reader interface {
 	Recent(ctx context.Context, id string) (app.Recent, error)
 	Frontends(ctx context.Context) ([]app.Frontend, error)
+	Server(ctx context.Context) (diagnose.Server, error)
+	Workers(ctx context.Context) (diagnose.Workers, error)
+}
+
+// Webhooks reads the subscriptions.
+type Webhooks interface {
+	List(ctx context.Context) ([]app.Webhook, error)
+	Get(ctx context.Context, id string) (app.Webhook, error)
+	Attempts(ctx context.Context, id string) ([]app.Attempt, error)
+}
+
+// Tokens reads the tokens.
+type Tokens interface {
+	List(ctx context.Context) ([]auth.Token, error)
 }
 
 // Problem is an error as the page shows it.

@@ -216,7 +216,7 @@ func TestThePageSaysThatItIsCutOff(t *testing.T) {
 	b.audit("registry away")
 	b.shoot("registry-away-1280-light")
 	b.expect("503") // events cannot be followed from here on
-	for _, path := range []string{"/instances", "/services/web", "/instances/web-1", "/frontends", "/explain?host=web.example.com", "/events"} {
+	for _, path := range []string{"/instances", "/services/web", "/instances/web-1", "/frontends", "/explain?host=web.example.com", "/events", "/webhooks", "/tokens", "/system"} {
 		b.visitStill(path)
 		if !eval[bool](b, `Boolean(document.getElementById("stale")) && document.querySelector("h1").textContent !== ""`) {
 			t.Errorf("%s does not say that the registry is away", path)

@@ -75,7 +75,7 @@ func TestEveryState(t *testing.T) {
 	for name, path := range map[string]string{
 		"overview": "/", "instances": "/instances", "nothing-found": "/instances?q=nobody",
 		"service": "/services/shop", "frontends": "/frontends", "explain": "/explain?host=shop.example.com",
-		"explain-wildcard": "/explain?host=a.search.example.com", "events": "/events",
+		"explain-wildcard": "/explain?host=a.search.example.com", "events": "/events", "webhooks": "/webhooks", "tokens": "/tokens", "system": "/system", "service-hour": "/services/shop?range=1h",
 		"healthy": "/instances/shop-healthy", "unhealthy": "/instances/shop-unhealthy", "maintenance": "/instances/shop-maintenance",
 		"draining": "/instances/shop-draining", "starting": "/instances/search-starting", "failed": "/instances/search-failed",
 		"unchecked": "/instances/db-1", "heartbeat": "/instances/batch-heartbeat",

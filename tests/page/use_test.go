@@ -46,7 +46,7 @@ func TestDrainWithTheKeyboardAlone(t *testing.T) {
 	b := open(t, s, "/instances/web-1")
 
 	way := b.tabTo("drain")
-	want := []string{"Skip to the content", "Rollcall", "Overview", "Instances", "Frontends", "Events", "web", "maintain", "drain"}
+	want := []string{"Skip to the content", "Rollcall", "Overview", "Instances", "Frontends", "Events", "Webhooks", "Tokens", "System", "web", "maintain", "drain"}
 	if strings.Join(way, ", ") != strings.Join(want, ", ") {
 		t.Errorf("Tab goes through %q, want %q", way, want)
 	}

@@ -170,19 +170,30 @@ function say(text, wrong) {
   $("said").classList.toggle("wrong", wrong);
 }
 
+// done shows that a form has succeeded. It shows a new secret until the user does something else.
+async function done(form, response) {
+  const text = await response.text();
+  const { token, secret, reason, latency_ms: took } = text && response.headers.get("Content-Type")?.startsWith("application/json") ? JSON.parse(text) : {};
+  const result = took === undefined ? "" : ` Its answer: ${reason}, after ${took} ms.`;
+  say(form.dataset.said + result + (token || secret ? ` Copy it now, it is not shown again: ${token ?? secret}` : ""), false);
+  if (token || secret) clearTimeout(saying);
+  if (!form.closest("dialog")) form.reset();
+  if (form.dataset.next) location.assign(form.dataset.next);
+}
+
 // call sends a form to the API. The answer to a drain arrives at its end, and the page shows the drain before.
 async function call(form) {
   const [method, path] = form.dataset.call.split(" ");
   const said = form.dataset.said;
   say("", false);
-  const body = new URLSearchParams(new FormData(form));
+  const body = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
   try {
     const asked = fetch(path, { method, body });
     const response = await Promise.race([asked, later(1500)]);
     if (!response) say(said, false);
     const answer = response ?? (await asked);
     if (!answer.ok) return say(problemOf(await answer.text(), answer), true);
-    if (response) say(said, false);
+    if (response) await done(form, response);
   } catch {
     say("Rollcall does not answer. The result of the action is unknown.", true);
   }

@@ -1,0 +1,113 @@
+package page_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// TestAWebhookFromItsCreationToItsEnd creates, tests, pauses, resumes, replays and deletes a webhook on the page.
+func TestAWebhookFromItsCreationToItsEnd(t *testing.T) {
+	t.Parallel()
+	var sick atomic.Bool
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if sick.Load() {
+			http.Error(w, "full", http.StatusInsufficientStorage)
+		}
+	}))
+	t.Cleanup(receiver.Close)
+	s := newSite(t)
+	b := open(t, s, "/webhooks")
+	eval[any](b, `document.getElementById("new-url").value = "`+receiver.URL+`", document.getElementById("create").click(), null`)
+	b.until("the secret is shown", `document.getElementById("said").textContent.includes("whsec_")`)
+	b.until("it is listed", `document.querySelector("tr[id^=w-]")?.dataset.state === "active"`)
+	b.audit("webhooks")
+	b.shoot("webhooks-1280-light")
+	b.visit(eval[string](b, `new URL(document.querySelector("tr[id^=w-] a").href).pathname`))
+	sick.Store(true)
+	eval[any](b, `document.getElementById("test").click(), null`)
+	b.until("the answer to the ping is shown", `document.getElementById("said").textContent.includes("507")`)
+	s.call(http.MethodPost, "/v1/register", "service", "web", "id", "web-1", "address", "10.0.0.1:80", "health", "none")
+	b.until("the delivery is shown", `document.querySelector("tr[data-state=false]")?.textContent.includes("507")`)
+	sick.Store(false)
+	b.audit("webhook")
+	b.look(390, 800, "dark")
+	b.audit("webhook on a phone")
+	b.shoot("webhook-390-dark")
+	b.look(1280, 900, "light")
+	eval[any](b, `document.getElementById("pause").click(), null`)
+	b.until("it is paused", `document.querySelector(".headline").textContent === "paused"`)
+	eval[any](b, `document.getElementById("resume").click(), null`)
+	b.until("it is active", `document.getElementById("pause")`)
+	b.expect("422")
+	eval[any](b, `document.getElementById("replay").click(), document.getElementById("replay-now").click(), null`)
+	b.until("a replay needs a beginning", `document.getElementById("said").textContent.includes("since is missing")`)
+	eval[any](b, `document.getElementById("remove").click(), null`)
+	b.audit("delete dialog")
+	eval[any](b, `document.getElementById("remove-now").click(), null`)
+	b.until("it is gone", `location.pathname === "/webhooks" && document.querySelector("main .empty")?.textContent === "There is no webhook."`)
+}
+
+// TestATokenIsShownOnceAndRevoked creates a token with the keyboard and revokes it.
+func TestATokenIsShownOnceAndRevoked(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := open(t, s, "/tokens")
+	eval[any](b, `document.getElementById("new-name").value = "deploy", document.getElementById("new-scope").value = "read", null`)
+	b.tabTo("create")
+	b.press("\r")
+	b.until("it is listed", `document.querySelector("tr[id^=k-]")?.textContent.includes("deploy")`)
+	said := eval[string](b, `document.getElementById("said").textContent`)
+	if !strings.Contains(said, "Copy it now") {
+		t.Errorf("after the creation: %q", said)
+	}
+	b.audit("tokens")
+	b.shoot("tokens-1280-light")
+	eval[any](b, `document.querySelector("[id^=revoke-]").click(), null`)
+	b.until("the dialog asks", `document.querySelector("dialog[open]")?.textContent.includes("Revoke the token deploy?")`)
+	b.audit("revoke dialog")
+	eval[any](b, `document.querySelector("dialog[open] .danger").click(), null`)
+	b.until("it is revoked", `!document.querySelector("tr[id^=k-]")`)
+}
+
+// TestTheHistoryOfAService follows the strip, the latencies and the departed instances of a service.
+func TestTheHistoryOfAService(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	backend := newBackend(t)
+	s.register("healthy", backend.fields("web", "web-1", "host", "web.example.com")...)
+	s.register("healthy", "service", "web", "id", "web-2", "address", "10.0.0.1:80", "health", "none")
+	s.call(http.MethodDelete, "/v1/instances/web-2")
+	b := open(t, s, "/services/web?range=1h")
+	b.until("uptime is known", `document.querySelector("#past p").textContent.startsWith("Uptime over")&& !document.querySelector("#past p").textContent.includes(": unknown")`)
+	b.until("latencies are drawn", `document.querySelector(".plot .p50")?.getAttribute("d").length > 1`)
+	b.until("web-2 has departed", `document.getElementById("departed").textContent.includes("web-2")`)
+	if got := eval[int](b, `document.querySelectorAll("#past .strip g").length`); got != 60 {
+		t.Errorf("the strip of an hour has %d bars", got)
+	}
+	b.until("the range is marked", `document.querySelector(".chips [aria-current]").textContent === "1h"`)
+	for _, width := range []int64{390, 1280, 2560} {
+		b.look(width, 900, "dark")
+		b.audit("history")
+	}
+	b.shoot("service-2560-dark")
+}
+
+// TestTheOverviewNamesFaults has a service that is down, and one that starts.
+func TestTheOverviewNamesFaults(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	backend := newBackend(t)
+	backend.sick.Store(true)
+	s.register("failed", backend.fields("web", "web-1", "host", "web.example.com", "grace", "300ms")...)
+	s.register("starting", "service", "batch", "id", "batch-1", "address", "10.0.0.9:1", "host", "batch.example.com", "health", "heartbeat", "grace", "1h")
+	b := open(t, s, "/")
+	b.until("the fault is named", `document.getElementById("attention")?.textContent.includes("web: 1 of 1 instances down")`)
+	text := eval[string](b, `document.getElementById("attention").textContent`)
+	if !strings.Contains(text, "web.example.com has no routed backend") || strings.Contains(text, "batch") {
+		t.Errorf("the list of faults: %s", text)
+	}
+	b.audit("faults")
+}
