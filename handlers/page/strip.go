@@ -67,7 +67,7 @@ func stripOf(points []history.Point, now time.Time) strip {
 	if known {
 		s.Uptime = uptime(share, known)
 	}
-	s.Summary = fmt.Sprintf("Uptime over %s: %s", strings.TrimPrefix(inWords(length), "1 "), uptime(share, known))
+	s.Summary = fmt.Sprintf("Uptime over %s: %s", inWords(length), uptime(share, known))
 	if known && unknown >= time.Minute {
 		s.Summary += fmt.Sprintf(", %s unknown", inWords(unknown))
 	}
