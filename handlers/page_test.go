@@ -53,7 +53,7 @@ func (s *service) rows(path, prefix string) string {
 func TestPagesOfAnEmptyRegistry(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.says("/", "Nothing is registered.", "A container registers itself with one call", "Nothing has happened yet.", "No instance serves a vhost.")
+	s.says("/", "Nothing is registered.", "Waiting for the first registration", "Nothing has happened yet.", "No instance serves a vhost.")
 	s.says("/instances", "There is no instance.")
 	s.says("/instances?q=a", "0 of 0 found", "No instance matches.")
 	s.says("/frontends", "No instance serves a vhost.")

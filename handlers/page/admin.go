@@ -137,8 +137,14 @@ type systemBody struct {
 type fact struct{ Name, Value string }
 
 var redisFacts = []fact{
-	{"Version", "redis_version"}, {"Role", "role"}, {"Memory", "used_memory_human"}, {"Clients", "connected_clients"},
-	{"Replicas", "connected_slaves"}, {"Append-only file", "aof_enabled"}, {"Snapshots", "save"}, {"Eviction", "maxmemory_policy"},
+	{"Version", "redis_version"},
+	{"Role", "role"},
+	{"Memory", "used_memory_human"},
+	{"Clients", "connected_clients"},
+	{"Replicas", "connected_slaves"},
+	{"Append-only file", "aof_enabled"},
+	{"Snapshots", "save"},
+	{"Eviction", "maxmemory_policy"},
 }
 
 func (p *Page) system(c echo.Context, _ []app.Instance) (view, error) {

@@ -17,6 +17,7 @@ import (
 type vhostOfInstance struct {
 	Host, Why string
 	Routed    bool
+	Only      bool // no other instance of the vhost is routed
 }
 
 // instanceBody is the body of an instance's page.
@@ -110,11 +111,11 @@ func (p *Page) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfI
 			continue
 		}
 		listed, unlisted := diagnose.Backends(f, p.Replica.Instance)
-		for _, b := range append(listed, unlisted...) {
-			if b.Instance == i.ID { // an instance has weight equal backends
-				list = append(list, vhostOfInstance{f.Host, b.Reason, b.Routed})
-				break
-			}
+		backends := append(listed, unlisted...)
+		others := slices.ContainsFunc(backends, func(b diagnose.Backend) bool { return b.Routed && b.Instance != i.ID })
+		if at := slices.IndexFunc(backends, func(b diagnose.Backend) bool { return b.Instance == i.ID }); at >= 0 { // of weight equal ones
+			b := backends[at]
+			list = append(list, vhostOfInstance{f.Host, b.Reason, b.Routed, b.Routed && !others})
 		}
 	}
 	return list, err
@@ -124,8 +125,13 @@ func (p *Page) vhostsOfInstance(c echo.Context, i app.Instance) (list []vhostOfI
 type chart struct {
 	Bars    []chartBar
 	Width   int
+	Top     string // label of the axis's end; the axis begins at zero
+	Middle  string
 	Summary string // for readers who cannot see the chart
 }
+
+// Span returns the width of the chart with its axis.
+func (c chart) Span() int { return c.Width + 46 }
 
 // chartBar is one result.
 type chartBar struct {
@@ -140,11 +146,12 @@ type chartBar struct {
 const (
 	chartStep   = 16
 	chartHeight = 48
+	chartBars   = 20
 )
 
-// chartOf draws latencies in proportion to the slowest. A failure has the full height, because its latency has no meaning.
+// chartOf draws latencies on an axis from zero to a round figure. A failure has the full height, because its latency has no meaning.
 func chartOf(results []app.Result) chart {
-	c := chart{Width: max(len(results), 1) * chartStep}
+	c := chart{Width: max(len(results), chartBars) * chartStep}
 	slowest, failures := time.Millisecond, 0
 	for _, r := range results {
 		slowest = max(slowest, r.Latency)
@@ -152,9 +159,11 @@ func chartOf(results []app.Result) chart {
 			failures++
 		}
 	}
+	top := niceTop(slowest)
+	c.Top, c.Middle = latency(top), latency(top/2)
 	for n, r := range results {
 		b := chartBar{
-			X: n*chartStep + 2, Height: max(2, int(chartHeight*r.Latency/slowest)), Passed: r.Passed,
+			X: n*chartStep + 2, Height: max(2, int(chartHeight*r.Latency/top)), Passed: r.Passed,
 			At: r.At.UTC(), Reason: r.Reason(), Latency: latency(r.Latency),
 		}
 		if !r.Passed {

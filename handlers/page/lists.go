@@ -27,6 +27,8 @@ type listQuery struct {
 	State   string `field:"state" validate:"omitempty,oneof=unhealthy failed starting draining maintenance healthy"`
 	Service string `field:"service" validate:"text=200"`
 	Page    int    `field:"page"`
+	Sort    string `field:"sort" validate:"omitempty,oneof=state id service address since"`
+	Tag     string `field:"tag" validate:"text=200"`
 	Range   string `field:"range" validate:"oneof=1h 24h 7d 30d"` // of a service's history
 
 	Path   string   // of the list
@@ -42,11 +44,16 @@ func listQueryOf(c echo.Context, path string) (listQuery, error) {
 }
 
 // Narrowed reports whether the query selects a part of the list.
-func (f listQuery) Narrowed() bool { return f.Q != "" || f.State != "" || f.Service != "" }
+func (f listQuery) Narrowed() bool {
+	return f.Q != "" || f.State != "" || f.Service != "" || f.Tag != ""
+}
 
 // selects reports whether an instance has the state, the service and the text of the query.
 func (f listQuery) selects(i app.Instance) bool {
 	if f.State != "" && conditionOf(i) != f.State || f.Service != "" && i.Service != f.Service {
+		return false
+	}
+	if f.Tag != "" && !slices.Contains(i.Tags, f.Tag) {
 		return false
 	}
 	return f.Q == "" || slices.ContainsFunc(textsOf(i), func(text string) bool {
@@ -88,13 +95,33 @@ func cut[T any](rows []T, f listQuery, size int) ([]T, pager) {
 func (f listQuery) url(page int) string {
 	v := url.Values{}
 	for _, p := range []struct{ name, value string }{
-		{"q", f.Q}, {"state", f.State}, {"service", f.Service}, {"page", strconv.Itoa(page)},
+		{"q", f.Q}, {"state", f.State}, {"service", f.Service}, {"tag", f.Tag}, {"sort", f.Sort}, {"page", strconv.Itoa(page)},
 	} {
 		if p.value != "" {
 			v.Set(p.name, p.value)
 		}
 	}
 	return f.Path + "?" + v.Encode()
+}
+
+// Sorted returns the URL of the list in another order.
+func (f listQuery) Sorted(by string) string {
+	f.Sort = by
+	return f.url(1)
+}
+
+// order sorts instances by the column that the query names. Without one the list keeps its order, the worst first.
+func (f listQuery) order(found []app.Instance) {
+	texts := map[string]func(i app.Instance) string{
+		"id": func(i app.Instance) string { return i.ID }, "service": func(i app.Instance) string { return i.Service },
+		"address": func(i app.Instance) string { return i.Address },
+	}
+	if text := texts[f.Sort]; text != nil {
+		slices.SortStableFunc(found, func(a, b app.Instance) int { return cmp.Compare(text(a), text(b)) })
+	}
+	if f.Sort == "since" {
+		slices.SortStableFunc(found, func(a, b app.Instance) int { return b.ChangedAt.Compare(a.ChangedAt) })
+	}
 }
 
 // instanceRow is an instance in a list.
@@ -150,14 +177,35 @@ type eventRow struct {
 	app.Event
 	Condition string // state after the event
 	When      moment
+	Count     int    // equal events in a row
+	Day       string // heading before the event; empty within a day
 }
 
 func (p *Page) eventsOf(events []app.Event) []eventRow {
 	rows := make([]eventRow, len(events))
 	for n, e := range events {
-		rows[n] = eventRow{e, cmp.Or(string(e.To), "other"), p.moment(e.At)}
+		rows[n] = eventRow{Event: e, Condition: cmp.Or(string(e.To), "other"), When: p.moment(e.At), Count: 1}
 	}
 	return rows
+}
+
+// collapse makes one row of equal events in a row, and puts a heading before each day.
+func collapse(rows []eventRow) (kept []eventRow) {
+	day := ""
+	for _, r := range rows {
+		if last := len(kept) - 1; last >= 0 {
+			k := kept[last]
+			if k.Kind == r.Kind && k.Instance == r.Instance && k.Subject == r.Subject && k.Reason == r.Reason && k.Actor == r.Actor {
+				kept[last].Count++
+				continue
+			}
+		}
+		if d := r.At.UTC().Format("Monday, 2 January 2006 (UTC)"); d != day {
+			day, r.Day = d, d
+		}
+		kept = append(kept, r)
+	}
+	return kept
 }
 
 func (p *Page) latest(limit int, wanted func(app.Event) bool) []eventRow {
@@ -242,6 +290,7 @@ func (p *Page) instanceList(f listQuery, all []app.Instance) instanceList {
 			}
 		}
 	}
+	f.order(found)
 	v := instanceList{Find: f, Tally: tallyOf(all)}
 	shown, pager := cut(found, f, pageRows)
 	v.Found, v.Pager = p.rowsOf(shown), pager
@@ -278,6 +327,7 @@ func (p *Page) events(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
 		Q      string `field:"q" validate:"text=200"`
 		Before string `field:"before"`
+		Kind   string `field:"kind" validate:"omitempty,eventkind"`
 	}
 	if err := input.Query(c.Request(), &query); err != nil {
 		return view{}, err
@@ -288,14 +338,16 @@ func (p *Page) events(c echo.Context, _ []app.Instance) (view, error) {
 	}
 	q := strings.ToLower(strings.TrimSpace(query.Q))
 	events := p.Replica.Latest(before, pageEvents+1, func(e app.Event) bool {
-		return strings.Contains(strings.ToLower(strings.Join([]string{string(e.Kind), e.Service, e.Instance, e.Subject, e.Reason}, "\n")), q)
+		return (query.Kind == "" || string(e.Kind) == query.Kind) && strings.Contains(strings.ToLower(strings.Join([]string{string(e.Kind), e.Service, e.Instance, e.Subject, e.Reason}, "\n")), q)
 	})
 	v := struct {
 		Q      string
+		Kind   string
+		Kinds  []app.EventKind
 		Older  bool // the page does not begin with the newest event
 		Events []eventRow
 		Next   app.Revision // upper end of the next page; empty if this is the last one
-	}{Q: query.Q, Older: before != "", Events: p.eventsOf(events[:min(len(events), pageEvents)])}
+	}{Q: query.Q, Kind: query.Kind, Kinds: app.EventKinds, Older: before != "", Events: collapse(p.eventsOf(events[:min(len(events), pageEvents)]))}
 	if len(events) > pageEvents {
 		v.Next = events[pageEvents-1].Revision
 	}

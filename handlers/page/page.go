@@ -101,6 +101,7 @@ type view struct {
 	Down  int    // number of unhealthy and failed instances
 	AsOf  moment // age of the data; zero before the first read
 	Stale bool   // the registry is out of reach
+	Base  string // URL of this server as the browser knows it
 }
 
 // contentPolicy permits scripts and styles of this server only, so that a browser runs no code from the text of a
@@ -127,6 +128,7 @@ func (p *Page) serve(c echo.Context, content content) error {
 	}
 	age, stale := p.Replica.Age(time.Now())
 	v.Stale = stale != nil
+	v.Base = c.Scheme() + "://" + c.Request().Host
 	if p.Replica.Revision() != "" {
 		v.AsOf = p.moment(p.Now().Add(-age))
 	}

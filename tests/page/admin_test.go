@@ -111,3 +111,36 @@ func TestTheOverviewNamesFaults(t *testing.T) {
 	}
 	b.audit("faults")
 }
+
+// TestSeveralInstancesAtOnce sorts a list, and takes two of its instances out of service.
+func TestSeveralInstancesAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, id := range []string{"web-1", "web-2", "api-1"} {
+		s.register("healthy", "service", id[:3], "id", id, "address", "10.0.0."+id[4:]+":"+map[string]string{"web": "80", "api": "81"}[id[:3]], "health", "none", "tag", "blue", "host", id+".example.com")
+	}
+	b := open(t, s, "/instances?sort=service")
+	if first := eval[string](b, `document.querySelector("tr[id^=i-]").id`); first != "i-api-1" {
+		t.Errorf("sorted by service, the first row is %s", first)
+	}
+	eval[any](b, `document.getElementById("bulk-drain").click(), null`)
+	b.until("nothing is selected", `document.getElementById("said").textContent === "Select instances first."`)
+	eval[any](b, `document.querySelectorAll("#i-web-1 .pick, #i-web-2 .pick").forEach((box) => box.click()), document.getElementById("bulk-maintenance").click(), null`)
+	b.until("the dialog names them", `document.querySelector("dialog[open] .picked").textContent === "web-1, web-2"`)
+	b.audit("several at once")
+	eval[any](b, `document.getElementById("bulk-maintenance-now").click(), null`)
+	b.until("both are in maintenance", row("web-1")+` === "maintenance" && `+row("web-2")+` === "maintenance"`)
+	b.until("it says so", `document.getElementById("said").textContent === "2 of 2 instances are in maintenance."`)
+	b.look(390, 800, "light")
+	b.audit("a list on a phone")
+	b.shoot("instances-390-light")
+
+	b.visit("/instances/api-1")
+	eval[any](b, `document.getElementById("copy-id").click(), null`)
+	b.until("the id is copied", `document.getElementById("said").textContent === "Copied: api-1"`)
+	eval[any](b, `document.getElementById("drain").click(), null`)
+	b.until("the dialog names the impact", `document.querySelector("#d-drain .impact").textContent === "api-1.example.com will have no backend."`)
+	b.visit("/events?kind=registered")
+	b.until("only this kind", `document.querySelectorAll(".events li:not(.heading)").length === 3 && document.querySelector(".events .heading")`)
+	b.audit("events of a kind")
+}

@@ -202,15 +202,63 @@ async function call(form) {
 
 document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-dialog]");
-  if (opener) $(opener.dataset.dialog).showModal();
+  if (opener) {
+    const dialog = $(opener.dataset.dialog);
+    const ids = picked();
+    if (dialog.querySelector("[data-each]") && !ids.length) return say("Select instances first.", true);
+    for (const p of dialog.querySelectorAll(".picked")) p.textContent = ids.join(", ");
+    dialog.showModal();
+  }
+  const copier = event.target.closest("[data-copy]");
+  if (copier) copy(copier.dataset.copy);
 });
+
+// picked returns the ids of the selected instances.
+function picked() {
+  return [...document.querySelectorAll(".pick:checked")].map((box) => box.value);
+}
+
+// copy puts a text into the clipboard. Browsers have no clipboard interface on a page without TLS.
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = document.body.appendChild(document.createElement("textarea"));
+    field.value = text;
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  say(`Copied: ${text}`, false);
+}
+
+// callEach sends a form to the API once for each selected instance, and shows the number of successes and the first problem.
+async function callEach(form) {
+  const [method, path] = form.dataset.each.split(" ");
+  const ids = picked();
+  const one = async (id) => {
+    try {
+      const asked = fetch(path.replace(":id", encodeURIComponent(id)), { method, body: new URLSearchParams(new FormData(form)) });
+      const answer = await Promise.race([asked, later(1500)]);
+      return answer && !answer.ok ? `${id}: ${problemOf(await answer.text(), answer)}` : "";
+    } catch {
+      return `${id}: Rollcall does not answer`;
+    }
+  };
+  const wrong = (await Promise.all(ids.map(one))).filter(Boolean);
+  for (const box of document.querySelectorAll(".pick:checked")) box.checked = false;
+  say([`${ids.length - wrong.length} of ${ids.length} instances are ${form.dataset.said}.`, wrong[0]].filter(Boolean).join(" "), wrong.length > 0);
+  refreshSoon(0);
+}
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (!form.dataset.call || event.submitter?.value === "cancel") return;
+  const each = form.dataset.each;
+  if (!(form.dataset.call || each) || event.submitter?.value === "cancel") return;
   event.preventDefault();
   form.closest("dialog")?.close();
-  call(form);
+  if (each) callEach(form);
+  else call(form);
 });
 
 // A search updates the list while the user types. Only the first letter is a step in the browser's history.
