@@ -35,6 +35,7 @@ unshare|util-linux|
 busybox|busybox-static|
 curl|curl|curl
 node|nodejs|node
+foreman|ruby-foreman|
 haproxy|haproxy|haproxy
 nginx|nginx-light|nginx
 caddy|caddy|caddy

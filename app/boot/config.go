@@ -21,7 +21,7 @@ type Config struct {
 	Port              int            `env:"PORT" envDefault:"8080" doc:"port of the API; 0: any free one"`
 	Bind              netip.Addr     `env:"ROLLCALL_BIND" envDefault:"127.0.0.1" doc:"address that API and edge listen on"`
 	RedisURL          string         `env:"REDIS_URL" doc:"redis://, rediss://, unix:// or redis+sentinel://host1,host2/primary; without it dev and serve bring an embedded one"`
-	EdgePort          int            `env:"ROLLCALL_EDGE_PORT" envDefault:"8000" doc:"port of the edge; 0: any free one"`
+	EdgePort          int            `env:"ROLLCALL_EDGE_PORT" envDefault:"8000" doc:"port of the edge; 0: any free one; without it, rollcall edge listens on PORT if PORT is set"`
 	EdgeConnect       time.Duration  `env:"ROLLCALL_EDGE_CONNECT_TIMEOUT" envDefault:"2s" doc:"how long the edge waits for a connection to a backend; HAProxy's timeout connect"`
 	EdgeTimeout       time.Duration  `env:"ROLLCALL_EDGE_TIMEOUT" envDefault:"6m" doc:"time without a byte after which the edge ends a request; HAProxy's timeout client and timeout server"`
 	EmbeddedRedisPort int            `env:"ROLLCALL_EMBEDDED_REDIS_PORT" envDefault:"6390" doc:"port of the embedded Redis; 0: any free one"`
@@ -45,6 +45,24 @@ type Config struct {
 	HcheckerPing      bool           `env:"ROLLCALL_HCHECKER_PING" envDefault:"false" doc:"tell Hipache that health is checked, so that it stops marking backends itself"`
 	History           history.Scale  // buckets of the statistics, the same in all processes; zero: history.Default
 	LogLevel          string         `env:"ROLLCALL_LOG_LEVEL" envDefault:"info" doc:"debug, info, warn or error"`
+}
+
+// LoadEdge is Load for a process that is only an edge. Without ROLLCALL_EDGE_PORT, such a process listens on PORT, because a
+// process manager gives each process a PORT of its own.
+func LoadEdge(environ []string) (Config, error) {
+	c, err := Load(environ)
+	if hasValue(environ, "PORT") && !hasValue(environ, "ROLLCALL_EDGE_PORT") {
+		c.EdgePort = c.Port
+	}
+	return c, err
+}
+
+// hasValue reports whether an environment sets a variable to more than white space. Load uses the last value of a name.
+func hasValue(environ []string, name string) bool {
+	return slices.ContainsFunc(environ, func(e string) bool {
+		n, value, _ := strings.Cut(e, "=")
+		return n == name && strings.TrimSpace(value) != ""
+	})
 }
 
 // Load reads the configuration from an environment of NAME=value. It trims white space around a value, such as the newline

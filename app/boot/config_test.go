@@ -205,3 +205,17 @@ func TestNoVariableOfAServerIsATypoOfAClients(t *testing.T) {
 		}
 	}
 }
+
+func TestTheEdgeAloneListensOnPort(t *testing.T) {
+	t.Parallel()
+	for environ, want := range map[string]int{
+		"": 8000, "PORT=5200": 5200, "PORT= ": 8000, "PORT=5200 ROLLCALL_EDGE_PORT=8001": 8001, "ROLLCALL_EDGE_PORT=8001": 8001,
+	} {
+		if c, err := LoadEdge(strings.Split(environ, " ")); err != nil || c.EdgePort != want {
+			t.Errorf("%q: port %d, %v; want %d", environ, c.EdgePort, err, want)
+		}
+	}
+	if c, err := Load([]string{"PORT=5200"}); err != nil || c.EdgePort != 8000 {
+		t.Errorf("with the API in the same process the port is %d, %v", c.EdgePort, err)
+	}
+}

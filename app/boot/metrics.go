@@ -1,11 +1,11 @@
 package boot
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -89,18 +89,10 @@ func newMetrics() *metrics {
 
 // buildInfo returns a gauge with the program's version.
 func buildInfo() prometheus.Collector {
-	version, revision := "unknown", "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
-		}
-	}
+	b := built()
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "rollcall_build_info", Help: "What this program was built from; always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": cmp.Or(b.version, "unknown"), "revision": cmp.Or(b.revision, "unknown"), "goversion": runtime.Version()},
 	})
 	g.Set(1)
 	return g

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
-	"strings"
 
 	"rollcall/jobs/schedule"
 	"rollcall/migrations"
@@ -31,7 +29,11 @@ var (
 
 // Run runs a program until its context is over.
 func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer) error {
-	c, err := Load(environ)
+	load := Load
+	if g.Roles == Edge.Roles {
+		load = LoadEdge
+	}
+	c, err := load(environ)
 	if err != nil {
 		return err
 	}
@@ -122,18 +124,3 @@ func RunJob(ctx context.Context, name string, environ []string, logs io.Writer) 
 
 // ErrUnknownJob means that the job does not exist.
 var ErrUnknownJob = schedule.ErrUnknownJob
-
-// Version is the version of this program, from the build information of the Go tool.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	version := []string{info.Main.Version}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			version = append(version, s.Value)
-		}
-	}
-	return strings.Join(append(version, info.GoVersion), " ")
-}

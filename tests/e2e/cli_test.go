@@ -115,7 +115,7 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 		t.Errorf("migrate ends with %d and prints %q and %q", code, out, log)
 	}
 	k.Redis.Set(t.Context(), "rollcall:schema", 1000, 0)
-	for _, command := range []string{"migrate", "web", "cron"} {
+	for _, command := range []string{"migrate", "web", "cron", "edge"} {
 		if code, _, log := proctest.Run(t, k.Env, command); code != 1 || !strings.Contains(log, "newer") {
 			t.Errorf("%s on a schema of the future ends with %d and says %q, want a refusal", command, code, log)
 		}

@@ -13,7 +13,7 @@ func TestProcfileProcessesShareARegistry(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
 	if v, err := k.Redis.Get(t.Context(), "rollcall:schema").Int(); err != nil || v < 1 {
-		t.Errorf("after the Procfile's release the schema is %d, %v", v, err)
+		t.Errorf("after rollcall migrate the schema is %d, %v", v, err)
 	}
 	k.Process("cron")
 	_, a := k.web()

@@ -25,7 +25,7 @@ func NewStack(t testing.TB, s *redistest.Server, env ...string) *Stack {
 	t.Helper()
 	env = append([]string{"REDIS_URL=redis://" + s.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0"}, env...)
 	k := &Stack{t: t, Server: s, Redis: s.Client(t), Env: env}
-	if p := k.Process("release"); p.Wait() != 0 {
+	if p := Start(t, env, "rollcall", "migrate"); p.Wait() != 0 {
 		t.Fatalf("%s: %s", p.Name, p.Log.String())
 	}
 	return k
@@ -45,10 +45,13 @@ func (k *Stack) Process(name string, before ...string) *Process {
 	return p
 }
 
+// ProcfilePath returns the path of the Procfile.
+func ProcfilePath() string { return filepath.Join(root(), "Procfile") }
+
 // Procfile returns the commands of the Procfile by name.
 func Procfile(t testing.TB) map[string]string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root(), "Procfile"))
+	text, err := os.ReadFile(ProcfilePath())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,11 @@ type healthCmd struct {
 
 // Run returns an error if the program beside it does not answer: a container's health check for images without curl.
 func (c healthCmd) Run(s *session) error {
-	config, err := boot.Load(s.environ)
+	load := boot.Load
+	if c.Program == "edge" {
+		load = boot.LoadEdge
+	}
+	config, err := load(s.environ)
 	if err != nil {
 		return err
 	}
