@@ -27,6 +27,7 @@ const (
 
 var (
 	errNoToken  = errors.New("there is no token")
+	errNoBearer = errors.New("the Authorization header has no Bearer token")
 	errBadToken = errors.New("unknown or revoked token")
 )
 
@@ -72,6 +73,8 @@ func (g gate) callerOf(r *http.Request) (auth.Caller, error) {
 		_, token, given = r.BasicAuth()
 	}
 	switch {
+	case !given && g.tokens.Required() && r.Header.Get(echo.HeaderAuthorization) != "":
+		return auth.Caller{}, errNoBearer
 	case !given && g.tokens.Required():
 		return auth.Caller{}, errNoToken
 	case !given:

@@ -201,6 +201,24 @@ func TestWhoMayNotReadDoesNotLearnWhatThereIs(t *testing.T) {
 	s.form(http.MethodPost, "/v1/instances/s1/heartbeat").as(other.Key).problem(http.StatusNotFound)
 }
 
+func TestAnAuthorizationWithoutBearerIsNamed(t *testing.T) {
+	t.Parallel()
+	s := guarded(t)
+	token := s.token("read")
+	for header, detail := range map[string]string{
+		"": "there is no token", token: "the Authorization header has no Bearer token", "Token " + token: "the Authorization header has no Bearer token",
+		"Bearer": "unknown or revoked token", "Bearer x": "unknown or revoked token",
+	} {
+		c := s.get("/v1/services")
+		if header != "" {
+			c = c.header("Authorization", header)
+		}
+		if p := c.problem(http.StatusUnauthorized); p.Detail != detail {
+			t.Errorf("%q: got %q, want %q", header, p.Detail, detail)
+		}
+	}
+}
+
 func TestATokenRegistersWhatItsScopesSay(t *testing.T) {
 	t.Parallel()
 	s := guarded(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -108,6 +109,9 @@ func (h instances) drain(c echo.Context) error {
 	}
 }
 
+// headerRemoved says whether a DELETE of an instance removed it (true) or the id was unknown (false).
+const headerRemoved = "Rollcall-Removed"
+
 // deregister removes an instance, or with boot only that start of it. Removing an unknown instance succeeds.
 func (h instances) deregister(c echo.Context) error {
 	var query struct {
@@ -122,5 +126,6 @@ func (h instances) deregister(c echo.Context) error {
 		return err
 	}
 	h.awaitWrite(ctx, rev)
+	c.Response().Header().Set(headerRemoved, strconv.FormatBool(err == nil))
 	return c.NoContent(http.StatusNoContent)
 }

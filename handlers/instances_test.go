@@ -329,9 +329,10 @@ func TestDeregister(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.register("service", "web", "port", "80", "id", "w1")
-	for range 2 {
-		if a := s.call(http.MethodDelete, "/v1/instances/w1", nil).want(http.StatusNoContent); a.Body.Len() > 0 {
-			t.Errorf("answered %s", a.Body)
+	for _, removed := range []string{"true", "false"} {
+		a := s.call(http.MethodDelete, "/v1/instances/w1", nil).want(http.StatusNoContent)
+		if got := a.Header().Get("Rollcall-Removed"); a.Body.Len() > 0 || got != removed {
+			t.Errorf("answered %s, removed: %q, want %q", a.Body, got, removed)
 		}
 		if _, known := s.api.Replica.Instance("w1"); known {
 			t.Error("reads still see it")

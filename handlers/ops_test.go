@@ -206,6 +206,14 @@ func TestPathsThatAreNotThere(t *testing.T) {
 			t.Errorf("%s: got %+v", path, p)
 		}
 	}
+	for path, want := range map[string]string{
+		"/register": "call /v1/register", "/v1/services/": "call /v1/services", "/livez//": "call /livez",
+		"/v2/services": "see /openapi.yaml for the paths",
+	} {
+		if p := s.get(path).problem(http.StatusNotFound); p.Want != want {
+			t.Errorf("%s: want is %q, not %q", path, p.Want, want)
+		}
+	}
 	for _, c := range []struct{ method, path, allow string }{
 		{http.MethodGet, "/v1/register", "OPTIONS, POST"},
 		{http.MethodPut, "/v1/instances/w1", "OPTIONS, DELETE, GET, HEAD, PATCH"},
@@ -214,7 +222,8 @@ func TestPathsThatAreNotThere(t *testing.T) {
 		{"BREW", "/livez", "OPTIONS, GET, HEAD"},
 	} {
 		a := s.call(c.method, c.path, nil).do()
-		if p := a.problem(http.StatusMethodNotAllowed); p.Title != "Method Not Allowed" || a.Header().Get("Allow") != c.allow {
+		methods := strings.TrimPrefix(c.allow, "OPTIONS, ")
+		if p := a.problem(http.StatusMethodNotAllowed); p.Title != "Method Not Allowed" || p.Want != "use one of "+methods || a.Header().Get("Allow") != c.allow {
 			t.Errorf("%s %s: got %+v, allowed %q", c.method, c.path, p, a.Header().Get("Allow"))
 		}
 	}

@@ -47,6 +47,7 @@ var statuses = []struct {
 	{app.ErrConflict, http.StatusConflict, "conflict", "Conflict", "try again"},
 	{errTooLate, http.StatusGone, "trimmed", "Events are no longer kept", "read everything anew, then the events without Last-Event-ID"},
 	{errNoToken, http.StatusUnauthorized, "unauthorized", "Unauthorized", "give one, as in Authorization: Bearer …"},
+	{errNoBearer, http.StatusUnauthorized, "unauthorized", "Unauthorized", "write Bearer before the token, as in Authorization: Bearer …"},
 	{errBadToken, http.StatusUnauthorized, "unauthorized", "Unauthorized", "give another one, as in Authorization: Bearer …"},
 	{app.ErrForbidden, http.StatusForbidden, "forbidden", "Forbidden", ""},
 	{app.ErrGone, http.StatusGone, "draining", "Draining", "it was told to leave, and that is final: start it anew"},
@@ -159,11 +160,8 @@ func unrouted(err error) (problem, bool) {
 		return problem{}, false
 	}
 	p := problem{Type: "about:blank", Title: http.StatusText(e.Code), Status: e.Code}
-	switch e.Code {
-	case http.StatusNotFound:
-		p.Detail, p.Want = "there is nothing at this path", "see /openapi.yaml for what there is"
-	case http.StatusMethodNotAllowed:
-		p.Detail, p.Want = "this path does not take this method", "see Allow, or /openapi.yaml"
+	if e.Code == http.StatusNotFound {
+		p.Detail, p.Want = "there is nothing at this path", "see /openapi.yaml for the paths"
 	}
 	return p, true
 }
@@ -174,6 +172,7 @@ type problems struct{ log *slog.Logger }
 // of describes an error, and logs it unless it is the caller's fault.
 func (w problems) of(c echo.Context, err error) problem {
 	p, r := describe(err), c.Request()
+	p.advise(c)
 	attrs := []any{"method", r.Method, "path", c.Path(), "status", p.Status, "err", err}
 	switch {
 	case p.Status == http.StatusInternalServerError:
