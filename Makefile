@@ -23,6 +23,10 @@ PROCESSES := ./docker/... ./tests/redistest ./tests/e2e ./tests/discovery ./test
 ROOT := ./tests/chaos ./tests/containers
 AS_ROOT ?=
 
+# In the foreground of a terminal, a recipe gives its program a process group of its own: Ctrl-C then ends the program and
+# not make, which would report an error.
+JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
+
 .PHONY: all help run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench cover clean deps tools
 all: lint test ## lint and test (the default)
 
@@ -31,13 +35,13 @@ help: ## list the targets
 
 run: ## start everything in one process; needs nothing but Go
 	@echo 'Compiling Rollcall; the first time this takes about a minute ...'
-	@go run ./app/cmd/rollcall dev
+	@mkdir -p bin && go build -o bin/rollcall ./app/cmd/rollcall && $(JOB) && { bin/rollcall dev; exit $$?; }
 
 demo: ## start the demo: two clients and two services that find each other; Ctrl-C ends it
-	docker/demo/run.sh
+	@$(JOB); docker/demo/run.sh; exit $$?
 
 image: ## build the Docker image rollcall
-	docker build -t rollcall -f docker/Dockerfile .
+	docker build -t rollcall -f docker/Dockerfile $$(.ci/build-args) .
 
 build: ## build bin/rollcall and bin/demo, static binaries
 	docker/build.sh "$$PWD/bin"
@@ -69,7 +73,7 @@ lint-go: tools
 
 lint-scripts: deps
 	luacheck -q .
-	find . -name '*.sh' -not -path './.git/*' -exec shellcheck .ci/run .ci/release .ci/pronouns {} +
+	find . -name '*.sh' -not -path './.git/*' -exec shellcheck .ci/run .ci/release .ci/pronouns .ci/build-args {} +
 
 lint-generated: ## check that generated code is up to date
 	@old=$$(mktemp) && cp app/client/generated.go "$$old" && $(MAKE) -s generate && \

@@ -22,12 +22,15 @@ end() {
   rm -rf "$bin"
 }
 trap end EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'exit 0' INT TERM
 
 echo 'Building ...'
 go build -o "$bin/" ./app/cmd/rollcall ./docker/demo
 
+if curl -s -o /dev/null "$ROLLCALL_URL/livez"; then
+  echo "Port $PORT is in use: end the program that listens there, or choose another port, as in PORT=8090 make demo." >&2
+  exit 1
+fi
 "$bin/rollcall" dev >"$bin/greeting" &
 rollcall=$!
 until "$bin/rollcall" ls >/dev/null 2>&1 && kill -0 "$rollcall" 2>/dev/null; do
