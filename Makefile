@@ -27,7 +27,7 @@ AS_ROOT ?=
 # not make, which would report an error.
 JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
 
-.PHONY: all help run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench cover clean deps tools
+.PHONY: all help screenshots run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -39,6 +39,10 @@ run: ## start everything in one process; needs nothing but Go
 
 demo: ## start the demo: two clients and two services that find each other; Ctrl-C ends it
 	@$(JOB); docker/demo/run.sh; exit $$?
+
+screenshots: ## take the pictures of docs/images from a fleet with fixed data
+	mkdir -p docs/images
+	PAGE_IMAGES="$$PWD/docs/images" go test -count=1 ./tests/page -run TestScreenshots
 
 image: ## build the Docker image rollcall
 	docker build -t rollcall -f docker/Dockerfile $$(.ci/build-args) .

@@ -19,7 +19,7 @@ const alarmsOfAKind = 5
 
 // attention returns the faults that need an operator, the most serious first.
 func (p *Page) attention(ctx context.Context, all []app.Instance, services []serviceRow, vhosts []vhostRow) []alarm {
-	alarms := downVhosts(vhosts, services)
+	alarms := downVhosts(vhosts)
 	alarms = append(alarms, downServices(services)...)
 	var flapping []string
 	for _, i := range all {
@@ -38,13 +38,9 @@ func (p *Page) attention(ctx context.Context, all []app.Instance, services []ser
 }
 
 // downVhosts returns the vhosts of Rollcall without a routed backend.
-func downVhosts(vhosts []vhostRow, services []serviceRow) (alarms []alarm) {
-	starts := map[string]bool{} // no instance is down, and one may soon be healthy
-	for _, s := range services {
-		starts[s.Name] = s.Tally.Down() == 0 && s.Tally[string(app.Starting)] > 0
-	}
+func downVhosts(vhosts []vhostRow) (alarms []alarm) {
 	for _, v := range vhosts {
-		if v.Routed == 0 && v.Service != "" && !starts[v.Service] && len(alarms) < alarmsOfAKind {
+		if v.Condition == "none" && v.Service != "" && len(alarms) < alarmsOfAKind {
 			alarms = append(alarms, alarm{string(app.Failed), v.Host + " has no routed backend", "/explain?host=" + url.QueryEscape(v.Host)})
 		}
 	}

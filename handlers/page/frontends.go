@@ -22,7 +22,12 @@ type vhostRow struct {
 
 // vhostsOf counts the backends of each vhost. Vhosts without a routed backend come first, then the vhosts with the most backends
 // that are not routed.
-func vhostsOf(frontends []app.Frontend) []vhostRow {
+// A vhost whose service starts, without an instance that is down, is no fault.
+func vhostsOf(frontends []app.Frontend, services []serviceRow) []vhostRow {
+	starts := map[string]bool{}
+	for _, s := range services {
+		starts[s.Name] = s.Tally.Down() == 0 && s.Tally[string(app.Starting)] > 0
+	}
 	rows := make([]vhostRow, len(frontends))
 	for n, f := range frontends {
 		v := vhostRow{Host: f.Host, Service: f.Service, Slots: len(f.Slots) + len(f.Unlisted)}
@@ -31,10 +36,12 @@ func vhostsOf(frontends []app.Frontend) []vhostRow {
 				v.Routed++
 			}
 		}
-		switch v.Routed {
-		case 0:
+		switch {
+		case v.Routed == 0 && starts[v.Service]:
+			v.Condition = "starts"
+		case v.Routed == 0:
 			v.Condition = "none"
-		case v.Slots:
+		case v.Routed == v.Slots:
 			v.Condition = "all"
 		default:
 			v.Condition = "some"
@@ -48,7 +55,7 @@ func vhostsOf(frontends []app.Frontend) []vhostRow {
 }
 
 // frontends lists every vhost as the proxy reads it.
-func (p *Page) frontends(c echo.Context, _ []app.Instance) (view, error) {
+func (p *Page) frontends(c echo.Context, all []app.Instance) (view, error) {
 	var query struct {
 		Q    string `field:"q" validate:"text=200"`
 		Page int    `field:"page"`
@@ -63,7 +70,7 @@ func (p *Page) frontends(c echo.Context, _ []app.Instance) (view, error) {
 	}
 	f := listQuery{Path: "/frontends", Q: strings.TrimSpace(query.Q), Page: query.Page}
 	q := strings.ToLower(f.Q)
-	found := slices.DeleteFunc(vhostsOf(frontends), func(v vhostRow) bool {
+	found := slices.DeleteFunc(vhostsOf(frontends, servicesOf(all)), func(v vhostRow) bool {
 		return !strings.Contains(v.Host, q) && !strings.Contains(v.Service, q)
 	})
 	v := struct {

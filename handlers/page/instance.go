@@ -149,7 +149,7 @@ const (
 	chartBars   = 20
 )
 
-// chartOf draws latencies on an axis from zero to a round figure. A failure has the full height, because its latency has no meaning.
+// chartOf draws latencies on an axis from zero to a round figure.
 func chartOf(results []app.Result) chart {
 	c := chart{Width: max(len(results), chartBars) * chartStep}
 	slowest, failures := time.Millisecond, 0
@@ -165,9 +165,6 @@ func chartOf(results []app.Result) chart {
 		b := chartBar{
 			X: n*chartStep + 2, Height: max(2, int(chartHeight*r.Latency/top)), Passed: r.Passed,
 			At: r.At.UTC(), Reason: r.Reason(), Latency: latency(r.Latency),
-		}
-		if !r.Passed {
-			b.Height = chartHeight
 		}
 		b.Y = chartHeight - b.Height
 		c.Bars = append(c.Bars, b)

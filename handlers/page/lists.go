@@ -242,7 +242,8 @@ func (p *Page) overview(c echo.Context, all []app.Instance) (view, error) {
 		Find: listQuery{Path: "/instances", States: conditions}, Tally: tallyOf(all),
 		VhostCount: len(vhosts), Unread: err != nil, Events: p.latest(panelRows, anyEvent),
 	}
-	services, worst := servicesOf(all), vhostsOf(vhosts)
+	services := servicesOf(all)
+	worst := vhostsOf(vhosts, services)
 	v.ServiceCount = len(services)
 	v.Services, v.Pager = cut(services, listQuery{Path: "/", Page: query.Page}, pageRows/2)
 	strips := p.strips(c.Request().Context(), v.Services)

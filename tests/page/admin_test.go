@@ -109,6 +109,9 @@ func TestTheOverviewNamesFaults(t *testing.T) {
 	if !strings.Contains(text, "web.example.com has no routed backend") || strings.Contains(text, "batch") {
 		t.Errorf("the list of faults: %s", text)
 	}
+	if got := eval[string](b, `document.getElementById("v-batch.example.com").querySelector(".state").className`); got != "state starting" {
+		t.Errorf("the vhost of a service that starts is %q", got)
+	}
 	b.audit("faults")
 }
 

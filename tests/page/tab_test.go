@@ -172,11 +172,16 @@ func (b *tab) press(keys string) {
 // shoot takes a picture of the whole page.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
-	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: new(true), OptimizeForSpeed: new(true)}).Data
 	dir := os.Getenv("PAGE_SCREENSHOTS")
 	if dir == "" {
 		dir = b.t.TempDir()
 	}
+	b.shootInto(dir, name)
+}
+
+func (b *tab) shootInto(dir, name string) {
+	b.t.Helper()
+	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{CaptureBeyondViewport: new(true)}).Data
 	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
