@@ -1,0 +1,79 @@
+// Package docs runs the commands of the documentation. So far it follows the section "Try it" of README.md.
+package docs
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
+)
+
+func TestMain(m *testing.M) { os.Exit(proctest.Main(m).Run()) }
+
+// block is a fenced console block: its lines without the prompt.
+var block = regexp.MustCompile("(?s)```console\n(.*?)```")
+
+// TestReadmeCanBeFollowed runs the blocks of "Try it" in their order, in one shell. `make run` is replaced by the program that it
+// starts, and each port by a free one.
+func TestReadmeCanBeFollowed(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"bash", "curl", "python3"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs %s: %v", program, err)
+		}
+	}
+	ports, env := map[string]string{}, []string{}
+	for port, variable := range map[string]string{"8080": "PORT", "8000": "ROLLCALL_EDGE_PORT", "6390": "ROLLCALL_EMBEDDED_REDIS_PORT", "9000": "", "9001": ""} {
+		ports[port] = strconv.Itoa(redistest.FreePort(t))
+		if variable != "" {
+			env = append(env, variable+"="+ports[port])
+		}
+	}
+	blocks := tryIt(t)
+	if len(blocks) != 4 || blocks[0] != "make run\n" {
+		t.Fatalf("Try it has the blocks %q, want make run and three more", blocks)
+	}
+	p := proctest.Start(t, env, "rollcall", "dev")
+	p.Addr("API")
+	p.Addr("edge")
+
+	const between = "\necho '--- next block'\n"
+	script := "trap 'kill $(jobs -p) 2>/dev/null' EXIT\n" + strings.Join(blocks[1:], between)
+	script = strings.ReplaceAll(script, "/tmp/site", t.TempDir())
+	script = regexp.MustCompile(`\b(8080|8000|9000|9001)\b`).ReplaceAllStringFunc(script, func(port string) string { return ports[port] })
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
+	out, err := cmd.Output()
+	answers := strings.Split(string(out), "--- next block\n")
+	if err != nil || len(answers) != 3 {
+		t.Fatalf("%v\n%s\nof\n%s", err, out, script)
+	}
+	if !strings.Contains(answers[0], `"state":"healthy"`) || !strings.Contains(answers[0], "Directory listing") {
+		t.Errorf("the first server is not reached:\n%s", answers[0])
+	}
+	if !strings.Contains(answers[1], `"state":"healthy"`) {
+		t.Errorf("the second server is not healthy:\n%s", answers[1])
+	}
+	if got := strings.Fields(answers[2]); strings.Join(got, " ") != "50 200" {
+		t.Errorf("the visitor's answers are %q, want 50 times 200", answers[2])
+	}
+}
+
+// tryIt returns the console blocks of the section "Try it" of README.md, without prompts.
+func tryIt(t *testing.T) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Try it\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, found := range block.FindAllStringSubmatch(section, -1) {
+		blocks = append(blocks, strings.ReplaceAll("\n"+found[1], "\n$ ", "\n")[1:])
+	}
+	return blocks
+}
