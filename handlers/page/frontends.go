@@ -84,6 +84,39 @@ func (p *Page) frontends(c echo.Context, all []app.Instance) (view, error) {
 	return view{template: "frontends", Title: "Frontends", Section: "frontends", Body: v}, nil
 }
 
+// backendRow is the backends of one instance, or one foreign backend.
+type backendRow struct {
+	diagnose.Backend
+	Positions []int
+	Condition string // state of the instance; empty for a foreign backend
+}
+
+// backendRows makes one row of the backends of an instance that are routed alike. Rows that are not routed come first.
+func (p *Page) backendRows(backends []diagnose.Backend) (rows []backendRow) {
+	for position, b := range backends {
+		at := slices.IndexFunc(rows, func(r backendRow) bool { return r.Backend == b && b.Instance != "" })
+		if at >= 0 {
+			rows[at].Positions = append(rows[at].Positions, position)
+			continue
+		}
+		row := backendRow{Backend: b, Positions: []int{position}}
+		if i, registered := p.Replica.Instance(b.Instance); registered {
+			row.Condition = conditionOf(i)
+		}
+		rows = append(rows, row)
+	}
+	slices.SortStableFunc(rows, func(a, b backendRow) int {
+		switch {
+		case a.Routed == b.Routed:
+			return 0
+		case b.Routed:
+			return -1
+		}
+		return 1
+	})
+	return rows
+}
+
 // explain shows how the proxy answers a Host header, and why.
 func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 	var query struct {
@@ -94,7 +127,7 @@ func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 	}
 	v := struct {
 		diagnose.Explanation
-		Slots, Unlisted []diagnose.Backend
+		Slots, Unlisted []backendRow
 		Unread          bool
 	}{Explanation: diagnose.Explanation{Host: diagnose.Host{Header: query.Host}}}
 	title := "Explain a host"
@@ -108,7 +141,8 @@ func (p *Page) explain(c echo.Context, _ []app.Instance) (view, error) {
 			return view{}, err
 		}
 		v.Unread = err != nil
-		v.Slots, v.Unlisted = diagnose.Backends(v.Frontend, p.Replica.Instance)
+		listed, unlisted := diagnose.Backends(v.Frontend, p.Replica.Instance)
+		v.Slots, v.Unlisted = p.backendRows(listed), p.backendRows(unlisted)
 	}
 	return view{template: "explain", Title: title, Section: "frontends", Body: v}, nil
 }

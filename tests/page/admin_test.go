@@ -147,3 +147,15 @@ func TestSeveralInstancesAtOnce(t *testing.T) {
 	b.until("only this kind", `document.querySelectorAll(".events li:not(.heading)").length === 3 && document.querySelector(".events .heading")`)
 	b.audit("events of a kind")
 }
+
+// TestAVhostHasARowForEachInstance has an instance of weight 3.
+func TestAVhostHasARowForEachInstance(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.register("healthy", "service", "web", "id", "web-1", "address", "10.0.0.1:80", "health", "none", "host", "web.example.com")
+	s.call(http.MethodPatch, "/v1/instances/web-1", "weight", "3", "for", "1h")
+	b := open(t, s, "/explain?host=web.example.com")
+	b.until("one row has three positions", `document.querySelectorAll("tr[id^=b-]").length === 1 && document.getElementById("b-0").firstElementChild.textContent === "0, 1, 2"`)
+	b.audit("a vhost")
+	b.shoot("vhost-1280-light")
+}
