@@ -847,21 +847,27 @@ type Registration struct {
 	// Expect Statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once.
 	Expect *OneOrMore `json:"expect,omitempty"`
 
-	// FailOpen True or false, also as a string, as in a form.
+	// FailOpen Default: true.
 	FailOpen *Boolean `json:"fail_open,omitempty"`
 
-	// Fall A whole number, also as a string, as in a form.
-	Fall   *Integer `json:"fall,omitempty"`
-	Forget *string  `json:"forget,omitempty"`
-	Grace  *string  `json:"grace,omitempty"`
+	// Fall Default: 2.
+	Fall *Integer `json:"fall,omitempty"`
 
-	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none.
+	// Forget Default: 10m.
+	Forget *string `json:"forget,omitempty"`
+
+	// Grace Default: 1m.
+	Grace *string `json:"grace,omitempty"`
+
+	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
 	// Host Vhosts it serves.
-	Host     *OneOrMore `json:"host,omitempty"`
-	Id       *string    `json:"id,omitempty"`
-	Interval *string    `json:"interval,omitempty"`
+	Host *OneOrMore `json:"host,omitempty"`
+	Id   *string    `json:"id,omitempty"`
+
+	// Interval Default: 2s.
+	Interval *string `json:"interval,omitempty"`
 
 	// Meta Any names and values; in a form, a field meta.NAME for each.
 	Meta *map[string]MetaValue `json:"meta,omitempty"`
@@ -872,13 +878,15 @@ type Registration struct {
 	// Replaces The id of the instance it takes over from once healthy.
 	Replaces *string `json:"replaces,omitempty"`
 
-	// Rise A whole number, also as a string, as in a form.
+	// Rise Default: 2.
 	Rise    *Integer   `json:"rise,omitempty"`
 	Service string     `json:"service"`
 	Tag     *OneOrMore `json:"tag,omitempty"`
-	Timeout *string    `json:"timeout,omitempty"`
 
-	// Weight A whole number, also as a string, as in a form.
+	// Timeout Default: 1s.
+	Timeout *string `json:"timeout,omitempty"`
+
+	// Weight Default: 1.
 	Weight *Integer `json:"weight,omitempty"`
 }
 
@@ -896,30 +904,46 @@ type RegistrationForm struct {
 	Boot *string `json:"boot,omitempty"`
 
 	// Expect Statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once.
-	Expect   *[]string `json:"expect,omitempty"`
-	FailOpen *bool     `json:"fail_open,omitempty"`
-	Fall     *int      `json:"fall,omitempty"`
-	Forget   *string   `json:"forget,omitempty"`
-	Grace    *string   `json:"grace,omitempty"`
+	Expect *[]string `json:"expect,omitempty"`
 
-	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none.
+	// FailOpen Default: true.
+	FailOpen *bool `json:"fail_open,omitempty"`
+
+	// Fall Default: 2.
+	Fall *int `json:"fall,omitempty"`
+
+	// Forget Default: 10m.
+	Forget *string `json:"forget,omitempty"`
+
+	// Grace Default: 1m.
+	Grace *string `json:"grace,omitempty"`
+
+	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
 	// Host Vhosts it serves.
-	Host     *[]string `json:"host,omitempty"`
-	Id       *string   `json:"id,omitempty"`
-	Interval *string   `json:"interval,omitempty"`
+	Host *[]string `json:"host,omitempty"`
+	Id   *string   `json:"id,omitempty"`
+
+	// Interval Default: 2s.
+	Interval *string `json:"interval,omitempty"`
 
 	// Port Where it listens, at the address that the call came from.
 	Port *int `json:"port,omitempty"`
 
 	// Replaces The id of the instance it takes over from once healthy.
-	Replaces *string   `json:"replaces,omitempty"`
-	Rise     *int      `json:"rise,omitempty"`
-	Service  string    `json:"service"`
-	Tag      *[]string `json:"tag,omitempty"`
-	Timeout  *string   `json:"timeout,omitempty"`
-	Weight   *int      `json:"weight,omitempty"`
+	Replaces *string `json:"replaces,omitempty"`
+
+	// Rise Default: 2.
+	Rise    *int      `json:"rise,omitempty"`
+	Service string    `json:"service"`
+	Tag     *[]string `json:"tag,omitempty"`
+
+	// Timeout Default: 1s.
+	Timeout *string `json:"timeout,omitempty"`
+
+	// Weight Default: 1.
+	Weight *int `json:"weight,omitempty"`
 }
 
 // Registrations defines model for Registrations.
@@ -1125,8 +1149,10 @@ type WebhookState string
 
 // WebhookForm defines model for WebhookForm.
 type WebhookForm struct {
-	Description *string            `json:"description,omitempty"`
-	Format      *WebhookFormFormat `json:"format,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Format Default: event.
+	Format *WebhookFormFormat `json:"format,omitempty"`
 
 	// Header A header sent with each message, as in Authorization: Bearer TOKEN. Its value is never shown again.
 	Header *[]string `json:"header,omitempty"`
@@ -1134,7 +1160,7 @@ type WebhookForm struct {
 	// Kind Told of these only.
 	Kind *[]string `json:"kind,omitempty"`
 
-	// Rate Events of a minute before a digest.
+	// Rate Events of a minute before a digest. Default: 60.
 	Rate *int `json:"rate,omitempty"`
 
 	// Secret whsec_ and the base64 of 24 to 64 bytes; made when it is left out.
@@ -1147,7 +1173,7 @@ type WebhookForm struct {
 	Url string `json:"url"`
 }
 
-// WebhookFormFormat defines model for WebhookForm.Format.
+// WebhookFormFormat Default: event.
 type WebhookFormFormat string
 
 // WebhookList defines model for WebhookList.
@@ -1157,8 +1183,10 @@ type WebhookList struct {
 
 // WebhookRequest defines model for WebhookRequest.
 type WebhookRequest struct {
-	Description *string               `json:"description,omitempty"`
-	Format      *WebhookRequestFormat `json:"format,omitempty"`
+	Description *string `json:"description,omitempty"`
+
+	// Format Default: event.
+	Format *WebhookRequestFormat `json:"format,omitempty"`
 
 	// Header A header sent with each message, as in Authorization: Bearer TOKEN. Its value is never shown again.
 	Header *OneOrMore `json:"header,omitempty"`
@@ -1166,7 +1194,7 @@ type WebhookRequest struct {
 	// Kind Told of these only.
 	Kind *OneOrMore `json:"kind,omitempty"`
 
-	// Rate Events of a minute before a digest.
+	// Rate Events of a minute before a digest. Default: 60.
 	Rate *Integer `json:"rate,omitempty"`
 
 	// Secret whsec_ and the base64 of 24 to 64 bytes; made when it is left out.
@@ -1179,7 +1207,7 @@ type WebhookRequest struct {
 	Url string `json:"url"`
 }
 
-// WebhookRequestFormat defines model for WebhookRequest.Format.
+// WebhookRequestFormat Default: event.
 type WebhookRequestFormat string
 
 // Boot defines model for boot.
