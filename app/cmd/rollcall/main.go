@@ -27,6 +27,7 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Bring Rollcall's keys to the schema of this version."`
 	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
 	Run     runCmd     `cmd:"" help:"Run a command as a container's entrypoint, registered for as long as it runs."`
+	Docker  dockerCmd  `cmd:"" help:"Register the labelled containers of a Docker engine."`
 	Ls      lsCmd      `cmd:"" help:"List services and their instances."`
 	History historyCmd `cmd:"" help:"Show the availability, checks and latencies of a service over time."`
 	Watch   watchCmd   `cmd:"" help:"Print what happens, as it happens."`
