@@ -313,7 +313,9 @@ func (a *Agent) reconcile(ctx context.Context) error {
 	}
 	maps.DeleteFunc(a.containers, func(id string, _ *known) bool { return !running[id] })
 	a.register(ctx, seen)
-	if err := a.sweep(ctx, running); err != nil {
+	if err := a.sweep(ctx, running); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		a.Log.WarnContext(ctx, "former instances not removed; next try within a minute", "err", err)
 		return nil
 	}

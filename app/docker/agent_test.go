@@ -1,0 +1,373 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+
+	api "rollcall/app/client"
+)
+
+// simulated is a Docker engine on a unix socket, with containers in memory.
+type simulated struct {
+	sync.Mutex
+	boxes   map[string]*container.InspectResponse
+	streams map[chan events.Message]bool
+	down    bool
+	server  *httptest.Server
+	socket  string
+}
+
+func simulate(t *testing.T) *simulated {
+	t.Helper()
+	s := &simulated{boxes: map[string]*container.InspectResponse{}, streams: map[chan events.Message]bool{}}
+	s.socket = filepath.Join(t.TempDir(), "s")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.server = httptest.NewUnstartedServer(s)
+	s.server.Listener = l
+	s.server.Start()
+	t.Cleanup(s.server.Close)
+	return s
+}
+
+func (s *simulated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Api-Version", "1.51")
+	w.Header().Set("Content-Type", "application/json")
+	switch at := r.URL.Path; {
+	case strings.HasSuffix(at, "/_ping"):
+	case strings.HasSuffix(at, "/events"):
+		s.stream(w, r)
+	case strings.HasSuffix(at, "/containers/json"):
+		s.list(w)
+	default:
+		s.Lock()
+		defer s.Unlock()
+		if c := s.boxes[path.Base(path.Dir(at))]; c != nil {
+			_ = json.NewEncoder(w).Encode(c)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"message":"No such container"}`)
+	}
+}
+
+func (s *simulated) list(w http.ResponseWriter) {
+	s.Lock()
+	defer s.Unlock()
+	if s.down {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	list := []container.Summary{}
+	for id, c := range s.boxes {
+		if c.State.Running {
+			list = append(list, container.Summary{ID: id, Labels: c.Config.Labels})
+		}
+	}
+	_ = json.NewEncoder(w).Encode(list)
+}
+
+func (s *simulated) stream(w http.ResponseWriter, r *http.Request) {
+	mine := make(chan events.Message, 100)
+	s.Lock()
+	s.streams[mine] = true
+	s.Unlock()
+	_ = http.NewResponseController(w).Flush()
+	for {
+		select {
+		case e, open := <-mine:
+			if !open {
+				return
+			}
+			_ = json.NewEncoder(w).Encode(e)
+			_ = http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// change changes a container, and emits an event unless the action is empty.
+func (s *simulated) change(id string, action events.Action, change func(c *container.InspectResponse), attributes ...string) {
+	s.Lock()
+	defer s.Unlock()
+	c := s.boxes[id]
+	if change != nil {
+		change(c)
+	}
+	e := events.Message{Type: events.ContainerEventType, Action: action, Actor: events.Actor{ID: id, Attributes: maps.Clone(c.Config.Labels)}}
+	if action == events.ActionConnect {
+		e.Type, e.Actor.ID = events.NetworkEventType, "net"
+		e.Actor.Attributes["container"] = id
+	}
+	for n := 0; n < len(attributes); n += 2 {
+		e.Actor.Attributes[attributes[n]] = attributes[n+1]
+	}
+	for stream := range s.streams {
+		if action != "" {
+			stream <- e
+		}
+	}
+}
+
+// disconnect ends the event streams. While down, the engine lists no containers.
+func (s *simulated) disconnect(down bool) {
+	s.Lock()
+	defer s.Unlock()
+	s.down = down
+	for stream := range s.streams {
+		close(stream)
+	}
+	clear(s.streams)
+}
+
+// start adds a running container, with its event.
+func (s *simulated) start(id string, change func(c *container.InspectResponse), labels ...string) {
+	all := map[string]string{"rollcall.service": "web"}
+	for n := 0; n < len(labels); n += 2 {
+		all["rollcall."+labels[n]] = labels[n+1]
+	}
+	c := box(all, change)
+	c.ID = id
+	s.Lock()
+	s.boxes[id] = &c
+	s.Unlock()
+	s.change(id, events.ActionStart, nil)
+}
+
+// rollcall answers the calls of the agent, from memory.
+type rollcall struct {
+	sync.Mutex
+	instances map[string]map[string]any
+	calls     []string // that end or report
+}
+
+func (r *rollcall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.Lock()
+	defer r.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	id := path.Base(strings.TrimSuffix(strings.TrimSuffix(req.URL.Path, "/drain"), "/heartbeat"))
+	switch {
+	case req.URL.Path == "/v1/register":
+		r.register(w, req)
+	case req.URL.Path == "/v1/services":
+		_, _ = io.WriteString(w, `{"revision":"1","services":[{"name":"web"}]}`)
+	case strings.HasPrefix(req.URL.Path, "/v1/services/"):
+		_ = json.NewEncoder(w).Encode(map[string]any{"instances": slices.Collect(maps.Values(r.instances))})
+	case req.Method == http.MethodDelete:
+		delete(r.instances, id)
+		r.calls = append(r.calls, "remove "+id)
+		w.WriteHeader(http.StatusNoContent)
+	case strings.HasSuffix(req.URL.Path, "/drain"):
+		r.calls = append(r.calls, "drain "+id)
+		_, _ = io.WriteString(w, "{}")
+	default:
+		body, _ := io.ReadAll(req.Body)
+		r.calls = append(r.calls, "report "+id+" "+string(body))
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func (r *rollcall) register(w http.ResponseWriter, req *http.Request) {
+	var entries []map[string]any
+	_ = json.NewDecoder(req.Body).Decode(&entries)
+	verdicts := []map[string]any{}
+	for _, e := range entries {
+		if e["weight"] == "heavy" {
+			verdicts = append(verdicts, map[string]any{"status": 422, "problem": map[string]any{"status": 422, "title": "weight is heavy", "type": "t"}})
+			continue
+		}
+		r.instances[fmt.Sprint(e["id"])] = e
+		verdicts = append(verdicts, map[string]any{"status": 201})
+	}
+	w.WriteHeader(http.StatusMultiStatus)
+	_ = json.NewEncoder(w).Encode(verdicts)
+}
+
+func (r *rollcall) has(ids ...string) func() bool {
+	return func() bool {
+		r.Lock()
+		defer r.Unlock()
+		return slices.Equal(slices.Sorted(maps.Keys(r.instances)), ids)
+	}
+}
+
+func (r *rollcall) called(call string) func() bool {
+	return func() bool {
+		r.Lock()
+		defer r.Unlock()
+		return slices.ContainsFunc(r.calls, func(c string) bool { return strings.HasPrefix(c, call) })
+	}
+}
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("never: " + what)
+		}
+	}
+}
+
+// watch runs an agent of node n1 until its cancel function is called, or the test ends.
+func watch(t *testing.T, s *simulated, r *rollcall) (stop func()) {
+	t.Helper()
+	server := httptest.NewServer(r)
+	engine, err := client.New(client.WithHost("unix://" + s.socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, err := api.New(server.URL, "", api.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	a := &Agent{Placement: Placement{Prefix: "rollcall", Node: "n1"}, Engine: engine, API: calls, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	var running sync.WaitGroup
+	running.Go(func() { _ = a.Run(ctx) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		_ = engine.Close()
+		server.Close()
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestAgentFollowsTheLifeOfContainers(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s.start("a", nil)
+	s.start("bad", nil, "weight", "heavy")
+	s.start("odd", nil, "colour", "blue")
+	watch(t, s, r)
+	await(t, "the container that runs is registered, beside two refused ones", r.has("a"))
+
+	s.start("b", nil)
+	await(t, "a started container is registered", r.has("a", "b"))
+	s.change("b", events.ActionPause, func(c *container.InspectResponse) { c.State.Paused = true })
+	await(t, "a paused container is out", r.has("a"))
+	s.change("b", events.ActionUnPause, func(c *container.InspectResponse) { c.State.Paused = false })
+	await(t, "it is back", r.has("a", "b"))
+
+	s.change("a", events.ActionKill, nil, "signal", "1")
+	s.change("b", events.ActionKill, nil, "signal", "15")
+	await(t, "a stopping container is drained", r.called("drain b"))
+	if r.called("drain a")() {
+		t.Error("SIGHUP drained an instance")
+	}
+	s.change("b", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
+	await(t, "a dead container is removed", r.has("a"))
+	s.change("b", events.ActionStart, func(c *container.InspectResponse) { c.State.Running, c.State.StartedAt = true, "later" })
+	await(t, "its next start is registered", r.has("a", "b"))
+}
+
+func TestAgentLooksAgainForAnAddress(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	watch(t, s, r)
+	s.start("late", func(c *container.InspectResponse) { c.NetworkSettings.Networks = nil })
+	s.start("later", func(c *container.InspectResponse) { c.NetworkSettings.Networks = nil })
+	networks := func(c *container.InspectResponse) {
+		c.NetworkSettings.Networks = map[string]*network.EndpointSettings{"net": on("10.0.0.9")}
+	}
+	s.change("late", "", networks)
+	s.change("later", events.ActionConnect, networks)
+	await(t, "both have an address and are registered", r.has("late", "later"))
+}
+
+func TestAgentReportsDockersHealth(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	watch(t, s, r)
+	health := func(h container.HealthStatus) func(c *container.InspectResponse) {
+		return func(c *container.InspectResponse) { c.State.Health = &container.Health{Status: h} }
+	}
+	s.start("a", health(container.Starting), "health", "docker")
+	await(t, "it is registered at once", r.has("a"))
+	s.change("a", "health_status: healthy", health(container.Healthy))
+	await(t, "it passes", r.called(`report a {"status":"pass"`))
+	s.change("a", "health_status: unhealthy", health(container.Unhealthy))
+	await(t, "it fails", r.called(`report a {"status":"fail"`))
+}
+
+func TestAgentRemovesOnlyInstancesOfItsNode(t *testing.T) {
+	t.Parallel()
+	instance := func(id, node string) map[string]any {
+		return map[string]any{"id": id, "boot": "b", "meta": map[string]any{metaNode: node, metaContainer: id}}
+	}
+	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{
+		"other": instance("other", "n2"), "former": instance("former", "n1"), "own": {"id": "own", "boot": "b"},
+	}}
+	s.start("a", nil)
+	stop := watch(t, s, r)
+	await(t, "the former instance is removed, and no other", r.has("a", "other", "own"))
+	stop()
+
+	s.Lock()
+	delete(s.boxes, "a")
+	s.Unlock()
+	s.start("b", nil)
+	watch(t, s, r)
+	await(t, "a restarted agent corrects the changes that it missed", r.has("b", "other", "own"))
+}
+
+func TestEngineAwayChangesNothing(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s.start("a", nil)
+	s.start("b", nil)
+	watch(t, s, r)
+	await(t, "both are registered", r.has("a", "b"))
+	s.disconnect(true)
+	s.change("a", "", func(c *container.InspectResponse) { c.State.Running = false })
+	s.start("c", nil)
+	await(t, "the agent connects again", func() bool {
+		s.Lock()
+		defer s.Unlock()
+		return len(s.streams) > 0
+	})
+	if !r.has("a", "b")() {
+		t.Error("registrations changed while the engine listed no containers")
+	}
+	s.disconnect(false)
+	await(t, "the changes of the meantime are seen", r.has("b", "c"))
+}
+
+func TestAgentListsTwoThousandContainers(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	for n := range 2000 {
+		s.start(fmt.Sprintf("c%04d", n), nil)
+	}
+	began := time.Now()
+	watch(t, s, r)
+	await(t, "all are registered", func() bool {
+		r.Lock()
+		defer r.Unlock()
+		return len(r.instances) == 2000
+	})
+	t.Logf("2,000 containers after %s", time.Since(began).Round(time.Millisecond))
+}
