@@ -225,11 +225,11 @@ func (a *Agent) apply(ctx context.Context, e events.Message) string {
 	if !a.labelled(e.Actor.Attributes) {
 		return ""
 	}
-	switch e.Action {
-	case events.ActionKill:
+	if e.Action == events.ActionKill {
 		a.kill(ctx, id, e.Actor.Attributes["signal"])
 		return ""
-	case events.ActionDie, events.ActionPause:
+	}
+	if e.Action == events.ActionDie || e.Action == events.ActionPause {
 		a.remove(ctx, id)
 		return ""
 	}

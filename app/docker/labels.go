@@ -61,18 +61,17 @@ const shortID = 12 // characters of a container's id, as docker ps prints it
 // errNoAddress says that a container has no address yet.
 var errNoAddress = errors.New("no address yet")
 
-// fieldTypes returns the types of the fields of a registration, from the description of the API.
-func fieldTypes() map[string]reflect.Type {
-	types := map[string]reflect.Type{}
-	of := reflect.TypeFor[client.Registration]()
-	for n := range of.NumField() {
-		name, _, _ := strings.Cut(of.Field(n).Tag.Get("json"), ",")
-		types[name] = of.Field(n).Type
+// fieldNames returns the fields of a registration, from the description of the API.
+func fieldNames() map[string]bool {
+	names := map[string]bool{}
+	for field := range reflect.TypeFor[client.Registration]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names[name] = true
 	}
-	return types
+	return names
 }
 
-var fields = fieldTypes()
+var fields = fieldNames()
 
 // labelled reports whether labels ask for a registration. One-off containers of docker compose run do not count.
 func (p Placement) labelled(labels map[string]string) bool {
@@ -157,7 +156,7 @@ func (p Placement) known(label, field string) error {
 		}
 		return nil
 	}
-	if fields[field] != nil && field != "meta" || field == "network" {
+	if fields[field] && field != "meta" || field == "network" {
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(fields))

@@ -85,7 +85,7 @@ func TestLabelsGiveOneAddressOrOneReason(t *testing.T) {
 		{name: "published everywhere", change: publish("8080/tcp", "0.0.0.0", "32768"), place: Placement{Published: true, HostIP: "192.0.2.1"}, want: "192.0.2.1:32768"},
 		{name: "published everywhere without the host's address", change: publish("8080/tcp", "0.0.0.0", "32768"), place: Placement{Published: true}, want: "--host-ip ADDRESS"},
 		{name: "not published", place: Placement{Published: true, HostIP: "192.0.2.1"}, want: "8080 is not published"},
-		{name: "an unknown label", labels: "sevice=web", want: "label rollcall.sevice is unknown"},
+		{name: "an unknown label", labels: "colour=web", want: "label rollcall.colour is unknown"},
 		{name: "reserved metadata", labels: "meta.docker_node=other", want: "is reserved"},
 		{name: "docker without a HEALTHCHECK", labels: "health=docker", want: "no HEALTHCHECK"},
 	} {
@@ -113,6 +113,9 @@ func TestLabelsGiveOneAddressOrOneReason(t *testing.T) {
 
 func TestEveryFieldOfARegistrationIsALabel(t *testing.T) {
 	t.Parallel()
+	if !fields["service"] || !fields["fail_open"] {
+		t.Fatalf("the fields are %v", fields)
+	}
 	for field := range fields {
 		if field == "meta" {
 			field = "meta.team"
