@@ -89,8 +89,19 @@ func appendRequest(b []byte, i app.Instance) []byte {
 	b = append(b, "GET "...)
 	b = append(b, i.Check.Path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, i.Target()...)
+	b = append(b, hostHeader(i)...)
 	return append(b, "\r\nUser-Agent: "+userAgent+"\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
+}
+
+// hostHeader returns the first vhost of an instance without a wildcard, else the probed address. Applications with a list
+// of allowed hosts refuse the address. Like an address, a vhost contains no space and no control character.
+func hostHeader(i app.Instance) string {
+	for _, host := range i.Hosts {
+		if host[0] != '*' {
+			return host
+		}
+	}
+	return i.Target()
 }
 
 // answer is the head of an HTTP answer: the status, and the end of the body.

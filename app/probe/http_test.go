@@ -34,6 +34,29 @@ func TestHTTPRequest(t *testing.T) {
 	}
 }
 
+func TestHostHeaderIsTheFirstVhostElseTheAddress(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Host }))
+	t.Cleanup(s.Close)
+	address := s.Listener.Addr().String()
+	for _, row := range []struct {
+		hosts []string
+		want  string
+	}{
+		{nil, address},
+		{[]string{"*"}, address},
+		{[]string{"*.shop.example", "a.example", "b.example"}, "a.example"},
+	} {
+		i := instance(app.HTTP, address, ample)
+		i.Hosts = row.hosts
+		expect(t, i, pass(200))
+		if got := <-seen; got != row.want {
+			t.Errorf("with the vhosts %q the Host header is %s, want %s", row.hosts, got, row.want)
+		}
+	}
+}
+
 func TestHTTPAnswers(t *testing.T) {
 	t.Parallel()
 	const ok = "HTTP/1.1 200 OK\r\n"
