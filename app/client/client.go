@@ -152,6 +152,9 @@ func creates(r *http.Request) bool {
 	return r.Method == http.MethodPost && (strings.HasSuffix(r.URL.Path, "/v1/tokens") || strings.HasSuffix(r.URL.Path, "/v1/webhooks"))
 }
 
+// ErrNoAnswer means that the API did not answer.
+var ErrNoAnswer = errors.New("no answer from Rollcall (ROLLCALL_URL)")
+
 // Error is an answer that refuses a call.
 type Error struct {
 	Status  int
@@ -182,7 +185,7 @@ func IsStatus(err error, status int) bool {
 // Accepted returns an answer with status 2xx or 304, whose body the caller closes. Any other answer is an *Error.
 func Accepted(resp *http.Response, err error) (*http.Response, error) {
 	if err != nil {
-		return nil, fmt.Errorf("no answer from Rollcall (ROLLCALL_URL): %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
 	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusNotModified {
 		return resp, nil

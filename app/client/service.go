@@ -59,12 +59,15 @@ func (c *Client) Changes(ctx context.Context, service, tag string) (healthy []In
 }
 
 // AwaitHealthy waits until a service has a healthy instance. It returns the context's error, with the last error of the
-// API, when the context ends first.
+// API, when the context ends first. It returns an answer that no wait can change, such as an invalid name, at once.
 func (c *Client) AwaitHealthy(ctx context.Context, service string) error {
 	for tag := ""; ; {
 		healthy, next, err := c.Changes(ctx, service, tag)
 		if err == nil && len(healthy) > 0 {
 			return nil
+		}
+		if isFinal(err) {
+			return err
 		}
 		if tag = next; err != nil {
 			tag = ""
@@ -77,6 +80,19 @@ func (c *Client) AwaitHealthy(ctx context.Context, service string) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// isFinal reports whether an answer stays the same until the caller changes its call or its token.
+func isFinal(err error) bool {
+	refused, ok := errors.AsType[*Error](err)
+	if !ok {
+		return false
+	}
+	switch refused.Status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity:
+		return true
+	}
+	return false
 }
 
 // Unhealthy describes why a service has no healthy instance: its instances with their states and last failures. waited

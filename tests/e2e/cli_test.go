@@ -32,12 +32,12 @@ func TestHelpListsTheCommands(t *testing.T) {
 	}
 }
 
-func TestWrongCommandLinesExitWith1(t *testing.T) {
+func TestWrongCommandLinesExitWith2(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{"", "nosuch", "web extra", "jobs", "jobs run", "ls --nosuch"} {
 		code, _, log := proctest.Run(t, nil, strings.Fields(args)...)
-		if code != 1 || !strings.HasPrefix(log, "rollcall: ") && !strings.Contains(log, "\nrollcall: ") {
-			t.Errorf("rollcall %s ends with %d and says %q, want 1 and what is wrong", args, code, log)
+		if code != 2 || !strings.HasPrefix(log, "rollcall: ") && !strings.Contains(log, "\nrollcall: ") {
+			t.Errorf("rollcall %s ends with %d and says %q, want 2 and the mistake", args, code, log)
 		}
 	}
 }
@@ -159,7 +159,7 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 	if code, _, log := proctest.Run(t, env, "ls", "nosuch"); code != 1 || !strings.Contains(log, "Not found") {
 		t.Errorf("ls of a service that is not there ends with %d and says %q", code, log)
 	}
-	if code, _, log := proctest.Run(t, []string{"ROLLCALL_URL=http://127.0.0.1:1"}, "ls"); code != 1 || !strings.Contains(log, "ROLLCALL_URL") {
+	if code, _, log := proctest.Run(t, []string{"ROLLCALL_URL=http://127.0.0.1:1"}, "ls"); code != 3 || !strings.Contains(log, "ROLLCALL_URL") {
 		t.Errorf("ls without a Rollcall ends with %d and says %q", code, log)
 	}
 }

@@ -106,7 +106,7 @@ func TestATokenCountsAndEndsInEveryProcess(t *testing.T) {
 	if code != 0 || !strings.Contains(out, id+"  ci    never    read register:web-*") || strings.Contains(out, token) {
 		t.Errorf("token ls: %d %s\n%s", code, log, out)
 	}
-	if code, _, log := proctest.Run(t, remote(two), "token", "revoke", id); code != 1 || !strings.Contains(log, "scope admin") {
+	if code, _, log := proctest.Run(t, remote(two), "token", "revoke", id); code != 4 || !strings.Contains(log, "scope admin") {
 		t.Errorf("token revoke by another one: %d %s", code, log)
 	}
 	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 0 {
@@ -116,10 +116,10 @@ func TestATokenCountsAndEndsInEveryProcess(t *testing.T) {
 		t.Errorf("at the process that has revoked it: %s", got)
 	}
 	two.awaitStatus("/v1/services", http.StatusUnauthorized)
-	if code, _, log := proctest.Run(t, remote(two), "ls"); code != 1 || !strings.Contains(log, "ROLLCALL_TOKEN") || strings.Contains(log, token) {
+	if code, _, log := proctest.Run(t, remote(two), "ls"); code != 4 || !strings.Contains(log, "ROLLCALL_TOKEN") || strings.Contains(log, token) {
 		t.Errorf("ls with it: %d %s", code, log)
 	}
-	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 1 || !strings.Contains(log, "Not found") {
+	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 4 || !strings.Contains(log, "Not found") {
 		t.Errorf("token revoke again: %d %s", code, log)
 	}
 }

@@ -66,7 +66,7 @@ var build = sync.OnceValues(func() (path string, err error) {
 	return path, nil
 })
 
-func binary(t testing.TB) string {
+func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := build()
 	if err != nil {
@@ -112,9 +112,9 @@ func (s *Transcript) String() string {
 // Start starts a command line with only an environment of NAME=value and a PATH that contains rollcall.
 func Start(t testing.TB, env []string, name string, args ...string) *Process {
 	t.Helper()
-	path := filepath.Dir(binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
+	path := filepath.Dir(Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
 	if name == "rollcall" {
-		name = binary(t)
+		name = Binary(t)
 	}
 	p := &Process{t: t, Name: strings.Join(args, " "), cmd: exec.Command(name, args...), exited: make(chan struct{}), Started: time.Now()}
 	p.cmd.Env = append([]string{"PATH=" + path, "HOME=" + t.TempDir()}, env...)

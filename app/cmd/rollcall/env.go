@@ -7,7 +7,7 @@ import (
 type envCmd struct {
 	remote
 
-	Links  []string `arg:"" help:"Services, as name, name:alias or name:alias:port (the port that the program knows)."`
+	Links  []string `arg:"" predictor:"service" help:"Services, as name, name:alias or name:alias:port (the port that the program knows)."`
 	Format string   `enum:"export,dotenv,json" default:"export" help:"export lines to eval, dotenv or json."`
 }
 

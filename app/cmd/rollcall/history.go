@@ -14,7 +14,7 @@ import (
 type historyCmd struct {
 	remote
 
-	Service string `arg:"" help:"A service."`
+	Service string `arg:"" predictor:"service" help:"A service."`
 	Range   string `default:"24h" help:"The time before now: 1h, 24h, 7d or 30d."`
 	Output  string `short:"o" enum:"table,json" default:"table" help:"table or json."`
 }
@@ -33,7 +33,7 @@ func (c historyCmd) Run(s *session) error {
 	length := client.HistoryParamsRange(c.Range)
 	answer, err := client.Text(api.History(ctx, c.Service, &client.HistoryParams{Range: &length}))
 	if err != nil {
-		return err
+		return withSuggestion(ctx, api, err, c.Service)
 	}
 	if c.Output == "json" {
 		_, err := s.out.Write(answer)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	completion "github.com/jotaen/kong-completion"
 
 	"rollcall/app/boot"
 )
@@ -28,18 +29,35 @@ type cli struct {
 	Jobs    jobsCmd    `cmd:"" help:"Run jobs by hand or by an outside scheduler."`
 	Run     runCmd     `cmd:"" help:"Run a command as a container's entrypoint, registered for as long as it runs."`
 	Docker  dockerCmd  `cmd:"" help:"Register the labelled containers of a Docker engine."`
-	Ls      lsCmd      `cmd:"" help:"List services and their instances."`
-	History historyCmd `cmd:"" help:"Show the availability, checks and latencies of a service over time."`
-	Watch   watchCmd   `cmd:"" help:"Print what happens, as it happens."`
-	Wait    waitCmd    `cmd:"" help:"Wait until services have a healthy instance."`
-	Env     envCmd     `cmd:"" help:"Print the variables that Docker links would have set."`
-	Explain explainCmd `cmd:"" help:"Say what the proxy makes of a Host header, and why."`
-	Token   tokenCmd   `cmd:"" help:"Create, list and revoke tokens."`
-	Doctor  doctorCmd  `cmd:"" help:"Look for what is wrong with the Redis and its keys."`
-	Export  exportCmd  `cmd:"" help:"Print every instance as a line of JSON."`
-	Import  importCmd  `cmd:"" help:"Add the instances of an export that are not known."`
-	Health  healthCmd  `cmd:"" help:"Ask the web or edge of this container whether it is alive; for HEALTHCHECK."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Ls          lsCmd          `cmd:"" help:"List instances, the worst first."`
+	Show        showCmd        `cmd:"" help:"Show an instance: its state, the reason, its results and its events."`
+	History     historyCmd     `cmd:"" help:"Show the availability, checks and latencies of a service over time."`
+	Events      eventsCmd      `cmd:"" help:"List past events."`
+	Watch       watchCmd       `cmd:"" help:"Print events as they occur."`
+	Frontends   frontendsCmd   `cmd:"" help:"List the vhosts, or the backends of one."`
+	Explain     explainCmd     `cmd:"" help:"Explain how the proxy routes a Host header."`
+	Register    registerCmd    `cmd:"" help:"Register an instance."`
+	Deregister  deregisterCmd  `cmd:"" help:"Remove instances at once."`
+	Drain       drainCmd       `cmd:"" help:"Take instances out of their frontends, and remove them after the drain period."`
+	Maintenance maintenanceCmd `cmd:"" help:"Put instances into maintenance, or end it."`
+	Weight      weightCmd      `cmd:"" help:"Override the weight of instances for a while."`
+	Wait        waitCmd        `cmd:"" help:"Wait until services have a healthy instance."`
+	Pick        pickCmd        `cmd:"" help:"Print the address of one healthy instance."`
+	Env         envCmd         `cmd:"" help:"Print the variables that Docker links would have set."`
+	Webhook     webhookCmd     `cmd:"" help:"Create, test and manage webhooks."`
+	Token       tokenCmd       `cmd:"" help:"Create, list and revoke tokens."`
+
+	Doctor doctorCmd `cmd:"" help:"Look for what is wrong with the Redis and its keys."`
+	Export exportCmd `cmd:"" help:"Print every instance as a line of JSON."`
+	Import importCmd `cmd:"" help:"Add the instances of an export that are not known."`
+	Health healthCmd `cmd:"" help:"Ask the web or edge of this container whether it is alive; for HEALTHCHECK."`
+
+	Completion completion.Completion `cmd:"" help:"Print how to turn on completion in bash, zsh or fish."`
+	Help       helpCmd               `cmd:"" help:"Show the help of a command."`
+	Version    versionCmd            `cmd:"" help:"Print the version."`
+
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version and exit."`
 }
 
 // session is what a command gets of the process it runs in.
@@ -47,17 +65,21 @@ type session struct {
 	ctx      context.Context //nolint:containedctx // kong hands commands values, not a context
 	environ  []string
 	out, err io.Writer
+	terminal bool // out is a terminal
+	width    int  // of the terminal, in characters; 0: none
+	color    bool
 }
 
 func main() {
 	quietLibraries()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	code := exitCode(ctx, err)
 	stop()
-	if err != nil {
+	if err != nil && code != exitInterrupted {
 		fmt.Fprintln(os.Stderr, "rollcall:", err)
-		os.Exit(1)
 	}
+	os.Exit(code)
 }
 
 // quietLibraries turns messages of package log into debug messages, which the default level
@@ -72,18 +94,29 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 	exited := false
 	parser, err := kong.New(&commands, kong.Name("rollcall"),
 		kong.Description("Health and registration for containers behind Hipache."),
+		kong.Vars{"version": "rollcall " + boot.Version()},
 		kong.Writers(out, logs), kong.Exit(func(int) { exited = true }), kong.UsageOnError())
 	if err != nil {
 		return err
 	}
+	completion.Register(parser, predictors(ctx)...)
+	if len(args) > 0 && args[0] == "help" {
+		args = append(args[1:len(args):len(args)], "--help")
+	}
 	command, err := parser.Parse(args)
-	if exited { // help was asked for and given
+	if exited { // the help or the version was printed
 		return nil
 	}
 	if err != nil {
-		return err
+		return usageError{err}
 	}
-	return command.Run(&session{ctx: ctx, environ: environ, out: out, err: logs})
+	s := &session{ctx: ctx, environ: environ, out: out, err: logs}
+	s.setTerminal(out, environ)
+	return command.Run(s)
+}
+
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"A command."`
 }
 
 type devCmd struct{}

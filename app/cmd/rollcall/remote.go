@@ -7,6 +7,8 @@ import (
 	"rollcall/app/client"
 )
 
+const defaultURL = "http://127.0.0.1:8080"
+
 // remote is the Rollcall that a command calls.
 type remote struct {
 	URL   string `env:"ROLLCALL_URL" default:"http://127.0.0.1:8080" help:"URL of Rollcall's API (${env})."`

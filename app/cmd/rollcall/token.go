@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"rollcall/app/client"
@@ -50,7 +49,10 @@ func (c tokenCreateCmd) Run(s *session) error {
 	return nil
 }
 
-type tokenLsCmd struct{ remote }
+type tokenLsCmd struct {
+	remote
+	output
+}
 
 // Run prints every token.
 func (c tokenLsCmd) Run(s *session) error {
@@ -63,31 +65,32 @@ func (c tokenLsCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tNAME\tEXPIRES\tSCOPES")
+	t := table{head: []string{"ID", "NAME", "EXPIRES", "SCOPES", "CREATED"}, wide: 1}
 	for _, token := range list.Tokens {
 		expires := "never"
 		if token.ExpiresAt != nil {
 			expires = token.ExpiresAt.Format(time.RFC3339)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", token.Id, token.Name, expires, strings.Join(token.Scopes, " "))
+		t.add(token.Id, token.Id, token.Name, expires, strings.Join(token.Scopes, " "), token.CreatedAt.Format(time.RFC3339))
 	}
-	return t.Flush()
+	return c.print(s, list.Tokens, t)
 }
 
 type tokenRevokeCmd struct {
 	remote
 
-	ID string `arg:"" help:"The token's id, as token ls prints it."`
+	IDs []string `arg:"" name:"id" predictor:"token" help:"Ids of tokens, as token ls prints them."`
 }
 
-// Run revokes a token.
+// Run revokes tokens.
 func (c tokenRevokeCmd) Run(s *session) error {
 	api, ctx, cancel, err := c.client(s.ctx)
 	defer cancel()
 	if err != nil {
 		return err
 	}
-	_, err = client.Text(api.RevokeToken(ctx, c.ID))
-	return err
+	return eachID(s, c.IDs, func(id string) error {
+		_, err := client.Text(api.RevokeToken(ctx, id))
+		return err
+	})
 }

@@ -2,47 +2,150 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"time"
 
+	"rollcall/app"
 	"rollcall/app/client"
 )
 
 type waitCmd struct {
 	remote
 
-	Services []string      `arg:"" help:"Services that must have a healthy instance."`
+	Services []string      `arg:"" predictor:"service" help:"Services that must have a healthy instance."`
 	Timeout  time.Duration `default:"30s" help:"How long to wait."`
+	Quiet    bool          `short:"q" help:"Print no progress."`
 }
 
+// progressEvery is how often wait reads why services are not healthy.
+const progressEvery = time.Second
+
 // Run returns as soon as every service has a healthy instance. At the timeout it returns an error with the reason for
-// each service that has none.
+// each service that has none. An answer that no wait can change, such as an invalid name, ends it at once.
 func (c waitCmd) Run(s *session) error {
+	for _, name := range c.Services {
+		if err := app.ValidService(name); err != nil {
+			return usageError{err}
+		}
+	}
 	api, err := client.New(c.URL, c.Token, client.Options{})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, c.Timeout)
 	defer cancel()
-	waited := make([]error, len(c.Services))
+	w := waiting{api: api, missing: map[string]bool{}}
 	var all sync.WaitGroup
+	errs := make([]error, len(c.Services))
 	for n, name := range c.Services {
-		all.Go(func() { waited[n] = api.AwaitHealthy(ctx, name) })
+		w.missing[name] = true
+		all.Go(func() {
+			if errs[n] = api.AwaitHealthy(ctx, name); errs[n] == nil {
+				w.found(name)
+			} else if ctx.Err() == nil {
+				cancel() // no wait changes this answer
+			}
+		})
+	}
+	if !c.Quiet {
+		all.Go(func() { w.progress(ctx, cancel, s) })
 	}
 	all.Wait()
+	return c.result(s, api, errs)
+}
+
+// result returns nil, the context's error, a final answer of the API, or the reasons of the missing services.
+func (c waitCmd) result(s *session, api *client.Client, errs []error) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
 	var missing []string
 	for n, name := range c.Services {
-		if waited[n] != nil {
-			missing = append(missing, api.Unhealthy(s.ctx, name, waited[n]))
+		if refused, ok := errors.AsType[*client.Error](errs[n]); ok && !errors.Is(errs[n], context.DeadlineExceeded) && !errors.Is(errs[n], context.Canceled) {
+			return fmt.Errorf("%s: %w", name, refused)
 		}
 	}
-	if missing != nil {
-		return fmt.Errorf("not healthy after %s: %s", c.Timeout, strings.Join(missing, "; "))
+	for n, name := range c.Services {
+		if errs[n] != nil {
+			missing = append(missing, api.Unhealthy(s.ctx, name, errs[n]))
+		}
 	}
-	return nil
+	if missing == nil {
+		return nil
+	}
+	return answerNo{fmt.Errorf("not healthy after %s: %s", c.Timeout, strings.Join(missing, "; "))}
+}
+
+// waiting is the progress of wait.
+type waiting struct {
+	api *client.Client
+
+	mu      sync.Mutex
+	missing map[string]bool
+}
+
+func (w *waiting) found(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.missing, name)
+}
+
+func (w *waiting) names() (names []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range w.missing {
+		names = append(names, name)
+	}
+	return names
+}
+
+// progress prints the missing services with their reasons: on a terminal in one line that it updates, else a line for
+// each change. It ends when no service is missing.
+func (w *waiting) progress(ctx context.Context, done func(), s *session) {
+	defer done()
+	for last := ""; ; {
+		select {
+		case <-time.After(progressEvery):
+		case <-ctx.Done():
+		}
+		names := w.names()
+		if ctx.Err() != nil || len(names) == 0 {
+			if s.terminal && last != "" {
+				fmt.Fprint(s.err, "\r\x1b[K")
+			}
+			return
+		}
+		if text := w.reasons(ctx, names); text != last {
+			last = text
+			s.update(text)
+		}
+	}
+}
+
+func (w *waiting) reasons(ctx context.Context, names []string) string {
+	known, _ := serviceNames(ctx, w.api)
+	var reasons []string
+	for _, name := range names {
+		reason := w.api.Unhealthy(ctx, name, errors.New("no healthy instance"))
+		if near := nearest(name, known); near != "" && strings.HasSuffix(reason, "no instance is registered") {
+			reason += "; did you mean " + near + "?"
+		}
+		reasons = append(reasons, reason)
+	}
+	return "waiting for " + strings.Join(reasons, "; ")
+}
+
+// update prints a line of progress. On a terminal it replaces the last one.
+func (s *session) update(line string) {
+	if !s.terminal {
+		fmt.Fprintln(s.err, "rollcall:", line)
+		return
+	}
+	if s.width > 0 {
+		line = shorten(line, s.width-1)
+	}
+	fmt.Fprint(s.err, "\r\x1b[K"+line)
 }

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"rollcall/app/client"
+)
+
+// serviceNames returns the names of all services.
+func serviceNames(ctx context.Context, api *client.Client) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	list, err := client.Read[client.ServiceList](api.Services(ctx))
+	if err != nil {
+		return nil, err
+	}
+	names := []string{}
+	for _, service := range list.Services {
+		names = append(names, service.Name)
+	}
+	return names, nil
+}
+
+// instanceIDs returns the ids of all instances.
+func instanceIDs(ctx context.Context, api *client.Client) (ids []string, err error) {
+	names, err := serviceNames(ctx, api)
+	for _, name := range names {
+		instances, err := api.InState(ctx, name, "any")
+		if err != nil {
+			continue // gone since the list of services
+		}
+		for _, i := range instances {
+			ids = append(ids, i.Id)
+		}
+	}
+	return ids, err
+}
+
+// withSuggestion adds a similar name to a 404 about a service.
+func withSuggestion(ctx context.Context, api *client.Client, err error, service string) error {
+	if !client.IsStatus(err, http.StatusNotFound) {
+		return err
+	}
+	names, _ := serviceNames(ctx, api)
+	return suggesting(err, service, names)
+}
+
+// withSuggestedID adds a similar id to a 404 about an instance.
+func withSuggestedID(ctx context.Context, api *client.Client, err error, id string) error {
+	if !client.IsStatus(err, http.StatusNotFound) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	ids, _ := instanceIDs(ctx, api)
+	return suggesting(err, id, ids)
+}
+
+func suggesting(err error, name string, names []string) error {
+	if near := nearest(name, names); near != "" {
+		return fmt.Errorf("%w; did you mean %s?", err, near)
+	}
+	return err
+}
+
+// nearest returns the name with the fewest edits from a misspelt one, or "" if each has more than two.
+func nearest(name string, names []string) (near string) {
+	least := 3
+	for _, candidate := range names {
+		if n := edits(name, candidate); n < least && n < len(name) {
+			near, least = candidate, n
+		}
+	}
+	return near
+}
+
+// edits returns the number of edits from a to b: a character more, less, or another one, or two neighbours exchanged
+// (the optimal string alignment distance).
+func edits(a, b string) int {
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for n := range last {
+		last[n] = n
+	}
+	for i := range len(a) {
+		row := make([]int, len(b)+1)
+		row[0] = i + 1
+		for j := range len(b) {
+			same := last[j]
+			if a[i] != b[j] {
+				same++
+			}
+			row[j+1] = min(same, row[j]+1, last[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
+}
