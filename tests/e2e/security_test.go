@@ -119,7 +119,7 @@ func TestATokenCountsAndEndsInEveryProcess(t *testing.T) {
 	if code, _, log := proctest.Run(t, remote(two), "ls"); code != 4 || !strings.Contains(log, "ROLLCALL_TOKEN") || strings.Contains(log, token) {
 		t.Errorf("ls with it: %d %s", code, log)
 	}
-	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 4 || !strings.Contains(log, "Not found") {
+	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 1 || !strings.Contains(log, "Not found") {
 		t.Errorf("token revoke again: %d %s", code, log)
 	}
 }

@@ -46,7 +46,7 @@ func (c runCmd) Run(s *session) error {
 		Links: c.Env, LinksTimeout: c.EnvTimeout, LinksFile: c.EnvFile, OnChange: c.OnChange,
 	})
 	if err != nil {
-		return fmt.Errorf("run: %w", err)
+		return answerNo{fmt.Errorf("run: %w", err)} // other codes are the command's
 	}
 	os.Exit(code)
 	return nil
