@@ -39,7 +39,9 @@ foreman|ruby-foreman|
 haproxy|haproxy|haproxy
 nginx|nginx-light|nginx
 caddy|caddy|caddy
-python3|python3|python'
+python3|python3|python
+dig|bind9-dnsutils|bind
+openssl|openssl|openssl'
 fi
 
 # missing prints the lines of the programs that are not on PATH.

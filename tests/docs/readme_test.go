@@ -1,4 +1,4 @@
-// Package docs runs the commands of the documentation. So far it follows the section "Try it" of README.md.
+// Package docs runs the commands of README.md and docs/*.md, and compares the answers that they show.
 package docs
 
 import (

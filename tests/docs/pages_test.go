@@ -1,0 +1,175 @@
+package docs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
+)
+
+// The notation of docs/*.md:
+//
+//   - a console block is run, and the output of each command is compared with the shown answer; "…" in it is any text;
+//   - a block after the comment "not run: REASON" is not run, and the test lists it;
+//   - a block after the comment "file: NAME" is written to a file NAME beside the commands;
+//   - commands reach Rollcall at 127.0.0.1:8080 or 10.0.0.2:8080, its edge at port 8000 and its Redis at port 6390.
+//
+// The commands of a page share one shell, one Rollcall and one folder.
+const (
+	notRun = "not run: "
+	file   = "file: "
+)
+
+// elsewhere names the pages that another test follows.
+var elsewhere = map[string]string{"cli.md": "tests/e2e compares its transcripts"}
+
+// usual are the ports of the pages. Each run replaces them by free ones.
+var usual = regexp.MustCompile(`\b(8080|8000|6390|8053|900[0-9])\b`)
+
+// indented are commands without a fence, and languages are the ones of blocks without commands.
+var (
+	indented  = regexp.MustCompile(`(?m)^    (?:\$ )?(?:rollcall|curl|docker|make|export|redis-cli) .*`)
+	languages = map[string]bool{"": true, "dockerfile": true, "json": true, "yaml": true, "go": true, "python": true, "text": true}
+)
+
+// TestPagesCanBeFollowed runs each command of docs/*.md and compares each shown answer.
+func TestPagesCanBeFollowed(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"bash", "curl", "python3", "redis-cli", "dig", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs %s: %v", program, err)
+		}
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 15 {
+		t.Fatalf("%d pages, %v", len(pages), err)
+	}
+	for _, path := range pages {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			t.Parallel()
+			if reason, skipped := elsewhere[filepath.Base(path)]; skipped {
+				t.Skip(reason)
+			}
+			followPage(t, path)
+		})
+	}
+}
+
+// followPage runs the commands of one page.
+func followPage(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range indented.FindAllString(string(text), -1) {
+		t.Errorf("%q is a command outside of a console block", command)
+	}
+	dir, blocks := t.TempDir(), 0
+	var todo []step
+	for _, f := range fences(string(text)) {
+		reason, skipped := strings.CutPrefix(f.note, notRun)
+		name, written := strings.CutPrefix(f.note, file)
+		switch {
+		case skipped:
+			t.Logf("line %d is not run: %s", f.line, reason)
+		case written:
+			write(t, filepath.Join(dir, name), f.text)
+		case f.language == "console":
+			blocks++
+			todo = append(todo, steps(f)...)
+		case !languages[f.language]:
+			t.Errorf("line %d: a block of the language %q; write console for commands", f.line, f.language)
+		}
+	}
+	t.Logf("%d blocks with %d commands are run", blocks, len(todo))
+	if len(todo) > 0 {
+		run(t, dir, todo)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs commands in one shell, on a Rollcall of their own, and compares their outputs.
+func run(t *testing.T, dir string, todo []step) {
+	t.Helper()
+	translate, env := start(t, dir)
+	var script strings.Builder
+	script.WriteString("trap 'kill $(jobs -p) 2>/dev/null' EXIT\n")
+	for _, s := range todo {
+		fmt.Fprintf(&script, "%s\nprintf '\\n%s%%d\\n' $?\n", translate(s.command), mark)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), proctest.Bound)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
+	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, env, time.Second
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	answers := regexp.MustCompile(`(?m)^`+mark+`(\d+)\n`).Split(string(out), -1)
+	codes := regexp.MustCompile(`(?m)^`+mark+`(\d+)\n`).FindAllStringSubmatch(string(out), -1)
+	for i, s := range todo {
+		if i >= len(codes) {
+			t.Fatalf("line %d: %s\ndid not end: %v\n%s", s.line, s.command, err, stderr.String())
+		}
+		if codes[i][1] != "0" {
+			t.Errorf("line %d: %s\nexit status %s, output:\n%s", s.line, s.command, codes[i][1], answers[i])
+		}
+		if s.answer != "" && !matches(translate(s.answer), answers[i]) {
+			t.Errorf("line %d: %s\ngot\n%s\nwant\n%s", s.line, s.command, answers[i], translate(s.answer))
+		}
+	}
+	if t.Failed() {
+		t.Logf("standard error:\n%s", stderr.String())
+	}
+}
+
+// mark precedes the exit status of each command in the output of the shell.
+const mark = "exit status of the command: "
+
+// start starts a Rollcall. translate replaces the usual ports and the folder of a page; env is the environment of the commands.
+func start(t *testing.T, dir string) (translate func(string) string, env []string) {
+	t.Helper()
+	ports := map[string]string{}
+	for _, port := range []string{"8080", "8000", "8053", "9000", "9001", "9002", "9003"} {
+		ports[port] = strconv.Itoa(redistest.FreePort(t))
+	}
+	server := redistest.Start(t)
+	_, ports["6390"], _ = strings.Cut(server.Addr(), ":")
+	if err := server.Client(t).ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil { // else rollcall doctor reports it
+		t.Fatal(err)
+	}
+	p := proctest.Start(t, []string{
+		"REDIS_URL=redis://" + server.Addr(), "PORT=" + ports["8080"], "ROLLCALL_EDGE_PORT=" + ports["8000"], "ROLLCALL_DNS_PORT=" + ports["8053"],
+		"ROLLCALL_DRAIN_HOLD=1s", "ROLLCALL_SETTLE=1s",
+	}, "rollcall", "dev")
+	p.Addr("edge")
+	url := "http://" + p.Addr("API")
+
+	write(t, filepath.Join(dir, ".curlrc"), "silent\nshow-error\n") // as in a terminal, where curl shows no progress
+	env = append(os.Environ(), "PATH="+filepath.Dir(proctest.Binary(t))+":"+os.Getenv("PATH"), "CURL_HOME="+dir, "ROLLCALL_URL="+url, "ROLLCALL_TOKEN=", "REDIS_URL=redis://"+server.Addr())
+	return func(text string) string {
+		text = strings.ReplaceAll(text, "10.0.0.2:8080", "127.0.0.1:8080")
+		text = strings.ReplaceAll(text, "/tmp/", dir+"/")
+		return usual.ReplaceAllStringFunc(text, func(port string) string {
+			if free, ok := ports[port]; ok {
+				return free
+			}
+			return port
+		})
+	}, env
+}
