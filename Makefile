@@ -27,7 +27,7 @@ AS_ROOT ?=
 # not make, which would report an error.
 JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
 
-.PHONY: all help screenshots run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench cover clean deps tools
+.PHONY: all help screenshots run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -94,6 +94,9 @@ fuzz: ## run each fuzz target; FUZZTIME=1m for longer
 	while read -r target package; do \
 		echo "$$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 	done
+
+mutants: ## change the rules of the program one at a time and list the changes that no test notices; MUTANTS=app/ for a part
+	go run ./tests/mutants $(MUTANTS)
 
 bench: ## measure side by side on a quiet machine: 45 minutes, or BENCH=quick for 12; renews the figures of README.md and docs
 	@tests/install.sh bench

@@ -20,19 +20,29 @@ import (
 // audience records the writes of a stream.
 type audience struct {
 	*httptest.ResponseRecorder
-	mu    sync.Mutex
-	heard strings.Builder
+	mu       sync.Mutex
+	heard    strings.Builder
+	deadline time.Time // of the next writes
+	late     int       // writes without a deadline within a minute
 }
 
 func (a *audience) Write(p []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if wait := time.Until(a.deadline); wait <= 0 || wait > time.Minute {
+		a.late++
+	}
 	return a.heard.Write(p)
 }
 
 func (a *audience) Flush() {}
 
-func (a *audience) SetWriteDeadline(time.Time) error { return nil }
+func (a *audience) SetWriteDeadline(at time.Time) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.deadline = at
+	return nil
+}
 
 func (a *audience) text() string {
 	a.mu.Lock()
@@ -120,6 +130,24 @@ func TestStreamsThatWereCutSaySo(t *testing.T) {
 		happens(rep, 10, "web")
 		time.Sleep(time.Minute)
 		same(t, "it was cut", hears.text(), ": keep-alive\nid: 5-0\n\n"+"event: gap\ndata: {\"first\":\"8-0\",\"reason\":\"events before 8-0 are no longer kept: begin there, or read everything anew\"}\n\n")
+	})
+}
+
+// A reader that accepts no data would otherwise occupy its stream for ever.
+func TestEachWriteToAStreamHasADeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rep, hears := listening(t, "")
+		for n := range 3 {
+			time.Sleep(20 * time.Second)
+			happens(rep, n+6, "web")
+		}
+		synctest.Wait()
+		hears.mu.Lock()
+		defer hears.mu.Unlock()
+		if hears.heard.Len() == 0 || hears.late > 0 {
+			t.Errorf("%d writes had no deadline within a minute", hears.late)
+		}
 	})
 }
 

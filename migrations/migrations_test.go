@@ -1,9 +1,14 @@
 package migrations_test
 
 import (
+	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"rollcall/migrations"
 	"rollcall/tests/redistest"
@@ -64,4 +69,66 @@ func TestAVersionThatIsNoneIsAnError(t *testing.T) {
 	if _, err := migrations.Version(t.Context(), rdb, prefix); err == nil {
 		t.Error("Version took \"one\" for a version")
 	}
+}
+
+// during calls a function when a migration writes the schema version, and after that.
+type during struct{ before, after func() }
+
+func (d during) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (d during) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (d during) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		key, _ := cmd.Args()[min(1, len(cmd.Args())-1)].(string)
+		if cmd.Name() != "set" || !strings.HasSuffix(key, "schema") {
+			return next(ctx, cmd)
+		}
+		d.before()
+		err := next(ctx, cmd)
+		d.after()
+		return err
+	}
+}
+
+func TestTheLockOfAMigration(t *testing.T) {
+	t.Parallel()
+	nothing := func() {}
+	t.Run("ends by itself, so that a crashed process blocks no other", func(t *testing.T) {
+		t.Parallel()
+		observer, rdb, prefix := redistest.New(t), redistest.New(t), redistest.Prefix(t)
+		var left time.Duration
+		rdb.AddHook(during{func() { left = observer.PTTL(t.Context(), prefix+"migrating").Val() }, nothing})
+		if _, _, err := migrations.Run(t.Context(), rdb, prefix); err != nil {
+			t.Fatal(err)
+		}
+		if left <= 0 || left > time.Minute {
+			t.Errorf("during a migration the lock ends in %s, want at most a minute", left)
+		}
+	})
+	t.Run("of another process stays", func(t *testing.T) {
+		t.Parallel()
+		observer, rdb, prefix := redistest.New(t), redistest.New(t), redistest.Prefix(t)
+		rdb.AddHook(during{func() { observer.Set(t.Context(), prefix+"migrating", "another", 0) }, nothing})
+		if _, _, err := migrations.Run(t.Context(), rdb, prefix); err != nil {
+			t.Fatal(err)
+		}
+		if v := observer.Get(t.Context(), prefix+"migrating").Val(); v != "another" {
+			t.Errorf("the lock of another process is %q after a migration", v)
+		}
+	})
+	t.Run("is deleted by an interrupted process", func(t *testing.T) {
+		t.Parallel()
+		observer, rdb, prefix := redistest.New(t), redistest.New(t), redistest.Prefix(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		rdb.AddHook(during{nothing, interrupt})
+		if _, _, err := migrations.Run(ctx, rdb, prefix); err == nil {
+			t.Fatal("an interrupted migration returns no error")
+		}
+		if n := observer.Exists(t.Context(), prefix+"migrating").Val(); n != 0 {
+			t.Error("an interrupted migration leaves its lock behind")
+		}
+	})
 }

@@ -225,6 +225,27 @@ func TestWhichClaimsMoveAnID(t *testing.T) {
 			},
 		},
 		{
+			name: "a contest without a rival for ten minutes is over", before: contested, claim: "c3", moves: true,
+			edit: func(t *testing.T, r *rollcall) {
+				for range 21 {
+					r.clock.Pass(30 * time.Second)
+					r.register(t, container("web-1", "b", 2))
+				}
+			},
+		},
+		{
+			name: "a contest whose rival claims again goes on", before: contested, claim: "c3",
+			edit: func(t *testing.T, r *rollcall) {
+				for range 21 {
+					r.clock.Pass(30 * time.Second)
+					r.register(t, container("web-1", "b", 2))
+					if _, err := r.Register(t.Context(), container("web-1", "a", 1)); !errors.Is(err, app.ErrConflict) {
+						t.Fatalf("the rival: got %v", err)
+					}
+				}
+			},
+		},
+		{
 			name: "a batch is no word of the holder", before: contested, claim: "a1", moves: true,
 			edit: func(t *testing.T, r *rollcall) {
 				r.clock.Pass(59 * time.Second)
@@ -233,36 +254,41 @@ func TestWhichClaimsMoveAnID(t *testing.T) {
 			},
 		},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			r := newRollcall(t)
-			claimant := func(s string) app.Registration {
-				boot, n := strings.TrimPrefix(s[:1], "-"), int(s[1]-'0')
-				return container("web-1", boot, n)
-			}
-			for n, s := range strings.Fields(c.before) {
-				_, err := r.Register(t.Context(), claimant(s))
-				if wantErr := c.before == contested && n == 2; (err != nil) != wantErr {
-					t.Fatalf("%s: got %v", s, err)
+		for _, cached := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, ", replica: ", cached), func(t *testing.T) {
+				t.Parallel()
+				r := newRollcall(t)
+				claimant := func(s string) app.Registration {
+					boot, n := strings.TrimPrefix(s[:1], "-"), int(s[1]-'0')
+					return container("web-1", boot, n)
 				}
-				if err == nil {
-					r.probe(t, "web-1", "++")
+				for n, s := range strings.Fields(c.before) {
+					_, err := r.Register(t.Context(), claimant(s))
+					if wantErr := c.before == contested && n == 2; (err != nil) != wantErr {
+						t.Fatalf("%s: got %v", s, err)
+					}
+					if err == nil {
+						r.probe(t, "web-1", "++")
+					}
+					r.clock.Pass(time.Second)
 				}
-				r.clock.Pass(time.Second)
-			}
-			if c.edit != nil {
-				c.edit(t, r)
-			}
-			was := r.get(t, "web-1")
-			_, err := r.Register(t.Context(), claimant(c.claim))
-			is := r.get(t, "web-1")
-			if c.moves && (err != nil || is.Address != claimant(c.claim).Address) {
-				t.Errorf("got %v, and it is at %s", err, is.Address)
-			}
-			if !c.moves && (!errors.Is(err, app.ErrConflict) || is.Address != was.Address || is.State != was.State) {
-				t.Errorf("got %v, and it is %s at %s, want it left %s at %s", err, is.State, is.Address, was.State, was.Address)
-			}
-		})
+				if cached {
+					r.withReplica(t) // of a process that has not read the later changes
+				}
+				if c.edit != nil {
+					c.edit(t, r)
+				}
+				was := r.get(t, "web-1")
+				_, err := r.Register(t.Context(), claimant(c.claim))
+				is := r.get(t, "web-1")
+				if c.moves && (err != nil || is.Address != claimant(c.claim).Address) {
+					t.Errorf("got %v, and it is at %s", err, is.Address)
+				}
+				if !c.moves && (!errors.Is(err, app.ErrConflict) || is.Address != was.Address || is.State != was.State) {
+					t.Errorf("got %v, and it is %s at %s, want it left %s at %s", err, is.State, is.Address, was.State, was.Address)
+				}
+			})
+		}
 	}
 }
 
