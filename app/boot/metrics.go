@@ -117,7 +117,7 @@ func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, rep 
 		func() float64 { return float64(rdb.PoolStats().Timeouts) })
 	count("redis_pool_misses_total", "Calls that had to open a connection to Redis.",
 		func() float64 { return float64(rdb.PoolStats().Misses) })
-	m.registry.MustRegister(population{rep, rdb})
+	m.registry.MustRegister(population{rep, rdb}, newSeries(rep, "service", servicesOf), newSeries(rep, "vhost", (*replica.Compact).Hosts))
 }
 
 // owns adds the counters of a worker.

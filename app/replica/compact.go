@@ -126,6 +126,12 @@ func (h *Compact) Routable() bool {
 	return app.Instance{State: c.state, Override: c.override}.Routable()
 }
 
+// Failing reports whether it is unhealthy or failed, outside maintenance.
+func (h *Compact) Failing() bool {
+	c := h.common.Value()
+	return (c.state == app.Unhealthy || c.state == app.Failed) && !c.override.Maintenance
+}
+
 // ChangedAt returns when its state began.
 func (h *Compact) ChangedAt() time.Time { return h.changedAt.time() }
 

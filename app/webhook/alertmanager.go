@@ -23,7 +23,7 @@ type alert struct {
 const (
 	alertsEvery = time.Minute
 	alertFor    = 5 * time.Minute
-	gapFor      = time.Hour // no event ends a gap
+	untilOver   = time.Hour // no event ends a gap or a dispute
 )
 
 // nextAlerts plans the next message to an Alertmanager: all changes since the cursor at once, or all
@@ -100,7 +100,7 @@ func (m message) alerts(w app.Webhook, sent time.Time) []alert {
 		return append(all, alert{
 			Labels:      map[string]string{"alertname": "RollcallEventsMissed", "webhook": w.ID},
 			Annotations: map[string]string{"summary": "events between " + string(m.lost) + " and " + string(m.until) + " were not delivered"},
-			StartsAt:    m.at.UTC(), EndsAt: m.at.Add(gapFor).UTC(),
+			StartsAt:    m.at.UTC(), EndsAt: m.at.Add(untilOver).UTC(),
 		})
 	}
 	place := map[string]int{}
@@ -128,6 +128,7 @@ type alertChange struct {
 	name   string // of the alert
 	of     string // label of the event's subject; "": the subject is an instance
 	begins bool   // else the event ends the alert
+	noEnd  bool   // no event ends the alert
 }
 
 // alertOf returns the alert that an event begins or ends; ok is false if it does neither. Every event
@@ -160,14 +161,20 @@ var subjectAlerts = map[app.EventKind]alertChange{
 	app.EventBenched: {name: "RollcallWorkerBenched", of: "worker", begins: true},
 	app.EventBack:    {name: "RollcallWorkerBenched", of: "worker"},
 
+	app.EventDisputed: {name: "RollcallWorkerDisputed", of: "worker", begins: true, noEnd: true},
+
 	app.EventNamesFail: {name: "RollcallNameServerFailed", of: "worker", begins: true},
 	app.EventNamesBack: {name: "RollcallNameServerFailed", of: "worker"},
 }
 
 // lasts returns how long the alert fires without repetition. Only an event ends the alert of a worker,
-// because no process knows the state of the other workers.
+// because no process knows the state of the other workers. No event ends a dispute: its shard moves to another worker
+// after half a minute, and a dispute that begins later has an event of its own.
 func (c alertChange) lasts() time.Duration {
-	if c.of == "worker" {
+	switch {
+	case c.noEnd:
+		return untilOver
+	case c.of == "worker":
 		return app.MaxForget
 	}
 	return alertFor

@@ -143,6 +143,35 @@ func TestAnAlertIsRepeatedWhileItLasts(t *testing.T) {
 	})
 }
 
+// TestAnAlertOfADisputeEnds checks that the alert ends by itself: no event ends a dispute.
+func TestAnAlertOfADisputeEnds(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(b *bubble) {
+		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
+		at := time.Now()
+		b.tell(app.Event{Kind: app.EventDisputed, Subject: "cron-1", Reason: "worker cron-2 reaches web-1", At: at})
+		time.Sleep(10 * time.Second)
+		got := b.got("w")
+		if len(got) != 1 {
+			t.Fatalf("got %d messages, want 1", len(got))
+		}
+		var alerts []struct {
+			Labels map[string]string
+			EndsAt time.Time
+		}
+		if err := json.Unmarshal([]byte(got[0].text), &alerts); err != nil || len(alerts) != 1 {
+			t.Fatalf("%s: %v", got[0].text, err)
+		}
+		want := map[string]string{"alertname": "RollcallWorkerDisputed", "worker": "cron-1"}
+		if diff := cmp.Diff(want, alerts[0].Labels); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if lasts := alerts[0].EndsAt.Sub(got[0].at); lasts != time.Hour {
+			t.Errorf("the alert lasts %s, want 1h", lasts)
+		}
+	})
+}
+
 func TestNoAlertFiresDuringMaintenance(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -172,7 +173,47 @@ func TestMetricsAreAsPrometheusWantsThem(t *testing.T) {
 	}
 }
 
-// TestDashboardShowsMetricsThatExist compares the dashboard with a real scrape.
+// TestAlertFires has a real Prometheus evaluate the rules, without their waiting times, on the metrics of a service and a
+// vhost whose only instance fails.
+func TestAlertFires(t *testing.T) {
+	t.Parallel()
+	needPrometheus(t)
+	rules, err := os.ReadFile("../../docker/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "alerts.yaml")
+	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAll(rules, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := boots(t, redistest.Start(t), "serve")
+	b := newWatched(t)
+	p.register("service", "web", "address", strings.TrimPrefix(b.URL, "http://"), "host", "m.test", "health", "/", "interval", "300ms")
+	p.awaitRouted("m.test", b.URL, true)
+	base := startPrometheus(t, fmt.Sprintf("- job_name: rollcall\n  scrape_interval: 1s\n  static_configs: [{targets: [%q]}]\nrule_files: [%q]\n",
+		strings.TrimPrefix(p.base, "http://"), file), "evaluation_interval: 1s")
+	value := func(query string, want float64) {
+		t.Helper()
+		eventually(t, query, func() error {
+			got, err := instantQuery(base, query)
+			if err == nil && got != want {
+				err = fmt.Errorf("%s is %v, want %v", query, got, want)
+			}
+			return err
+		})
+	}
+	const firing = `count(ALERTS{alertname=~"RollcallServiceDown|RollcallVhostDown", alertstate="firing"}) or vector(0)`
+	value(`sum(rollcall_service_healthy{service="web"}) + sum(rollcall_vhost_routable{vhost="m.test"})`, 2)
+	value(firing, 0)
+	b.becomes(true)
+	value(`ALERTS{alertname="RollcallServiceDown", service="web", alertstate="firing"}`, 1)
+	value(`ALERTS{alertname="RollcallVhostDown", vhost="m.test", alertstate="firing"}`, 1)
+	b.becomes(false)
+	value(firing, 0)
+	value(`rollcall_service_flips_total{service="web"}`, 2)
+}
+
+// TestDashboardShowsMetricsThatExist compares the dashboard and the alert rules with a real scrape.
 func TestDashboardShowsMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("../../docker/grafana.json")
@@ -184,6 +225,11 @@ func TestDashboardShowsMetricsThatExist(t *testing.T) {
 	if err != nil || !json.Valid(text) {
 		t.Fatalf("docker/grafana.json is no JSON: %v", err)
 	}
+	rules, err := os.ReadFile("../../docker/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, rules...)
 	exists := map[string]bool{}
 	for line := range strings.Lines(scrape(t)) {
 		if name, _, found := strings.Cut(line, " "); found && !strings.HasPrefix(line, "#") {
@@ -197,11 +243,11 @@ func TestDashboardShowsMetricsThatExist(t *testing.T) {
 	}
 	shown := regexp.MustCompile(`\b(rollcall|go|process)_[a-z0-9_]+`).FindAllString(string(text), -1)
 	if len(shown) < 10 {
-		t.Fatalf("the dashboard shows %d metrics", len(shown))
+		t.Fatalf("the dashboard and the alerts name %d metrics", len(shown))
 	}
 	for _, name := range shown {
 		if !exists[name] {
-			t.Errorf("the dashboard shows %s, which there is not", name)
+			t.Errorf("the dashboard or an alert names %s; there is no such metric", name)
 		}
 	}
 }

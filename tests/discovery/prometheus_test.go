@@ -122,11 +122,11 @@ func needPrometheus(t *testing.T) {
 	}
 }
 
-// startPrometheus runs a Prometheus with scrape configs, and returns its address.
-func startPrometheus(t *testing.T, scrapes string) string {
+// startPrometheus runs a Prometheus with scrape configs and global settings, and returns its address.
+func startPrometheus(t *testing.T, scrapes string, global ...string) string {
 	t.Helper()
 	dir := t.TempDir()
-	config := "global: {scrape_interval: 1h}\nscrape_configs:\n" + scrapes
+	config := "global: {" + strings.Join(append(global, "scrape_interval: 1h"), ", ") + "}\nscrape_configs:\n" + scrapes
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
