@@ -348,7 +348,7 @@ func (w *Worker) compact(ctx context.Context) error {
 	s.compact = s.compact[n:]
 	w.mu.Unlock()
 	for _, series := range due {
-		f, mine := w.Owns(nameOf(series))
+		f, mine := w.Owns(history.NameOf(series))
 		if !mine {
 			continue
 		}
@@ -358,16 +358,6 @@ func (w *Worker) compact(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// nameOf returns the service or vhost of a series.
-func nameOf(series string) string {
-	for n := range len(series) {
-		if series[n] == ':' {
-			return series[n+1:]
-		}
-	}
-	return series
 }
 
 // contributeLast gathers the statistics of shards that the worker releases, and drops the

@@ -386,7 +386,7 @@ func (p *Process) cron(run func(string, func(context.Context) error)) {
 	work := p.worker.Jobs()
 	if p.config.HcheckerPing {
 		ping := hipache.Ping{Redis: p.rdb}
-		work = append(work, jobs.Beacon(hipache.PingEvery, p.worker.Swept, p.store.Now, ping.Renew))
+		work = append(work, beacon(hipache.PingEvery, p.worker.Swept, p.store.Now, ping.Renew))
 		run("beacon", func(ctx context.Context) error {
 			<-ctx.Done()
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -193,6 +194,12 @@ type Batch struct {
 
 // ServiceSeries is the name of the series of a service.
 func ServiceSeries(name string) string { return "service:" + name }
+
+// NameOf returns the service or vhost of a series.
+func NameOf(series string) string {
+	_, name, _ := strings.Cut(series, ":")
+	return name
+}
 
 // VhostSeries is the name of the series of a vhost.
 func VhostSeries(host string) string { return "vhost:" + host }
