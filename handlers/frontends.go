@@ -14,6 +14,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/diagnose"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // frontends handles the reads of vhosts as the proxy reads them.
@@ -70,7 +71,7 @@ func (h frontends) viewOf(f app.Frontend) frontendView {
 func slotsOf(backends []diagnose.Backend) []slotView {
 	slots := make([]slotView, len(backends))
 	for n, b := range backends {
-		slots[n] = slotView{URL: b.URL, Instance: b.Instance, Routed: b.Routed, Why: b.Reason, Leaves: instant(b.Leaves)}
+		slots[n] = slotView{URL: b.URL, Instance: b.Instance, Routed: b.Routed, Why: b.Reason, Leaves: view.Instant(b.Leaves)}
 	}
 	return slots
 }

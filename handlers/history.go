@@ -12,6 +12,7 @@ import (
 	"rollcall/app"
 	stats "rollcall/app/history"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // Histories reads the statistics of services and vhosts.
@@ -24,59 +25,6 @@ type Histories interface {
 
 // ranges are the values of ?range=.
 var ranges = map[string]time.Duration{"1h": time.Hour, "24h": 24 * time.Hour, "7d": 7 * 24 * time.Hour, "30d": 30 * 24 * time.Hour}
-
-// statistics are those of a bucket or of a range. What is not known is null.
-type statistics struct {
-	Availability *float64 `json:"availability"` // from 0 to 1, of the observed time
-	Observed     float64  `json:"observed_seconds"`
-	Unknown      float64  `json:"unknown_seconds"`
-	Passed       uint32   `json:"passed"`
-	Failed       uint32   `json:"failed"`
-	Flips        uint32   `json:"flips"`
-	Joined       uint32   `json:"joined"`
-	Instances    uint32   `json:"instances"`
-	P50          *float64 `json:"p50_ms"`
-	P95          *float64 `json:"p95_ms"`
-}
-
-type bucketView struct {
-	At time.Time `json:"at"`
-	statistics
-}
-
-type vhostHistory struct {
-	Host         string   `json:"host"`
-	Availability *float64 `json:"availability"`
-	Observed     float64  `json:"observed_seconds"`
-	Unknown      float64  `json:"unknown_seconds"`
-}
-
-func statisticsOf(r stats.Record, unknown time.Duration) statistics {
-	s := statistics{
-		Observed: r.Observed.Seconds(), Unknown: unknown.Seconds(),
-		Passed: r.Passed, Failed: r.Failed, Flips: r.Flips, Joined: r.Joined, Instances: r.Instances,
-	}
-	if share, known := r.Availability(); known {
-		s.Availability = &share
-	}
-	if r.Passed > 0 {
-		s.P50, s.P95 = milliseconds(r.Latency.Quantile(0.5)), milliseconds(r.Latency.Quantile(0.95))
-	}
-	return s
-}
-
-func milliseconds(d time.Duration) *float64 {
-	ms := float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
-	return &ms
-}
-
-func totalOf(points []stats.Point, now time.Time) statistics {
-	unknown := time.Duration(0)
-	for _, p := range points {
-		unknown += p.Unknown(now)
-	}
-	return statisticsOf(stats.Total(points), unknown)
-}
 
 // serviceHistory answers with the history of a service.
 type serviceHistory struct {
@@ -123,23 +71,23 @@ func (a serviceHistory) get(c echo.Context) error {
 	now := a.now()
 	points := series[0].Range(now, ranges[query.Range])
 	answer := struct {
-		Service  string            `json:"service"`
-		Range    string            `json:"range"`
-		Bucket   float64           `json:"bucket_seconds"`
-		Total    statistics        `json:"total"`
-		Buckets  []bucketView      `json:"buckets"`
-		Vhosts   []vhostHistory    `json:"vhosts"`
-		Departed []stats.Departure `json:"departed"`
+		Service  string              `json:"service"`
+		Range    string              `json:"range"`
+		Bucket   float64             `json:"bucket_seconds"`
+		Total    view.Statistics     `json:"total"`
+		Buckets  []view.Bucket       `json:"buckets"`
+		Vhosts   []view.VhostHistory `json:"vhosts"`
+		Departed []stats.Departure   `json:"departed"`
 	}{
-		Service: name, Range: query.Range, Bucket: points[0].Width.Seconds(), Total: totalOf(points, now),
-		Buckets: []bucketView{}, Vhosts: []vhostHistory{}, Departed: departed,
+		Service: name, Range: query.Range, Bucket: points[0].Width.Seconds(), Total: view.TotalOf(points, now),
+		Buckets: []view.Bucket{}, Vhosts: []view.VhostHistory{}, Departed: departed,
 	}
 	for _, p := range points {
-		answer.Buckets = append(answer.Buckets, bucketView{p.At.UTC(), statisticsOf(p.Record, p.Unknown(now))})
+		answer.Buckets = append(answer.Buckets, view.Bucket{At: p.At.UTC(), Statistics: view.StatisticsOf(p.Record, p.Unknown(now))})
 	}
 	for n, h := range hosts {
-		total := totalOf(series[n+1].Range(now, ranges[query.Range]), now)
-		answer.Vhosts = append(answer.Vhosts, vhostHistory{h, total.Availability, total.Observed, total.Unknown})
+		total := view.TotalOf(series[n+1].Range(now, ranges[query.Range]), now)
+		answer.Vhosts = append(answer.Vhosts, view.VhostHistory{Host: h, Availability: total.Availability, Observed: total.Observed, Unknown: total.Unknown})
 	}
 	return c.JSON(http.StatusOK, answer)
 }

@@ -12,6 +12,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/registry"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // instances handles the calls on one instance.
@@ -25,15 +26,15 @@ type instances struct {
 
 // instanceDetail is an instance with the fields that only its own answer has.
 type instanceDetail struct {
-	instanceView
-	Streak   int          `json:"streak"` // consecutive results that disagree with the state
-	Last     *resultView  `json:"last"`   // the result that decided the state
-	NextDue  *time.Time   `json:"next_probe,omitempty"`
-	Deadline *time.Time   `json:"deadline,omitempty"` // time at which the state ends without a result
-	Results  []resultView `json:"results"`            // last results, oldest first
-	AsOf     *time.Time   `json:"as_of,omitempty"`    // age of Results and NextDue
-	Disputed bool         `json:"disputed,omitempty"` // another worker reaches the instance, and its owner does not
-	Links    links        `json:"links"`
+	view.Instance
+	Streak   int           `json:"streak"` // consecutive results that disagree with the state
+	Last     *view.Result  `json:"last"`   // the result that decided the state
+	NextDue  *time.Time    `json:"next_probe,omitempty"`
+	Deadline *time.Time    `json:"deadline,omitempty"` // time at which the state ends without a result
+	Results  []view.Result `json:"results"`            // last results, oldest first
+	AsOf     *time.Time    `json:"as_of,omitempty"`    // age of Results and NextDue
+	Disputed bool          `json:"disputed,omitempty"` // another worker reaches the instance, and its owner does not
+	Links    links         `json:"links"`
 }
 
 // get answers with an instance and its last results.
@@ -48,14 +49,14 @@ func (h instances) get(c echo.Context) error {
 		return err
 	}
 	d := instanceDetail{
-		instanceView: instanceOf(i), Streak: i.Streak, NextDue: instant(recent.Due), Deadline: instant(i.Deadline()),
-		Results: make([]resultView, len(recent.Results)), AsOf: instant(recent.At), Disputed: recent.Disputed, Links: linksOf(i.ID),
+		Instance: view.InstanceOf(i), Streak: i.Streak, NextDue: view.Instant(recent.Due), Deadline: view.Instant(i.Deadline()),
+		Results: make([]view.Result, len(recent.Results)), AsOf: view.Instant(recent.At), Disputed: recent.Disputed, Links: linksOf(i.ID),
 	}
 	if i.Last != (app.Result{}) {
-		d.Last = new(resultOf(i.Last))
+		d.Last = new(view.ResultOf(i.Last))
 	}
 	for n, r := range recent.Results {
-		d.Results[n] = resultOf(r)
+		d.Results[n] = view.ResultOf(r)
 	}
 	return c.JSON(http.StatusOK, d)
 }
@@ -103,7 +104,7 @@ func (h instances) drain(c echo.Context) error {
 	h.awaitWrite(ctx, rev)
 	select {
 	case <-time.After(given.Hold): // on this process's clock, because no worker may be running
-		return c.JSON(http.StatusOK, instanceOf(i))
+		return c.JSON(http.StatusOK, view.InstanceOf(i))
 	case <-ctx.Done():
 		return ctx.Err()
 	}

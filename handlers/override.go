@@ -8,6 +8,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // overrideRequest is the body of a request for an override. An override lasts 24 hours at most, so that a forgotten
@@ -35,7 +36,7 @@ func (h instances) override(c echo.Context) error {
 		return err
 	}
 	h.awaitWrite(ctx, rev)
-	return c.JSON(http.StatusOK, instanceOf(i))
+	return c.JSON(http.StatusOK, view.InstanceOf(i))
 }
 
 func (r overrideRequest) override(now time.Time) (app.Override, error) {

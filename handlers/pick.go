@@ -15,6 +15,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // pick answers with the address of one routable instance: a random one, the next one (?by=rr), or the
@@ -45,7 +46,7 @@ func (h *services) pick(c echo.Context) error {
 		i = byKey(healthy, query.Key)
 	}
 	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), echo.MIMEApplicationJSON) {
-		return c.JSON(http.StatusOK, instanceOf(i))
+		return c.JSON(http.StatusOK, view.InstanceOf(i))
 	}
 	return c.String(http.StatusOK, i.Address+"\n")
 }

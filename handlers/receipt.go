@@ -6,6 +6,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/diagnose"
 	"rollcall/app/registry"
+	"rollcall/handlers/view"
 )
 
 // receipt is the answer to a registration: the instance as Rollcall understood it, and the next steps.
@@ -16,7 +17,7 @@ type receipt struct {
 	New         bool              `json:"new"`
 	Address     string            `json:"address"`
 	AddressFrom app.AddressSource `json:"address_from"` // "given", or "caller": the address of the client
-	Check       checkView         `json:"check"`
+	Check       view.Check        `json:"check"`
 	FirstProbe  *time.Time        `json:"first_probe,omitempty"` // absent if the instance is healthy or not probed
 	Frontends   []frontendChange  `json:"frontends"`
 	Replaces    string            `json:"replaces,omitempty"`
@@ -54,11 +55,11 @@ func (r *registrations) receiptOf(done registry.Registered) receipt {
 	i := done.Instance
 	answer := receipt{
 		ID: i.ID, Service: i.Service, State: i.State, New: done.New, Address: i.Address, AddressFrom: done.Source,
-		Check: checkOf(i), Frontends: []frontendChange{}, Replaces: i.Replaces,
+		Check: view.CheckOf(i), Frontends: []frontendChange{}, Replaces: i.Replaces,
 		Next: diagnose.Next(i), Links: linksOf(i.ID), Revision: done.Revision, Key: r.tokens.KeyOf(i),
 	}
 	if i.State == app.Starting && i.Probed() {
-		answer.FirstProbe = instant(i.ChangedAt) // at once
+		answer.FirstProbe = view.Instant(i.ChangedAt) // at once
 	}
 	for _, h := range i.Hosts {
 		answer.Frontends = append(answer.Frontends, frontendChange{Host: h, Key: r.frontendKey(h), Backend: i.URL(), Slots: i.Weight})

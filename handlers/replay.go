@@ -10,6 +10,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // replayRequest is the body of a request for a replay.
@@ -41,7 +42,7 @@ func (h webhooks) replay(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusAccepted, webhookOf(w))
+	return c.JSON(http.StatusAccepted, view.WebhookOf(w))
 }
 
 // replay returns the range of the request, and whether a time rather than an event begins it.

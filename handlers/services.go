@@ -16,6 +16,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // services handles the reads by which other containers find instances.
@@ -90,7 +91,7 @@ func (h *services) get(c echo.Context) error {
 }
 
 func serviceAnswer(name string, rev app.Revision, instances []app.Instance) []byte {
-	answer, _ := json.Marshal(map[string]any{"revision": rev, "service": name, "instances": viewsOf(instances)}) // text and numbers always have a JSON form
+	answer, _ := json.Marshal(map[string]any{"revision": rev, "service": name, "instances": view.InstancesOf(instances)}) // text and numbers always have a JSON form
 	return append(answer, '\n')
 }
 

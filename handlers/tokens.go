@@ -8,24 +8,11 @@ import (
 
 	"rollcall/app/auth"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // tokens handles the calls on tokens.
 type tokens struct{ tokens *auth.Tokens }
-
-// tokenView is a token in an answer.
-type tokenView struct {
-	ID        string       `json:"id"`
-	Name      string       `json:"name"`
-	Scopes    []auth.Scope `json:"scopes"`
-	CreatedAt *time.Time   `json:"created_at"`
-	ExpiresAt *time.Time   `json:"expires_at,omitempty"`
-	Token     string       `json:"token,omitempty"` // only in the answer to its creation
-}
-
-func tokenOf(t auth.Token) tokenView {
-	return tokenView{ID: t.ID, Name: t.Name, Scopes: t.Scopes, CreatedAt: instant(t.CreatedAt), ExpiresAt: instant(t.ExpiresAt)}
-}
 
 // create creates a token. No other answer shows the token itself.
 func (h tokens) create(c echo.Context) error {
@@ -49,7 +36,7 @@ func (h tokens) create(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	v := tokenOf(token)
+	v := view.TokenOf(token)
 	v.Token = text
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.JSON(http.StatusCreated, v)
@@ -61,9 +48,9 @@ func (h tokens) list(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	views := make([]tokenView, len(all))
+	views := make([]view.Token, len(all))
 	for n, t := range all {
-		views[n] = tokenOf(t)
+		views[n] = view.TokenOf(t)
 	}
 	return c.JSON(http.StatusOK, map[string]any{"tokens": views})
 }

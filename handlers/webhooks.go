@@ -3,9 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -13,66 +11,13 @@ import (
 	"rollcall/app"
 	"rollcall/app/webhook"
 	"rollcall/handlers/input"
+	"rollcall/handlers/view"
 )
 
 // webhooks handles the calls on webhooks.
 type webhooks struct {
 	webhooks *webhook.Webhooks
 	now      func() time.Time
-}
-
-// webhookView is a webhook in an answer.
-type webhookView struct {
-	ID          string          `json:"id"`
-	URL         string          `json:"url"`
-	Secret      string          `json:"secret,omitempty"` // only in the answer to its creation
-	Format      app.Format      `json:"format"`
-	Headers     []string        `json:"headers,omitempty"` // names; the values are never shown
-	Services    []string        `json:"services,omitempty"`
-	Kinds       []app.EventKind `json:"kinds,omitempty"`
-	Rate        int             `json:"rate"`
-	Description string          `json:"description,omitempty"`
-	CreatedAt   *time.Time      `json:"created_at"`
-	State       string          `json:"state"`
-	Reason      string          `json:"reason,omitempty"` // of the pause
-	Cursor      app.Revision    `json:"cursor"`           // last event that is delivered or needs no delivery
-	Failures    int             `json:"failures"`         // consecutive
-	Failing     *time.Time      `json:"failing_since,omitempty"`
-	Next        *time.Time      `json:"next_attempt,omitempty"` // absent if none is due
-	Replay      *replayView     `json:"replay,omitempty"`       // while one is running
-}
-
-// replayView is the range of a replay.
-type replayView struct {
-	After app.Revision `json:"after"`
-	Until app.Revision `json:"until"`
-}
-
-// attemptView is one attempt to deliver a message.
-type attemptView struct {
-	Message string `json:"message"` // its webhook-id
-	Kind    string `json:"kind"`
-	Number  int    `json:"number"`
-	resultView
-}
-
-func webhookOf(w app.Webhook) webhookView {
-	v := webhookView{
-		ID: w.ID, URL: w.URL, Format: w.Format, Headers: slices.Sorted(maps.Keys(w.Headers)), Services: w.Services, Kinds: w.Kinds, Rate: w.Rate, Description: w.Description,
-		CreatedAt: instant(w.CreatedAt), State: "active", Cursor: w.Cursor, Failures: w.Failures, Failing: instant(w.Failing),
-		Next: instant(w.Due),
-	}
-	if w.Paused != "" {
-		v.State, v.Reason, v.Next = "paused", w.Paused, nil
-	}
-	if w.Replay != (app.Replay{}) {
-		v.Replay = &replayView{After: w.Replay.After, Until: w.Replay.Until}
-	}
-	return v
-}
-
-func attemptOf(a app.Attempt) attemptView {
-	return attemptView{Message: a.Message, Kind: a.Kind, Number: a.Number, resultView: resultOf(a.Result)}
 }
 
 // newWebhook is the body of a request for a webhook.
@@ -124,7 +69,7 @@ func (h webhooks) create(c echo.Context) error {
 	if w, err = h.webhooks.Create(c.Request().Context(), w); err != nil {
 		return err
 	}
-	v := webhookOf(w)
+	v := view.WebhookOf(w)
 	v.Secret = w.Secret
 	return c.JSON(http.StatusCreated, v)
 }
@@ -135,9 +80,9 @@ func (h webhooks) list(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	views := make([]webhookView, len(all))
+	views := make([]view.Webhook, len(all))
 	for n, w := range all {
-		views[n] = webhookOf(w)
+		views[n] = view.WebhookOf(w)
 	}
 	return c.JSON(http.StatusOK, map[string]any{"webhooks": views})
 }
@@ -156,7 +101,7 @@ func answerWith(c echo.Context, verb func(ctx context.Context, id string) (app.W
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, webhookOf(w))
+	return c.JSON(http.StatusOK, view.WebhookOf(w))
 }
 
 // delete removes a webhook. Removing an unknown webhook succeeds.
@@ -174,7 +119,7 @@ func (h webhooks) test(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, attemptOf(ping))
+	return c.JSON(http.StatusOK, view.AttemptOf(ping))
 }
 
 // deliveries answers with the last attempts, newest first.
@@ -183,9 +128,9 @@ func (h webhooks) deliveries(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	views := make([]attemptView, len(attempts))
+	views := make([]view.Attempt, len(attempts))
 	for n, attempt := range attempts {
-		views[n] = attemptOf(attempt)
+		views[n] = view.AttemptOf(attempt)
 	}
 	return c.JSON(http.StatusOK, map[string]any{"deliveries": views})
 }

@@ -1,4 +1,5 @@
-package handlers
+// Package view has the JSON of answers.
+package view
 
 import (
 	"time"
@@ -7,8 +8,8 @@ import (
 	"rollcall/app/diagnose"
 )
 
-// instanceView is an instance in an answer. Times are RFC 3339, durations are Go's.
-type instanceView struct {
+// Instance is an instance in an answer. Times are RFC 3339, durations are Go's.
+type Instance struct {
 	ID        string            `json:"id"`
 	Service   string            `json:"service"`
 	Address   string            `json:"address"`
@@ -21,29 +22,29 @@ type instanceView struct {
 	Boot      string            `json:"boot,omitempty"`
 	Replaces  string            `json:"replaces,omitempty"`
 	FailOpen  bool              `json:"fail_open"`
-	Check     checkView         `json:"check"`
-	Flapping  *flappingView     `json:"flapping,omitempty"`
-	Override  *overrideView     `json:"override,omitempty"`
+	Check     Check             `json:"check"`
+	Flapping  *Flapping         `json:"flapping,omitempty"`
+	Override  *Override         `json:"override,omitempty"`
 	Revision  int64             `json:"instance_revision"`
 	CreatedAt *time.Time        `json:"registered_at"`
 }
 
-// flappingView is the flapping of an instance that has repeatedly become unhealthy.
-type flappingView struct {
+// Flapping is the flapping of an instance that has repeatedly become unhealthy.
+type Flapping struct {
 	Times int        `json:"times"`           // times that it became unhealthy
 	Wait  string     `json:"wait"`            // passes needed before it is healthy again, as a duration
 	Until *time.Time `json:"until,omitempty"` // end of the flapping; only while it is healthy
 }
 
-// overrideView is an override of an operator.
-type overrideView struct {
+// Override is an override of an operator.
+type Override struct {
 	Maintenance bool       `json:"maintenance,omitempty"`
 	Weight      int        `json:"weight,omitempty"`
 	Until       *time.Time `json:"until"`
 }
 
-// checkView is the check of an instance.
-type checkView struct {
+// Check is the check of an instance.
+type Check struct {
 	Kind     app.Kind `json:"kind"`
 	Target   string   `json:"target,omitempty"` // URL or address that is probed
 	Expect   string   `json:"expect,omitempty"`
@@ -57,16 +58,16 @@ type checkView struct {
 	Lease    string   `json:"lease,omitempty"` // of a heartbeat instance
 }
 
-// resultView is the result of one check.
-type resultView struct {
+// Result is the result of one check.
+type Result struct {
 	At        *time.Time `json:"at"`
 	Passed    bool       `json:"passed"`
 	Reason    string     `json:"reason"`
 	LatencyMS int64      `json:"latency_ms"`
 }
 
-// instant returns a time in UTC and whole milliseconds, or nil for the zero time.
-func instant(t time.Time) *time.Time {
+// Instant returns a time in UTC and whole milliseconds, or nil for the zero time.
+func Instant(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
@@ -74,35 +75,38 @@ func instant(t time.Time) *time.Time {
 	return &t
 }
 
-func instanceOf(i app.Instance) instanceView {
-	v := instanceView{
+// InstanceOf returns an instance as it is now.
+func InstanceOf(i app.Instance) Instance {
+	v := Instance{
 		ID: i.ID, Service: i.Service, Address: i.Address, Hosts: append([]string{}, i.Hosts...), State: i.State,
-		Since: instant(i.ChangedAt), Weight: i.Weight, Tags: i.Tags, Meta: i.Meta, Boot: i.Boot, Replaces: i.Replaces,
-		FailOpen: i.FailOpen, Check: checkOf(i), Revision: i.Rev, CreatedAt: instant(i.RegisteredAt),
+		Since: Instant(i.ChangedAt), Weight: i.Weight, Tags: i.Tags, Meta: i.Meta, Boot: i.Boot, Replaces: i.Replaces,
+		FailOpen: i.FailOpen, Check: CheckOf(i), Revision: i.Rev, CreatedAt: Instant(i.RegisteredAt),
 	}
 	if i.Flapping(time.Now()) {
-		v.Flapping = &flappingView{Times: i.Falls, Wait: i.Wait().String()}
+		v.Flapping = &Flapping{Times: i.Falls, Wait: i.Wait().String()}
 		if i.State == app.Healthy {
-			v.Flapping.Until = instant(i.ChangedAt.Add(app.CalmAfter))
+			v.Flapping.Until = Instant(i.ChangedAt.Add(app.CalmAfter))
 		}
 	}
 	if o := i.Override; o != (app.Override{}) {
-		v.Override = &overrideView{Maintenance: o.Maintenance, Weight: o.Weight, Until: instant(o.Until)}
+		v.Override = &Override{Maintenance: o.Maintenance, Weight: o.Weight, Until: Instant(o.Until)}
 	}
 	return v
 }
 
-func viewsOf(instances []app.Instance) []instanceView {
-	views := make([]instanceView, len(instances))
+// InstancesOf returns instances in their order.
+func InstancesOf(instances []app.Instance) []Instance {
+	views := make([]Instance, len(instances))
 	for n, i := range instances {
-		views[n] = instanceOf(i)
+		views[n] = InstanceOf(i)
 	}
 	return views
 }
 
-func checkOf(i app.Instance) checkView {
+// CheckOf returns the check of an instance.
+func CheckOf(i app.Instance) Check {
 	c := i.Check
-	v := checkView{
+	v := Check{
 		Kind: c.Kind, Interval: c.Interval.String(), Timeout: c.Timeout.String(), Rise: c.Rise, Fall: c.Fall,
 		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body, Target: diagnose.Target(i),
 	}
@@ -115,6 +119,7 @@ func checkOf(i app.Instance) checkView {
 	return v
 }
 
-func resultOf(r app.Result) resultView {
-	return resultView{At: instant(r.At), Passed: r.Passed, Reason: r.Reason(), LatencyMS: r.Latency.Milliseconds()}
+// ResultOf returns a result.
+func ResultOf(r app.Result) Result {
+	return Result{At: Instant(r.At), Passed: r.Passed, Reason: r.Reason(), LatencyMS: r.Latency.Milliseconds()}
 }
