@@ -115,22 +115,22 @@ func (e EventKind) Valid() bool {
 
 // Defines values for HistoryRange.
 const (
-	HistoryRangeN1h  HistoryRange = "1h"
-	HistoryRangeN24h HistoryRange = "24h"
-	HistoryRangeN30d HistoryRange = "30d"
-	HistoryRangeN7d  HistoryRange = "7d"
+	N1h  HistoryRange = "1h"
+	N24h HistoryRange = "24h"
+	N30d HistoryRange = "30d"
+	N7d  HistoryRange = "7d"
 )
 
 // Valid indicates whether the value is a known member of the HistoryRange enum.
 func (e HistoryRange) Valid() bool {
 	switch e {
-	case HistoryRangeN1h:
+	case N1h:
 		return true
-	case HistoryRangeN24h:
+	case N24h:
 		return true
-	case HistoryRangeN30d:
+	case N30d:
 		return true
-	case HistoryRangeN7d:
+	case N7d:
 		return true
 	default:
 		return false
@@ -407,30 +407,6 @@ func (e LinkOneParamsFormat) Valid() bool {
 	}
 }
 
-// Defines values for HistoryParamsRange.
-const (
-	HistoryParamsRangeN1h  HistoryParamsRange = "1h"
-	HistoryParamsRangeN24h HistoryParamsRange = "24h"
-	HistoryParamsRangeN30d HistoryParamsRange = "30d"
-	HistoryParamsRangeN7d  HistoryParamsRange = "7d"
-)
-
-// Valid indicates whether the value is a known member of the HistoryParamsRange enum.
-func (e HistoryParamsRange) Valid() bool {
-	switch e {
-	case HistoryParamsRangeN1h:
-		return true
-	case HistoryParamsRangeN24h:
-		return true
-	case HistoryParamsRangeN30d:
-		return true
-	case HistoryParamsRangeN7d:
-		return true
-	default:
-		return false
-	}
-}
-
 // Defines values for PickParamsBy.
 const (
 	Hash PickParamsBy = "hash"
@@ -606,9 +582,6 @@ type History struct {
 	Vhosts   []VhostHistory `json:"vhosts"`
 }
 
-// HistoryRange defines model for History.Range.
-type HistoryRange string
-
 // HistoryBucket defines model for HistoryBucket.
 type HistoryBucket struct {
 	// At When the bucket begins.
@@ -624,6 +597,9 @@ type HistoryBucket struct {
 	Passed          int       `json:"passed"`
 	UnknownSeconds  float64   `json:"unknown_seconds"`
 }
+
+// HistoryRange defines model for HistoryRange.
+type HistoryRange string
 
 // Instance defines model for Instance.
 type Instance struct {
@@ -1319,11 +1295,8 @@ type LinkOneParamsFormat string
 // HistoryParams defines parameters for History.
 type HistoryParams struct {
 	// Range The time before now.
-	Range *HistoryParamsRange `form:"range,omitempty" json:"range,omitempty"`
+	Range *HistoryRange `form:"range,omitempty" json:"range,omitempty"`
 }
-
-// HistoryParamsRange defines parameters for History.
-type HistoryParamsRange string
 
 // PickParams defines parameters for Pick.
 type PickParams struct {

@@ -30,7 +30,7 @@ func (c historyCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	length := client.HistoryParamsRange(c.Range)
+	length := client.HistoryRange(c.Range)
 	answer, err := client.Text(api.History(ctx, c.Service, &client.HistoryParams{Range: &length}))
 	if err != nil {
 		return withSuggestion(ctx, api, err, c.Service)
