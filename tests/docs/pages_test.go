@@ -74,7 +74,7 @@ func followPage(t *testing.T, path string) {
 	for _, command := range indented.FindAllString(string(text), -1) {
 		t.Errorf("%q is a command outside of a console block", command)
 	}
-	dir, blocks := t.TempDir(), 0
+	blocks, files := 0, map[string]string{}
 	var todo []step
 	for _, f := range fences(string(text)) {
 		reason, skipped := strings.CutPrefix(f.note, notRun)
@@ -83,7 +83,7 @@ func followPage(t *testing.T, path string) {
 		case skipped:
 			t.Logf("line %d is not run: %s", f.line, reason)
 		case written:
-			write(t, filepath.Join(dir, name), f.text)
+			files[name] = f.text
 		case f.language == "console":
 			blocks++
 			todo = append(todo, steps(f)...)
@@ -93,7 +93,7 @@ func followPage(t *testing.T, path string) {
 	}
 	t.Logf("%d blocks with %d commands are run", blocks, len(todo))
 	if len(todo) > 0 {
-		run(t, dir, todo)
+		run(t, files, todo)
 	}
 }
 
@@ -104,10 +104,14 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// run runs commands in one shell, on a Rollcall of their own, and compares their outputs.
-func run(t *testing.T, dir string, todo []step) {
+// run runs commands in one shell, beside some files and on a Rollcall of their own, and compares their outputs.
+func run(t *testing.T, files map[string]string, todo []step) {
 	t.Helper()
+	dir := t.TempDir()
 	translate, env := start(t, dir)
+	for name, text := range files {
+		write(t, filepath.Join(dir, name), translate(text))
+	}
 	var script strings.Builder
 	script.WriteString("trap 'kill $(jobs -p) 2>/dev/null' EXIT\n")
 	for _, s := range todo {
