@@ -118,7 +118,12 @@ type terminal struct {
 
 func inTerminal(t *testing.T, width uint16, env []string, args ...string) *terminal {
 	t.Helper()
-	c := &terminal{t: t, cmd: exec.Command(proctest.Binary(t), args...), done: make(chan struct{})}
+	return programInTerminal(t, width, env, proctest.Binary(t), args...)
+}
+
+func programInTerminal(t *testing.T, width uint16, env []string, program string, args ...string) *terminal {
+	t.Helper()
+	c := &terminal{t: t, cmd: exec.Command(program, args...), done: make(chan struct{})}
 	c.cmd.Env = append([]string{"TERM=xterm", "HOME=" + t.TempDir()}, env...)
 	var err error
 	if c.tty, err = pty.StartWithSize(c.cmd, &pty.Winsize{Rows: 24, Cols: width}); err != nil {
@@ -251,9 +256,17 @@ func TestShellsCompleteLiveNames(t *testing.T) {
 	if err != nil {
 		t.Skip("bash is not installed")
 	}
-	c := exec.Command(bash, "-c", "source <(rollcall completion -c bash); complete -p rollcall")
-	c.Env = []string{"PATH=" + filepath.Dir(proctest.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")}
-	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "-C '") {
-		t.Errorf("bash does not take the completion: %s (%v)", out, err)
+	path := "PATH=" + filepath.Dir(proctest.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
+	c := programInTerminal(t, 100, append(env, path, "PS1=ready> "), bash, "--norc", "--noprofile", "-i")
+	c.shows("ready> ")
+	c.types("source <(rollcall completion -c bash); echo sour''ced\n")
+	c.shows("\rsourced")
+	c.types("rollcall sho\twe\t")
+	c.shows("rollcall show web-1")
+	c.types("\n")
+	c.shows("10.0.0.1:80")
+	c.types("exit 0\n")
+	if code := c.ends(); code != 0 {
+		t.Errorf("bash ends with %d", code)
 	}
 }
