@@ -80,7 +80,7 @@ type Jobs interface {
 // Handler returns the handler of the HTTP API.
 func (a *API) Handler() http.Handler {
 	e := echo.New()
-	problems := problems{a.Log}
+	problems := problems{a.Log, page.Error}
 	e.HTTPErrorHandler = problems.answer
 	e.IPExtractor = echo.ExtractIPDirect()
 	e.Use(measure(a.Served), guard(a.MaxBody, a.Tokens))

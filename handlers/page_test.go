@@ -102,7 +102,7 @@ func TestPagesSayWhy(t *testing.T) {
 			t.Errorf("%s: it can be drained: %t, want %t", id, !want, want)
 		}
 	}
-	s.says("/explain?host=a.test", "1 of its 2 slots get requests: 1 marked", "yes healthy", "no unhealthy (connection refused): marked, and about to leave the list; leaves at", "not in the list: failed", "service web")
+	s.says("/explain?host=a.test", "1 of 5 backends get requests: 1 marked, 3 not in the list", "yes healthy", "no unhealthy (connection refused): marked, and about to leave the list; leaves at", "not in the list: failed", "service web")
 	s.says("/explain?host=b.test", "The proxy answers 502")
 	if got := s.rows("/frontends?q=B.T", "v-"); got != "b.test" {
 		t.Errorf("frontends are searched: got %s", got)
@@ -324,4 +324,42 @@ func TestPagesWhileTheRegistryIsAway(t *testing.T) {
 	s.says("/frontends", away, "Not available while the registry is out of reach.")
 	s.says("/explain?host=a.test", away, "Not available while the registry is out of reach.")
 	s.says("/events", away, "first registration")
+}
+
+// TestABrowserGetsErrorsAsPages opens pages without a token, with a token of the wrong scope, and at an unknown path.
+func TestABrowserGetsErrorsAsPages(t *testing.T) {
+	t.Parallel()
+	s := guarded(t)
+	s.put("secret-1", "web", "10.0.0.1:80")
+	register := s.token("register:web")
+	for _, c := range []struct {
+		path, token string
+		status      int
+		texts       []string
+	}{
+		{"/", "", http.StatusUnauthorized, []string{"Unauthorized", "as the password", `id="again"`}},
+		{"/instances/secret-1", "wrong", http.StatusUnauthorized, []string{"Unknown or revoked token.", `id="again"`}},
+		{"/instances", register, http.StatusForbidden, []string{"Forbidden", `href="/"`}},
+		{"/nowhere", boss, http.StatusNotFound, []string{"Not Found", `href="/"`, `href="/instances"`}},
+		{"/instances/nobody", boss, http.StatusNotFound, []string{"Not found", `href="/"`}},
+	} {
+		a := s.get(c.path).as(c.token).header("Accept", "text/html,application/xhtml+xml,*/*;q=0.8").want(c.status)
+		if got := a.Header().Get("Content-Type"); got != "text/html; charset=UTF-8" {
+			t.Errorf("%s: it is %s", c.path, got)
+		}
+		for _, text := range c.texts {
+			if !strings.Contains(a.Body.String(), text) {
+				t.Errorf("%s with the token %q does not say %q:\n%s", c.path, c.token, text, a.Body)
+			}
+		}
+		if strings.Contains(a.Body.String(), "secret-1") {
+			t.Errorf("%s with the token %q names an instance", c.path, c.token)
+		}
+	}
+	s.get("/").problem(http.StatusUnauthorized)
+	s.get("/nowhere").as(boss).problem(http.StatusNotFound)
+	s.get("/v1/instances/nobody").as(boss).header("Accept", "text/html").problem(http.StatusNotFound)
+	if got := s.get("/").header("Accept", "text/html").want(http.StatusUnauthorized).Header().Values("WWW-Authenticate"); len(got) != 2 {
+		t.Errorf("a browser is not asked for the token: %q", got)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -167,7 +168,10 @@ func unrouted(err error) (problem, bool) {
 }
 
 // problems answers requests with errors.
-type problems struct{ log *slog.Logger }
+type problems struct {
+	log  *slog.Logger
+	page func(c echo.Context, p page.Problem) error // answers a browser
+}
 
 // of describes an error, and logs it unless it is the caller's fault.
 func (w problems) of(c echo.Context, err error) problem {
@@ -185,8 +189,17 @@ func (w problems) of(c echo.Context, err error) problem {
 
 // forPage is of for the status page.
 func (w problems) forPage(c echo.Context, err error) page.Problem {
-	p := w.of(c, err)
+	return w.of(c, err).forPage()
+}
+
+func (p problem) forPage() page.Problem {
 	return page.Problem{Status: p.Status, Title: p.Title, Detail: p.Detail, Field: p.Field, Want: p.Want}
+}
+
+// fromBrowser reports whether a browser opens the URL of a page. Calls of the API get problems as JSON from a browser too.
+func fromBrowser(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && !strings.HasPrefix(r.URL.Path, "/v1/") &&
+		strings.Contains(r.Header.Get(echo.HeaderAccept), echo.MIMETextHTML)
 }
 
 // answer answers a request with an error. It writes nothing if the caller has gone or the answer has begun.
@@ -199,14 +212,24 @@ func (w problems) answer(err error, c echo.Context) {
 	default:
 		p := w.of(c, err)
 		setHeaders(c.Response().Header(), p, err)
-		if err := c.JSON(p.Status, p); err != nil {
+		if err := w.write(c, p); err != nil {
 			w.log.DebugContext(ctx, "answer not written", "err", err)
 		}
 	}
 }
 
-func setHeaders(h http.Header, p problem, err error) {
+// write writes a problem as a page for a browser, and as JSON for any other caller.
+func (w problems) write(c echo.Context, p problem) error {
+	h := c.Response().Header()
+	h.Add(echo.HeaderVary, echo.HeaderAccept)
+	if fromBrowser(c.Request()) && w.page != nil {
+		return w.page(c, p.forPage())
+	}
 	h.Set(echo.HeaderContentType, "application/problem+json")
+	return c.JSON(p.Status, p)
+}
+
+func setHeaders(h http.Header, p problem, err error) {
 	if p.Status == http.StatusServiceUnavailable {
 		h.Set(echo.HeaderRetryAfter, "1")
 	}

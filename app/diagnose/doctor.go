@@ -272,7 +272,7 @@ func (l List) counts(byID map[string]app.Instance) (found []Finding) {
 		i, registered := byID[id]
 		mayStay := i.Slots() == 0 && i.MayStay()
 		if n := entries[id]; registered && n != i.Slots() && !mayStay {
-			found = append(found, problemf(mend, "%s has %d slots in %s and should have %d", id, n, l.Key, i.Slots()))
+			found = append(found, problemf(mend, "%s has %d backends in %s and should have %d", id, n, l.Key, i.Slots()))
 		}
 	}
 	return found
@@ -298,7 +298,7 @@ func (s DeadSet) findings() (found []Finding) {
 		return err != nil || n < 0 || n >= s.Slots
 	}
 	if slices.ContainsFunc(s.Marks, stale) {
-		found = append(found, warnf(fix, "%s has marks of no slot (%s; the list has %d)", s.Key, strings.Join(s.Marks, " "), s.Slots))
+		found = append(found, warnf(fix, "%s has marks without a backend (%s; the list has %d backends)", s.Key, strings.Join(s.Marks, " "), s.Slots))
 	}
 	if s.Permanent {
 		found = append(found, warnf(fix, "%s has no time to live: its marks stay for ever", s.Key))

@@ -130,10 +130,11 @@ func verdict(h Host) (status int, reason string) {
 		return http.StatusBadGateway, "its key is not a list: the reconcile job replaces it if anybody is registered for it"
 	case FromList:
 	}
-	return listVerdict(h.Frontend.Slots)
+	return listVerdict(h.Frontend.Slots, len(h.Frontend.Unlisted))
 }
 
-func listVerdict(slots []app.Slot) (status int, reason string) {
+// listVerdict counts the backends of a list, and the instances of its vhost that are not in the list.
+func listVerdict(slots []app.Slot, unlisted int) (status int, reason string) {
 	var routed, marked, unusable int
 	for _, s := range slots {
 		switch {
@@ -145,13 +146,30 @@ func listVerdict(slots []app.Slot) (status int, reason string) {
 			routed++
 		}
 	}
+	total := len(slots) + unlisted
 	switch {
 	case len(slots) == 0:
 		return http.StatusBadGateway, "its list has no backend; the identifier alone keeps wildcards from answering for it"
 	case routed == 0:
-		return http.StatusBadGateway, fmt.Sprintf("none of its %d slots gets requests: %d marked, %d not a usable URL", len(slots), marked, unusable)
-	case marked+unusable > 0:
-		return 0, fmt.Sprintf("%d of its %d slots get requests: %d marked, %d not a usable URL", routed, len(slots), marked, unusable)
+		return http.StatusBadGateway, fmt.Sprintf("0 of %d backends get requests: %s", total, faults(marked, unusable, unlisted))
+	case routed < total:
+		return 0, fmt.Sprintf("%d of %d backends get requests: %s", routed, total, faults(marked, unusable, unlisted))
+	case total == 1:
+		return 0, "its 1 backend gets requests"
 	}
-	return 0, fmt.Sprintf("all of its %d slots get requests", routed)
+	return 0, fmt.Sprintf("all of its %d backends get requests", total)
+}
+
+// faults names the reasons why backends get no requests, with the number of backends of each reason.
+func faults(marked, unusable, unlisted int) string {
+	var named []string
+	for _, f := range []struct {
+		count  int
+		reason string
+	}{{marked, "marked"}, {unusable, "not a usable URL"}, {unlisted, "not in the list"}} {
+		if f.count > 0 {
+			named = append(named, fmt.Sprintf("%d %s", f.count, f.reason))
+		}
+	}
+	return strings.Join(named, ", ")
 }

@@ -102,6 +102,7 @@ type view struct {
 	AsOf  moment // age of the data; zero before the first read
 	Stale bool   // the registry is out of reach
 	Base  string // URL of this server as the browser knows it
+	Final bool   // the page does not update itself
 }
 
 // contentPolicy permits scripts and styles of this server only, so that a browser runs no code from the text of a
@@ -140,6 +141,19 @@ func (p *Page) serve(c echo.Context, content content) error {
 	guard(c.Response().Header())
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
 	return c.HTML(max(v.status, http.StatusOK), app.Visible(text.String()))
+}
+
+// Error answers a browser with an error. The caller may have no token, so the page has no data of the registry. It does not
+// update itself.
+func Error(c echo.Context, problem Problem) error {
+	v := view{template: "problem", Title: problem.Title, Body: problem, Final: true}
+	var text bytes.Buffer
+	if err := pages()[v.template].Execute(&text, v); err != nil {
+		return fmt.Errorf("page %s: %w", v.template, err)
+	}
+	guard(c.Response().Header())
+	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+	return c.HTML(problem.Status, app.Visible(text.String()))
 }
 
 func guard(h http.Header) {
