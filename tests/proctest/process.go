@@ -66,6 +66,7 @@ var build = sync.OnceValues(func() (path string, err error) {
 	return path, nil
 })
 
+// Binary returns the path of the program, which it builds once.
 func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := build()
