@@ -46,6 +46,7 @@ type API struct {
 type Settings struct {
 	FrontendKey    func(host string) string // key of a vhost's frontend in Redis
 	DrainPeriod    time.Duration            // default drain period
+	Version        string                   // of Rollcall, for the page; empty if unknown
 	TrustedProxies []*net.IPNet             // networks of the proxies that name the client in X-Forwarded-For or Forwarded
 	Rules          app.Rules                // for registrations
 	RegisterRate   int                      // registrations a second and caller; 0: no limit
@@ -162,7 +163,7 @@ func (a *API) pageRoutes(on addRoute, explainer diagnose.Explainer, problems pro
 	status := &page.Page{
 		Registry: a.Registry, Replica: a.Replica, Store: a.Store, Histories: a.History, Webhooks: a.Webhooks, Tokens: a.Tokens,
 		Explainer: explainer, Now: a.Now,
-		DrainPeriod: a.DrainPeriod, Problem: problems.forPage,
+		DrainPeriod: a.DrainPeriod, Version: a.Version, Problem: problems.forPage,
 	}
 	on("GET HEAD", "/", readToken, status.Overview)
 	on("GET HEAD", "/instances", readToken, status.Instances)

@@ -363,3 +363,66 @@ func TestABrowserGetsErrorsAsPages(t *testing.T) {
 		t.Errorf("a browser is not asked for the token: %q", got)
 	}
 }
+
+// TestTheOverviewNamesEachFault has a flapping instance, a forgotten one, a suspended worker and a dispute, on a Redis without
+// persistence.
+func TestTheOverviewNamesEachFault(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.says("/", "No worker probes the instances: start rollcall cron", "Redis: nothing is persisted")
+	for n, id := range []string{"flaps", "left"} {
+		s.register("service", "web", "port", fmt.Sprint(81+n), "id", id, "rise", "1", "fall", "1")
+	}
+	for range 2 {
+		s.probed("flaps", pass())
+		s.probed("flaps", refuse())
+	}
+	s.probed("left", pass())
+	s.probed("left", refuse())
+	s.expire("left")
+	if err := s.rdb.HSet(t.Context(), s.prefix+"workers", "cron-1", "7 s").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.AppendEvent(t.Context(), app.Event{Kind: app.EventDisputed, At: s.store.Now(), Subject: "cron-2", Reason: "some"}); err != nil {
+		t.Fatal(err)
+	}
+	s.await(func() bool {
+		return len(s.api.Replica.Latest("", 1, func(e app.Event) bool { return e.Kind == app.EventDisputed })) > 0
+	})
+	s.says("/", "Flapping: flaps", "Left while down in the last 24 h: left", "Suspended workers: cron-1",
+		"other workers reach instances of: cron-2")
+	s.says("/instances/flaps", "flapping", "became unhealthy 2 times")
+	s.says("/system", "cron-1 suspended", "This process runs Rollcall of an unknown version")
+	if got := s.rows("/instances?state=unhealthy", "i-"); got != "flaps" {
+		t.Errorf("the chip of a state selects %s", got)
+	}
+}
+
+// TestEqualEventsAreOneLine has an event that repeats, and another one after it.
+func TestEqualEventsAreOneLine(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, subject := range []string{"cron-1", "cron-1", "cron-1", "cron-2"} {
+		if _, err := s.store.AppendEvent(t.Context(), app.Event{Kind: app.EventDisputed, At: s.store.Now(), Subject: subject, Reason: "some"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.await(func() bool { return len(s.api.Replica.Latest("", 4, func(app.Event) bool { return true })) == 4 })
+	s.says("/events", "cron-1 some 3 times")
+	if got := len(strings.Fields(s.rows("/events", "e-"))); got != 2 {
+		t.Errorf("4 events, 3 of them equal, are %d lines", got)
+	}
+}
+
+// TestAServiceHasEachRange opens each range of a service's history.
+func TestAServiceHasEachRange(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.register("service", "web", "port", "81", "id", "w1", "health", "none")
+	for _, span := range []string{"1h", "24h", "7d", "30d"} {
+		_, source := s.page("/services/web?range="+span, http.StatusOK)
+		if !strings.Contains(source, `id="r-`+span+`" aria-current="true"`) || strings.Count(source, `aria-current="true">`+span) != 1 {
+			t.Errorf("the range %s is not marked", span)
+		}
+	}
+}

@@ -465,7 +465,7 @@ func (p *Process) serveWeb(ctx context.Context) error {
 		Settings: handlers.Settings{
 			FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(),
 			Rules:        app.Rules{MaxHosts: p.config.MaxHosts, Allow: outbound.Permitted(p.config.mayProbe)},
-			RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody,
+			RegisterRate: p.config.RegisterRate, MaxBody: p.config.MaxBody, Version: Version(),
 		},
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())

@@ -3,6 +3,7 @@ package page
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -119,15 +120,17 @@ func (p *Page) tokens(c echo.Context, _ []app.Instance) (view, error) {
 
 // workerRow is a worker and the number of its shards.
 type workerRow struct {
-	ID     string
-	Shards int
+	ID        string
+	Shards    int
+	Suspended bool // its self-check fails
 }
 
 // systemBody is the body of the page of the system.
 type systemBody struct {
 	Workers         []workerRow
 	Unowned, Shards int
-	Web             bool // a web process has been here
+	Web             bool   // a web process has been here
+	Version         string // of this process
 	Redis           []fact
 	Findings        []diagnose.Finding
 	Unread          bool
@@ -148,7 +151,7 @@ var redisFacts = []fact{
 }
 
 func (p *Page) system(c echo.Context, _ []app.Instance) (view, error) {
-	ctx, v := c.Request().Context(), systemBody{Shards: ownership.Shards}
+	ctx, v := c.Request().Context(), systemBody{Shards: ownership.Shards, Version: p.Version}
 	_, err := p.Replica.Age(time.Now())
 	var w diagnose.Workers
 	if err == nil {
@@ -181,10 +184,13 @@ func shardsOf(w diagnose.Workers) map[string]int {
 	return sizes
 }
 
+// isSuspended reports whether a worker has written with its counter that its self-check fails.
+func isSuspended(counter string) bool { return strings.HasSuffix(counter, " s") }
+
 func workersOf(w diagnose.Workers) (rows []workerRow) {
 	sizes := shardsOf(w)
-	for id := range w.Counters {
-		rows = append(rows, workerRow{id, sizes[id]})
+	for id, counter := range w.Counters {
+		rows = append(rows, workerRow{id, sizes[id], isSuspended(counter)})
 	}
 	slices.SortFunc(rows, func(a, b workerRow) int { return b.Shards - a.Shards })
 	return rows

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/diagnose"
 )
 
 // alarm is one line of the list of faults on the overview. Condition selects its colour and mark.
@@ -107,7 +109,9 @@ func (p *Page) systemAlarms(ctx context.Context) (alarms []alarm) {
 		} else if n := unownedShards(w); n > 0 {
 			alarms = append(alarms, alarm{string(app.Unhealthy), fmt.Sprintf("%d shards have no worker", n), "/system"})
 		}
+		alarms = append(alarms, suspended(w)...)
 	}
+	alarms = append(alarms, p.disputes()...)
 	if server, err := p.Store.Server(ctx); err == nil {
 		for _, f := range server.Findings() {
 			if f.Severity == "error" {
@@ -116,6 +120,36 @@ func (p *Page) systemAlarms(ctx context.Context) (alarms []alarm) {
 		}
 	}
 	return alarms
+}
+
+// suspended returns a line for the workers whose self-check fails.
+func suspended(w diagnose.Workers) []alarm {
+	var ids []string
+	for id, counter := range w.Counters {
+		if isSuspended(counter) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	slices.Sort(ids)
+	return []alarm{{string(app.Unhealthy), "Suspended workers: " + some(ids), "/system"}}
+}
+
+// disputes returns a line for the workers that did not reach instances that other workers reached, within the last hour.
+func (p *Page) disputes() []alarm {
+	since := p.Now().Add(-time.Hour)
+	var workers []string
+	for _, e := range p.Replica.Latest("", pageEvents, func(e app.Event) bool { return e.Kind == app.EventDisputed && e.At.After(since) }) {
+		if !slices.Contains(workers, e.Subject) {
+			workers = append(workers, e.Subject)
+		}
+	}
+	if len(workers) == 0 {
+		return nil
+	}
+	return []alarm{{string(app.Unhealthy), "Disputed in the last hour, other workers reach instances of: " + some(workers), "/events?kind=" + string(app.EventDisputed)}}
 }
 
 // mayAdmin reports whether the caller has the scope admin.

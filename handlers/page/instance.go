@@ -34,6 +34,7 @@ type instanceBody struct {
 	Events                       []eventRow
 	Hold                         time.Duration // drain period
 	Leaving                      bool
+	Flaps                        bool
 }
 
 // instance shows an instance: its state and the reason, its last results, its vhosts, its events and the actions of an
@@ -64,7 +65,10 @@ func (p *Page) instanceBody(i app.Instance, recent app.Recent, events []eventRow
 		Instance: i, Condition: conditionOf(i), Since: p.moment(i.ChangedAt), Registered: p.moment(i.RegisteredAt),
 		Next: p.moment(recent.Due), End: p.moment(i.Deadline()), Until: p.moment(i.Override.Until),
 		Target: diagnose.Target(i), Chart: chartOf(recent.Results), Unread: unread, Events: events, Hold: p.DrainPeriod,
-		Leaving: i.State == app.Draining,
+		Leaving: i.State == app.Draining, Flaps: i.Flapping(p.Now()),
+	}
+	if results := recent.Results; len(results) > 0 {
+		body.Chart.First, body.Chart.Last = p.moment(results[0].At), p.moment(results[len(results)-1].At)
 	}
 	body.Ends, body.Unless = diagnose.Deadline(i)
 	body.Why = diagnose.Instance(i, recent)
@@ -128,6 +132,8 @@ type chart struct {
 	Top     string // label of the axis's end; the axis begins at zero
 	Middle  string
 	Summary string // for readers who cannot see the chart
+
+	First, Last moment // times of the oldest and the newest result
 }
 
 // Span returns the width of the chart with its axis.

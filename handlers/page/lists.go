@@ -110,6 +110,12 @@ func (f listQuery) Sorted(by string) string {
 	return f.url(1)
 }
 
+// InState returns the URL of the list with the instances of one state, or of all states if it is empty.
+func (f listQuery) InState(state string) string {
+	f.State = state
+	return f.url(1)
+}
+
 // order sorts instances by the column that the query names. Without one the list keeps its order, the worst first.
 func (f listQuery) order(found []app.Instance) {
 	texts := map[string]func(i app.Instance) string{

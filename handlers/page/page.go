@@ -41,6 +41,7 @@ type Page struct {
 	Explainer   diagnose.Explainer
 	Now         func() time.Time
 	DrainPeriod time.Duration
+	Version     string                                  // of Rollcall; empty if unknown
 	Problem     func(c echo.Context, err error) Problem // describes an error, and logs it if the operator must know
 }
 

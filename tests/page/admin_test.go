@@ -159,3 +159,48 @@ func TestAVhostHasARowForEachInstance(t *testing.T) {
 	b.audit("a vhost")
 	b.shoot("vhost-1280-light")
 }
+
+// TestAFailingWebhookIsAFault has a receiver that refuses each message.
+func TestAFailingWebhookIsAFault(t *testing.T) {
+	t.Parallel()
+	var sick atomic.Bool
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if sick.Load() {
+			http.Error(w, "full", http.StatusInsufficientStorage)
+		}
+	}))
+	t.Cleanup(receiver.Close)
+	s := newSite(t)
+	id := s.call(http.MethodPost, "/v1/webhooks", "url", receiver.URL).ID
+	sick.Store(true)
+	s.register("healthy", "service", "web", "id", "web-1", "address", "10.0.0.1:80", "health", "none")
+	b := open(t, s, "/")
+	b.until("the fault is named", `document.getElementById("attention")?.textContent.includes("Failing webhooks: `+id+`")`)
+}
+
+// TestTheWeightDialogAndADrainOfSeveral gives an instance a weight, and drains two instances that a tag selects.
+func TestTheWeightDialogAndADrainOfSeveral(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	for _, id := range []string{"web-1", "web-2", "web-3"} {
+		tag := map[bool]string{true: "green", false: "blue"}[id == "web-3"]
+		s.register("healthy", "service", "web", "id", id, "address", "10.0.0."+id[4:]+":80", "health", "none", "tag", tag, "host", "web.example.com")
+	}
+	b := open(t, s, "/instances/web-3")
+	eval[any](b, `document.getElementById("weigh").click(), document.getElementById("new-weight").value = "3", null`)
+	b.audit("weight dialog")
+	eval[any](b, `document.getElementById("weigh-now").click(), null`)
+	b.until("the weight is shown", `document.getElementById("stand").textContent.includes("set its weight to 3")`)
+
+	b.visit("/instances?tag=blue")
+	b.until("two have the tag", `document.querySelectorAll("tr[id^=i-]").length === 2`)
+	eval[any](b, `document.querySelectorAll(".pick").forEach((box) => box.click()), document.getElementById("bulk-drain").click(), null`)
+	b.until("the dialog names them", `document.querySelector("dialog[open] .picked").textContent === "web-1, web-2"`)
+	eval[any](b, `document.getElementById("bulk-drain-now").click(), null`)
+	b.until("both drain", row("web-1")+` === "draining" && `+row("web-2")+` === "draining"`)
+
+	b.visit("/explain?host=web.example.com")
+	b.until("backends without requests come first", `[...document.querySelectorAll("tr[id^=b-], tr[id^=u-]")].map((r) => r.dataset.state === "true").join() === [...document.querySelectorAll("tr[id^=b-], tr[id^=u-]")].map((r) => r.dataset.state === "true").sort().join()`)
+	b.visit("/events")
+	b.until("times are local, with UTC on hover", `(() => { const t = document.querySelector("time.clock"); return t.textContent === new Date(t.dateTime).toLocaleTimeString([], { hour12: false }) && t.title.endsWith("UTC"); })()`)
+}

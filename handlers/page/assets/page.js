@@ -8,6 +8,11 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const $ = (id) => document.getElementById(id);
 const later = (ms) => new Promise((done) => setTimeout(done, ms));
 
+// localize writes the times of day below a node in the browser's time zone. Their title stays in UTC.
+function localize(root) {
+  for (const time of root.querySelectorAll("time.clock")) time.textContent = new Date(time.dateTime).toLocaleTimeString([], { hour12: false });
+}
+
 // merge makes an element equal to another one and keeps its equal children, so that focus, selection, scrolling
 // and opened details stay. It calls changed with each element that has another state than before.
 function merge(have, want, changed) {
@@ -71,6 +76,7 @@ async function show(url, changed) {
   if (mine.signal.aborted) return;
   if (!response.headers.get("Content-Type")?.startsWith("text/html")) throw new Error(problemOf(text, response));
   const fresh = new DOMParser().parseFromString(text, "text/html");
+  localize(fresh);
   const focused = document.activeElement;
   document.title = fresh.title;
   mergeChildren(document.body, fresh.body, changed);
@@ -284,5 +290,6 @@ document.addEventListener("input", (event) => {
 
 addEventListener("popstate", () => location.reload());
 document.addEventListener("visibilitychange", () => refreshSoon(0));
+localize(document);
 refreshSoon(idle);
 listen();
