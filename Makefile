@@ -27,7 +27,7 @@ AS_ROOT ?=
 # not make, which would report an error.
 JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
 
-.PHONY: all help screenshots run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
+.PHONY: all help generators screenshots run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -59,6 +59,9 @@ test: deps
 	$(GOTEST) -p 1 $(PROCESSES)
 	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
 endif
+
+generators: ## generate clients with oapi-codegen and ogen, and run them; needs the Go module proxy
+	ROLLCALL_GENERATORS=all $(GOTEST) -count=1 -v -run TestGeneratedClients ./tests/docs
 
 soak: deps ## run the property tests with new random values for SOAKTIME=10m, or until one fails
 	@RAPID_SEED=0 RAPID_CHECKS=1000 timeout $(SOAKTIME) sh -c 'while go test -count=1 -shuffle=on "$$@"; do :; done; exit 1' soak \

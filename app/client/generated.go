@@ -1201,6 +1201,9 @@ type Name = string
 // Wait Examples: 30s
 type Wait = string
 
+// Failure RFC 9457. type is urn:rollcall:<code>, and stable.
+type Failure = Problem
+
 // TooMany RFC 9457. type is urn:rollcall:<code>, and stable.
 type TooMany = Problem
 
@@ -1294,7 +1297,7 @@ type LinkOneParamsFormat string
 
 // HistoryParams defines parameters for History.
 type HistoryParams struct {
-	// Range The time before now.
+	// Range The time before now. Without it, 24h.
 	Range *HistoryRange `form:"range,omitempty" json:"range,omitempty"`
 }
 
