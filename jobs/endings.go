@@ -26,7 +26,7 @@ func (w *Worker) End(ctx context.Context) error {
 		w.later(due)
 		return err
 	}
-	for _, e := range due {
+	for n, e := range due {
 		if extended[e] {
 			continue
 		}
@@ -39,11 +39,12 @@ func (w *Worker) End(ctx context.Context) error {
 			w.mu.Unlock()
 			continue
 		}
-		if err != nil {
-			w.later([]*ending{e})
-			if !errors.Is(err, app.ErrNotOwner) && !errors.Is(err, app.ErrConflict) {
-				return err
-			}
+		switch {
+		case errors.Is(err, app.ErrNotOwner), errors.Is(err, app.ErrConflict):
+			w.later(due[n : n+1])
+		case err != nil:
+			w.later(due[n:])
+			return err
 		}
 	}
 	return nil

@@ -39,6 +39,7 @@ type memoryStore struct {
 	refused   int           // commits under another term than the present one
 	writing   time.Duration // the duration of a commit
 	away      bool          // every call fails
+	failing   int           // the next commits fail
 	hangs     bool          // the registry carries out calls and loses their answers
 	ahead     atomic.Int64  // of its clock, ns
 	vhosts    *vhosts       // nil: none
@@ -146,6 +147,10 @@ func (g *memoryStore) Commit(_ context.Context, c app.Change) (app.Revision, err
 	time.Sleep(g.writing)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.failing > 0 {
+		g.failing--
+		return "", app.ErrUnavailable
+	}
 	if err := g.failure(); err != nil {
 		return "", err
 	}
@@ -742,6 +747,33 @@ func TestStatesEndOnTheWorkersClock(t *testing.T) {
 			})
 		}
 	}
+}
+
+// The first commit fails, as on a busy Redis. Every state ends all the same.
+func TestAFailedWriteLosesNoEndOfAState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newMemoryStore()
+		for n := range 10 {
+			i := healthy(fmt.Sprint("i", n))
+			i.State = app.Starting
+			g.instances[i.ID] = i
+		}
+		w := g.start(t, proberFunc(func(context.Context, app.Instance) app.Result {
+			return app.Result{At: time.Now(), Code: app.Refused}
+		}))
+		defer w.stop()
+		time.Sleep(app.DefaultCheck(app.TCP).Grace - 5*time.Second)
+		g.mu.Lock()
+		g.failing = 3
+		g.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		for n := range 10 {
+			if is := g.state(fmt.Sprint("i", n)); is != app.Failed {
+				t.Errorf("i%d is %s after its grace, want failed", n, is)
+			}
+		}
+	})
 }
 
 func TestNoPeriodRunsOutWhileTheCheckCannotBeMade(t *testing.T) {

@@ -68,6 +68,7 @@ func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 	base := startPrometheus(t, fmt.Sprintf("- job_name: rollcall\n  scrape_interval: 1s\n  static_configs: [{targets: [%q]}]\n", scrape))
 
 	const n = 8
+	const busy = 0.5 // s: two processes on a busy machine see the same change at different times
 	var toRoute, toRemove time.Duration
 	steady := newWatched(t) // so that no other backend is the last routable one
 	p.register("service", "web", "address", strings.TrimPrefix(steady.URL, "http://"), "host", "m.test", "health", "/")
@@ -97,7 +98,7 @@ func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 			mean, err = instantQuery(base, q)
 			return err
 		})
-		if math.Abs(mean-want) > 0.1*want {
+		if math.Abs(mean-want) > 0.1*want+busy {
 			t.Errorf("%s is %.3f s on average, and was %.3f s from outside", name, mean, want)
 		}
 	}
