@@ -28,7 +28,7 @@ func TestGeneratedClientsRegisterAndRead(t *testing.T) { //nolint:paralleltest /
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, generator := range generators {
+	for name, generator := range generators { //nolint:paralleltest // they take both cores
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			program, err := os.ReadFile("testdata/" + name + ".go.txt")
