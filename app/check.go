@@ -39,6 +39,8 @@ type Check struct {
 	Path     string   // HTTP: path and query, begins with "/"
 	Statuses Statuses // HTTP: the statuses that pass
 	Body     string   // HTTP: text the first 4 KiB of the body must contain; empty means any
+	Host     string   // HTTP: the Host header; empty: the first vhost without a wildcard, else the probed address
+	Method   string   // HTTP: HEAD; empty means GET
 
 	Interval time.Duration // between probes; for Heartbeat, between reports
 	Timeout  time.Duration // one probe's limit; for Heartbeat, how late a report may be

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -25,21 +26,23 @@ const (
 
 // Registration is the input of Register. A field with its zero value is not given.
 type Registration struct {
-	Service  string
-	ID       string
-	Boot     string
-	Replaces string
-	Address  string // host:port, or a host if Port is given
-	Port     int
-	Caller   string // the IP address the call came from
-	Rules    Rules  // of the process that handles the call
-	Hosts    []string
-	Health   string
-	Expect   []string // at most one list of statuses ("200-299,401") and one text of the body
-	Weight   *int
-	FailOpen *bool
-	Tags     []string
-	Meta     map[string]string
+	Service      string
+	ID           string
+	Boot         string
+	Replaces     string
+	Address      string // host:port, or a host if Port is given
+	Port         int
+	Caller       string // the IP address the call came from
+	Rules        Rules  // of the process that handles the call
+	Hosts        []string
+	Health       string
+	HealthHost   string   // health_host: the Host header of an http check; may have a port
+	HealthMethod string   // health_method: GET or HEAD
+	Expect       []string // at most one list of statuses ("200-299,401") and one text of the body
+	Weight       *int
+	FailOpen     *bool
+	Tags         []string
+	Meta         map[string]string
 
 	Interval, Timeout, Grace, Forget *time.Duration
 	Rise, Fall                       *int
@@ -187,6 +190,9 @@ func (r Registration) check(address string) (Check, error) {
 	if err := r.expect(&c); err != nil {
 		return Check{}, err
 	}
+	if err := r.request(&c); err != nil {
+		return Check{}, err
+	}
 	return c, c.validate()
 }
 
@@ -210,6 +216,56 @@ func (r Registration) expect(c *Check) error {
 		}
 	}
 	return nil
+}
+
+// request sets the Host header and the method of an http check.
+func (r Registration) request(c *Check) (err error) {
+	for _, field := range []struct{ name, value string }{{"health_host", r.HealthHost}, {"health_method", r.HealthMethod}} {
+		if field.value != "" && c.Kind != HTTP {
+			return Invalid(field.name, "goes with an http check only", "leave it out, or give health as a path")
+		}
+	}
+	if c.Host, err = parseHealthHost(r.HealthHost); err != nil {
+		return err
+	}
+	switch strings.ToUpper(r.HealthMethod) {
+	case "", http.MethodGet:
+	case http.MethodHead:
+		c.Method = http.MethodHead
+	default:
+		return Invalid("health_method", fmt.Sprintf("is %.80q", r.HealthMethod), "give GET or HEAD")
+	}
+	if c.Method == http.MethodHead && c.Body != "" {
+		return Invalid("health_method", "is HEAD, and its answers have no body", "give GET, or leave the text out of expect")
+	}
+	return nil
+}
+
+// parseHealthHost returns a Host header in canonical form.
+func parseHealthHost(given string) (string, error) {
+	if given == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(given)
+	if err != nil {
+		host, port = strings.TrimSuffix(strings.TrimPrefix(given, "["), "]"), ""
+	} else if _, err := parsePort(port); err != nil {
+		return "", invalidHealthHost(given)
+	}
+	if host, err = canonicalHost(host); err != nil {
+		return "", invalidHealthHost(given)
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" {
+		host += ":" + port
+	}
+	return host, nil
+}
+
+func invalidHealthHost(given string) error {
+	return Invalid("health_host", fmt.Sprintf("is %.80q", given), "give the host name that the application answers to, such as shop.example or shop.example:8080")
 }
 
 const wantExpect = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"

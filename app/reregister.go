@@ -91,7 +91,7 @@ func restarts(was, is Instance) string {
 	case was.Address != is.Address:
 		return "the address changed from " + was.Address
 	case a.Kind != b.Kind || a.Port != b.Port || a.Path != b.Path ||
-		a.Statuses != b.Statuses || a.Body != b.Body:
+		a.Statuses != b.Statuses || a.Body != b.Body || a.Host != b.Host || a.Method != b.Method:
 		return "the check changed"
 	}
 	return ""

@@ -19,7 +19,8 @@
 #   ROLLCALL_TAG         separated by commas
 #   ROLLCALL_META        name=value, separated by commas
 #   ROLLCALL_EXPECT      as in a registration; a status and a text on a line each
-#   ROLLCALL_{HEALTH,INTERVAL,TIMEOUT,RISE,FALL,GRACE,FORGET,WEIGHT,FAIL_OPEN,REPLACES}
+#   ROLLCALL_{HEALTH,HEALTH_HOST,HEALTH_METHOD,INTERVAL,TIMEOUT,RISE,FALL,GRACE,FORGET}
+#   ROLLCALL_{WEIGHT,FAIL_OPEN,REPLACES}
 #                        as in a registration
 #   ROLLCALL_ID          default: service-hostname-port, and a suffix when another
 #                        container has that id
@@ -397,6 +398,8 @@ fields() {
   given replaces "$ROLLCALL_REPLACES"
   health=${ROLLCALL_HEALTH_CMD:+heartbeat}
   given health "${health:-$ROLLCALL_HEALTH}"
+  given health_host "$ROLLCALL_HEALTH_HOST"
+  given health_method "$ROLLCALL_HEALTH_METHOD"
   given interval "$ROLLCALL_INTERVAL"
   given timeout "$ROLLCALL_TIMEOUT"
   given rise "$ROLLCALL_RISE"
@@ -614,7 +617,7 @@ if [ $# = 0 ]; then
   exit 2
 fi
 known='URL TOKEN SERVICE PORT HOST ADDRESS ID BOOT TAG META WEIGHT REPLACES FAIL_OPEN HEALTH
-  HEALTH_CMD EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
+  HEALTH_CMD HEALTH_HOST HEALTH_METHOD EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
 # shellcheck disable=SC2046 # a list
 misspelt $(env | sed -n 's/^ROLLCALL_\([A-Za-z0-9_]*\)=.*/\1/p')
 

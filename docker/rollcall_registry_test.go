@@ -162,6 +162,7 @@ type instance struct {
 		Kind, Expect, Interval, Timeout, Grace, Forget string
 
 		Body       string `json:"expect_body"`
+		Host       string `json:"health_host"`
 		Rise, Fall int
 	}
 	Last struct{ Reason string }

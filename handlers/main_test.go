@@ -319,6 +319,8 @@ type receipt struct {
 type check struct {
 	Kind, Target, Expect string
 	ExpectBody           string `json:"expect_body"`
+	Host                 string `json:"health_host"`
+	Method               string `json:"health_method"`
 	Interval, Timeout    string
 	Rise, Fall           int
 	Grace, Forget, Lease string

@@ -24,7 +24,7 @@ func TestReceipt(t *testing.T) {
 	before := s.store.Now().Truncate(time.Millisecond)
 	got := s.register(
 		"service", "web", "address", "10.0.0.8:8080", "host", "Shop.example.com", "host", "*.example.com",
-		"health", ":8081/healthz?full=1", "expect", "200-204", "expect", "all well", "id", "web-1", "boot", "b1", "replaces", "web-0",
+		"health", ":8081/healthz?full=1", "health_host", "Health.test", "expect", "200-204", "expect", "all well", "id", "web-1", "boot", "b1", "replaces", "web-0",
 		"interval", "5s", "timeout", "500ms", "rise", "3", "fall", "1", "grace", "30s", "forget", "1h", "weight", "2",
 		"tag", "blue", "tag", "canary", "meta.owner", "sales", "meta.note", "", "fail_open", "false",
 	)
@@ -37,7 +37,7 @@ func TestReceipt(t *testing.T) {
 	want := receipt{
 		ID: "web-1", Service: "web", State: "starting", New: true, Address: "10.0.0.8:8080", AddressFrom: "given",
 		Check: check{
-			Kind: "http", Target: "http://10.0.0.8:8081/healthz?full=1", Expect: "200-204", ExpectBody: "all well",
+			Kind: "http", Target: "http://10.0.0.8:8081/healthz?full=1", Expect: "200-204", ExpectBody: "all well", Host: "health.test",
 			Interval: "5s", Timeout: "500ms", Rise: 3, Fall: 1, Grace: "30s", Forget: "1h0m0s",
 		},
 		Frontends: []frontendChange{

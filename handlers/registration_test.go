@@ -28,12 +28,13 @@ func TestBadFields(t *testing.T) {
 		host     = "which is not a host name; give a name such as shop.example.com, *.example.com or *"
 		health   = "give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none"
 		expect   = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
+		own      = "give the host name that the application answers to, such as shop.example or shop.example:8080"
 		duration = "give a duration with its unit, such as 500ms, 2s or 1m"
 		whole    = "give a whole number"
 		empty    = "is empty; give a value, or leave the field out"
 		twice    = "is given twice; give it once"
 		plain    = "is not plain text; give UTF-8 without control characters"
-		unknown  = "is not a field of this call; it has service, id, boot, replaces, address, port, host, health, expect, " +
+		unknown  = "is not a field of this call; it has service, id, boot, replaces, address, port, host, health, health_host, health_method, expect, " +
 			"weight, fail_open, tag, meta.*, interval, timeout, grace, forget, rise, fall"
 	)
 	long := strings.Repeat("a", 1000)
@@ -107,6 +108,15 @@ func TestBadFields(t *testing.T) {
 		{[]string{"health", "tcp", "health", "grpc"}, "health " + twice},
 
 		{[]string{"expect", "200"}, "expect goes with an http check only; leave it out, or give health as a path"},
+		{[]string{"health_host", "a.example"}, "health_host goes with an http check only; leave it out, or give health as a path"},
+		{[]string{"health", "/", "health_host", "a b"}, `health_host is "a b"; ` + own},
+		{[]string{"health", "/", "health_host", "a.example:0"}, `health_host is "a.example:0"; ` + own},
+		{[]string{"health", "/", "health_method", "POST"}, `health_method is "POST"; give GET or HEAD`},
+		{[]string{"health", "tcp", "health_method", "HEAD"}, "health_method goes with an http check only; leave it out, or give health as a path"},
+		{
+			[]string{"health", "/", "health_method", "HEAD", "expect", "ok"},
+			"health_method is HEAD, and its answers have no body; give GET, or leave the text out of expect",
+		},
 		{[]string{"health", "/", "expect", ""}, "expect " + empty},
 		{[]string{"health", "/", "expect", "200", "expect", "201"}, "expect is given twice; " + expect},
 		{[]string{"health", "/", "expect", "a", "expect", "b"}, "expect is given twice; " + expect},

@@ -462,13 +462,19 @@ type Boolean1 = string
 
 // Check defines model for Check.
 type Check struct {
-	Expect     *string   `json:"expect,omitempty"`
-	ExpectBody *string   `json:"expect_body,omitempty"`
-	Fall       int       `json:"fall"`
-	Forget     string    `json:"forget"`
-	Grace      string    `json:"grace"`
-	Interval   string    `json:"interval"`
-	Kind       CheckKind `json:"kind"`
+	Expect     *string `json:"expect,omitempty"`
+	ExpectBody *string `json:"expect_body,omitempty"`
+	Fall       int     `json:"fall"`
+	Forget     string  `json:"forget"`
+	Grace      string  `json:"grace"`
+
+	// HealthHost The Host header if the registration has one.
+	HealthHost *string `json:"health_host,omitempty"`
+
+	// HealthMethod HEAD; left out for GET.
+	HealthMethod *string   `json:"health_method,omitempty"`
+	Interval     string    `json:"interval"`
+	Kind         CheckKind `json:"kind"`
 
 	// Lease How long a report keeps a heartbeat instance alive.
 	Lease *string `json:"lease,omitempty"`
@@ -838,6 +844,12 @@ type Registration struct {
 	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
+	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
+	HealthHost *string `json:"health_host,omitempty"`
+
+	// HealthMethod GET or HEAD. Default: GET.
+	HealthMethod *string `json:"health_method,omitempty"`
+
 	// Host Vhosts it serves.
 	Host *OneOrMore `json:"host,omitempty"`
 	Id   *string    `json:"id,omitempty"`
@@ -896,6 +908,12 @@ type RegistrationForm struct {
 
 	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
+
+	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
+	HealthHost *string `json:"health_host,omitempty"`
+
+	// HealthMethod GET or HEAD. Default: GET.
+	HealthMethod *string `json:"health_method,omitempty"`
 
 	// Host Vhosts it serves.
 	Host *[]string `json:"host,omitempty"`

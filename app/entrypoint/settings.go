@@ -154,7 +154,7 @@ func (env environmentMap) form(id string) url.Values {
 		form.Set("boot", rand.Text())
 	}
 	for _, field := range []string{
-		"service", "replaces", "health", "interval", "timeout", "rise", "fall", "grace", "forget", "weight", "fail_open",
+		"service", "replaces", "health", "health_host", "health_method", "interval", "timeout", "rise", "fall", "grace", "forget", "weight", "fail_open",
 	} {
 		if value := env["ROLLCALL_"+strings.ToUpper(field)]; value != "" {
 			form.Set(field, value)

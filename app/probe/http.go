@@ -3,6 +3,7 @@ package probe
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,9 @@ func probeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 		return failed(code, "want "+string(i.Check.Statuses)), nil
 	}
 	c.left = maxEncoded
+	if i.Check.Method == http.MethodHead {
+		return passed(code), nil
+	}
 	encoded, err := a.body(x.in)
 	if err != nil {
 		return app.Result{}, err
@@ -83,19 +87,23 @@ func probeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 	return passed(code), nil
 }
 
-// appendRequest appends the request to b. Path and address contain no space and no control
+// appendRequest appends the request to b. Path, host and address contain no space and no control
 // character, because registration refuses them.
 func appendRequest(b []byte, i app.Instance) []byte {
-	b = append(b, "GET "...)
+	b = append(b, cmp.Or(i.Check.Method, http.MethodGet)...)
+	b = append(b, ' ')
 	b = append(b, i.Check.Path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, hostHeader(i)...)
 	return append(b, "\r\nUser-Agent: "+userAgent+"\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
 }
 
-// hostHeader returns the first vhost of an instance without a wildcard, else the probed address. Applications with a list
+// hostHeader returns the host of the check, else the first vhost of an instance without a wildcard, else the probed address. Applications with a list
 // of allowed hosts refuse the address. Like an address, a vhost contains no space and no control character.
 func hostHeader(i app.Instance) string {
+	if i.Check.Host != "" {
+		return i.Check.Host
+	}
 	for _, host := range i.Hosts {
 		if host[0] != '*' {
 			return host

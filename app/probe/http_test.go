@@ -34,26 +34,44 @@ func TestHTTPRequest(t *testing.T) {
 	}
 }
 
-func TestHostHeaderIsTheFirstVhostElseTheAddress(t *testing.T) {
+func TestHostHeaderIsTheGivenOneElseTheFirstVhostElseTheAddress(t *testing.T) {
 	t.Parallel()
 	seen := make(chan string, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Host }))
 	t.Cleanup(s.Close)
 	address := s.Listener.Addr().String()
 	for _, row := range []struct {
+		given string
 		hosts []string
 		want  string
 	}{
-		{nil, address},
-		{[]string{"*"}, address},
-		{[]string{"*.shop.example", "a.example", "b.example"}, "a.example"},
+		{"", nil, address},
+		{"", []string{"*"}, address},
+		{"", []string{"*.shop.example", "a.example", "b.example"}, "a.example"},
+		{"own.example:81", []string{"a.example"}, "own.example:81"},
 	} {
 		i := instance(app.HTTP, address, ample)
-		i.Hosts = row.hosts
+		i.Hosts, i.Check.Host = row.hosts, row.given
 		expect(t, i, pass(200))
 		if got := <-seen; got != row.want {
 			t.Errorf("with the vhosts %q the Host header is %s, want %s", row.hosts, got, row.want)
 		}
+	}
+}
+
+func TestHEADReadsNoBody(t *testing.T) {
+	t.Parallel()
+	seen := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Method
+		w.Header().Set("Content-Length", "100")
+	}))
+	t.Cleanup(s.Close)
+	i := instance(app.HTTP, s.Listener.Addr().String(), ample)
+	i.Check.Method = http.MethodHead
+	expect(t, i, pass(200))
+	if got := <-seen; got != http.MethodHead {
+		t.Errorf("the method is %s", got)
 	}
 }
 

@@ -56,6 +56,8 @@ type checkRecord struct {
 	Max      int          `json:"max,omitempty"`
 	Statuses app.Statuses `json:"statuses,omitempty"` // if they are several ranges
 	Body     string       `json:"body,omitempty"`
+	Host     string       `json:"host,omitempty"`
+	Method   string       `json:"method,omitempty"`
 	Interval int64        `json:"interval,omitempty"`
 	Timeout  int64        `json:"timeout,omitempty"`
 	Rise     int          `json:"rise,omitempty"`
@@ -195,7 +197,7 @@ func recordOf(i app.Instance, rev int64) record {
 		FailClosed: !i.FailOpen, Boot: i.Boot, Replaces: i.Replaces, Replaced: i.ReplaceOver, Tags: i.Tags, Meta: i.Meta,
 		Claims: recordOfClaims(i.Claims),
 		Check: checkRecord{
-			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body,
+			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
 		}.short(),
@@ -241,7 +243,7 @@ func (r record) instance(id string) app.Instance {
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
 		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, ReplaceOver: r.Replaced, Tags: r.Tags, Meta: r.Meta,
 		Check: app.Check{
-			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body,
+			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),
 		},

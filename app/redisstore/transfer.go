@@ -215,6 +215,7 @@ func registrationOf(i app.Instance) app.Registration {
 	if c.Kind == app.HTTP {
 		r.Health = strings.TrimPrefix(r.Health, string(app.HTTP)) + c.Path
 		r.Expect = []string{string(c.Statuses)}
+		r.HealthHost, r.HealthMethod = c.Host, c.Method
 		if c.Body != "" {
 			r.Expect = append(r.Expect, c.Body)
 		}

@@ -45,6 +45,7 @@ func everything(t *testing.T) *site {
 	s.up(t, 3, hosts("a.test", "c.test"))
 	s.up(t, 2, hosts("c.test", "*.c.test"), func(r *app.Registration) {
 		r.Health, r.Expect, r.Boot, r.Tags = ":8081/healthz?full=1", []string{"200-204", "fine"}, "b1", []string{"blue"}
+		r.HealthHost = "health.test:81"
 		r.Meta, r.FailOpen = map[string]string{"owner": "somebody"}, new(false)
 		r.Interval, r.Forget = new(7*time.Second), new(time.Hour)
 	})

@@ -10,27 +10,29 @@ import (
 // registration is app.Registration with the tags of its fields. The tags bound free text;
 // the domain checks the meaning of each field.
 type registration struct {
-	Service  string `field:"service"`
-	ID       string `field:"id"`
-	Boot     string `field:"boot" validate:"text=128"`
-	Replaces string `field:"replaces"`
-	Address  string `field:"address" validate:"text=300"`
-	Port     int    `field:"port"`
-	Caller   string // set by the handler, from the connection
-	Rules    app.Rules
-	Hosts    []string          `field:"host"`
-	Health   string            `field:"health"`
-	Expect   []string          `field:"expect" validate:"dive,text=200"`
-	Weight   *int              `field:"weight"`
-	FailOpen *bool             `field:"fail_open"`
-	Tags     []string          `field:"tag" validate:"max=20,dive,text=64"`
-	Meta     map[string]string `field:"meta" validate:"max=20,dive,keys,text=64,endkeys,text=256"`
-	Interval *time.Duration    `field:"interval"`
-	Timeout  *time.Duration    `field:"timeout"`
-	Grace    *time.Duration    `field:"grace"`
-	Forget   *time.Duration    `field:"forget"`
-	Rise     *int              `field:"rise"`
-	Fall     *int              `field:"fall"`
+	Service      string `field:"service"`
+	ID           string `field:"id"`
+	Boot         string `field:"boot" validate:"text=128"`
+	Replaces     string `field:"replaces"`
+	Address      string `field:"address" validate:"text=300"`
+	Port         int    `field:"port"`
+	Caller       string // set by the handler, from the connection
+	Rules        app.Rules
+	Hosts        []string          `field:"host"`
+	Health       string            `field:"health"`
+	HealthHost   string            `field:"health_host" validate:"text=300"`
+	HealthMethod string            `field:"health_method" validate:"text=80"`
+	Expect       []string          `field:"expect" validate:"dive,text=200"`
+	Weight       *int              `field:"weight"`
+	FailOpen     *bool             `field:"fail_open"`
+	Tags         []string          `field:"tag" validate:"max=20,dive,text=64"`
+	Meta         map[string]string `field:"meta" validate:"max=20,dive,keys,text=64,endkeys,text=256"`
+	Interval     *time.Duration    `field:"interval"`
+	Timeout      *time.Duration    `field:"timeout"`
+	Grace        *time.Duration    `field:"grace"`
+	Forget       *time.Duration    `field:"forget"`
+	Rise         *int              `field:"rise"`
+	Fall         *int              `field:"fall"`
 
 	Declared, Awaited bool // set by the handler: see app.Registration
 }

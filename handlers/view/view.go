@@ -49,6 +49,8 @@ type Check struct {
 	Target   string   `json:"target,omitempty"` // URL or address that is probed
 	Expect   string   `json:"expect,omitempty"`
 	Body     string   `json:"expect_body,omitempty"`
+	Host     string   `json:"health_host,omitempty"`
+	Method   string   `json:"health_method,omitempty"`
 	Interval string   `json:"interval"`
 	Timeout  string   `json:"timeout"`
 	Rise     int      `json:"rise"`
@@ -108,7 +110,7 @@ func CheckOf(i app.Instance) Check {
 	c := i.Check
 	v := Check{
 		Kind: c.Kind, Interval: c.Interval.String(), Timeout: c.Timeout.String(), Rise: c.Rise, Fall: c.Fall,
-		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body, Target: diagnose.Target(i),
+		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body, Host: c.Host, Method: c.Method, Target: diagnose.Target(i),
 	}
 	if c.Kind == app.HTTP {
 		v.Expect = string(c.Statuses)
