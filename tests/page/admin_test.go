@@ -87,7 +87,7 @@ func TestTheHistoryOfAService(t *testing.T) {
 	if got := eval[int](b, `document.querySelectorAll("#past .strip g").length`); got != 60 {
 		t.Errorf("the strip of an hour has %d bars", got)
 	}
-	b.until("the range is marked", `document.querySelector(".chips [aria-current]").textContent === "1h"`)
+	b.until("the range is marked", `document.querySelector("#past .chips [aria-current]").textContent === "1h"`)
 	for _, width := range []int64{390, 1280, 2560} {
 		b.look(width, 900, "dark")
 		b.audit("history")
