@@ -15,7 +15,9 @@ func newTransport(o Options) *http.Transport {
 	t := &http.Transport{
 		Proxy:               nil,  // never from the environment: backends are in the local network
 		DisableCompression:  true, // else the transport would decompress answers
-		MaxIdleConns:        maxIdleBackends(o.files),
+		// There is no MaxIdleConns: net/http counts a connection as idle just before it delivers an answer without a
+		// body, and may then close it for another one, so that the answer is lost. dial closes idle connections when
+		// the process has no free file.
 		MaxIdleConnsPerHost: 256,
 		// An idle connection blocks a single-threaded server, so it must end well within the timeout
 		// of a probe. Common servers close idle connections after 5 s. The edge closes first, so that

@@ -8,11 +8,10 @@ import (
 	"syscall"
 )
 
-// Each client has a connection to the edge and one to a backend. A third of the files that the
-// process may open is for clients, a third for their backends, an eighth for idle connections to
-// backends, and the rest for Redis and other uses.
-func maxClients(files int) int      { return max(files/3, 1) }
-func maxIdleBackends(files int) int { return max(files/8, 1) }
+// maxClients returns the number of clients that the edge serves at once. Each client has a connection to the edge and one
+// to a backend. A third of the files that the process may open is for clients, a third for their backends, and the rest
+// for idle connections to backends, Redis and other uses.
+func maxClients(files int) int { return max(files/3, 1) }
 
 // manyFiles stands for no limit.
 const manyFiles = 1 << 20
