@@ -13,8 +13,8 @@ import (
 // Hipache does and as an entry promises.
 func newTransport(o Options) *http.Transport {
 	t := &http.Transport{
-		Proxy:               nil,  // never from the environment: backends are in the local network
-		DisableCompression:  true, // else the transport would decompress answers
+		Proxy:              nil,  // never from the environment: backends are in the local network
+		DisableCompression: true, // else the transport would decompress answers
 		// There is no MaxIdleConns: net/http counts a connection as idle just before it delivers an answer without a
 		// body, and may then close it for another one, so that the answer is lost. dial closes idle connections when
 		// the process has no free file.
