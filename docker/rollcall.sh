@@ -348,6 +348,10 @@ drain() {
       return
     fi
   done
+  case $left-$status in # a repeated call names the rest in whole seconds, which may be too short
+  "$drain_period"-*) ;;
+  *-2??) wait "$timer" ;;
+  esac
 }
 
 # uptime prints the age of the machine in seconds.
