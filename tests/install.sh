@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the tests and the linters need beyond Go, where it is missing:
-# with apt-get on Debian and its kin, as root or through sudo. Elsewhere it says
-# what to install and goes on (the tests that need it are skipped), except in CI,
-# where what is missing is an error. It is silent when everything is there.
+# Installs the missing programs that the tests and the linters need beyond Go: with
+# apt-get on Debian and Ubuntu, as root or through sudo. On other systems it lists the
+# missing programs and ends with 0, and the tests that need them are skipped. In CI a
+# missing program is an error. Without a missing program the script prints nothing.
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin # where daemons are, for those who are not root
+PATH=$PATH:/usr/sbin:/sbin # the folders of daemons, which only root has in PATH
 
 # program | Debian packages | Homebrew formula
 needs='redis-server|redis-server|redis

@@ -134,8 +134,7 @@ type changes struct {
 }
 
 func (c changes) run(s *session, call func(ctx context.Context, api *client.Client, id string) (*http.Response, error)) error {
-	api, _, cancel, err := c.client(s.ctx)
-	cancel()
+	api, err := c.api()
 	if err != nil {
 		return err
 	}

@@ -24,8 +24,7 @@ type lsCmd struct {
 
 // Run prints every instance, in any state.
 func (c lsCmd) Run(s *session) error {
-	api, _, cancel, err := c.client(s.ctx)
-	defer cancel()
+	api, err := c.api()
 	if err != nil {
 		return err
 	}

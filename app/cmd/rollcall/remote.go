@@ -18,9 +18,12 @@ type remote struct {
 // answerWithin is how long a command waits for an answer to a call without ?wait.
 const answerWithin = 10 * time.Second
 
+// api returns a client of the API.
+func (r remote) api() (*client.Client, error) { return client.New(r.URL, r.Token, client.Options{}) }
+
 // client returns a client of the API, and a context for one short call.
 func (r remote) client(ctx context.Context) (*client.Client, context.Context, context.CancelFunc, error) {
-	c, err := client.New(r.URL, r.Token, client.Options{})
+	c, err := r.api()
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	return c, ctx, cancel, err
 }

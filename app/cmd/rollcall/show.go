@@ -23,11 +23,12 @@ type showCmd struct {
 
 // Run prints the fields of an instance, its last results and its last events.
 func (c showCmd) Run(s *session) error {
-	api, _, cancel, err := c.client(s.ctx)
-	defer cancel()
+	api, err := c.api()
 	if err != nil {
 		return err
 	}
+	var past []app.Event
+	revision := -1 // at which past was read: an event changes the instance
 	return c.repeat(s, func(s *session) error {
 		ctx, cancel := context.WithTimeout(s.ctx, answerWithin)
 		defer cancel()
@@ -38,18 +39,25 @@ func (c showCmd) Run(s *session) error {
 		if c.Output != "table" {
 			return output{Output: c.Output}.document(s, i)
 		}
-		var past []app.Event
-		err = pastEvents(ctx, api, func(_ client.Message, e app.Event) error {
-			if e.Instance == i.Id {
-				past = append(past, e)
+		if i.InstanceRevision != revision {
+			if past, err = eventsOf(ctx, api, i.Id); err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			revision = i.InstanceRevision
 		}
 		return c.details(s, i, past)
 	})
+}
+
+// eventsOf returns the past events of an instance, oldest first.
+func eventsOf(ctx context.Context, api *client.Client, id string) (past []app.Event, err error) {
+	err = pastEvents(ctx, api, func(_ client.Message, e app.Event) error {
+		if e.Instance == id {
+			past = append(past, e)
+		}
+		return nil
+	})
+	return past, err
 }
 
 func (c showCmd) details(s *session, i client.InstanceDetail, past []app.Event) error {
@@ -127,8 +135,7 @@ type frontendsCmd struct {
 
 // Run prints the frontends, or the backends of one.
 func (c frontendsCmd) Run(s *session) error {
-	api, _, cancel, err := c.client(s.ctx)
-	defer cancel()
+	api, err := c.api()
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (c waitCmd) Run(s *session) error {
 			return usageError{err}
 		}
 	}
-	api, err := client.New(c.URL, c.Token, client.Options{})
+	api, err := c.api()
 	if err != nil {
 		return err
 	}
