@@ -24,8 +24,9 @@ etcd|etcd-server|etcd
 prometheus-blackbox-exporter|prometheus-blackbox-exporter|blackbox_exporter'
 fi
 
-# tests/containers starts a Docker engine of its own and makes images of programs that
-# are here; app/probe probes servers of Node and Python. Outside CI that is for who has them already.
+# tests/containers starts a Docker engine of its own and makes images of installed
+# programs; app/probe probes servers of Node and Python. Outside CI these tests run only
+# where the programs are installed already.
 if [ "${CI:-}" = true ]; then
   needs+='
 dockerd|docker.io|docker
@@ -63,12 +64,12 @@ install() {
   fi
   read -ra packages <<<"$*"
   echo "tests/install.sh: installing ${packages[*]}" >&2
-  # A source that is down is no reason to stop: the install tells whether it mattered.
+  # If a source is down, go on: the install fails if a package is missing because of it.
   "${as_root[@]}" apt-get -qq update >/dev/null 2>&1 || true
   "${as_root[@]}" apt-get -qq -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "${packages[@]}" >/dev/null
 }
 
-# What single tests are skipped without, where Debian has it.
+# Programs without which single tests are skipped, where Debian has them.
 if [ "${CI:-}" = true ] && grep -qs '^ID=debian' /etc/os-release; then
   for program in chromium docker-compose; do
     command -v "$program" >/dev/null || install "$program" || true
