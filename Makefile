@@ -19,7 +19,7 @@ GOTEST := go test -race -shuffle=$(SHUFFLE) -timeout $(TIMEOUT)
 
 # These packages start servers and put load on them, so they run one after the other. The second list takes routes, disks
 # and the network away: parts of it need root, and AS_ROOT is the command that gives it.
-PROCESSES := ./docker/... ./tests/redistest ./tests/e2e ./tests/discovery ./tests/page ./tests/docs
+PROCESSES := ./docker/... ./tests/redistest ./tests/e2e ./tests/docs
 ROOT := ./tests/chaos ./tests/containers
 AS_ROOT ?=
 
@@ -42,7 +42,7 @@ demo: ## start the demo: two clients and two services that find each other; Ctrl
 
 screenshots: ## take the pictures of docs/images from a fleet with fixed data
 	mkdir -p docs/images
-	PAGE_IMAGES="$$PWD/docs/images" go test -count=1 ./tests/page -run TestScreenshots
+	PAGE_IMAGES="$$PWD/docs/images" go test -count=1 ./tests/e2e -run TestScreenshots
 
 image: ## build the Docker image rollcall
 	docker build -t rollcall -f docker/Dockerfile $$(.ci/build-args) .

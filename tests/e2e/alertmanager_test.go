@@ -143,7 +143,7 @@ func TestAnAlertIsAState(t *testing.T) {
 	}
 	header := "Basic cm9sbGNhbGw6bmlnaHQgc2hpZnQ="
 	got := a.call(http.MethodPost, "/v1/webhooks", form(append(hook, "header", "authorization: "+header)...))
-	if got.status != http.StatusCreated || strings.Contains(string(got.body), header) || !strings.Contains(string(got.body), `"headers":["Authorization"]`) {
+	if got.status != http.StatusCreated || strings.Contains(got.body, header) || !strings.Contains(got.body, `"headers":["Authorization"]`) {
 		t.Fatalf("with the password: %s, want its name only", got)
 	}
 	m.awaits(proctest.Bound, "w1")
@@ -166,7 +166,7 @@ func TestAnAlertIsAState(t *testing.T) {
 	}
 	maintain("maintenance", "true", "for", "1h")
 	m.awaits(proctest.Bound)
-	if got := a.call(http.MethodGet, "/v1/instances/w1", nil); !strings.Contains(string(got.body), `"state":"unhealthy"`) {
+	if got := a.call(http.MethodGet, "/v1/instances/w1", nil); !strings.Contains(got.body, `"state":"unhealthy"`) {
 		t.Fatal(got)
 	}
 	maintain("maintenance", "false")

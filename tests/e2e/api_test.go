@@ -27,16 +27,26 @@ func (a api) with(t testing.TB) api { return api{t: t, base: a.base, token: a.to
 type answer struct {
 	status int
 	header http.Header
-	body   []byte
+	body   string
 	took   time.Duration
 }
 
 func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
 
-// problem holds the fields of the error answer a.body that the tests read.
-func (a answer) problem() (p struct{ Type, Field, Detail string }) {
-	_ = json.Unmarshal(a.body, &p)
-	return p
+// problem is an error answer.
+type problem struct{ Type, Detail, Field, Want string }
+
+func (a answer) problem(t testing.TB) problem {
+	t.Helper()
+	return decode[problem](t, a.body)
+}
+
+func decode[T any](t testing.TB, text string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return v
 }
 
 // instance is an instance as the API shows it, or the receipt of a registration.
@@ -87,7 +97,7 @@ func (a api) try(method, path string, form url.Values) (answer, error) {
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return answer{status: resp.StatusCode, header: resp.Header, body: text, took: time.Since(began)}, err
+	return answer{status: resp.StatusCode, header: resp.Header, body: string(text), took: time.Since(began)}, err
 }
 
 // once makes a call and fails the test without an answer.
@@ -158,12 +168,9 @@ func (a api) registerAndWait(f url.Values) (got answer, first bool) {
 	return got, first
 }
 
-func (a answer) instance(t testing.TB) (i instance) {
+func (a answer) instance(t testing.TB) instance {
 	t.Helper()
-	if err := json.Unmarshal(a.body, &i); err != nil {
-		t.Fatalf("%s: %v", a, err)
-	}
-	return i
+	return decode[instance](t, a.body)
 }
 
 // instance reads a registered instance.

@@ -198,7 +198,7 @@ func TestJobsOfThatNameAreListedWhenThereIsNone(t *testing.T) {
 	}
 	_, a := k.web()
 	if got := a.call(http.MethodPost, "/v1/jobs/nosuch/run", nil); got.status != http.StatusNotFound ||
-		!strings.Contains(got.problem().Detail, "probe") {
+		!strings.Contains(got.problem(t).Detail, "probe") {
 		t.Errorf("the API answers %s, want 404 and what there is", got)
 	}
 }

@@ -275,7 +275,7 @@ func (c *company) compareReads(k *stack) {
 		for service := range r.Services {
 			var list struct{ Instances []instance }
 			got := a.call(http.MethodGet, "/v1/services/"+service+"?state=any", nil)
-			if err := json.Unmarshal(got.body, &list); err != nil {
+			if err := json.Unmarshal([]byte(got.body), &list); err != nil {
 				c.t.Fatalf("%s: %v", got, err)
 			}
 			for _, i := range list.Instances {

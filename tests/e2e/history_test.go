@@ -24,9 +24,6 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// historyRole is the variable that makes the test binary run as rollcall web or rollcall cron with shortBuckets.
-const historyRole = "E2E_HISTORY_ROLE"
-
 // shortBuckets has fine buckets of 2 s, so that the test takes less than a minute. A range of 1h consists of them.
 var shortBuckets = history.Scale{Fine: 2 * time.Second, Coarse: time.Hour, FineKept: 1800, CoarseKept: 30 * 24}
 
@@ -64,7 +61,7 @@ func (k historyStack) role(role string) *proctest.Process {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	p := proctest.Start(k.t, append(slices.Clone(k.Env), historyRole+"="+role), self)
+	p := proctest.Start(k.t, append(slices.Clone(k.Env), asProgram+"=history "+role), self)
 	p.Name = role
 	return p
 }
@@ -164,7 +161,7 @@ type serviceHistory struct {
 func (a api) history(service string) (h serviceHistory) {
 	a.t.Helper()
 	got := a.call(http.MethodGet, "/v1/services/"+service+"/history?range=1h", nil)
-	if err := json.Unmarshal(got.body, &h); err != nil || got.status != http.StatusOK || h.Bucket != shortBuckets.Fine.Seconds() {
+	if err := json.Unmarshal([]byte(got.body), &h); err != nil || got.status != http.StatusOK || h.Bucket != shortBuckets.Fine.Seconds() {
 		a.t.Fatalf("history: %d %.300s, %v", got.status, got.body, err)
 	}
 	return h

@@ -1,10 +1,12 @@
-// Package e2e tests the program from the outside: it builds the binary, with the race detector, and
-// runs it as processes against a private redis-server for each test. The tests do not depend on the
-// speed of the machine: they wait for conditions, with bounds that only a defect exceeds.
+// Package e2e tests the program from the outside: it runs the program, built with the race detector, as processes or
+// inside the test's own process, on a private redis-server or a private prefix, and uses it as its users do: with HTTP, the
+// command line, a proxy and a browser. The tests do not depend on the speed of the machine: they wait for conditions, with
+// bounds that only a defect exceeds.
 package e2e
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -12,18 +14,37 @@ import (
 	"time"
 
 	"rollcall/tests/proctest"
+	"rollcall/tests/redistest"
 )
 
+// patience limits the wait of a test for a condition. It decides no result.
+const patience = time.Minute
+
+// asProgram is the variable that makes this binary run as one of programs.
+const asProgram = "E2E_PROGRAM"
+
+// programs are the programs that this binary can run as. They return their exit code.
+var programs = map[string]func() int{
+	"linked":       linked,
+	"history web":  func() int { return runWithShortBuckets("web") },
+	"history cron": func() int { return runWithShortBuckets("cron") },
+}
+
 func TestMain(m *testing.M) {
-	if role := os.Getenv(historyRole); role != "" {
-		os.Exit(runWithShortBuckets(role))
+	if name, ok := os.LookupEnv(asProgram); ok {
+		program := programs[name]
+		if program == nil {
+			fmt.Fprintf(os.Stderr, "%s is %q, which is no program of these tests\n", asProgram, name)
+			os.Exit(2)
+		}
+		os.Exit(program())
 	}
 	flag.Parse()
 	// The tests mostly wait. With the default, one test per core, they would wait for each other.
 	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
 		_ = flag.Set("test.parallel", "8")
 	}
-	os.Exit(proctest.Main(m).Run())
+	os.Exit(proctest.Main(withBrowser{redistest.Main(m)}).Run())
 }
 
 // throughout fails the test if check fails at any time in d.
@@ -34,4 +55,15 @@ func throughout(t testing.TB, d time.Duration, check func() error) {
 			t.Fatalf("%s before the end: %v", time.Until(end), err)
 		}
 	}
+}
+
+// eventually waits until check returns no error.
+func eventually(t testing.TB, what string, check func() error) {
+	t.Helper()
+	proctest.Eventually(t, patience, func() error {
+		if err := check(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	})
 }

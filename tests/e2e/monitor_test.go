@@ -53,7 +53,7 @@ type tally struct {
 
 type change struct{ kind, from, to string }
 
-const said = "said by the ledger: "
+const marker = "said by the ledger: "
 
 // watch begins a ledger on a server without a registry.
 func watch(t testing.TB, addr string) *ledger {
@@ -80,7 +80,7 @@ func watch(t testing.TB, addr string) *ledger {
 			if err != nil {
 				return
 			}
-			if _, text, found := strings.Cut(line, said); found {
+			if _, text, found := strings.Cut(line, marker); found {
 				l.said <- strings.TrimRight(text, "\"\r\n")
 				continue
 			}
@@ -95,7 +95,7 @@ func watch(t testing.TB, addr string) *ledger {
 func (l *ledger) sync(k *stack) tally {
 	k.t.Helper()
 	word := rand.Text()
-	k.Redis.Echo(k.t.Context(), said+word)
+	k.Redis.Echo(k.t.Context(), marker+word)
 	select {
 	case heard := <-l.said:
 		if heard != word {

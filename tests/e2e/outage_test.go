@@ -168,7 +168,7 @@ func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}
 			t.Errorf("%s %s was answered after %s", method, path, got.took)
 		case got.status != http.StatusServiceUnavailable:
 			return fmt.Errorf("%s %s: %s, want 503", method, path, got)
-		case got.header.Get("Retry-After") == "" || !strings.Contains(got.problem().Type, "unavailable"):
+		case got.header.Get("Retry-After") == "" || !strings.Contains(got.problem(t).Type, "unavailable"):
 			t.Errorf("%s %s: %s, want a problem and a Retry-After", method, path, got)
 		}
 		return nil
@@ -229,7 +229,7 @@ func TestEmptiedRedisIsFilledAgainByThoseWhoAssertThemselves(t *testing.T) {
 	}
 	proctest.Eventually(t, proctest.Bound, func() error {
 		got := a.call(http.MethodGet, "/v1/services", nil)
-		if !strings.Contains(string(got.body), `"web"`) || strings.Contains(string(got.body), `"other"`) {
+		if !strings.Contains(got.body, `"web"`) || strings.Contains(got.body, `"other"`) {
 			return fmt.Errorf("%s, want the service that is there, and no other", got)
 		}
 		return nil

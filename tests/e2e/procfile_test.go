@@ -33,14 +33,14 @@ func TestProcessManagersRunTheProcfile(t *testing.T) {
 			line := command(proctest.ProcfilePath(), strconv.Itoa(base))
 			// No process has migrated the keys of this Redis: all three try to at the same time.
 			p := proctest.Start(t, []string{"REDIS_URL=redis://" + server.Addr()}, line[0], line[1:]...)
-			a := api{t: t, base: "http://" + at(base)}
+			a := api{t: t, base: "http://" + loopback(base)}
 			a.ready()
 
 			one := proctest.NewBackend(t)
 			const host = "managed.localhost"
 			a.register(proctest.Registration(one, "managed", host))
 			a.awaitState("managed", "healthy")
-			newVisitor(at(base+200), proctest.Bound).awaitVisit(t, host, one)
+			newVisitor(loopback(base+200), proctest.Bound).awaitVisit(t, host, one)
 			if v, err := server.Client(t).Get(t.Context(), "rollcall:schema").Int(); err != nil || v < 1 {
 				t.Errorf("the schema is %d, %v", v, err)
 			}
@@ -48,7 +48,7 @@ func TestProcessManagersRunTheProcfile(t *testing.T) {
 			p.End() // each manager has an exit code of its own for SIGTERM
 			proctest.Eventually(t, proctest.Bound, func() error {
 				for _, port := range []int{base, base + 200} {
-					if c, err := net.Dial("tcp", at(port)); err == nil {
+					if c, err := net.Dial("tcp", loopback(port)); err == nil {
 						_ = c.Close()
 						return fmt.Errorf("port %d still answers after the end of %s", port, name)
 					}
@@ -97,7 +97,7 @@ func basePort(t *testing.T) int {
 	for range 100 {
 		base, free := redistest.FreePort(t), 0
 		for _, port := range []int{base + 100, base + 200} {
-			if l, err := net.Listen("tcp", at(port)); err == nil {
+			if l, err := net.Listen("tcp", loopback(port)); err == nil {
 				_ = l.Close()
 				free++
 			}
@@ -110,4 +110,4 @@ func basePort(t *testing.T) int {
 	return 0
 }
 
-func at(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

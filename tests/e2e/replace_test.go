@@ -188,7 +188,7 @@ func TestCallersReadTheirOwnWrites(t *testing.T) {
 func (a api) lists(service, id string) bool {
 	got, err := a.try(http.MethodGet, "/v1/services/"+service, nil)
 	var list struct{ Instances []instance }
-	if err != nil || json.Unmarshal(got.body, &list) != nil {
+	if err != nil || json.Unmarshal([]byte(got.body), &list) != nil {
 		return false
 	}
 	for _, i := range list.Instances {

@@ -125,12 +125,12 @@ func TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag(t *testing.T) {
 		return nil
 	})
 	_, _, last := r.counts()
-	if last.status != http.StatusServiceUnavailable || !strings.Contains(last.problem().Detail, "min-replicas-to-write") || last.header.Get("Retry-After") == "" {
+	if last.status != http.StatusServiceUnavailable || !strings.Contains(last.problem(t).Detail, "min-replicas-to-write") || last.header.Get("Retry-After") == "" {
 		t.Errorf("the refused registration got %v %s", last.header, last)
 	}
 	proctest.Eventually(t, proctest.Bound, func() error {
 		got := a.once(http.MethodGet, "/readyz", nil)
-		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem().Detail, "min-replicas-to-write") {
+		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem(t).Detail, "min-replicas-to-write") {
 			return fmt.Errorf("readyz: %s", got)
 		}
 		return nil
@@ -179,7 +179,7 @@ func TestDoctorReportsAPrimaryThatWritesWithoutItsReplicas(t *testing.T) {
 	cut := time.Now()
 	throughout(t, lossBound+2*time.Second, func() error {
 		_, _, last := r.counts()
-		if strings.Contains(string(last.body), "replicas") {
+		if strings.Contains(last.body, "replicas") {
 			return fmt.Errorf("a registration was refused: %s", last)
 		}
 		return nil

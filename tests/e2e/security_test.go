@@ -87,7 +87,7 @@ func TestNobodyListensToOthersWithoutAToken(t *testing.T) {
 	if got := a.as(token).call(http.MethodGet, "/v1/services", nil); got.status != http.StatusOK {
 		t.Errorf("with one: %s", got)
 	}
-	if got := a.as(token).call(http.MethodPost, "/v1/register", form("service", "web", "port", "80")); got.problem().Field != "address" {
+	if got := a.as(token).call(http.MethodPost, "/v1/register", form("service", "web", "port", "80")); got.problem(t).Field != "address" {
 		t.Errorf("from loopback, which containers elsewhere cannot mean: %s", got)
 	}
 }
@@ -147,7 +147,7 @@ func TestSecretsAreNotTold(t *testing.T) {
 	b := proctest.NewBackend(t)
 	var receipt struct{ Key string }
 	registered := a.as(token).call(http.MethodPost, "/v1/register", proctest.Registration(b, "w1", "a.test"))
-	if err := json.Unmarshal(registered.body, &receipt); err != nil || receipt.Key == "" {
+	if err := json.Unmarshal([]byte(registered.body), &receipt); err != nil || receipt.Key == "" {
 		t.Fatalf("%s, %v", registered, err)
 	}
 	a.awaitState("w1", "healthy")
@@ -201,7 +201,7 @@ func TestWhomRollcallCallsIsConfigured(t *testing.T) {
 	k.Process("cron")
 	_, port, _ := net.SplitHostPort(forbidden(t))
 	if got := a.call(http.MethodPost, "/v1/register", form("service", "web", "port", port)); got.status != http.StatusUnprocessableEntity ||
-		got.problem().Field != "address" || !strings.Contains(string(got.body), "ROLLCALL_PROBE_NETWORKS") {
+		got.problem(t).Field != "address" || !strings.Contains(got.body, "ROLLCALL_PROBE_NETWORKS") {
 		t.Errorf("an address: %s", got)
 	}
 	a.register(form("service", "web", "id", "w1", "address", "localhost", "port", port, "health", "/", "grace", "2s"))
@@ -211,7 +211,7 @@ func TestWhomRollcallCallsIsConfigured(t *testing.T) {
 		t.Errorf("a name: %+v", results)
 	}
 	got := a.call(http.MethodPost, "/v1/webhooks", form("url", "http://localhost:"+port+"/"))
-	if got.status != http.StatusFailedDependency || !strings.Contains(string(got.body), "address not allowed") {
+	if got.status != http.StatusFailedDependency || !strings.Contains(got.body, "address not allowed") {
 		t.Errorf("a webhook: %s", got)
 	}
 }

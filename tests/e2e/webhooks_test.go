@@ -51,7 +51,7 @@ func newReceiver(a api, handle func(n int, w http.ResponseWriter, r *http.Reques
 	a.t.Cleanup(r.server.Close)
 	got := a.call(http.MethodPost, "/v1/webhooks", form(append([]string{"url", r.server.URL}, fields...)...))
 	var created struct{ ID, Secret string }
-	if err := json.Unmarshal(got.body, &created); err != nil || got.status != http.StatusCreated {
+	if err := json.Unmarshal([]byte(got.body), &created); err != nil || got.status != http.StatusCreated {
 		a.t.Fatalf("create webhook: %s, %v", got, err)
 	}
 	r.mu.Lock()
@@ -183,7 +183,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	r.server.Close()
 	stir(a, 3)
 	proctest.Eventually(t, proctest.Bound, func() error {
-		if got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil); !strings.Contains(string(got.body), "connection refused") {
+		if got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil); !strings.Contains(got.body, "connection refused") {
 			return fmt.Errorf("deliveries are %s", got)
 		}
 		return nil
@@ -315,7 +315,7 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 	}
 	proctest.Eventually(t, 2*proctest.Bound, func() error {
 		got := a.call(http.MethodGet, "/v1/services", nil)
-		if !strings.Contains(string(got.body), fmt.Sprintf(`"healthy":%d`, deaths)) {
+		if !strings.Contains(got.body, fmt.Sprintf(`"healthy":%d`, deaths)) {
 			return fmt.Errorf("services are %s", got)
 		}
 		return nil
@@ -463,7 +463,7 @@ func TestHostileReceiversDelayNoOtherReceiver(t *testing.T) {
 	for says, r := range hostile {
 		proctest.Eventually(t, proctest.Bound, func() error {
 			got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil)
-			if !strings.Contains(string(got.body), `"passed":false,"reason":"`+says) || strings.Contains(string(got.body), `"passed":true`) {
+			if !strings.Contains(got.body, `"passed":false,"reason":"`+says) || strings.Contains(got.body, `"passed":true`) {
 				return errors.New("deliveries are " + got.String() + ", want " + says)
 			}
 			return nil

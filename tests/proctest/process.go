@@ -25,10 +25,10 @@ const Bound = 30 * time.Second
 // workdir holds the binary. Main deletes it after the tests.
 var workdir string
 
-// Main wraps m so that the binary is deleted after the tests.
-func Main(m *testing.M) interface{ Run() int } { return runner{m} }
+// Main wraps m, a *testing.M or a wrapper of one, so that the binary is deleted after the tests.
+func Main(m interface{ Run() int }) interface{ Run() int } { return runner{m} }
 
-type runner struct{ m *testing.M }
+type runner struct{ m interface{ Run() int } }
 
 // Run runs the tests and returns the exit code.
 func (r runner) Run() int {

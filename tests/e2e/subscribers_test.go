@@ -1,4 +1,4 @@
-package discovery_test
+package e2e
 
 import (
 	"cmp"
@@ -29,20 +29,20 @@ import (
 )
 
 const (
-	listeners   = 100 // of events
-	pollers     = 100 // of a service
-	slowReaders = 5
-	services    = 20
-	changesPer  = 20 * time.Millisecond // one change each
+	listeners       = 100 // of events
+	pollers         = 100 // of a service
+	slowReaders     = 5
+	watchedServices = 20
+	changesPer      = 20 * time.Millisecond // one change each
 )
 
-// loadFor is how long changes go on: DISCOVERY_TEST_LOAD=30s for longer.
+// loadFor is how long changes go on: E2E_SUBSCRIBERS_LOAD=30s for longer.
 func loadFor(t testing.TB) time.Duration {
 	d := 5 * time.Second
 	if testing.Short() {
 		d = 2 * time.Second
 	}
-	if given := os.Getenv("DISCOVERY_TEST_LOAD"); given != "" {
+	if given := os.Getenv("E2E_SUBSCRIBERS_LOAD"); given != "" {
 		var err error
 		if d, err = time.ParseDuration(given); err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestSubscribersMissNothing(t *testing.T) { //nolint:paralleltest // it meas
 	}
 	const prefix = "load:"
 	world := newChanges(t, named("writer"), prefix)
-	for n := range services { // so that every service is there when pollers ask
+	for n := range watchedServices { // so that every service is there when pollers ask
 		world.register(n, 0)
 		world.register(n, 1)
 	}
@@ -78,7 +78,7 @@ func TestSubscribersMissNothing(t *testing.T) { //nolint:paralleltest // it meas
 		l := &listener{t: t, web: webs[n%2], other: webs[n%2]}
 		switch n % 4 {
 		case 0:
-			l.service = "s" + strconv.Itoa(n%services)
+			l.service = "s" + strconv.Itoa(n%watchedServices)
 		case 1:
 			l.other = webs[(n+1)%2] // reconnects elsewhere
 		}
@@ -95,7 +95,7 @@ func TestSubscribersMissNothing(t *testing.T) { //nolint:paralleltest // it meas
 	}
 	var polling []*poller
 	for n := range pollers {
-		p := &poller{t: t, webs: webs[n%2 : n%2+1], service: "s" + strconv.Itoa(n%services)}
+		p := &poller{t: t, webs: webs[n%2 : n%2+1], service: "s" + strconv.Itoa(n%watchedServices)}
 		if n%4 == 0 {
 			p.webs = webs // one behind a load balancer asks now this one, now that one
 		}
@@ -233,7 +233,7 @@ func (c *changes) run(during time.Duration, look func()) int {
 	dice := rand.New(rand.NewPCG(1, 0))
 	for ; time.Since(began) < during; made++ {
 		time.Sleep(time.Until(began.Add(time.Duration(made) * changesPer))) // what was held up is made up for
-		service := dice.IntN(services)
+		service := dice.IntN(watchedServices)
 		id := fmt.Sprintf("s%d-1", service)
 		if _, known := c.meta[id]; known && made%5 == 0 {
 			c.insist(func() error {

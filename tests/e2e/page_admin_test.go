@@ -1,4 +1,4 @@
-package page_test
+package e2e
 
 import (
 	"net/http"

@@ -1,12 +1,9 @@
-// Package page_test tests the status page in Chromium, on a Rollcall with its own redis-server. PAGE_SCREENSHOTS names a
-// directory that keeps the screenshots; without it they are deleted.
-package page_test
+package e2e
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,12 +11,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -27,19 +21,13 @@ import (
 	"rollcall/tests/redistest"
 )
 
-// patience bounds the wait for a condition. It decides no test.
-const patience = time.Minute
+// withBrowser ends the browser, if a test has started it, after the tests.
+type withBrowser struct{ next interface{ Run() int } }
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	// The tests wait much more than they compute: the default, a test per core, would
-	// have them wait for each other.
-	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = flag.Set("test.parallel", "6")
-	}
-	code := redistest.Main(m).Run()
-	closeBrowser()
-	os.Exit(code)
+// Run runs the tests and returns the exit code.
+func (w withBrowser) Run() int {
+	defer func() { closeBrowser() }()
+	return w.next.Run()
 }
 
 // closeBrowser ends the browser that browser has started.
@@ -188,16 +176,4 @@ func (s *site) await(id, state string) {
 		}
 		return nil
 	})
-}
-
-// eventually waits until check returns no fault.
-func eventually(t testing.TB, what string, check func() error) {
-	t.Helper()
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("not within %s: %s: %v", patience, what, err)
 }

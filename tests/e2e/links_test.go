@@ -1,6 +1,6 @@
 //go:build linux
 
-package discovery_test
+package e2e
 
 import (
 	"encoding/json"
@@ -128,15 +128,15 @@ func (h *hooked) prints(n int) (last string) {
 }
 
 // stops ends the hook, and returns its result.
-func (h *hooked) stops() said {
+func (h *hooked) stops() output {
 	h.t.Helper()
 	_ = h.Process.Signal(syscall.SIGTERM)
 	return h.ends()
 }
 
-func (h *hooked) ends() said {
+func (h *hooked) ends() output {
 	<-h.ended
-	return said{h.ProcessState.ExitCode(), strings.Join(h.out.all(), "\n"), strings.Join(h.err.all(), "\n")}
+	return output{h.ProcessState.ExitCode(), strings.Join(h.out.all(), "\n"), strings.Join(h.err.all(), "\n")}
 }
 
 func TestALinksAppSeesThatANeighbourHasMoved(t *testing.T) {
@@ -148,7 +148,7 @@ func TestALinksAppSeesThatANeighbourHasMoved(t *testing.T) {
 	tmp := t.TempDir()
 	env := append(at(w.base), "PROGRAM="+os.Args[0], "KNOWN_PORT="+port, "TMPDIR="+tmp)
 
-	once := append([]string{"DISCOVERY_TEST_PROGRAM=asks"}, env...)
+	once := append([]string{asProgram + "=asks"}, env...)
 	if got := sh(t, once, `eval "$(rollcall env service memcached)"; exec "$PROGRAM"`); got.code != 0 || got.out != "here 10.0.0.1\n" {
 		t.Errorf("with eval: %s", got)
 	}
@@ -156,7 +156,7 @@ func TestALinksAppSeesThatANeighbourHasMoved(t *testing.T) {
 		t.Errorf("under rollcall run: %s", got)
 	}
 
-	again := append([]string{"DISCOVERY_TEST_PROGRAM=asks again"}, env...)
+	again := append([]string{asProgram + "=asks again"}, env...)
 	h := hook(t, again, `rollcall run --env service --env memcached --on-change HUP -- "$PROGRAM"`)
 	pid, first, _ := strings.Cut(h.prints(1), " ")
 	if first != "here 10.0.0.1" {
@@ -205,7 +205,7 @@ func TestVariablesOutliveRollcall(t *testing.T) {
 	here, there, known := twoPlaces(t)
 	p.register("service", "service", "id", "s1", "address", here, "health", "none")
 	file := filepath.Join(t.TempDir(), "env")
-	h := hook(t, append(at(p.base), "DISCOVERY_TEST_PROGRAM=asks again", "PROGRAM="+os.Args[0], "KNOWN_PORT="+known, "FILE="+file),
+	h := hook(t, append(at(p.base), asProgram+"=asks again", "PROGRAM="+os.Args[0], "KNOWN_PORT="+known, "FILE="+file),
 		`rollcall run --env service --env-file "$FILE" --on-change HUP -- "$PROGRAM"`)
 	h.prints(1)
 	away := func(n int) {

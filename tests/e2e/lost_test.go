@@ -1,6 +1,6 @@
 //go:build linux
 
-package discovery_test
+package e2e
 
 import (
 	"context"
@@ -94,7 +94,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 				p.register("service", "service", "id", "s1", "address", address, "health", "none", "meta.n", fmt.Sprint(n))
 			}
 			moves(here, 0)
-			command := hook(t, append(at(p.base), "DISCOVERY_TEST_PROGRAM=asks again", "PROGRAM="+os.Args[0], "KNOWN_PORT="+port, "TMPDIR="+t.TempDir()),
+			command := hook(t, append(at(p.base), asProgram+"=asks again", "PROGRAM="+os.Args[0], "KNOWN_PORT="+port, "TMPDIR="+t.TempDir()),
 				`rollcall run --env service --on-change HUP -- "$PROGRAM"`)
 			command.seesLast(t, " here")
 			watch := hook(t, at(p.base), "rollcall watch -o json")

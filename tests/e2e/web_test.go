@@ -1,21 +1,13 @@
-// Package discovery_test tests how clients find registered instances: reads, long-polls, events,
-// variables, Prometheus and the command line.
-package discovery_test
+package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,25 +26,6 @@ import (
 	"rollcall/tests/openapitest"
 	"rollcall/tests/redistest"
 )
-
-// patience is how long a test waits for a condition. It decides no result.
-const patience = time.Minute
-
-func TestMain(m *testing.M) {
-	if program := os.Getenv("DISCOVERY_TEST_PROGRAM"); program != "" {
-		os.Exit(programs[program]())
-	}
-	flag.Parse()
-	// The tests mostly wait. With the default, one test per core, they would wait for each other.
-	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = flag.Set("test.parallel", "8")
-	}
-	code := redistest.Main(m).Run()
-	if workdir != "" {
-		_ = os.RemoveAll(workdir)
-	}
-	os.Exit(code)
-}
 
 // web is a web process inside this process: its own connections to Redis, its own replica, and a server.
 type web struct {
@@ -144,31 +117,6 @@ type noJobs struct{}
 func (noJobs) Names() []string                       { return nil }
 func (noJobs) RunOnce(context.Context, string) error { return nil }
 
-// answer is the outcome of a call.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
-func (a answer) String() string { return fmt.Sprintf("%d %s", a.status, a.body) }
-
-// problem is an error answer.
-type problem struct{ Type, Detail, Field, Want string }
-
-func (a answer) problem(t testing.TB) problem {
-	t.Helper()
-	return decode[problem](t, a.body)
-}
-
-func decode[T any](t testing.TB, text string) (v T) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatalf("%s: %v", text, err)
-	}
-	return v
-}
-
 // try makes a call; headers are name, value, name, value, ...
 func (w *web) try(ctx context.Context, method, path string, form url.Values, headers ...string) (answer, error) {
 	var body io.Reader
@@ -189,7 +137,7 @@ func (w *web) try(ctx context.Context, method, path string, form url.Values, hea
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header, string(text)}, err
+	return answer{status: resp.StatusCode, header: resp.Header, body: string(text)}, err
 }
 
 // call makes a call, and repeats it while the registry is not reachable, as on a busy machine.
@@ -225,15 +173,6 @@ func (w *web) register(pairs ...string) string {
 		w.t.Fatalf("register %q: %s", pairs, a)
 	}
 	return decode[struct{ ID string }](w.t, a.body).ID
-}
-
-// form is name, value, name, value, ...; a name may be repeated.
-func form(pairs ...string) url.Values {
-	v := url.Values{}
-	for n := 0; n < len(pairs); n += 2 {
-		v.Add(pairs[n], pairs[n+1])
-	}
-	return v
 }
 
 // probed applies results of probes to an instance as its owner does: + passed, - failed.
@@ -280,16 +219,4 @@ func (w *web) list(host string) []string {
 		w.t.Fatal(err)
 	}
 	return list
-}
-
-// eventually waits until check returns no error.
-func eventually(t testing.TB, what string, check func() error) {
-	t.Helper()
-	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if err = check(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("not within %s: %s: %v", patience, what, err)
 }

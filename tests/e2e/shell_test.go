@@ -1,4 +1,4 @@
-package discovery_test
+package e2e
 
 import (
 	"bytes"
@@ -24,28 +24,9 @@ import (
 	"time"
 
 	"rollcall/migrations"
+	"rollcall/tests/proctest"
 	"rollcall/tests/redistest"
 )
-
-// workdir holds the binary. It is removed after the tests.
-var workdir string
-
-// build compiles the program once, with the race detector.
-var build = sync.OnceValues(func() (string, error) {
-	var err error
-	if workdir, err = os.MkdirTemp("", "rollcall-discovery"); err != nil {
-		return "", err
-	}
-	path := filepath.Join(workdir, "rollcall")
-	said, err := exec.Command("go", "build", "-race", "-o", path, "rollcall/app/cmd/rollcall").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("go build -race: %w\n%s", err, said)
-	}
-	return path, nil
-})
-
-// programs are the programs that this binary can run as, selected by DISCOVERY_TEST_PROGRAM.
-var programs = map[string]func() int{"linked": linked}
 
 // linked is a program of 2013: it finds another service only by the variables of a Docker link.
 func linked() int {
@@ -60,23 +41,19 @@ func linked() int {
 	return 0
 }
 
-// said is the result of a command.
-type said struct {
+// output is the result of a command.
+type output struct {
 	code     int
 	out, err string
 }
 
-func (s said) String() string { return fmt.Sprintf("%d, %q, %q", s.code, s.out, s.err) }
+func (s output) String() string { return fmt.Sprintf("%d, %q, %q", s.code, s.out, s.err) }
 
 // command is a shell script with rollcall on its PATH.
 func command(t testing.TB, env []string, script string) *exec.Cmd {
 	t.Helper()
-	path, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := exec.CommandContext(t.Context(), "sh", "-euc", script)
-	c.Env = append([]string{"PATH=" + filepath.Dir(path) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	c.Env = append([]string{"PATH=" + filepath.Dir(proctest.Binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // all processes of a pipe end with it
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = time.Second
@@ -84,7 +61,7 @@ func command(t testing.TB, env []string, script string) *exec.Cmd {
 }
 
 // sh runs a script to its end.
-func sh(t testing.TB, env []string, script string) said {
+func sh(t testing.TB, env []string, script string) output {
 	t.Helper()
 	c := command(t, env, script)
 	var out, errs bytes.Buffer
@@ -93,7 +70,7 @@ func sh(t testing.TB, env []string, script string) said {
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
 		t.Fatal(err)
 	}
-	return said{c.ProcessState.ExitCode(), out.String(), errs.String()}
+	return output{c.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
 func at(base string) []string { return []string{"ROLLCALL_URL=" + base} }
@@ -115,7 +92,7 @@ func TestWaitInAScript(t *testing.T) {
 		t.Errorf("Rollcall is away: %s", got)
 	}
 
-	healthy := make(chan said)
+	healthy := make(chan output)
 	go func() { healthy <- sh(t, env, "rollcall wait a b --timeout 60s && echo both") }()
 	p := boots(t, server, "serve", "PORT="+port)
 	b := httptest.NewServer(http.NotFoundHandler())
@@ -153,7 +130,7 @@ func TestEnvForAProgramThatKnowsLinks(t *testing.T) {
 	t.Cleanup(b.Close)
 	w.register("service", "shop", "address", b.Listener.Addr().String(), "health", "none")
 	w.register("service", "memcached", "address", "[::1]:32768", "health", "none")
-	env := append(at(w.base), "DISCOVERY_TEST_PROGRAM=linked", "PROGRAM="+os.Args[0])
+	env := append(at(w.base), asProgram+"=linked", "PROGRAM="+os.Args[0])
 	const want = "hello /shop/web tcp tcp://[::1]:32768"
 	if got := sh(t, env, `eval "$(rollcall env shop:web:8080 memcached:cache:11211)"; exec "$PROGRAM"`); got.code != 0 || got.out != want {
 		t.Errorf("with eval: %s", got)

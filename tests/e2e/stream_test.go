@@ -1,4 +1,4 @@
-package discovery_test
+package e2e
 
 import (
 	"bufio"
@@ -36,7 +36,7 @@ func listen(ctx context.Context, client *http.Client, base, query, last string) 
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		text, err := io.ReadAll(resp.Body)
-		return nil, answer{resp.StatusCode, resp.Header, string(text)}, err
+		return nil, answer{status: resp.StatusCode, header: resp.Header, body: string(text)}, err
 	}
 	return &stream{body: resp.Body, lines: bufio.NewReaderSize(resp.Body, 512), last: last}, answer{status: http.StatusOK, header: resp.Header}, nil
 }

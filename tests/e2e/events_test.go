@@ -1,4 +1,4 @@
-package discovery_test
+package e2e
 
 import (
 	"context"
