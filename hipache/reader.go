@@ -96,10 +96,8 @@ func (r *Reader) answer(q *question) (Frontend, error) {
 	if wrongType(q.lists[0].Err()) {
 		return Frontend{}, fmt.Errorf("%s: %w", r.keys.Frontend(q.requested), ErrWrongType)
 	}
-	for _, cmd := range append(q.lists, q.dead) {
-		if err := cmd.Err(); err != nil && !wrongType(err) {
-			return Frontend{}, fmt.Errorf("look up %s: %w", q.requested, err)
-		}
+	if err := q.failure(); err != nil {
+		return Frontend{}, fmt.Errorf("look up %s: %w", q.requested, err)
 	}
 	for i, list := range q.lists {
 		if entries := list.Val(); len(entries) > 0 {
@@ -107,6 +105,16 @@ func (r *Reader) answer(q *question) (Frontend, error) {
 		}
 	}
 	return Frontend{}, fmt.Errorf("%s: %w", q.requested, ErrNoFrontend)
+}
+
+// failure returns the first error of the commands. A key of the wrong type is not an error.
+func (q *question) failure() error {
+	for _, cmd := range append(q.lists, q.dead) {
+		if err := cmd.Err(); err != nil && !wrongType(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
@@ -121,8 +129,8 @@ func newFrontend(requested, host string, entries, dead []string) Frontend {
 		f.Backends[i] = Backend{URL: url, Position: i}
 	}
 	for _, member := range dead {
-		if slot, ok := ParsePosition(member); ok && slot < len(f.Backends) {
-			f.Backends[slot].Dead = true
+		if n, ok := ParsePosition(member); ok && n < len(f.Backends) {
+			f.Backends[n].Dead = true
 		}
 	}
 	return f
@@ -130,14 +138,13 @@ func newFrontend(requested, host string, entries, dead []string) Frontend {
 
 // ParsePosition parses a member of a dead set as Hipache does, with JavaScript's parseInt: it
 // reads the number at the start and ignores the rest.
-func ParsePosition(member string) (slot int, ok bool) {
-	s := strings.TrimSpace(member)
-	negative := strings.HasPrefix(s, "-")
-	if negative || strings.HasPrefix(s, "+") {
-		s = s[1:]
+func ParsePosition(member string) (position int, ok bool) {
+	s, negative := strings.CutPrefix(strings.TrimSpace(member), "-")
+	if !negative {
+		s = strings.TrimPrefix(s, "+")
 	}
 	base, digits := 10, "0123456789"
-	if len(s) > 1 && s[0] == '0' && s[1]|0x20 == 'x' {
+	if len(s) > 1 && strings.EqualFold(s[:2], "0x") {
 		base, digits, s = 16, "0123456789abcdefABCDEF", s[2:]
 	}
 	n, err := strconv.ParseInt(s[:len(s)-len(strings.TrimLeft(s, digits))], base, 32)

@@ -1,6 +1,7 @@
 package hipache
 
 import (
+	"cmp"
 	"net"
 	"net/url"
 	"strconv"
@@ -15,10 +16,7 @@ func Target(entry string) (hostport string, ok bool) {
 	if err != nil || u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), "[]") {
 		return "", false
 	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
-	}
+	port := cmp.Or(u.Port(), "80")
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return "", false
 	}

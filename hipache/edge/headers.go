@@ -18,12 +18,7 @@ func (p *proxyRequest) rewrite(r *httputil.ProxyRequest) {
 		r.Out.URL.Opaque = path // as sent; url.URL would escape parts of it
 	}
 	p.forward(r)
-	if strings.EqualFold(r.Out.Header.Get("Upgrade"), "h2c") {
-		// If a backend agreed to h2c, requests would bypass the proxy.
-		for _, h := range []string{"Upgrade", "Connection", "Http2-Settings"} {
-			r.Out.Header.Del(h)
-		}
-	}
+	refuseH2C(r.Out.Header)
 	if r.Out.Body != nil {
 		p.body = &body{Reader: r.Out.Body, in: r.In, out: r.Out, client: p.client, timeout: p.edge.opt.Timeout}
 		r.Out.Body, r.Out.GetBody = p.body, p.body.again
@@ -32,6 +27,15 @@ func (p *proxyRequest) rewrite(r *httputil.ProxyRequest) {
 		// The transport repeats such a request on a new connection if the backend has closed the
 		// kept one. It does not send a header without a value.
 		r.Out.Header["X-Idempotency-Key"] = nil
+	}
+}
+
+// refuseH2C removes an upgrade to h2c. If a backend agreed to it, requests would bypass the proxy.
+func refuseH2C(h http.Header) {
+	if strings.EqualFold(h.Get("Upgrade"), "h2c") {
+		for _, name := range []string{"Upgrade", "Connection", "Http2-Settings"} {
+			h.Del(name)
+		}
 	}
 }
 

@@ -90,22 +90,18 @@ func (m *memory) get(host string) (hipache.Frontend, bool) {
 		return hipache.Frontend{}, false
 	}
 	m.order.MoveToFront(e)
-	known, now := e.Value.(*entry), m.now()
+	known, since := e.Value.(*entry), m.now().Add(-m.ttl)
 	f := known.frontend
 	f.Backends = slices.Clone(f.Backends)
-	alive := 0
+	isDead := func(b hipache.Backend) bool { return known.isDead(b, since) }
+	allDead := !slices.ContainsFunc(f.Backends, func(b hipache.Backend) bool { return !isDead(b) })
 	for i, b := range f.Backends {
-		failed, seen := known.failed[b.URL]
-		dead := b.Dead && now.Sub(known.read) < m.ttl || seen && now.Sub(failed) < m.ttl
-		f.Backends[i].Dead = dead
-		if !dead {
-			alive++
-		}
-	}
-	if alive == 0 {
-		for i := range f.Backends {
-			f.Backends[i].Dead = false
-		}
+		f.Backends[i].Dead = !allDead && isDead(b)
 	}
 	return f, true
+}
+
+// isDead reports whether a backend was marked in a read since a time, or has failed in this process since then.
+func (e *entry) isDead(b hipache.Backend, since time.Time) bool {
+	return b.Dead && e.read.After(since) || e.failed[b.URL].After(since)
 }

@@ -34,6 +34,19 @@ var (
 	pageLoop       = newPage(508, "Loop detected", "The site leads back to itself.")
 )
 
+// errorPages are the pages of the errors that have one of their own.
+var errorPages = []struct {
+	err  error
+	page *page
+}{
+	{errNoHost, pageRequest},
+	{errMalformed, pageRequest},
+	{hipache.ErrNoFrontend, pageNoFrontend},
+	{errMethod, pageMethod},
+	{errRedisUnavailable, pageRedis},
+	{errLoop, pageLoop},
+}
+
 func newPage(code int, title, text string) *page {
 	p := &page{Code: code, Title: title, Text: text}
 	var b bytes.Buffer
@@ -67,20 +80,18 @@ func (p *proxyRequest) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (p *proxyRequest) pageFor(err error) *page {
-	switch {
-	case p.body.failed() && p.body.late.Load():
-		return pageSlow
-	case errors.Is(err, errNoHost), errors.Is(err, errMalformed), p.body.failed():
+	if p.body.failed() {
+		if p.body.late.Load() {
+			return pageSlow
+		}
 		return pageRequest
-	case errors.Is(err, hipache.ErrNoFrontend):
-		return pageNoFrontend
-	case errors.Is(err, errMethod):
-		return pageMethod
-	case errors.Is(err, errRedisUnavailable):
-		return pageRedis
-	case errors.Is(err, errLoop):
-		return pageLoop
-	case timedOut(err):
+	}
+	for _, known := range errorPages {
+		if errors.Is(err, known.err) {
+			return known.page
+		}
+	}
+	if timedOut(err) {
 		return pageTimedOut
 	}
 	return pageNoBackend

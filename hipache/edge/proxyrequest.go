@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -92,21 +93,14 @@ func (p *proxyRequest) RoundTrip(r *http.Request) (*http.Response, error) {
 	var last error
 	for attempt := 1; ; attempt++ {
 		if err := p.pick(); err != nil {
-			if last != nil {
-				err = last
-			}
-			return nil, err
+			return nil, cmp.Or(last, err)
 		}
-		p.sent = time.Now()
-		res, err := p.transport(r).RoundTrip(p.attempt(r))
-		if err == nil {
-			err = checkResponse(r, res)
-		}
+		res, err := p.send(r)
 		if err == nil {
 			return res, nil
 		}
 		marked, repeatable := p.handleFailure(r, err)
-		again := repeatable && attempt < maxAttempts && len(p.frontend.Backends) > 1
+		again := repeatable && attempt < maxAttempts
 		p.logFailure(r, err, marked, again)
 		if !again {
 			return nil, err
@@ -114,6 +108,16 @@ func (p *proxyRequest) RoundTrip(r *http.Request) (*http.Response, error) {
 		last = err
 		p.tried = append(p.tried, p.backend.URL)
 	}
+}
+
+// send sends the request to the picked backend.
+func (p *proxyRequest) send(r *http.Request) (*http.Response, error) {
+	p.sent = time.Now()
+	res, err := p.transport(r).RoundTrip(p.attempt(r))
+	if err != nil {
+		return nil, err
+	}
+	return res, checkResponse(r, res)
 }
 
 // transport returns the transport of a request. A request that asks for an upgrade gets a new
@@ -129,27 +133,7 @@ func (p *proxyRequest) transport(r *http.Request) *http.Transport {
 // shares. It skips entries without a valid address.
 func (p *proxyRequest) pick() error {
 	none := errNoBackend
-	for {
-		open := 0
-		for _, b := range p.frontend.Backends {
-			if p.available(b) {
-				open++
-			}
-		}
-		if open == 0 {
-			return none
-		}
-		nth := rand.IntN(open) //nolint:gosec // the choice is no secret
-		for _, b := range p.frontend.Backends {
-			if !p.available(b) {
-				continue
-			}
-			if nth == 0 {
-				p.backend = b
-				break
-			}
-			nth--
-		}
+	for p.pickEntry() {
 		var ok bool
 		if p.addr, ok = hipache.Target(p.backend.URL); ok {
 			return nil
@@ -159,6 +143,36 @@ func (p *proxyRequest) pick() error {
 		none = errInvalid
 		p.tried = append(p.tried, p.backend.URL)
 	}
+	return none
+}
+
+// pickEntry picks a random available entry. It reports whether there is one.
+func (p *proxyRequest) pickEntry() bool {
+	available := 0
+	for _, b := range p.frontend.Backends {
+		if p.available(b) {
+			available++
+		}
+	}
+	if available == 0 {
+		return false
+	}
+	p.backend = p.nthAvailable(rand.IntN(available)) //nolint:gosec // the choice is no secret
+	return true
+}
+
+// nthAvailable returns the available entry with n available entries before it.
+func (p *proxyRequest) nthAvailable(n int) hipache.Backend {
+	for _, b := range p.frontend.Backends {
+		if !p.available(b) {
+			continue
+		}
+		if n == 0 {
+			return b
+		}
+		n--
+	}
+	panic("edge: fewer available entries than counted")
 }
 
 func (p *proxyRequest) available(b hipache.Backend) bool {
@@ -187,26 +201,27 @@ func (p *proxyRequest) attempt(r *http.Request) *http.Request {
 // decides. The edge repeats the request once if that is safe. It does not repeat it after a
 // timeout, because the backend may still be processing it.
 func (p *proxyRequest) handleFailure(r *http.Request, err error) (marked, repeatable bool) {
-	if r.Context().Err() != nil || p.body.failed() {
-		return false, false // the client has left
+	if p.clientLeft(r) || len(p.frontend.Backends) < 2 || errors.Is(err, errNotHTTP) {
+		return false, false
 	}
-	dial, noConnection := errors.AsType[*dialError](err)
-	switch {
-	case len(p.frontend.Backends) < 2:
-		return false, false
-	case noConnection && dial.backendFailed():
-		return p.edge.directory.mark(r.Context(), p.frontend, p.backend), true
-	case noConnection:
-		return false, true
-	case errors.Is(err, errNotHTTP):
-		return false, false
+	if dial, noConnection := errors.AsType[*dialError](err); noConnection {
+		return dial.backendFailed() && p.edge.directory.mark(r.Context(), p.frontend, p.backend), true
 	}
 	p.edge.directory.announce(r.Context(), p.frontend, p.backend)
-	if timedOut(err) || p.resent || !idempotent(r.Method) || p.body.touched() {
-		return false, false
+	return false, p.resend(r, err)
+}
+
+func (p *proxyRequest) clientLeft(r *http.Request) bool {
+	return r.Context().Err() != nil || p.body.failed()
+}
+
+// resend reports whether a second backend may receive a request that the first may have received. It allows that once.
+func (p *proxyRequest) resend(r *http.Request, err error) bool {
+	if p.resent || timedOut(err) || !idempotent(r.Method) || p.body.touched() {
+		return false
 	}
 	p.resent = true
-	return false, true
+	return true
 }
 
 // idempotent reports whether a client may send a request twice, by IANA's registry of methods.
@@ -225,8 +240,8 @@ func idempotent(method string) bool {
 // logFailure logs a failed attempt.
 func (p *proxyRequest) logFailure(r *http.Request, err error, marked, again bool) {
 	level := slog.LevelWarn
-	if r.Context().Err() != nil || p.body.failed() {
-		level = slog.LevelDebug // the client has left
+	if p.clientLeft(r) {
+		level = slog.LevelDebug
 	}
 	p.logged = true
 	p.edge.opt.Log.LogAttrs(context.WithoutCancel(r.Context()), level, "backend failed",

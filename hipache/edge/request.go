@@ -2,6 +2,7 @@ package edge
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -9,12 +10,9 @@ import (
 // client may send a space in the method or the path, which would end it, and a Host header
 // beside :authority, which a backend might use instead.
 func wellFormed(r *http.Request) bool {
-	for _, host := range r.Header["Host"] { // net/http removes the header of HTTP/1
-		if !strings.EqualFold(host, r.Host) {
-			return false
-		}
-	}
-	return r.Method != "" && !strings.ContainsFunc(r.Method, notToken) &&
+	otherHost := func(host string) bool { return !strings.EqualFold(host, r.Host) }
+	return !slices.ContainsFunc(r.Header["Host"], otherHost) && // net/http removes the header of HTTP/1
+		r.Method != "" && !strings.ContainsFunc(r.Method, notToken) &&
 		!strings.ContainsFunc(r.Host, notHost) && targetForm(r) && !strings.ContainsFunc(r.RequestURI, notTarget)
 }
 
