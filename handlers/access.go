@@ -67,24 +67,36 @@ func withCaller(r *http.Request, caller auth.Caller) *http.Request {
 // callerOf returns the caller of a request, from a bearer token or from the password that a browser sends. While
 // tokens are not required, a password belongs to a proxy before Rollcall and is ignored.
 func (g gate) callerOf(r *http.Request) (auth.Caller, error) {
-	scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
-	given := strings.EqualFold(scheme, "Bearer")
-	if g.tokens.Required() && !given {
-		_, token, given = r.BasicAuth()
-	}
-	switch {
-	case !given && g.tokens.Required() && r.Header.Get(echo.HeaderAuthorization) != "":
-		return auth.Caller{}, errNoBearer
-	case !given && g.tokens.Required():
-		return auth.Caller{}, errNoToken
-	case !given:
-		return auth.Unrestricted, nil
+	token, given := g.tokenOf(r)
+	if !given {
+		return g.callerWithoutToken(r)
 	}
 	caller, known := g.tokens.Caller(strings.TrimSpace(token))
 	if !known {
 		return auth.Caller{}, errBadToken
 	}
 	return caller, nil
+}
+
+func (g gate) tokenOf(r *http.Request) (token string, given bool) {
+	scheme, token, _ := strings.Cut(r.Header.Get(echo.HeaderAuthorization), " ")
+	if strings.EqualFold(scheme, "Bearer") {
+		return token, true
+	}
+	if g.tokens.Required() {
+		_, token, given = r.BasicAuth()
+	}
+	return token, given
+}
+
+func (g gate) callerWithoutToken(r *http.Request) (auth.Caller, error) {
+	switch {
+	case !g.tokens.Required():
+		return auth.Unrestricted, nil
+	case r.Header.Get(echo.HeaderAuthorization) != "":
+		return auth.Caller{}, errNoBearer
+	}
+	return auth.Caller{}, errNoToken
 }
 
 // checkHost refuses a request to another name than this machine's while no token is required. Callers on this

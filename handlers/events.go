@@ -189,7 +189,7 @@ func (s *eventStream) open(after app.Revision) error {
 func (s *eventStream) send(events []app.Event, after app.Revision) error {
 	var text []byte
 	for _, e := range events {
-		if s.service != "" && e.Service != s.service || s.kind != "" && e.Kind != s.kind {
+		if !s.selects(e) {
 			continue
 		}
 		data, err := json.Marshal(e)
@@ -202,6 +202,10 @@ func (s *eventStream) send(events []app.Event, after app.Revision) error {
 		return s.keepAlive(after)
 	}
 	return s.write(text)
+}
+
+func (s *eventStream) selects(e app.Event) bool {
+	return (s.service == "" || e.Service == s.service) && (s.kind == "" || e.Kind == s.kind)
 }
 
 // keepAlive keeps the connection open. Its id without an event is the position at which the reader continues if the

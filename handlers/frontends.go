@@ -137,17 +137,33 @@ func (h frontends) tlsAsk(c echo.Context) error {
 	if _, err := h.age(); err != nil {
 		return err
 	}
-	given := cmp.Or(query.Domain, query.Host)
-	domain, err := app.NormalizeHost(given)
-	if err != nil || net.ParseIP(domain) != nil || strings.HasPrefix(domain, "*") {
-		return &app.FieldError{Field: "domain", Problem: "is " + input.Quote(given), Want: "give a name such as shop.example.com"}
+	domain, err := parseDomain(cmp.Or(query.Domain, query.Host))
+	if err != nil {
+		return err
 	}
+	if !h.isServed(domain) {
+		return fmt.Errorf("no healthy instance serves %s: %w", domain, app.ErrNotFound)
+	}
+	return c.String(http.StatusOK, "ok\n")
+}
+
+// isServed reports whether a healthy instance serves a name.
+func (h frontends) isServed(domain string) bool {
 	for i := range h.replica.All() {
-		if i.Routable() && slices.ContainsFunc(i.Hosts, func(h string) bool { return covers(h, domain) }) {
-			return c.String(http.StatusOK, "ok\n")
+		if i.Routable() && slices.ContainsFunc(i.Hosts, func(vhost string) bool { return covers(vhost, domain) }) {
+			return true
 		}
 	}
-	return fmt.Errorf("no healthy instance serves %s: %w", domain, app.ErrNotFound)
+	return false
+}
+
+// parseDomain parses a name that a certificate may be for.
+func parseDomain(given string) (string, error) {
+	domain, err := app.NormalizeHost(given)
+	if err != nil || net.ParseIP(domain) != nil || strings.HasPrefix(domain, "*") {
+		return "", &app.FieldError{Field: "domain", Problem: "is " + input.Quote(given), Want: "give a name such as shop.example.com"}
+	}
+	return domain, nil
 }
 
 // covers reports whether a vhost, perhaps a wildcard, serves a name.

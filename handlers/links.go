@@ -37,15 +37,18 @@ func parseLink(s string) (link, error) {
 }
 
 func (l link) check(tooMany bool) error {
-	if l.port != "" {
-		if n, err := strconv.ParseUint(l.port, 10, 16); err != nil || n == 0 || l.port[0] == '0' {
-			return &app.FieldError{Field: "port", Problem: "is " + input.Quote(l.port), Want: "give a number from 1 to 65535"}
-		}
+	if l.port != "" && !validPort(l.port) {
+		return &app.FieldError{Field: "port", Problem: "is " + input.Quote(l.port), Want: "give a number from 1 to 65535"}
 	}
 	if l.service == "" || tooMany {
 		return &app.FieldError{Field: "link", Problem: "is malformed", Want: "give service, service:alias or service:alias:port"}
 	}
 	return nil
+}
+
+func validPort(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && s[0] != '0'
 }
 
 // variables returns the variables that Docker sets in a container that is linked to another container:

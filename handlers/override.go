@@ -40,18 +40,28 @@ func (h instances) override(c echo.Context) error {
 }
 
 func (r overrideRequest) override(now time.Time) (app.Override, error) {
-	o := app.Override{Maintenance: r.Maintenance != nil && *r.Maintenance}
-	if r.Weight != nil {
-		o.Weight = *r.Weight
-	}
-	switch lifts := r.Maintenance != nil && !*r.Maintenance; {
-	case lifts && o.Weight == 0 && r.For == 0:
+	o := app.Override{Maintenance: valueOf(r.Maintenance), Weight: valueOf(r.Weight)}
+	switch empty := !o.Maintenance && o.Weight == 0; {
+	case empty && r.endsOverride():
 		return o, nil
-	case !o.Maintenance && o.Weight == 0:
+	case empty:
 		return o, &app.FieldError{Field: "maintenance", Problem: "is missing", Want: "give maintenance=true or weight, with for=10m; or maintenance=false alone"}
 	case r.For == 0:
 		return o, &app.FieldError{Field: "for", Problem: "is missing", Want: "an override always expires: give for=10m"}
 	}
 	o.Until = now.Add(r.For).Truncate(time.Millisecond)
 	return o, nil
+}
+
+// endsOverride reports whether the request is maintenance=false alone.
+func (r overrideRequest) endsOverride() bool {
+	return r.Maintenance != nil && !*r.Maintenance && valueOf(r.Weight) == 0 && r.For == 0
+}
+
+// valueOf returns the value of a field, or the zero value if the field is absent.
+func valueOf[T any](field *T) (value T) {
+	if field != nil {
+		value = *field
+	}
+	return value
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"unicode"
 
 	"github.com/labstack/echo/v4"
 
@@ -36,19 +37,29 @@ func (h *services) pick(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	i := random(healthy)
-	switch query.By {
-	case "rr":
-		n, _ := h.turns.LoadOrStore(name, new(atomic.Uint64))
-		turn := n.(*atomic.Uint64).Add(1) //nolint:forcetypeassert // the map has values of this type only
-		i = healthy[(turn-1)%uint64(len(healthy))]
-	case "hash":
-		i = byKey(healthy, query.Key)
-	}
+	i := h.choose(healthy, name, query.By, query.Key)
 	if strings.Contains(c.Request().Header.Get(echo.HeaderAccept), echo.MIMEApplicationJSON) {
 		return c.JSON(http.StatusOK, view.InstanceOf(i))
 	}
 	return c.String(http.StatusOK, i.Address+"\n")
+}
+
+// choose picks one of a service's healthy instances: at random by default, in turn (rr), or by a key (hash).
+func (h *services) choose(healthy []app.Instance, service, by, key string) app.Instance {
+	switch by {
+	case "rr":
+		return h.byTurn(healthy, service)
+	case "hash":
+		return byKey(healthy, key)
+	}
+	return random(healthy)
+}
+
+// byTurn picks the instance that follows the one of the previous call.
+func (h *services) byTurn(healthy []app.Instance, service string) app.Instance {
+	n, _ := h.turns.LoadOrStore(service, new(atomic.Uint64))
+	turn := n.(*atomic.Uint64).Add(1) //nolint:forcetypeassert // the map has values of this type only
+	return healthy[(turn-1)%uint64(len(healthy))]
 }
 
 // random picks an instance at random, in proportion to the weights.
@@ -130,7 +141,7 @@ func joined(items []string) string {
 
 // labelRune returns a character of a label or variable: letters and digits as they are, and _ for any other.
 func labelRune(r rune) rune {
-	if r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9') {
+	if r <= unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
 		return r
 	}
 	return '_'

@@ -135,10 +135,7 @@ func known(err error) (problem, bool) {
 // add adds the details that errors of some types have.
 func (p *problem) add(err error) {
 	if errors.Is(err, app.ErrUnavailable) {
-		p.Detail = diagnose.Outage(err)
-		if errors.Is(err, app.ErrUncertain) {
-			p.Want = wantUncertain
-		}
+		p.addOutage(err)
 	}
 	if hint, ok := errors.AsType[*input.HintError](err); ok {
 		p.Want = hint.Want
@@ -151,6 +148,13 @@ func (p *problem) add(err error) {
 	}
 	if sick, ok := errors.AsType[*notHealthyError](err); ok {
 		p.Instance, p.State, p.Reason = sick.instance.ID, sick.instance.State, sick.reason()
+	}
+}
+
+func (p *problem) addOutage(err error) {
+	p.Detail = diagnose.Outage(err)
+	if errors.Is(err, app.ErrUncertain) {
+		p.Want = wantUncertain
 	}
 }
 

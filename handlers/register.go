@@ -44,18 +44,11 @@ func (r *registrations) register(c echo.Context) error {
 	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
-	entries, isArray, err := input.Registrations(c.Request())
+	entries, isArray, err := r.read(c.Request(), query.Wait > 0)
 	if err != nil {
 		return err
 	}
 	ctx := c.Request().Context()
-	client, addressErr := r.clients.Address(c.Request())
-	if err := r.limiter.Admit(cmp.Or(auth.TokenOf(ctx), client), len(entries)); err != nil {
-		return err
-	}
-	for n := range entries {
-		r.complete(&entries[n], client, addressErr, isArray, query.Wait > 0)
-	}
 	all := r.registerAll(ctx, entries, query.Wait)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -67,6 +60,22 @@ func (r *registrations) register(c echo.Context) error {
 		return err
 	}
 	return c.JSON(statusOf(all[0]), r.receiptOf(all[0].Registered))
+}
+
+// read reads the registrations of a call. It returns an error if the client has made too many.
+func (r *registrations) read(req *http.Request, awaited bool) (entries []input.Entry, isArray bool, err error) {
+	entries, isArray, err = input.Registrations(req)
+	if err != nil {
+		return nil, false, err
+	}
+	client, addressErr := r.clients.Address(req)
+	if err := r.limiter.Admit(cmp.Or(auth.TokenOf(req.Context()), client), len(entries)); err != nil {
+		return nil, false, err
+	}
+	for n := range entries {
+		r.complete(&entries[n], client, addressErr, isArray, awaited)
+	}
+	return entries, isArray, nil
 }
 
 // notTriedError is the error of a registration that was not tried because an earlier one of the same call found the registry
@@ -93,6 +102,19 @@ func (r *registrations) complete(e *input.Entry, client string, addressErr error
 // out of reach for one entry, the later entries get the same error at once.
 func (r *registrations) registerAll(ctx context.Context, entries []input.Entry, wait time.Duration) []registered {
 	began := time.Now()
+	all := r.write(ctx, entries)
+	if wait == 0 {
+		return all
+	}
+	for n, one := range all {
+		if one.err == nil {
+			all[n].Instance, all[n].err = r.awaitHealthy(ctx, one.Registered, began, wait)
+		}
+	}
+	return all
+}
+
+func (r *registrations) write(ctx context.Context, entries []input.Entry) []registered {
 	all := make([]registered, len(entries))
 	var last app.Revision
 	var outage error
@@ -107,11 +129,6 @@ func (r *registrations) registerAll(ctx context.Context, entries []input.Entry, 
 		}
 	}
 	r.awaitWrite(ctx, last)
-	for n, one := range all {
-		if one.err == nil && wait > 0 {
-			all[n].Instance, all[n].err = r.awaitHealthy(ctx, one.Registered, began, wait)
-		}
-	}
 	return all
 }
 
@@ -119,19 +136,28 @@ func (r *registrations) registerAll(ctx context.Context, entries []input.Entry, 
 // the wait is over, and returns the current instance. It returns a notHealthyError if the instance is not healthy.
 func (r *registrations) awaitHealthy(ctx context.Context, done registry.Registered, began time.Time, wait time.Duration) (app.Instance, error) {
 	r.awaitStateChange(ctx, done, began.Add(wait))
-	is, err := r.registry.Get(ctx, done.Instance.ID)
-	if errors.Is(err, app.ErrNotFound) {
-		is, err = done.Instance, nil
-		is.State = app.Gone
-	}
-	if err == nil && is.State != app.Healthy && is.Replaces != "" && ctx.Err() == nil {
-		is, err = r.endReplacement(ctx, is)
-	}
+	is, err := r.afterWait(ctx, done.Instance)
 	if errors.Is(err, app.ErrUnavailable) { // the registration was made
 		err = fmt.Errorf("%w: %w", err, app.ErrUncertain)
 	}
 	if err == nil && is.State != app.Healthy {
 		err = &notHealthyError{instance: is, waited: time.Since(began)}
+	}
+	return is, err
+}
+
+// afterWait returns the current instance. It cancels the replacement by an instance that is not healthy.
+func (r *registrations) afterWait(ctx context.Context, i app.Instance) (app.Instance, error) {
+	is, err := r.registry.Get(ctx, i.ID)
+	switch {
+	case errors.Is(err, app.ErrNotFound):
+		is, err = i, nil
+		is.State = app.Gone
+	case err != nil:
+		return is, err
+	}
+	if is.State != app.Healthy && is.Replaces != "" && ctx.Err() == nil {
+		return r.endReplacement(ctx, is)
 	}
 	return is, err
 }

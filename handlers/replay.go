@@ -33,11 +33,12 @@ func (h webhooks) replay(c echo.Context) error {
 	}
 	ctx, id := c.Request().Context(), c.Param("id")
 	w, err := h.webhooks.Replay(ctx, id, replay)
-	if _, trimmed := errors.AsType[*app.TrimmedError](err); trimmed && byTime { // from the oldest event that Redis keeps
-		replay.After = "0-0"
+	if _, trimmed := errors.AsType[*app.TrimmedError](err); trimmed {
+		if !byTime {
+			return fmt.Errorf("%w: %w", errTooLate, err)
+		}
+		replay.After = "0-0" // the oldest event that Redis keeps
 		w, err = h.webhooks.Replay(ctx, id, replay)
-	} else if trimmed {
-		err = fmt.Errorf("%w: %w", errTooLate, err)
 	}
 	if err != nil {
 		return err
@@ -58,16 +59,20 @@ func (r replayRequest) replay(now time.Time) (replay app.Replay, byTime bool, er
 	if err != nil {
 		return replay, false, err
 	}
-	until := app.RevisionAt(now.Add(time.Millisecond)).Before()
-	if r.Until != "" {
-		if until, _, err = pointIn("until", r.Until); err != nil {
-			return replay, false, err
-		}
-		if until.Compare(since) < 0 {
-			return replay, false, &app.FieldError{Field: "until", Problem: "is before since", Want: "give a later one, or leave it out"}
-		}
+	until, err := r.end(since, now)
+	return app.Replay{After: since.Before(), Until: until}, byTime, err
+}
+
+// end returns the last revision to replay, by default the present one.
+func (r replayRequest) end(since app.Revision, now time.Time) (app.Revision, error) {
+	if r.Until == "" {
+		return app.RevisionAt(now.Add(time.Millisecond)).Before(), nil
 	}
-	return app.Replay{After: since.Before(), Until: until}, byTime, nil
+	until, _, err := pointIn("until", r.Until)
+	if err == nil && until.Compare(since) < 0 {
+		err = &app.FieldError{Field: "until", Problem: "is before since", Want: "give a later one, or leave it out"}
+	}
+	return until, err
 }
 
 func (r replayRequest) ofEvent() (app.Replay, error) {

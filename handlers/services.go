@@ -75,10 +75,7 @@ func (h *services) get(c echo.Context) error {
 	}
 	rev := service.Revision
 	if h.upToDate(ctx, name, seen) {
-		if seen.Compare(rev) > 0 && now.Compare(seen) > 0 { // the tag is of another process: keep its event in memory
-			seen = now
-		}
-		c.Response().Header().Set("ETag", etag(seen))
+		c.Response().Header().Set("ETag", etag(tagAfter(seen, rev, now)))
 		return c.NoContent(http.StatusNotModified)
 	}
 	c.Response().Header().Set("ETag", etag(rev))
@@ -88,6 +85,15 @@ func (h *services) get(c echo.Context) error {
 	}
 	instances := slices.DeleteFunc(slices.Clone(service.Instances), func(i app.Instance) bool { return !selected(i, query.State) })
 	return c.JSONBlob(http.StatusOK, serviceAnswer(name, rev, instances))
+}
+
+// tagAfter returns the tag for a caller that has seen the last change rev of a service. A later tag is of another
+// process, and now replaces it so that its event stays in memory.
+func tagAfter(seen, rev, now app.Revision) app.Revision {
+	if seen.Compare(rev) > 0 && now.Compare(seen) > 0 {
+		return now
+	}
+	return seen
 }
 
 func serviceAnswer(name string, rev app.Revision, instances []app.Instance) []byte {

@@ -96,10 +96,7 @@ func forwardedFor(elements []string) []string {
 // parseForwarded parses an address with or without quotes, brackets, a port and a zone. It drops the port, which is that of the
 // client's connection, and the zone, which has a meaning on the proxy only.
 func parseForwarded(s string) (netip.Addr, error) {
-	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
-		s = s[1 : len(s)-1]
-	}
-	host, err := withoutPort(s)
+	host, err := withoutPort(withoutQuotes(s))
 	if err != nil {
 		return netip.Addr{}, err
 	}
@@ -111,6 +108,13 @@ func parseForwarded(s string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("%s is the unspecified address", addr)
 	}
 	return addr, nil
+}
+
+func withoutQuotes(s string) string {
+	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
 }
 
 func withoutPort(s string) (string, error) {

@@ -64,14 +64,19 @@ func bodyOf(text []byte, media string) (body, error) {
 	kind, _, err := mime.ParseMediaType(media)
 	switch {
 	case err != nil:
-	case kind == jsonType, strings.HasSuffix(kind, "+json"):
-		return readJSON(text)
-	case kind == formType && (text[0] == '{' || text[0] == '['): // curl -d '{...}' sends JSON as a form
+	case isJSON(kind, text):
 		return readJSON(text)
 	case kind == formType:
 		return body{text, false}, nil
 	}
 	return body{}, fmt.Errorf("content-type %s: %w", Quote(media), ErrMediaType)
+}
+
+func isJSON(media string, text []byte) bool {
+	if media == formType {
+		return text[0] == '{' || text[0] == '[' // curl -d '{...}' sends JSON as a form
+	}
+	return media == jsonType || strings.HasSuffix(media, "+json")
 }
 
 func readJSON(text []byte) (body, error) {

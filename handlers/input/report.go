@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -15,28 +16,33 @@ func Report(r *http.Request, to any) error {
 	if err != nil {
 		return err
 	}
-	text, err := readText(r)
+	sent, err := readReport(r)
 	if err != nil {
 		return err
-	}
-	b, err := bodyOf(text, mediaOf(r))
-	if errors.Is(err, ErrMalformed) {
-		b, err = bodyOf([]byte(withoutControls.Replace(string(text))), mediaOf(r))
-	}
-	if err != nil {
-		return err
-	}
-	sent := reportForm(string(b.text))
-	if b.json {
-		if sent, err = b.fields(); err != nil {
-			return err
-		}
 	}
 	set.merge(sent)
 	if strings.Join(set["note"], "") == "" {
 		delete(set, "note")
 	}
 	return decode("field", set, to)
+}
+
+func readReport(r *http.Request) (fields, error) {
+	text, err := readText(r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := bodyOf(text, mediaOf(r))
+	if errors.Is(err, ErrMalformed) {
+		b, err = bodyOf([]byte(withoutControls.Replace(string(text))), mediaOf(r))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if b.json {
+		return b.fields()
+	}
+	return reportForm(string(b.text)), nil
 }
 
 // withoutControls replaces the characters that a JSON string must not contain.
@@ -48,6 +54,8 @@ var withoutControls = strings.NewReplacer(func() (pairs []string) {
 	return pairs
 }()...)
 
+var reportFields = []string{"status", "note"}
+
 // reportForm parses a form with status and note. Any other text after the note belongs to the note.
 func reportForm(text string) fields {
 	set := fields{}
@@ -58,7 +66,7 @@ func reportForm(text string) fields {
 		name, value, _ := strings.Cut(pair, "=")
 		note, noted := set["note"]
 		switch _, known := set[name]; {
-		case (name == "status" || name == "note") && !known:
+		case !known && slices.Contains(reportFields, name):
 			set[name] = []string{unescape(value)}
 		case noted:
 			note[0] += "&" + unescape(pair)

@@ -57,18 +57,22 @@ func faultOf(err error) error {
 }
 
 func faultIn(rule, param string, v reflect.Value) (problem, want string) {
-	size, _ := strconv.Atoi(param)
 	switch {
 	case rule == "oneof":
 		return "is " + Quote(v.String()), "give one of " + strings.ReplaceAll(param, " ", ", ")
-	case rule == "text" && v.Len() > size:
-		return fmt.Sprintf("has %d bytes", v.Len()), "give at most " + param
 	case rule == "text":
-		return "is not plain text", "give UTF-8 without control characters"
+		return textFault(v.Len(), param)
 	case v.Kind() == reflect.Slice, v.Kind() == reflect.Map:
 		return fmt.Sprintf("is given %d times", v.Len()), "give at most " + param
 	case rule == "max":
 		return fmt.Sprintf("is %v", v), "give at most " + param
 	}
 	return fmt.Sprintf("is %v", v), "give at least " + param
+}
+
+func textFault(size int, most string) (problem, want string) {
+	if limit, _ := strconv.Atoi(most); size > limit {
+		return fmt.Sprintf("has %d bytes", size), "give at most " + most
+	}
+	return "is not plain text", "give UTF-8 without control characters"
 }
