@@ -57,6 +57,7 @@ else
 test: deps
 	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(PROCESSES) $(ROOT))")
 	$(GOTEST) -p 1 $(PROCESSES)
+	go -C tests/load test ./...
 	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
 endif
 
@@ -77,6 +78,7 @@ lint: lint-go lint-scripts lint-generated ## check format, Go, Lua, shell and ge
 lint-go: tools
 	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run
+	cd tests/load && $(GOLANGCI) run
 
 lint-scripts: deps
 	luacheck -q .
@@ -103,7 +105,7 @@ mutants: ## change the rules of the program one at a time and list the changes t
 
 bench: ## measure side by side on a quiet machine: 45 minutes, or BENCH=quick for 12; renews the figures of README.md and docs
 	@tests/install.sh bench
-	go run ./tests/load
+	go -C tests/load run .
 
 cover: deps ## run the tests and say what they cover; details in coverage.txt
 	go test -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=coverage.txt $(or $(PKG),./...)

@@ -1,14 +1,19 @@
 package main
 
 import (
-	"cmp"
-	"fmt"
-	"html"
-	"math"
+	"bytes"
+	"image/color"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // chart is a picture of samples: lines over connections or instances, or bars.
@@ -71,128 +76,150 @@ var charts = []chart{
 	}},
 }
 
-const (
-	width, height = 720, 320
-	left, right   = 60, 20
-	top, bottom   = 40, 40
-)
+// In points: a picture's width, height and margin, the width of the legend beside lines, and the height of a bar with its gap.
+const width, height, margin, legend, row = vg.Length(540), vg.Length(240), vg.Length(8), vg.Length(150), vg.Length(19.5)
 
-// style is readable on white and on black: the picture has no background of its own.
+// style makes a picture readable on white and on black: it has no background of its own. Arial and Helvetica have the widths
+// of Liberation Sans, with which the texts were placed.
 const style = `<style>
-text{font:13px system-ui,sans-serif;fill:#24292f}.grid{stroke:#8886;stroke-width:1}.err{stroke:#24292f;stroke-width:1.5}
-.t{font-weight:600;font-size:15px}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.err{stroke:#e6edf3}}
+text{font-family:"Liberation Sans",Arial,Helvetica,sans-serif!important;fill:#24292f!important}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3!important}path[style*="stroke:#000000"]{stroke:#e6edf3!important}}
 </style>
 `
 
 // colours differ for colour-blind readers, too, on white and on black.
-var colours = []string{"#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00"}
+var colours = []color.Color{
+	color.RGBA{0x00, 0x72, 0xb2, 0xff},
+	color.RGBA{0xe6, 0x9f, 0x00, 0xff},
+	color.RGBA{0x00, 0x9e, 0x73, 0xff},
+	color.RGBA{0xcc, 0x79, 0xa7, 0xff},
+	color.RGBA{0xd5, 0x5e, 0x00, 0xff},
+}
 
 func drawAll(dir string, f figures) error {
 	for _, c := range charts {
-		var picture string
-		if c.bars {
-			picture = c.drawBars(f)
-		} else {
-			picture = c.drawLines(f)
-		}
-		if picture == "" {
-			continue
-		}
-		if err := os.WriteFile(filepath.Join(dir, c.file+".svg"), []byte(picture), 0o644); err != nil {
+		if err := c.draw(filepath.Join(dir, c.file+".svg"), f); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c chart) frame(w, h int, body string) string {
-	return fmt.Sprintf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=%q>\n%s<text class=\"t\" x=\"10\" y=\"22\">%s</text>\n%s</svg>\n",
-		w, h, html.EscapeString(c.title), style, html.EscapeString(c.title), body)
+// draw writes the picture of a chart, unless its figures were not measured.
+func (c chart) draw(path string, f figures) error {
+	p := plot.New()
+	p.BackgroundColor = color.Transparent
+	p.Title.Text, p.Title.TextStyle.Font.Size, p.Title.Padding = c.title, 12, 8
+	names, height := plot.NewLegend(), height
+	names.Top, names.Left, names.Padding = true, true, 4
+	var drawn int
+	var err error
+	if c.bars {
+		drawn, err = c.addBars(p, f)
+		height = row*vg.Length(drawn) + 45
+	} else {
+		drawn, err = c.addLines(p, &names, f)
+	}
+	if err != nil || drawn == 0 {
+		return err
+	}
+	svg := vgsvg.New(width, height)
+	canvas := draw.Crop(draw.New(svg), margin, -margin, margin, -margin)
+	if c.bars {
+		p.Draw(canvas)
+	} else {
+		p.Draw(draw.Crop(canvas, 0, -legend, 0, 0))
+		names.Draw(draw.Crop(canvas, width-legend, 0, 0, -2*margin))
+	}
+	var text bytes.Buffer
+	if _, err := svg.WriteTo(&text); err != nil {
+		return err
+	}
+	picture := strings.Replace(text.String(), "<g ", style+"<g ", 1)
+	return os.WriteFile(path, []byte(picture), 0o644)
 }
 
-// drawBars draws a bar for each median, with a line from the smallest to the largest.
-func (c chart) drawBars(f figures) string {
-	const row, label, room = 26, 190, 70
-	type bar struct {
-		series
-		spread
-	}
-	var bars []bar
-	for _, s := range c.series {
-		if rounds := f.rounds(s.what, s.side, s.x); len(rounds) > 0 {
-			bars = append(bars, bar{s, spreadOf(rounds)})
+// addBars adds a bar for each median, with a line over its confidence interval. It returns the number of bars.
+func (c chart) addBars(p *plot.Plot, f figures) (int, error) {
+	var names, texts []string
+	var ends plotter.XYs
+	for _, s := range slices.Backward(c.series) { // the first is the topmost
+		rounds := f.rounds(s.what, s.side, s.x)
+		if len(rounds) == 0 {
+			continue
 		}
-	}
-	if len(bars) == 0 {
-		return ""
-	}
-	most := slices.MaxFunc(bars, func(a, b bar) int { return cmp.Compare(a.high, b.high) }).high
-	at := func(v float64) float64 { return label + v/most*(width-label-room) }
-	var b strings.Builder
-	for n, bar := range bars {
-		y := float64(top + n*row)
-		colour := colours[1]
-		if strings.HasPrefix(bar.side, us) {
-			colour = colours[0]
+		is, at := spreadOf(rounds), float64(len(names))
+		bar, err := plotter.NewBarChart(plotter.Values{is.Center}, row*3/4)
+		if err != nil {
+			return 0, err
 		}
-		fmt.Fprintf(&b, "<text x=\"%d\" y=\"%.0f\" text-anchor=\"end\">%s</text>", label-8, y+15, html.EscapeString(bar.label))
-		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%.0f\" width=\"%.1f\" height=\"18\" rx=\"2\" fill=\"%s\"/>", label, y+2, at(bar.median)-label, colour)
-		fmt.Fprintf(&b, "<path class=\"err\" d=\"M%.1f %.0fH%.1f\"/>", at(bar.low), y+11, at(bar.high))
-		fmt.Fprintf(&b, "<text x=\"%.1f\" y=\"%.0f\">%s %s</text>\n", at(bar.high)+6, y+15, figure(bar.median), c.unit)
+		bar.Horizontal, bar.XMin, bar.Color, bar.LineStyle.Width = true, at, colours[1], 0
+		if strings.HasPrefix(s.side, us) {
+			bar.Color = colours[0]
+		}
+		interval, err := plotter.NewLine(plotter.XYs{{X: is.Lo, Y: at}, {X: is.Hi, Y: at}})
+		if err != nil {
+			return 0, err
+		}
+		p.Add(bar, interval)
+		names, texts, ends = append(names, s.label), append(texts, figure(is.Center)+" "+c.unit), append(ends, plotter.XY{X: is.Hi, Y: at})
 	}
-	return c.frame(width, top+len(bars)*row+10, b.String())
+	if len(names) == 0 {
+		return 0, nil
+	}
+	labels, err := plotter.NewLabels(plotter.XYLabels{XYs: ends, Labels: texts})
+	if err != nil {
+		return 0, err
+	}
+	labels.Offset = vg.Point{X: 5, Y: -4}
+	p.Add(labels)
+	p.HideX()
+	p.NominalY(names...)
+	p.X.Min, p.Y.Width, p.Y.Tick.Width = 0, 0, 0
+	p.X.Max *= 1.05
+	p.Y.Padding = 20 // for a font whose letters are wider
+	return len(names), nil
 }
 
-// drawLines draws medians over a logarithmic axis.
-func (c chart) drawLines(f figures) string {
-	type line struct {
-		series
-		points []*sample
-	}
-	var lines []line
-	most, first, last := 0.0, math.MaxInt, 0
-	for _, s := range c.series {
-		l := line{series: s}
-		for _, p := range f {
-			if p.What == s.what && p.Side == s.side && len(p.Rounds) > 0 {
-				l.points = append(l.points, p)
-				most, first, last = max(most, spreadOf(p.Rounds).median), min(first, p.X), max(last, p.X)
+// addLines adds a line of medians over a logarithmic axis for each series. It returns the number of lines.
+func (c chart) addLines(p *plot.Plot, names *plot.Legend, f figures) (drawn int, err error) {
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = nil, color.NRGBA{0x88, 0x88, 0x88, 0x66}
+	p.Add(grid)
+	marked := map[float64]bool{}
+	for n, s := range c.series {
+		var points plotter.XYs
+		for _, sample := range f {
+			if sample.What == s.what && sample.Side == s.side && len(sample.Rounds) > 0 {
+				points = append(points, plotter.XY{X: float64(sample.X), Y: spreadOf(sample.Rounds).Center})
+				marked[float64(sample.X)] = true
 			}
 		}
-		if len(l.points) > 0 {
-			slices.SortFunc(l.points, func(a, b *sample) int { return a.X - b.X })
-			lines = append(lines, l)
+		if len(points) < 2 {
+			continue
 		}
-	}
-	if len(lines) == 0 || first == last || most == 0 {
-		return ""
-	}
-	const legend = 200
-	x := func(v int) float64 {
-		return left + math.Log(float64(v)/float64(first))/math.Log(float64(last)/float64(first))*(width-left-right-legend)
-	}
-	y := func(v float64) float64 { return height - bottom - v/most*(height-top-bottom) }
-	var b strings.Builder
-	for n := range 5 {
-		v := most * float64(n) / 4
-		fmt.Fprintf(&b, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", left, y(v), width-right-legend, left-6, y(v)+4, figure(v))
-	}
-	marked := map[int]bool{}
-	for n, l := range lines {
-		var path strings.Builder
-		for i, p := range l.points {
-			v := spreadOf(p.Rounds).median
-			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(i, 1)], x(p.X), y(v))
-			fmt.Fprintf(&b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>", x(p.X), y(v), colours[n])
-			if !marked[p.X] {
-				fmt.Fprintf(&b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", x(p.X), height-bottom+20, figure(float64(p.X)))
-				marked[p.X] = true
-			}
+		slices.SortFunc(points, func(a, b plotter.XY) int { return int(a.X - b.X) })
+		line, dots, err := plotter.NewLinePoints(points)
+		if err != nil {
+			return 0, err
 		}
-		fmt.Fprintf(&b, "<path d=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", path.String(), colours[n])
-		fmt.Fprintf(&b, "<rect x=\"%d\" y=\"%d\" width=\"12\" height=\"12\" fill=\"%s\"/><text x=\"%d\" y=\"%d\">%s</text>\n",
-			width-legend, top+n*22, colours[n], width-legend+18, top+n*22+11, html.EscapeString(l.label))
+		line.Color, line.Width, dots.Color, dots.Shape = colours[n], 1.5, colours[n], draw.CircleGlyph{}
+		p.Add(line, dots)
+		names.Add(s.label, line, dots)
+		drawn++
 	}
-	return c.frame(width, height, b.String())
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.TickerFunc(func(_, _ float64) (ticks []plot.Tick) {
+		for _, x := range slices.Sorted(maps.Keys(marked)) {
+			ticks = append(ticks, plot.Tick{Value: x, Label: figure(x)})
+		}
+		return ticks
+	})
+	p.Y.Min, p.Y.Tick.Marker = 0, plot.TickerFunc(func(least, most float64) []plot.Tick {
+		ticks := slices.DeleteFunc(plot.DefaultTicks{}.Ticks(least, most), plot.Tick.IsMinor)
+		for n := range ticks {
+			ticks[n].Label = figure(ticks[n].Value)
+		}
+		return ticks
+	})
+	return drawn, nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"golang.org/x/perf/benchmath"
 )
 
 // figures are the samples of all steps.
@@ -141,24 +143,36 @@ var goals = []goal{
 	{"X7", "memory of web 20 s after 3,000 registrations at once, against before", value(burst, us, 3000), true, 4, "×"},
 }
 
-// spread is a median with the smallest and the largest value.
-type spread struct{ median, low, high float64 }
+// spread is a median with its confidence interval, and the largest value.
+type spread struct {
+	benchmath.Summary
 
-func spreadOf(values []float64) spread {
-	sorted := slices.Sorted(slices.Values(values))
-	n := len(sorted)
-	return spread{median: (sorted[(n-1)/2] + sorted[n/2]) / 2, low: sorted[0], high: sorted[n-1]}
+	most float64
 }
 
-// reached compares the median with the bound; of times to a verdict the largest, the worst that a user waits.
+// confidence is the level that five rounds reach.
+const confidence = .9
+
+// spreadOf assumes no distribution. With too few rounds for the confidence, the interval is that of all values.
+func spreadOf(rounds []float64) spread {
+	sample := benchmath.NewSample(slices.Clone(rounds), &benchmath.DefaultThresholds)
+	least, most := sample.Values[0], sample.Values[len(rounds)-1]
+	s := spread{benchmath.AssumeNothing.Summary(sample, confidence), most}
+	s.Lo, s.Hi = max(s.Lo, least), min(s.Hi, most)
+	return s
+}
+
+// worst reports whether the largest value counts and not the median: it is the longest time that a user waits.
+func (g goal) worst() bool { return g.unit == "s" && g.most }
+
 func (g goal) reached(s spread) bool {
 	switch {
-	case g.unit == "s" && g.most:
-		return s.high <= g.bound
+	case g.worst():
+		return s.most <= g.bound
 	case g.most:
-		return s.median <= g.bound
+		return s.Center <= g.bound
 	}
-	return s.median >= g.bound
+	return s.Center >= g.bound
 }
 
 func (g goal) wants() string {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -18,6 +16,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // spec is the work of the load generator: calls over kept connections, each one waiting for its answer. In path and body
@@ -68,8 +68,7 @@ func (s spec) caller(ctx context.Context) (caller, io.Closer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h := &httpConn{conn: c, in: bufio.NewReader(c), spec: s}
-	return h.call, c, nil
+	return s.httpCaller(c), c, nil
 }
 
 func (s spec) run(ctx context.Context) (r loaded) {
@@ -147,14 +146,6 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
 
-// httpConn is a client with few instructions: it shares the machine with the measured program.
-type httpConn struct {
-	conn net.Conn
-	in   *bufio.Reader
-	spec spec
-	out  bytes.Buffer
-}
-
 // fillIn gives a text the numbers of an instance.
 func fillIn(text string, n int) string {
 	if !strings.Contains(text, "{") {
@@ -166,95 +157,43 @@ func fillIn(text string, n int) string {
 // addressOf is three bytes of an address that ends neither in 0 nor in 255.
 func addressOf(n int) string { return fmt.Sprintf("%d.%d.%d", 1+n/62500, n/250%250, 1+n%250) }
 
-func (c *httpConn) call(n int) error {
-	body := fillIn(c.spec.Body, n)
-	if c.spec.Batch > 0 {
-		entries := []string{body}
-		for i := 1; i < c.spec.Batch; i++ {
-			if c.spec.Known > 0 {
-				n = (n + 1) % c.spec.Known
-			} else {
-				n++
-			}
-			entries = append(entries, fillIn(c.spec.Body, n))
+// httpCaller makes calls over one connection. fasthttp needs few instructions: it shares the machine with the measured program.
+func (s spec) httpCaller(c net.Conn) caller {
+	client := &fasthttp.HostClient{
+		Addr: s.Addr, MaxConns: 1, MaxIdemponentCallAttempts: 1, NoDefaultUserAgentHeader: true, ReadTimeout: patience, WriteTimeout: patience,
+		Dial: func(string) (net.Conn, error) { return c, nil },
+	}
+	var req fasthttp.Request
+	var resp fasthttp.Response
+	req.Header.SetMethod(s.Method)
+	if s.Body != "" {
+		req.Header.SetContentType("application/json")
+	}
+	return func(n int) error {
+		req.SetRequestURI("http://" + cmp.Or(s.Host, s.Addr) + fillIn(s.Path, n))
+		req.SetBodyString(s.body(n))
+		if err := client.Do(&req, &resp); err != nil {
+			return err
 		}
-		body = "[" + strings.Join(entries, ",") + "]"
+		if status := resp.StatusCode(); status >= 300 {
+			return &statusError{status, string(resp.Body()[:min(len(resp.Body()), 300)])}
+		}
+		return nil
 	}
-	c.out.Reset()
-	c.out.WriteString(c.spec.Method + " " + fillIn(c.spec.Path, n) + " HTTP/1.1\r\nHost: " + cmp.Or(c.spec.Host, c.spec.Addr) + "\r\n")
-	if body != "" {
-		c.out.WriteString("Content-Type: application/json\r\n")
-	}
-	if c.spec.Method != "GET" {
-		c.out.WriteString("Content-Length: " + strconv.Itoa(len(body)) + "\r\n")
-	}
-	c.out.WriteString("\r\n" + body)
-	if err := c.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return err
-	}
-	if _, err := c.conn.Write(c.out.Bytes()); err != nil {
-		return err
-	}
-	return c.answer()
 }
 
-// answer reads an answer to its end.
-func (c *httpConn) answer() error {
-	line, err := c.in.ReadSlice('\n')
-	if err != nil {
-		return err
+// body is that of the call of an instance, or of a batch that begins with it.
+func (s spec) body(n int) string {
+	if s.Batch == 0 {
+		return fillIn(s.Body, n)
 	}
-	if len(line) < 12 {
-		return fmt.Errorf("answer %q", line)
-	}
-	status, _ := strconv.Atoi(string(line[9:12]))
-	length, chunked := 0, false
-	for {
-		line, err := c.in.ReadSlice('\n')
-		if err != nil {
-			return err
+	entries := make([]string, s.Batch)
+	for i := range entries {
+		if s.Known > 0 {
+			n %= s.Known
 		}
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			break
-		}
-		name, value, _ := bytes.Cut(line, []byte(": "))
-		switch {
-		case bytes.EqualFold(name, []byte("Content-Length")):
-			length, _ = strconv.Atoi(string(value))
-		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
-			chunked = true
-		}
+		entries[i] = fillIn(s.Body, n)
+		n++
 	}
-	body := ""
-	if status >= 300 {
-		text, _ := c.in.Peek(min(length, 300))
-		body = string(text)
-	}
-	if err := c.discard(length, chunked); err != nil {
-		return err
-	}
-	if status >= 300 {
-		return &statusError{status, body}
-	}
-	return nil
-}
-
-func (c *httpConn) discard(length int, chunked bool) error {
-	for chunked {
-		line, err := c.in.ReadSlice('\n')
-		if err != nil {
-			return err
-		}
-		size, err := strconv.ParseInt(string(bytes.TrimSpace(line)), 16, 32)
-		if err != nil {
-			return err
-		}
-		if _, err := c.in.Discard(int(size) + 2); err != nil {
-			return err
-		}
-		chunked = size > 0
-	}
-	_, err := c.in.Discard(length)
-	return err
+	return "[" + strings.Join(entries, ",") + "]"
 }

@@ -2,9 +2,11 @@
 // haproxy, etcd and blackbox_exporter. Sides take turns, so each figure is a ratio of runs of the same minute on the same
 // machine.
 //
-//	go run ./tests/load            every step, then the report; BENCH=quick for a short one
-//	go run ./tests/load STEP...    only some steps
-//	go run ./tests/load report     write the figures of docs/benchmarks.md, docs/scaling.md and README.md again
+//	go run .            every step, then the report; BENCH=quick for a short one
+//	go run . STEP...    only some steps
+//	go run . report     write the figures of docs/benchmarks.md, docs/scaling.md and README.md again
+//
+// It is a module of its own, so that the product's go.mod lists only the product's requirements.
 //
 // Servers, Redis, targets and load generators are separate processes on loopback. A step writes results/STEP.json after
 // every round.
@@ -112,10 +114,12 @@ func measure(ctx context.Context, p pace, dir string, names []string) error {
 		return err
 	}
 	defer os.RemoveAll(bin)
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, "rollcall/app/cmd/rollcall", "rollcall/tests/load/floor")
-	build.Dir, build.Env, build.Stderr = dir, append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("go build: %w", err)
+	for module, program := range map[string]string{filepath.Join(dir, "../.."): "./app/cmd/rollcall", dir: "./floor"} {
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", bin, program)
+		build.Dir, build.Env, build.Stderr = module, append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("go build %s: %w", program, err)
+		}
 	}
 	var failed []string
 	for _, s := range steps {

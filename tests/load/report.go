@@ -48,7 +48,7 @@ func report(dir string) error {
 // origin says where and when figures were taken.
 func origin(all []*results) string {
 	r := all[0]
-	return fmt.Sprintf("%s on %d cores of %s, %s, with `make bench` (%s). Medians of paired rounds, smallest and largest in brackets.",
+	return fmt.Sprintf("%s on %d cores of %s, %s, with `make bench` (%s). Medians of paired rounds; in brackets their\n90 %% confidence interval.",
 		r.At.Format("January 2006"), r.Machine.Cores, r.Machine.CPU, r.Machine.Go, r.Pace)
 }
 
@@ -60,7 +60,10 @@ func tableOf(f figures) (table string, missed int) {
 		measured, reached := "not measured", ""
 		if values := g.measured(f); len(values) > 0 {
 			s := spreadOf(values)
-			measured = fmt.Sprintf("%s%s (%s – %s)", figure(s.median), unit(g.unit), figure(s.low), figure(s.high))
+			measured = fmt.Sprintf("%s%s (%s – %s)", figure(s.Center), unit(g.unit), figure(s.Lo), figure(s.Hi))
+			if g.worst() {
+				measured += ", at most " + figure(s.most)
+			}
 			if reached = "yes"; !g.reached(s) {
 				reached = "**no**"
 				missed++
@@ -78,7 +81,7 @@ func (f figures) medians(of map[string][]float64) (map[string]float64, bool) {
 		if len(values) == 0 {
 			return nil, false
 		}
-		m[name] = spreadOf(values).median
+		m[name] = spreadOf(values).Center
 	}
 	return m, true
 }
@@ -147,7 +150,7 @@ func fill(path, name, text string) error {
 	if err != nil {
 		return err
 	}
-	begin, end := "<!-- "+name+": go run ./tests/load report -->\n", "<!-- end of "+name+" -->\n"
+	begin, end := "<!-- "+name+": tests/load/report.go -->\n", "<!-- end of "+name+" -->\n"
 	head, rest, found := strings.Cut(string(old), begin)
 	_, tail, ends := strings.Cut(rest, end)
 	if !found || !ends {
