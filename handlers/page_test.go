@@ -61,7 +61,7 @@ func TestPagesOfAnEmptyRegistry(t *testing.T) {
 	s.says("/events", "Nothing has happened yet.")
 	s.says("/events?q=a", "No event matches.")
 	s.says("/explain", "Explain a host")
-	s.says("/explain?host=a.test", "The proxy answers 400: no list answers for it")
+	s.says("/explain?host=a.test", "The proxy answers 400: no frontend serves it")
 }
 
 // TestPagesSayWhy has an instance in every state.

@@ -19,7 +19,9 @@ func (p *problem) advise(c echo.Context) {
 	case p.Status == http.StatusMethodNotAllowed:
 		allowed := c.Response().Header().Get(echo.HeaderAllow)
 		p.Detail = r.Method + " is not a method of this path"
-		p.Want = "use one of " + strings.TrimPrefix(allowed, http.MethodOptions+", ")
+		if p.Want = "use " + strings.TrimPrefix(allowed, http.MethodOptions+", "); strings.Contains(p.Want, ",") {
+			p.Want = strings.Replace(p.Want, "use", "use one of", 1)
+		}
 	}
 }
 

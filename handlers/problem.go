@@ -166,7 +166,7 @@ func unrouted(err error) (problem, bool) {
 	}
 	p := problem{Type: "about:blank", Title: http.StatusText(e.Code), Status: e.Code}
 	if e.Code == http.StatusNotFound {
-		p.Detail, p.Want = "there is nothing at this path", "see /openapi.yaml for the paths"
+		p.Detail, p.Want = "no call has this path", "see /openapi.yaml for the paths"
 	}
 	return p, true
 }

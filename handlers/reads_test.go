@@ -309,6 +309,9 @@ func TestExplainSaysWhoIsRegistered(t *testing.T) {
 	if got := said("other.test"); strings.Contains(got, "w1") {
 		t.Errorf("of another vhost: %s", got)
 	}
+	if got := said("http://a.test:8000/path"); !strings.HasSuffix(got, "; w1 is starting (connection refused)") {
+		t.Errorf("a URL: %s", got)
+	}
 	s.probed("w1", pass())
 	s.probed("w1", refuse())
 	s.await(func() bool { i, _ := s.api.Replica.Instance("w1"); return i.State == app.Unhealthy })

@@ -91,7 +91,7 @@ func withRedis(ctx context.Context, environ []string, logs io.Writer, do func(*P
 		return err
 	}
 	if c.RedisURL == "" {
-		return errors.New("config: REDIS_URL is not set: this works on the Redis itself")
+		return errors.New("config: REDIS_URL is not set: this command reads the Redis itself; set it to the Redis of Rollcall, as in REDIS_URL=redis://127.0.0.1:6390 for make run")
 	}
 	p, err := open(ctx, c, askRedis, newLog(logs, c, true))
 	if err != nil {

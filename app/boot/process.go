@@ -74,7 +74,7 @@ type Process struct {
 // embedded Redis if mayEmbed is set.
 func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Logger) (p *Process, err error) {
 	if c.RedisURL == "" && !mayEmbed {
-		return nil, errors.New("config: REDIS_URL is not set: processes that work together share a Redis (rollcall dev and rollcall serve bring one)")
+		return nil, errors.New("config: REDIS_URL is not set: set it to the Redis that all processes share, or run rollcall dev or rollcall serve, which bring one")
 	}
 	p, err = open(ctx, c, awaitRedis, log)
 	if err != nil {

@@ -89,7 +89,7 @@ func Migrate(ctx context.Context, environ []string, out, logs io.Writer) error {
 		return err
 	}
 	if c.RedisURL == "" {
-		return fmt.Errorf("config: REDIS_URL is not set: there is nothing to migrate")
+		return fmt.Errorf("config: REDIS_URL is not set: set it to the Redis whose keys are to be migrated")
 	}
 	rdb, err := connect(ctx, c.RedisURL, awaitRedis, newLog(logs, c, false))
 	if err != nil {

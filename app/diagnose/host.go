@@ -65,9 +65,12 @@ type Explainer struct {
 	}
 }
 
-// Explain explains how the proxy answers a Host header. Where no list answers, it adds the instances that are
-// registered for the host.
+// Explain explains how the proxy answers a Host header, or the one that a browser sends for a URL. Where no list answers,
+// it adds the instances that are registered for the host.
 func (x Explainer) Explain(ctx context.Context, header string) (Explanation, error) {
+	if _, rest, isURL := strings.Cut(header, "://"); isURL {
+		header, _, _ = strings.Cut(rest, "/")
+	}
 	host, err := x.Proxy.Host(ctx, header)
 	if err != nil {
 		return Explanation{}, err
@@ -125,7 +128,7 @@ func verdict(h Host) (status int, reason string) {
 	case NotFindable:
 		return http.StatusBadRequest, "it is too long, or has a semicolon: no list can be found for it"
 	case NoList:
-		return http.StatusBadRequest, "no list answers for it: nothing that is registered for it has been healthy yet, or it is misspelt"
+		return http.StatusBadRequest, "no frontend serves it: no instance with this vhost has been healthy, or the name is misspelt"
 	case KeyIsNotList:
 		return http.StatusBadGateway, "its key is not a list: the reconcile job replaces it if anybody is registered for it"
 	case FromList:

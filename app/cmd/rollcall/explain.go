@@ -13,7 +13,7 @@ import (
 type explainCmd struct {
 	remote
 
-	Host string `arg:"" help:"A Host header, as a browser sends it."`
+	Host string `arg:"" help:"A Host header, or a URL."`
 }
 
 // Run prints how the proxy routes a Host header.

@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -100,7 +101,10 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 		return err
 	}
 	completion.Register(parser, predictors(ctx)...)
-	if len(args) > 0 && args[0] == "help" {
+	switch {
+	case len(args) == 0:
+		return usageError{errors.New("no command is given; rollcall --help lists them")}
+	case args[0] == "help":
 		args = append(args[1:len(args):len(args)], "--help")
 	}
 	command, err := parser.Parse(args)

@@ -118,7 +118,7 @@ func (w *waiting) progress(ctx context.Context, done func(), s *session) {
 			}
 			return
 		}
-		if text := w.reasons(ctx, names); text != last {
+		if text := w.reasons(ctx, names); text != last && ctx.Err() == nil {
 			last = text
 			s.update(text)
 		}
