@@ -61,8 +61,8 @@ test: deps
 	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
 endif
 
-generators: ## generate clients with oapi-codegen and ogen, and run them; needs the Go module proxy
-	ROLLCALL_GENERATORS=all $(GOTEST) -count=1 -v -run TestGeneratedClients ./tests/docs
+generators: ## generate clients with oapi-codegen, ogen and openapi-typescript, run them, lint openapi.yaml; needs the Go module proxy and npm
+	ROLLCALL_GENERATORS=all $(GOTEST) -count=1 -v -run 'TestGeneratedClients|TestOpenAPIWithNpm' ./tests/docs
 
 soak: deps ## run the property tests with new random values for SOAKTIME=10m, or until one fails
 	@RAPID_SEED=0 RAPID_CHECKS=1000 timeout $(SOAKTIME) sh -c 'while go test -count=1 -shuffle=on "$$@"; do :; done; exit 1' soak \

@@ -425,22 +425,22 @@ func (e PickParamsBy) Valid() bool {
 	}
 }
 
-// Attempt One attempt at a message.
+// Attempt One attempt to send a message.
 type Attempt struct {
 	At time.Time `json:"at"`
 
-	// Kind The event's, or digest, firing, gap or ping.
+	// Kind The kind of the event, or digest, firing, gap or ping.
 	Kind      string `json:"kind"`
 	LatencyMs int    `json:"latency_ms"`
 
-	// Message Its webhook-id, the same with every attempt.
+	// Message The webhook-id, the same in every attempt.
 	Message string `json:"message"`
 
-	// Number 1 is the message's first.
+	// Number The number of the attempt, from 1.
 	Number int  `json:"number"`
 	Passed bool `json:"passed"`
 
-	// Reason The status of the answer, or why there was none.
+	// Reason The status of the answer, or the reason why no answer came.
 	Reason string `json:"reason"`
 }
 
@@ -449,7 +449,7 @@ type AttemptList struct {
 	Deliveries []Attempt `json:"deliveries"`
 }
 
-// Boolean True or false, also as a string, as in a form.
+// Boolean true or false, or a string with it, as in a form.
 type Boolean struct {
 	union json.RawMessage
 }
@@ -476,11 +476,11 @@ type Check struct {
 	Interval     string    `json:"interval"`
 	Kind         CheckKind `json:"kind"`
 
-	// Lease How long a report keeps a heartbeat instance alive.
+	// Lease The time that a report keeps a heartbeat instance alive.
 	Lease *string `json:"lease,omitempty"`
 	Rise  int     `json:"rise"`
 
-	// Target What is probed.
+	// Target The probed address or URL.
 	Target  *string `json:"target,omitempty"`
 	Timeout string  `json:"timeout"`
 }
@@ -493,7 +493,7 @@ type Departure struct {
 	Actor *string   `json:"actor,omitempty"`
 	At    time.Time `json:"at"`
 
-	// From The state before it left.
+	// From The state before the instance left.
 	From     State  `json:"from"`
 	Instance string `json:"instance"`
 	Reason   string `json:"reason"`
@@ -501,7 +501,7 @@ type Departure struct {
 
 // Event defines model for Event.
 type Event struct {
-	// Actor Who did it: a token's name, or key: and an instance; absent when Rollcall did, or nobody had a token.
+	// Actor The caller that made the change: the name of a token, or key: and an instance; absent if Rollcall made it, or without tokens.
 	Actor    *string   `json:"actor,omitempty"`
 	At       time.Time `json:"at"`
 	From     *State    `json:"from,omitempty"`
@@ -514,7 +514,7 @@ type Event struct {
 	Reason      string  `json:"reason"`
 	Service     *string `json:"service,omitempty"`
 
-	// Subject What it is about when that is not an instance.
+	// Subject The worker, webhook, token or vhost of an event that is not about an instance.
 	Subject *string `json:"subject,omitempty"`
 	To      *State  `json:"to,omitempty"`
 }
@@ -527,7 +527,7 @@ type Explanation struct {
 	Frontend *Frontend `json:"frontend"`
 	Header   string    `json:"header"`
 
-	// LookedUp First match first.
+	// LookedUp The names in the order of the lookup; the first list answers.
 	LookedUp []struct {
 		Host  string `json:"host"`
 		Key   string `json:"key"`
@@ -536,23 +536,23 @@ type Explanation struct {
 		Wins  bool   `json:"wins"`
 	} `json:"looked_up"`
 
-	// Requested What is looked up for the header.
+	// Requested The name that the proxy looks up for the header.
 	Requested string `json:"requested"`
 
-	// Status What the proxy answers by itself; absent when it asks a backend.
+	// Status The status that the proxy itself answers; absent if it asks a backend.
 	Status  *int   `json:"status,omitempty"`
 	Verdict string `json:"verdict"`
 }
 
 // Flapping The instance became unhealthy at least twice, and has not been healthy for 10 min since.
 type Flapping struct {
-	// Times How often it became unhealthy.
+	// Times The number of times that the instance became unhealthy.
 	Times int `json:"times"`
 
-	// Until While it is healthy: when it is flapping no more.
+	// Until If the instance is healthy: the time at which flapping ends.
 	Until *time.Time `json:"until,omitempty"`
 
-	// Wait How long it has to pass without a failure before it is healthy again: 10s, doubled each time, at most 5m0s.
+	// Wait The time without a failure until the instance is healthy again: 10s, doubled each time, at most 5m0s.
 	Wait string `json:"wait"`
 }
 
@@ -564,7 +564,7 @@ type Frontend struct {
 	Service    string `json:"service"`
 	Slots      []Slot `json:"slots"`
 
-	// Unlisted Registered for it, and not in its list.
+	// Unlisted Backends of registered instances that are not in the list.
 	Unlisted []Slot `json:"unlisted"`
 }
 
@@ -590,7 +590,7 @@ type History struct {
 
 // HistoryBucket defines model for HistoryBucket.
 type HistoryBucket struct {
-	// At When the bucket begins.
+	// At The start of the bucket.
 	At              time.Time `json:"at"`
 	Availability    *float64  `json:"availability"`
 	Failed          int       `json:"failed"`
@@ -619,11 +619,11 @@ type Instance struct {
 	Hosts    []string  `json:"hosts"`
 	Id       string    `json:"id"`
 
-	// InstanceRevision Counts its writes.
+	// InstanceRevision The number of writes of the instance.
 	InstanceRevision int                `json:"instance_revision"`
 	Meta             *map[string]string `json:"meta,omitempty"`
 
-	// Override What an operator has set for a while.
+	// Override The override of an operator.
 	Override     *Override `json:"override,omitempty"`
 	RegisteredAt time.Time `json:"registered_at"`
 	Replaces     *string   `json:"replaces,omitempty"`
@@ -634,16 +634,16 @@ type Instance struct {
 	Weight       int       `json:"weight"`
 }
 
-// InstanceDetail An instance with what only its own page shows.
+// InstanceDetail An instance with its results and deadlines.
 type InstanceDetail struct {
 	Address string `json:"address"`
 
-	// AsOf When results and next_probe were true. The worker that owns the instance writes them every 5 s or less often, and when somebody asks.
+	// AsOf The time of results and next_probe. The worker that owns the instance writes them every 5 s or less often, and after this call.
 	AsOf  *time.Time `json:"as_of,omitempty"`
 	Boot  *string    `json:"boot,omitempty"`
 	Check Check      `json:"check"`
 
-	// Deadline When the state ends by itself.
+	// Deadline The time at which the state ends by itself.
 	Deadline *time.Time `json:"deadline,omitempty"`
 
 	// Disputed Probes of the worker that owns the instance get no answer, and another worker reaches it: it is not removed.
@@ -655,16 +655,16 @@ type InstanceDetail struct {
 	Hosts    []string  `json:"hosts"`
 	Id       string    `json:"id"`
 
-	// InstanceRevision Counts its writes.
+	// InstanceRevision The number of writes of the instance.
 	InstanceRevision int `json:"instance_revision"`
 
-	// Last The result that decided how it stands.
+	// Last The result that decided the state.
 	Last      *Result            `json:"last"`
 	Links     Links              `json:"links"`
 	Meta      *map[string]string `json:"meta,omitempty"`
 	NextProbe *time.Time         `json:"next_probe,omitempty"`
 
-	// Override What an operator has set for a while.
+	// Override The override of an operator.
 	Override     *Override `json:"override,omitempty"`
 	RegisteredAt time.Time `json:"registered_at"`
 	Replaces     *string   `json:"replaces,omitempty"`
@@ -675,13 +675,13 @@ type InstanceDetail struct {
 	Since   time.Time `json:"since"`
 	State   State     `json:"state"`
 
-	// Streak Results in a row that disagree with the state.
+	// Streak The number of consecutive results that disagree with the state.
 	Streak int       `json:"streak"`
 	Tags   *[]string `json:"tags,omitempty"`
 	Weight int       `json:"weight"`
 }
 
-// Integer A whole number, also as a string, as in a form.
+// Integer A whole number, or a string with one, as in a form.
 type Integer struct {
 	union json.RawMessage
 }
@@ -731,7 +731,7 @@ type OneOrMore0 = string
 // OneOrMore1 defines model for OneOrMore.1.
 type OneOrMore1 = []string
 
-// Override What an operator has set for a while.
+// Override The override of an operator.
 type Override struct {
 	Maintenance *bool     `json:"maintenance,omitempty"`
 	Until       time.Time `json:"until"`
@@ -740,7 +740,7 @@ type Override struct {
 
 // OverrideForm defines model for OverrideForm.
 type OverrideForm struct {
-	// For How long, up to 24h.
+	// For The time until the override expires, up to 24h.
 	For         *string `json:"for,omitempty"`
 	Maintenance *bool   `json:"maintenance,omitempty"`
 	Weight      *int    `json:"weight,omitempty"`
@@ -748,34 +748,34 @@ type OverrideForm struct {
 
 // OverrideRequest defines model for OverrideRequest.
 type OverrideRequest struct {
-	// For How long, up to 24h.
+	// For The time until the override expires, up to 24h.
 	For *string `json:"for,omitempty"`
 
-	// Maintenance True or false, also as a string, as in a form.
+	// Maintenance true or false, or a string with it, as in a form.
 	Maintenance *Boolean `json:"maintenance,omitempty"`
 
-	// Weight A whole number, also as a string, as in a form.
+	// Weight A whole number, or a string with one, as in a form.
 	Weight *Integer `json:"weight,omitempty"`
 }
 
-// Problem RFC 9457. type is urn:rollcall:<code>, and stable.
+// Problem RFC 9457. type is urn:rollcall:CODE and never changes for one kind of error.
 type Problem struct {
 	Detail *string `json:"detail,omitempty"`
 
 	// Field The field at fault.
 	Field *string `json:"field,omitempty"`
 
-	// Id Of the instance concerned.
+	// Id The id of the instance.
 	Id *string `json:"id,omitempty"`
 
-	// Reason Of its last check.
+	// Reason The reason of the last result.
 	Reason *string `json:"reason,omitempty"`
 	State  *State  `json:"state,omitempty"`
 	Status int     `json:"status"`
 	Title  string  `json:"title"`
 	Type   string  `json:"type"`
 
-	// Want What would be right.
+	// Want The accepted values.
 	Want *string `json:"want,omitempty"`
 }
 
@@ -792,22 +792,22 @@ type Receipt struct {
 	Check       Check              `json:"check"`
 	FirstProbe  *time.Time         `json:"first_probe,omitempty"`
 	Frontends   []struct {
-		// Backend What will stand in it.
+		// Backend The entry in the frontend.
 		Backend string `json:"backend"`
 		Host    string `json:"host"`
 
-		// Key The proxy's list.
+		// Key The key of the frontend in Redis.
 		Key   string `json:"key"`
 		Slots int    `json:"slots"`
 	} `json:"frontends"`
 	Id string `json:"id"`
 
-	// Key A token for this instance alone: its heartbeat, drain, deregistration and page; where one is required.
+	// Key A token for the heartbeat, drain, deregistration and reads of this instance only; absent if no token is required.
 	Key   *string `json:"key,omitempty"`
 	Links Links   `json:"links"`
 	New   bool    `json:"new"`
 
-	// Next What happens now, in words.
+	// Next The next change of the instance, as a sentence.
 	Next     string  `json:"next"`
 	Replaces *string `json:"replaces,omitempty"`
 	Revision *string `json:"revision,omitempty"`
@@ -820,25 +820,25 @@ type ReceiptAddressFrom string
 
 // Registration defines model for Registration.
 type Registration struct {
-	// Address host:port; or a host, with port.
+	// Address host:port, or a host beside the field port.
 	Address *string `json:"address,omitempty"`
 
-	// Boot A nonce of this start.
+	// Boot A nonce of this start. Another nonce starts a new life.
 	Boot *string `json:"boot,omitempty"`
 
 	// Expect Statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once.
 	Expect *OneOrMore `json:"expect,omitempty"`
 
-	// FailOpen Default: true.
+	// FailOpen The instance may stay as the last routable backend. Default: true.
 	FailOpen *Boolean `json:"fail_open,omitempty"`
 
-	// Fall Default: 2.
+	// Fall Failures until unhealthy. Default: 2.
 	Fall *Integer `json:"fall,omitempty"`
 
-	// Forget Default: 10m.
+	// Forget Time unhealthy until removal. Default: 10m.
 	Forget *string `json:"forget,omitempty"`
 
-	// Grace Default: 1m.
+	// Grace Time to become healthy. Default: 1m.
 	Grace *string `json:"grace,omitempty"`
 
 	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
@@ -850,31 +850,31 @@ type Registration struct {
 	// HealthMethod GET or HEAD. Default: GET.
 	HealthMethod *string `json:"health_method,omitempty"`
 
-	// Host Vhosts it serves.
+	// Host The vhosts of the instance.
 	Host *OneOrMore `json:"host,omitempty"`
 	Id   *string    `json:"id,omitempty"`
 
-	// Interval Default: 2s.
+	// Interval Time between probes. Default: 2s.
 	Interval *string `json:"interval,omitempty"`
 
-	// Meta Any names and values; in a form, a field meta.NAME for each.
+	// Meta Metadata. In a form, each is a field meta.NAME.
 	Meta *map[string]MetaValue `json:"meta,omitempty"`
 
-	// Port Where it listens, at the address that the call came from.
+	// Port The port of the instance. The host is the source address of the call.
 	Port *Integer `json:"port,omitempty"`
 
-	// Replaces The id of the instance it takes over from once healthy.
+	// Replaces The id of the instance that this one replaces when it becomes healthy.
 	Replaces *string `json:"replaces,omitempty"`
 
-	// Rise Default: 2.
+	// Rise Passes until healthy. Default: 2.
 	Rise    *Integer   `json:"rise,omitempty"`
 	Service string     `json:"service"`
 	Tag     *OneOrMore `json:"tag,omitempty"`
 
-	// Timeout Default: 1s.
+	// Timeout Time that one probe may take. Default: 1s.
 	Timeout *string `json:"timeout,omitempty"`
 
-	// Weight Default: 1.
+	// Weight Backends in each frontend, up to 100. Default: 1.
 	Weight *Integer `json:"weight,omitempty"`
 }
 
@@ -883,27 +883,27 @@ type RegistrationBody struct {
 	union json.RawMessage
 }
 
-// RegistrationForm Each repeatable field once for each value. A field meta.NAME is metadata of any name.
+// RegistrationForm Repeat a field for each of its values. A field meta.NAME is metadata.
 type RegistrationForm struct {
-	// Address host:port; or a host, with port.
+	// Address host:port, or a host beside the field port.
 	Address *string `json:"address,omitempty"`
 
-	// Boot A nonce of this start.
+	// Boot A nonce of this start. Another nonce starts a new life.
 	Boot *string `json:"boot,omitempty"`
 
 	// Expect Statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once.
 	Expect *[]string `json:"expect,omitempty"`
 
-	// FailOpen Default: true.
+	// FailOpen The instance may stay as the last routable backend. Default: true.
 	FailOpen *bool `json:"fail_open,omitempty"`
 
-	// Fall Default: 2.
+	// Fall Failures until unhealthy. Default: 2.
 	Fall *int `json:"fall,omitempty"`
 
-	// Forget Default: 10m.
+	// Forget Time unhealthy until removal. Default: 10m.
 	Forget *string `json:"forget,omitempty"`
 
-	// Grace Default: 1m.
+	// Grace Time to become healthy. Default: 1m.
 	Grace *string `json:"grace,omitempty"`
 
 	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
@@ -915,28 +915,28 @@ type RegistrationForm struct {
 	// HealthMethod GET or HEAD. Default: GET.
 	HealthMethod *string `json:"health_method,omitempty"`
 
-	// Host Vhosts it serves.
+	// Host The vhosts of the instance.
 	Host *[]string `json:"host,omitempty"`
 	Id   *string   `json:"id,omitempty"`
 
-	// Interval Default: 2s.
+	// Interval Time between probes. Default: 2s.
 	Interval *string `json:"interval,omitempty"`
 
-	// Port Where it listens, at the address that the call came from.
+	// Port The port of the instance. The host is the source address of the call.
 	Port *int `json:"port,omitempty"`
 
-	// Replaces The id of the instance it takes over from once healthy.
+	// Replaces The id of the instance that this one replaces when it becomes healthy.
 	Replaces *string `json:"replaces,omitempty"`
 
-	// Rise Default: 2.
+	// Rise Passes until healthy. Default: 2.
 	Rise    *int      `json:"rise,omitempty"`
 	Service string    `json:"service"`
 	Tag     *[]string `json:"tag,omitempty"`
 
-	// Timeout Default: 1s.
+	// Timeout Time that one probe may take. Default: 1s.
 	Timeout *string `json:"timeout,omitempty"`
 
-	// Weight Default: 1.
+	// Weight Backends in each frontend, up to 100. Default: 1.
 	Weight *int `json:"weight,omitempty"`
 }
 
@@ -965,7 +965,7 @@ type Result struct {
 type ServiceDetail struct {
 	Instances []Instance `json:"instances"`
 
-	// Revision Of the service's last change.
+	// Revision The revision of the service's last change.
 	Revision string `json:"revision"`
 	Service  string `json:"service"`
 }
@@ -974,7 +974,7 @@ type ServiceDetail struct {
 type ServiceList struct {
 	Revision string `json:"revision"`
 	Services []struct {
-		// Healthy Instances that others may use.
+		// Healthy The number of healthy instances outside maintenance.
 		Healthy   int    `json:"healthy"`
 		Instances int    `json:"instances"`
 		Name      string `json:"name"`
@@ -985,10 +985,10 @@ type ServiceList struct {
 type Slot struct {
 	Instance *string `json:"instance,omitempty"`
 
-	// Leaves When it is taken out of the list.
+	// Leaves The time at which the backend leaves the list.
 	Leaves *time.Time `json:"leaves,omitempty"`
 
-	// Routed Whether requests go to it.
+	// Routed The proxy sends requests to the backend.
 	Routed bool   `json:"routed"`
 	Url    string `json:"url"`
 	Why    string `json:"why"`
@@ -1008,13 +1008,13 @@ type Statistics struct {
 	// Flips Changes of instances from healthy to unhealthy and back.
 	Flips int `json:"flips"`
 
-	// Instances The most instances at once.
+	// Instances The largest number of instances at one time.
 	Instances int `json:"instances"`
 
 	// Joined New instances.
 	Joined int `json:"joined"`
 
-	// ObservedSeconds How long a worker observed the service while it had instances.
+	// ObservedSeconds The time for which a worker observed the service while it had instances.
 	ObservedSeconds float64 `json:"observed_seconds"`
 
 	// P50Ms Median latency of passed probes.
@@ -1040,21 +1040,21 @@ type Token struct {
 	Name      string     `json:"name"`
 	Scopes    []string   `json:"scopes"`
 
-	// Token Only in the answer to its creation.
+	// Token Only in the answer to the creation.
 	Token *string `json:"token,omitempty"`
 }
 
 // TokenForm defines model for TokenForm.
 type TokenForm struct {
-	// Expires How long it counts; for ever when it is left out.
+	// Expires The time until the token expires. Default: never.
 	//
 	// Examples: 720h
 	Expires *string `json:"expires,omitempty"`
 
-	// Name Who has it.
+	// Name The holder: a team, a host or a program.
 	Name string `json:"name"`
 
-	// Scope read, admin, register:SERVICE or host:VHOST; in these, * ends a service and begins a vhost.
+	// Scope read, admin, register:SERVICE (web, web-* or *) or host:VHOST (shop.example, *.shop.example or *).
 	Scope []string `json:"scope"`
 }
 
@@ -1065,21 +1065,21 @@ type TokenList struct {
 
 // TokenRequest defines model for TokenRequest.
 type TokenRequest struct {
-	// Expires How long it counts; for ever when it is left out.
+	// Expires The time until the token expires. Default: never.
 	//
 	// Examples: 720h
 	Expires *string `json:"expires,omitempty"`
 
-	// Name Who has it.
+	// Name The holder: a team, a host or a program.
 	Name string `json:"name"`
 
-	// Scope read, admin, register:SERVICE or host:VHOST; in these, * ends a service and begins a vhost.
+	// Scope read, admin, register:SERVICE (web, web-* or *) or host:VHOST (shop.example, *.shop.example or *).
 	Scope OneOrMore `json:"scope"`
 }
 
 // Verdict defines model for Verdict.
 type Verdict struct {
-	// Problem RFC 9457. type is urn:rollcall:<code>, and stable.
+	// Problem RFC 9457. type is urn:rollcall:CODE and never changes for one kind of error.
 	Problem *Problem `json:"problem,omitempty"`
 	Receipt *Receipt `json:"receipt,omitempty"`
 	Status  int      `json:"status"`
@@ -1101,34 +1101,34 @@ type VhostHistory struct {
 type Webhook struct {
 	CreatedAt time.Time `json:"created_at"`
 
-	// Cursor The last event that it has been told of, or need not be.
+	// Cursor The id of the last event that was sent, or that the filters left out.
 	Cursor       string     `json:"cursor"`
 	Description  *string    `json:"description,omitempty"`
 	FailingSince *time.Time `json:"failing_since,omitempty"`
 
-	// Failures Attempts in a row.
+	// Failures The number of consecutive failed attempts.
 	Failures int           `json:"failures"`
 	Format   WebhookFormat `json:"format"`
 
-	// Headers Names of the headers that are sent with each message.
+	// Headers The names of the headers of each message.
 	Headers *[]string    `json:"headers,omitempty"`
 	Id      string       `json:"id"`
 	Kinds   *[]EventKind `json:"kinds,omitempty"`
 
-	// NextAttempt Without it, when something happens.
+	// NextAttempt Absent if no message waits.
 	NextAttempt *time.Time `json:"next_attempt,omitempty"`
 	Rate        int        `json:"rate"`
 
-	// Reason Why it is paused.
+	// Reason The reason of a pause.
 	Reason *string `json:"reason,omitempty"`
 
-	// Replay The events that are being replayed.
+	// Replay The events of a running replay.
 	Replay *struct {
 		After string `json:"after"`
 		Until string `json:"until"`
 	} `json:"replay,omitempty"`
 
-	// Secret Only in the answer to its creation.
+	// Secret Only in the answer to the creation.
 	Secret   *string      `json:"secret,omitempty"`
 	Services *[]string    `json:"services,omitempty"`
 	State    WebhookState `json:"state"`
@@ -1148,19 +1148,19 @@ type WebhookForm struct {
 	// Format Default: event.
 	Format *WebhookFormFormat `json:"format,omitempty"`
 
-	// Header A header sent with each message, as in Authorization: Bearer TOKEN. Its value is never shown again.
+	// Header A header of each message, as in Authorization: Bearer TOKEN. Rollcall never shows its value.
 	Header *[]string `json:"header,omitempty"`
 
-	// Kind Told of these only.
+	// Kind Send only events of these kinds.
 	Kind *[]string `json:"kind,omitempty"`
 
-	// Rate Events of a minute before a digest. Default: 60.
+	// Rate Events a minute that are sent as single messages; the rest is a digest. Default: 60.
 	Rate *int `json:"rate,omitempty"`
 
-	// Secret whsec_ and the base64 of 24 to 64 bytes; made when it is left out.
+	// Secret whsec_ and the base64 of 24 to 64 bytes. Default: generated.
 	Secret *string `json:"secret,omitempty"`
 
-	// Service Told of their events only.
+	// Service Send only events of these services.
 	Service *[]string `json:"service,omitempty"`
 
 	// Url http or https.
@@ -1182,19 +1182,19 @@ type WebhookRequest struct {
 	// Format Default: event.
 	Format *WebhookRequestFormat `json:"format,omitempty"`
 
-	// Header A header sent with each message, as in Authorization: Bearer TOKEN. Its value is never shown again.
+	// Header A header of each message, as in Authorization: Bearer TOKEN. Rollcall never shows its value.
 	Header *OneOrMore `json:"header,omitempty"`
 
-	// Kind Told of these only.
+	// Kind Send only events of these kinds.
 	Kind *OneOrMore `json:"kind,omitempty"`
 
-	// Rate Events of a minute before a digest. Default: 60.
+	// Rate Events a minute that are sent as single messages; the rest is a digest. Default: 60.
 	Rate *Integer `json:"rate,omitempty"`
 
-	// Secret whsec_ and the base64 of 24 to 64 bytes; made when it is left out.
+	// Secret whsec_ and the base64 of 24 to 64 bytes. Default: generated.
 	Secret *string `json:"secret,omitempty"`
 
-	// Service Told of their events only.
+	// Service Send only events of these services.
 	Service *OneOrMore `json:"service,omitempty"`
 
 	// Url http or https.
@@ -1219,10 +1219,10 @@ type Name = string
 // Wait Examples: 30s
 type Wait = string
 
-// Failure RFC 9457. type is urn:rollcall:<code>, and stable.
+// Failure RFC 9457. type is urn:rollcall:CODE and never changes for one kind of error.
 type Failure = Problem
 
-// TooMany RFC 9457. type is urn:rollcall:<code>, and stable.
+// TooMany RFC 9457. type is urn:rollcall:CODE and never changes for one kind of error.
 type TooMany = Problem
 
 // Variables defines model for Variables.
@@ -1243,7 +1243,7 @@ type EventsParams struct {
 	Service *string    `form:"service,omitempty" json:"service,omitempty"`
 	Kind    *EventKind `form:"kind,omitempty" json:"kind,omitempty"`
 
-	// LastEventID 0 is the beginning of what is kept.
+	// LastEventID The id of the last event that the reader has; 0 reads all kept events.
 	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
@@ -1260,19 +1260,19 @@ type DeregisterParams struct {
 
 // DrainParams defines parameters for Drain.
 type DrainParams struct {
-	// Hold How long it goes on answering what is under way.
+	// Hold The drain period.
 	Hold *string `form:"hold,omitempty" json:"hold,omitempty"`
 
 	// Boot The boot nonce of the start to end. For any other start the answer is 409.
 	Boot *Boot `form:"boot,omitempty" json:"boot,omitempty"`
 
-	// Keep Drain only while at least this many other instances of the service are healthy, else answer 409: instances that restart for the same reason take turns.
+	// Keep Drain only if at least this many other instances of the service are healthy, else answer 409. Instances that restart for the same reason take turns.
 	Keep *int `form:"keep,omitempty" json:"keep,omitempty"`
 }
 
 // RegisterParams defines parameters for Register.
 type RegisterParams struct {
-	// Wait How long the answer may wait, up to 5m.
+	// Wait The longest wait for the answer, up to 5m.
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 }
 
@@ -1280,7 +1280,7 @@ type RegisterParams struct {
 type PrometheusParams struct {
 	Service *string `form:"service,omitempty" json:"service,omitempty"`
 
-	// State Those in this state instead, or any.
+	// State Instances in this state instead of the healthy ones; any: all.
 	State *PrometheusParamsState `form:"state,omitempty" json:"state,omitempty"`
 }
 
@@ -1289,10 +1289,10 @@ type PrometheusParamsState string
 
 // ServiceParams defines parameters for Service.
 type ServiceParams struct {
-	// State Those in this state instead, or any.
+	// State Instances in this state instead of the healthy ones; any: all.
 	State *ServiceParamsState `form:"state,omitempty" json:"state,omitempty"`
 
-	// Wait How long the answer may wait, up to 5m.
+	// Wait The longest wait for the answer, up to 5m.
 	Wait        *Wait   `form:"wait,omitempty" json:"wait,omitempty"`
 	IfNoneMatch *string `json:"If-None-Match,omitempty"`
 }
@@ -1302,10 +1302,10 @@ type ServiceParamsState string
 
 // LinkOneParams defines parameters for LinkOne.
 type LinkOneParams struct {
-	// Alias The name that the program knows it by.
+	// Alias The name of the link.
 	Alias *string `form:"alias,omitempty" json:"alias,omitempty"`
 
-	// Port The port that the program knows.
+	// Port The port in the names of the variables.
 	Port   *int                 `form:"port,omitempty" json:"port,omitempty"`
 	Format *LinkOneParamsFormat `form:"format,omitempty" json:"format,omitempty"`
 }
@@ -1321,7 +1321,7 @@ type HistoryParams struct {
 
 // PickParams defines parameters for Pick.
 type PickParams struct {
-	// By rr takes turns, hash keeps to one for the same key; without, one at random by weight.
+	// By rr: the instances take turns. hash: the same key gets the same instance. Default: random by weight.
 	By  *PickParamsBy `form:"by,omitempty" json:"by,omitempty"`
 	Key *string       `form:"key,omitempty" json:"key,omitempty"`
 }
@@ -1331,10 +1331,10 @@ type PickParamsBy string
 
 // TlsAskParams defines parameters for TlsAsk.
 type TlsAskParams struct {
-	// Domain As Caddy asks.
+	// Domain The domain; Caddy uses this name.
 	Domain *string `form:"domain,omitempty" json:"domain,omitempty"`
 
-	// Host As kamal-proxy asks.
+	// Host The domain; kamal-proxy uses this name.
 	Host *string `form:"host,omitempty" json:"host,omitempty"`
 }
 
@@ -1352,13 +1352,13 @@ type TraefikParams struct {
 
 // ReplayParams defines parameters for Replay.
 type ReplayParams struct {
-	// Event The id of the only one.
+	// Event The id of a single event.
 	Event *string `form:"event,omitempty" json:"event,omitempty"`
 
-	// Since The id of the first one, or a time.
+	// Since The id of the first event, or a time.
 	Since *string `form:"since,omitempty" json:"since,omitempty"`
 
-	// Until The id of the last one, or a time; by default, now.
+	// Until The id of the last event, or a time. Default: now.
 	Until *string `form:"until,omitempty" json:"until,omitempty"`
 }
 
@@ -1802,46 +1802,46 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// Livez The process serves
+	// Livez Ask whether the process runs
 	//
 	// Corresponds with GET /livez (the `Livez` operationId).
 	Livez(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Metrics What Prometheus scrapes, of this process
+	// Metrics Read the metrics of this process for Prometheus
 	//
 	// Corresponds with GET /metrics (the `Metrics` operationId).
 	Metrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Openapi This description
+	// Openapi Read this description
 	//
 	// Corresponds with GET /openapi.yaml (the `Openapi` operationId).
 	Openapi(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Readyz The process serves, has heard from the registry in the last 2 s, and Redis accepts its writes
+	// Readyz Ask whether the process can read and write the registry
 	//
-	// 503 also while Redis refuses to write, as without enough replicas (`min-replicas-to-write`), memory or disk. Reads are still answered then.
+	// 503 if the process has not heard from Redis for 2 s, or if Redis refuses to write because it lacks replicas (`min-replicas-to-write`), memory or disk. In the second case reads still work.
 	//
 	// Corresponds with GET /readyz (the `Readyz` operationId).
 	Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// LinkMany The variables that Docker links to several services would have set
+	// LinkMany Read the variables that Docker links to several services would set
 	//
 	// Corresponds with GET /v1/env (the `LinkMany` operationId).
 	LinkMany(ctx context.Context, params *LinkManyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Events What happens, as it happens
+	// Events Read events as they occur
 	//
-	// Server-sent events from now on, or after Last-Event-ID without a gap and without doubles. An event named gap says that a reader was too slow or away for too long, and where what is kept begins.
+	// Server-sent events from now on, or after Last-Event-ID without a gap and without duplicates. If the reader was too slow or away for too long, the stream sends an event named gap with the id of the oldest kept event.
 	//
 	// Corresponds with GET /v1/events (the `Events` operationId).
 	Events(ctx context.Context, params *EventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Explain What the proxy makes of a Host header, and why
+	// Explain Explain how the proxy routes a Host header
 	//
 	// Corresponds with GET /v1/explain (the `Explain` operationId).
 	Explain(ctx context.Context, params *ExplainParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Frontends Every vhost as the proxy reads it
+	// Frontends List the vhosts as the proxy reads them
 	//
 	// Corresponds with GET /v1/frontends (the `Frontends` operationId).
 	Frontends(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1851,64 +1851,64 @@ type ClientInterface interface {
 	// Corresponds with DELETE /v1/instances/{id} (the `Deregister` operationId).
 	Deregister(ctx context.Context, id Id, params *DeregisterParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Instance One instance, with its last results
+	// Instance Read an instance with its last results
 	//
 	// Corresponds with GET /v1/instances/{id} (the `Instance` operationId).
 	Instance(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// OverrideWithBody Override weight or set maintenance, for a while
+	// OverrideWithBody Override the weight, or set maintenance
 	//
-	// An override always expires. maintenance=false alone takes back whatever is set.
+	// Every override expires. maintenance=false alone ends both overrides.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/instances/{id} (the `Override` operationId).
 	OverrideWithBody(ctx context.Context, id Id, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Override Override weight or set maintenance, for a while
+	// Override Override the weight, or set maintenance
 	//
-	// An override always expires. maintenance=false alone takes back whatever is set.
+	// Every override expires. maintenance=false alone ends both overrides.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/instances/{id} (the `Override` operationId).
 	Override(ctx context.Context, id Id, body OverrideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// OverrideWithFormdataBody Override weight or set maintenance, for a while
+	// OverrideWithFormdataBody Override the weight, or set maintenance
 	//
-	// An override always expires. maintenance=false alone takes back whatever is set.
+	// Every override expires. maintenance=false alone ends both overrides.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
 	// Corresponds with PATCH /v1/instances/{id} (the `Override` operationId).
 	OverrideWithFormdataBody(ctx context.Context, id Id, body OverrideFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Drain Take an instance out of the lists, and answer when it may stop
+	// Drain Drain an instance; the answer comes when it may stop
 	//
 	// Corresponds with POST /v1/instances/{id}/drain (the `Drain` operationId).
 	Drain(ctx context.Context, id Id, params *DrainParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// HeartbeatWithBody Report that the container is well, or sick
+	// HeartbeatWithBody Report a passed or failed check of the instance
 	//
-	// 404 means that the instance is not known (any more), and has to register again.
+	// 404 means that the id is not registered. The instance must register again.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/instances/{id}/heartbeat (the `Heartbeat` operationId).
 	HeartbeatWithBody(ctx context.Context, id Id, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Heartbeat Report that the container is well, or sick
+	// Heartbeat Report a passed or failed check of the instance
 	//
-	// 404 means that the instance is not known (any more), and has to register again.
+	// 404 means that the id is not registered. The instance must register again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/instances/{id}/heartbeat (the `Heartbeat` operationId).
 	Heartbeat(ctx context.Context, id Id, body HeartbeatJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// HeartbeatWithFormdataBody Report that the container is well, or sick
+	// HeartbeatWithFormdataBody Report a passed or failed check of the instance
 	//
-	// 404 means that the instance is not known (any more), and has to register again.
+	// 404 means that the id is not registered. The instance must register again.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
@@ -1920,51 +1920,51 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/jobs/{name}/run (the `RunJob` operationId).
 	RunJob(ctx context.Context, name Name, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RegisterWithBody Register an instance, or repair one that is known
+	// RegisterWithBody Register or re-register an instance
 	//
-	// A form, one object, or an array of up to 100 objects, each judged alone. Registering again under the same id repairs every field; state and streak survive unless the address, what the check asks, or boot changed. 409 with field id means that another live start holds the id, with field host that the vhost is held.
+	// The body is a form, one object, or an array of up to 100 objects, each with a result of its own. A registration under a known id repairs every field. State and streak stay unless the address, the check or the boot nonce differs. The answer is 409 with the field id if another live start holds the id, and with the field host if another service holds the vhost.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/register (the `Register` operationId).
 	RegisterWithBody(ctx context.Context, params *RegisterParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Register Register an instance, or repair one that is known
+	// Register Register or re-register an instance
 	//
-	// A form, one object, or an array of up to 100 objects, each judged alone. Registering again under the same id repairs every field; state and streak survive unless the address, what the check asks, or boot changed. 409 with field id means that another live start holds the id, with field host that the vhost is held.
+	// The body is a form, one object, or an array of up to 100 objects, each with a result of its own. A registration under a known id repairs every field. State and streak stay unless the address, the check or the boot nonce differs. The answer is 409 with the field id if another live start holds the id, and with the field host if another service holds the vhost.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/register (the `Register` operationId).
 	Register(ctx context.Context, params *RegisterParams, body RegisterJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RegisterWithFormdataBody Register an instance, or repair one that is known
+	// RegisterWithFormdataBody Register or re-register an instance
 	//
-	// A form, one object, or an array of up to 100 objects, each judged alone. Registering again under the same id repairs every field; state and streak survive unless the address, what the check asks, or boot changed. 409 with field id means that another live start holds the id, with field host that the vhost is held.
+	// The body is a form, one object, or an array of up to 100 objects, each with a result of its own. A registration under a known id repairs every field. State and streak stay unless the address, the check or the boot nonce differs. The answer is 409 with the field id if another live start holds the id, and with the field host if another service holds the vhost.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
 	// Corresponds with POST /v1/register (the `Register` operationId).
 	RegisterWithFormdataBody(ctx context.Context, params *RegisterParams, body RegisterFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Prometheus Prometheus's http_sd
+	// Prometheus List the instances for Prometheus's http_sd
 	//
 	// Corresponds with GET /v1/sd/prometheus (the `Prometheus` operationId).
 	Prometheus(ctx context.Context, params *PrometheusParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Services The services that have instances
+	// Services List the services
 	//
 	// Corresponds with GET /v1/services (the `Services` operationId).
 	Services(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Service The healthy instances of a service
+	// Service Read the healthy instances of a service
 	//
-	// With If-None-Match and wait, the answer comes when the service has changed, or 304 when it has not.
+	// With If-None-Match and wait, the answer comes when the service changes. It is 304 if the service does not change in that time.
 	//
 	// Corresponds with GET /v1/services/{name} (the `Service` operationId).
 	Service(ctx context.Context, name Name, params *ServiceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// LinkOne The variables that a Docker link to the service would have set
+	// LinkOne Read the variables that a Docker link to the service would set
 	//
 	// Corresponds with GET /v1/services/{name}/env (the `LinkOne` operationId).
 	LinkOne(ctx context.Context, name Name, params *LinkOneParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1976,24 +1976,24 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/services/{name}/history (the `History` operationId).
 	History(ctx context.Context, name Name, params *HistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Pick One healthy address
+	// Pick Pick one healthy address
 	//
 	// Corresponds with GET /v1/services/{name}/pick (the `Pick` operationId).
 	Pick(ctx context.Context, name Name, params *PickParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TlsAsk Whether to get a certificate for a domain
+	// TlsAsk Ask whether a proxy may get a certificate for a domain
 	//
 	// Corresponds with GET /v1/tls/ask (the `TlsAsk` operationId).
 	TlsAsk(ctx context.Context, params *TlsAskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Tokens The tokens, without what they are
+	// Tokens List the tokens; secrets are never shown
 	//
 	// Corresponds with GET /v1/tokens (the `Tokens` operationId).
 	Tokens(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateTokenWithBody Create a token
 	//
-	// The answer is the only one with the token itself. Other processes know it within a second.
+	// Only this answer has the secret of the token. Other processes accept it within a second.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2002,7 +2002,7 @@ type ClientInterface interface {
 
 	// CreateToken Create a token
 	//
-	// The answer is the only one with the token itself. Other processes know it within a second.
+	// Only this answer has the secret of the token. Other processes accept it within a second.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2011,7 +2011,7 @@ type ClientInterface interface {
 
 	// CreateTokenWithFormdataBody Create a token
 	//
-	// The answer is the only one with the token itself. Other processes know it within a second.
+	// Only this answer has the secret of the token. Other processes accept it within a second.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
@@ -2020,89 +2020,89 @@ type ClientInterface interface {
 
 	// RevokeToken Revoke a token
 	//
-	// It does not count any more, in other processes within a second.
+	// Other processes refuse the token within a second.
 	//
 	// Corresponds with DELETE /v1/tokens/{id} (the `RevokeToken` operationId).
 	RevokeToken(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Traefik The vhosts as a configuration for Traefik's HTTP provider
+	// Traefik Read the vhosts as a configuration for Traefik's HTTP provider
 	//
 	// A router and a service for each vhost, with the healthy instances as servers. The same registry gives the same bytes. 503 while the process does not hear from Redis: Traefik then keeps its configuration.
 	//
 	// Corresponds with GET /v1/traefik (the `Traefik` operationId).
 	Traefik(ctx context.Context, params *TraefikParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Webhooks The webhooks
+	// Webhooks List the webhooks
 	//
 	// Corresponds with GET /v1/webhooks (the `Webhooks` operationId).
 	Webhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateWebhookWithBody Have a receiver told of what happens from now on
+	// CreateWebhookWithBody Create a webhook
 	//
-	// A first ping has to be answered with 2xx; otherwise the answer is 424, and nothing is kept. The answer is the only one with the secret. Messages are signed after Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature) and come at least once, in order.
+	// Rollcall sends a ping first. If the receiver does not answer it with 2xx, the answer is 424 and no webhook is created. Only this answer has the secret. Messages are signed by the Standard Webhooks scheme (webhook-id, webhook-timestamp, webhook-signature) and arrive at least once, in order.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
 	CreateWebhookWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateWebhook Have a receiver told of what happens from now on
+	// CreateWebhook Create a webhook
 	//
-	// A first ping has to be answered with 2xx; otherwise the answer is 424, and nothing is kept. The answer is the only one with the secret. Messages are signed after Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature) and come at least once, in order.
+	// Rollcall sends a ping first. If the receiver does not answer it with 2xx, the answer is 424 and no webhook is created. Only this answer has the secret. Messages are signed by the Standard Webhooks scheme (webhook-id, webhook-timestamp, webhook-signature) and arrive at least once, in order.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
 	CreateWebhook(ctx context.Context, body CreateWebhookJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateWebhookWithFormdataBody Have a receiver told of what happens from now on
+	// CreateWebhookWithFormdataBody Create a webhook
 	//
-	// A first ping has to be answered with 2xx; otherwise the answer is 424, and nothing is kept. The answer is the only one with the secret. Messages are signed after Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature) and come at least once, in order.
+	// Rollcall sends a ping first. If the receiver does not answer it with 2xx, the answer is 424 and no webhook is created. Only this answer has the secret. Messages are signed by the Standard Webhooks scheme (webhook-id, webhook-timestamp, webhook-signature) and arrive at least once, in order.
 	//
 	// Takes a body of the `application/x-www-form-urlencoded` content type.
 	//
 	// Corresponds with POST /v1/webhooks (the `CreateWebhook` operationId).
 	CreateWebhookWithFormdataBody(ctx context.Context, body CreateWebhookFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DeleteWebhook Remove a webhook
+	// DeleteWebhook Delete a webhook
 	//
 	// Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
 	DeleteWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Webhook One webhook, and how far it is
+	// Webhook Read a webhook
 	//
 	// Corresponds with GET /v1/webhooks/{id} (the `Webhook` operationId).
 	Webhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Deliveries The last attempts
+	// Deliveries List the last attempts of a webhook
 	//
 	// Corresponds with GET /v1/webhooks/{id}/deliveries (the `Deliveries` operationId).
 	Deliveries(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// PauseWebhook Tell it nothing until it is resumed
+	// PauseWebhook Stop sending events to a webhook
 	//
 	// Corresponds with POST /v1/webhooks/{id}/pause (the `PauseWebhook` operationId).
 	PauseWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// Replay Tell events once more
+	// Replay Send events again
 	//
-	// One by one and in order, without a digest, as far as they pass the filters; with the webhook-id that they had, and marked as replayed. What happens meanwhile goes first. Give event, or since; one replay at a time.
+	// Rollcall sends the events that pass the filters one by one, in order and without a digest. Each has its old webhook-id and is marked as replayed. New events go first. Give event or since. A webhook has one replay at a time.
 	//
 	// Corresponds with POST /v1/webhooks/{id}/replay (the `Replay` operationId).
 	Replay(ctx context.Context, id Id, params *ReplayParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ResumeWebhook Go on where it was
+	// ResumeWebhook Continue a paused webhook with the next unsent event
 	//
 	// Corresponds with POST /v1/webhooks/{id}/resume (the `ResumeWebhook` operationId).
 	ResumeWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// TestWebhook Send a ping now
+	// TestWebhook Send a ping to a webhook
 	//
 	// Corresponds with POST /v1/webhooks/{id}/test (the `TestWebhook` operationId).
 	TestWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// Livez The process serves
+// Livez Ask whether the process runs
 //
 // Corresponds with GET /livez (the `Livez` operationId).
 func (c *Calls) Livez(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2117,7 +2117,7 @@ func (c *Calls) Livez(ctx context.Context, reqEditors ...RequestEditorFn) (*http
 	return c.Client.Do(req)
 }
 
-// Metrics What Prometheus scrapes, of this process
+// Metrics Read the metrics of this process for Prometheus
 //
 // Corresponds with GET /metrics (the `Metrics` operationId).
 func (c *Calls) Metrics(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2132,7 +2132,7 @@ func (c *Calls) Metrics(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 	return c.Client.Do(req)
 }
 
-// Openapi This description
+// Openapi Read this description
 //
 // Corresponds with GET /openapi.yaml (the `Openapi` operationId).
 func (c *Calls) Openapi(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2147,9 +2147,9 @@ func (c *Calls) Openapi(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 	return c.Client.Do(req)
 }
 
-// Readyz The process serves, has heard from the registry in the last 2 s, and Redis accepts its writes
+// Readyz Ask whether the process can read and write the registry
 //
-// 503 also while Redis refuses to write, as without enough replicas (`min-replicas-to-write`), memory or disk. Reads are still answered then.
+// 503 if the process has not heard from Redis for 2 s, or if Redis refuses to write because it lacks replicas (`min-replicas-to-write`), memory or disk. In the second case reads still work.
 //
 // Corresponds with GET /readyz (the `Readyz` operationId).
 func (c *Calls) Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2164,7 +2164,7 @@ func (c *Calls) Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 	return c.Client.Do(req)
 }
 
-// LinkMany The variables that Docker links to several services would have set
+// LinkMany Read the variables that Docker links to several services would set
 //
 // Corresponds with GET /v1/env (the `LinkMany` operationId).
 func (c *Calls) LinkMany(ctx context.Context, params *LinkManyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2179,9 +2179,9 @@ func (c *Calls) LinkMany(ctx context.Context, params *LinkManyParams, reqEditors
 	return c.Client.Do(req)
 }
 
-// Events What happens, as it happens
+// Events Read events as they occur
 //
-// Server-sent events from now on, or after Last-Event-ID without a gap and without doubles. An event named gap says that a reader was too slow or away for too long, and where what is kept begins.
+// Server-sent events from now on, or after Last-Event-ID without a gap and without duplicates. If the reader was too slow or away for too long, the stream sends an event named gap with the id of the oldest kept event.
 //
 // Corresponds with GET /v1/events (the `Events` operationId).
 func (c *Calls) Events(ctx context.Context, params *EventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2196,7 +2196,7 @@ func (c *Calls) Events(ctx context.Context, params *EventsParams, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// Explain What the proxy makes of a Host header, and why
+// Explain Explain how the proxy routes a Host header
 //
 // Corresponds with GET /v1/explain (the `Explain` operationId).
 func (c *Calls) Explain(ctx context.Context, params *ExplainParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2211,7 +2211,7 @@ func (c *Calls) Explain(ctx context.Context, params *ExplainParams, reqEditors .
 	return c.Client.Do(req)
 }
 
-// Frontends Every vhost as the proxy reads it
+// Frontends List the vhosts as the proxy reads them
 //
 // Corresponds with GET /v1/frontends (the `Frontends` operationId).
 func (c *Calls) Frontends(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2241,7 +2241,7 @@ func (c *Calls) Deregister(ctx context.Context, id Id, params *DeregisterParams,
 	return c.Client.Do(req)
 }
 
-// Instance One instance, with its last results
+// Instance Read an instance with its last results
 //
 // Corresponds with GET /v1/instances/{id} (the `Instance` operationId).
 func (c *Calls) Instance(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2256,9 +2256,9 @@ func (c *Calls) Instance(ctx context.Context, id Id, reqEditors ...RequestEditor
 	return c.Client.Do(req)
 }
 
-// OverrideWithBody Override weight or set maintenance, for a while
+// OverrideWithBody Override the weight, or set maintenance
 //
-// An override always expires. maintenance=false alone takes back whatever is set.
+// Every override expires. maintenance=false alone ends both overrides.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2275,9 +2275,9 @@ func (c *Calls) OverrideWithBody(ctx context.Context, id Id, contentType string,
 	return c.Client.Do(req)
 }
 
-// Override Override weight or set maintenance, for a while
+// Override Override the weight, or set maintenance
 //
-// An override always expires. maintenance=false alone takes back whatever is set.
+// Every override expires. maintenance=false alone ends both overrides.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2294,9 +2294,9 @@ func (c *Calls) Override(ctx context.Context, id Id, body OverrideJSONRequestBod
 	return c.Client.Do(req)
 }
 
-// OverrideWithFormdataBody Override weight or set maintenance, for a while
+// OverrideWithFormdataBody Override the weight, or set maintenance
 //
-// An override always expires. maintenance=false alone takes back whatever is set.
+// Every override expires. maintenance=false alone ends both overrides.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
@@ -2313,7 +2313,7 @@ func (c *Calls) OverrideWithFormdataBody(ctx context.Context, id Id, body Overri
 	return c.Client.Do(req)
 }
 
-// Drain Take an instance out of the lists, and answer when it may stop
+// Drain Drain an instance; the answer comes when it may stop
 //
 // Corresponds with POST /v1/instances/{id}/drain (the `Drain` operationId).
 func (c *Calls) Drain(ctx context.Context, id Id, params *DrainParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2328,9 +2328,9 @@ func (c *Calls) Drain(ctx context.Context, id Id, params *DrainParams, reqEditor
 	return c.Client.Do(req)
 }
 
-// HeartbeatWithBody Report that the container is well, or sick
+// HeartbeatWithBody Report a passed or failed check of the instance
 //
-// 404 means that the instance is not known (any more), and has to register again.
+// 404 means that the id is not registered. The instance must register again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2347,9 +2347,9 @@ func (c *Calls) HeartbeatWithBody(ctx context.Context, id Id, contentType string
 	return c.Client.Do(req)
 }
 
-// Heartbeat Report that the container is well, or sick
+// Heartbeat Report a passed or failed check of the instance
 //
-// 404 means that the instance is not known (any more), and has to register again.
+// 404 means that the id is not registered. The instance must register again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2366,9 +2366,9 @@ func (c *Calls) Heartbeat(ctx context.Context, id Id, body HeartbeatJSONRequestB
 	return c.Client.Do(req)
 }
 
-// HeartbeatWithFormdataBody Report that the container is well, or sick
+// HeartbeatWithFormdataBody Report a passed or failed check of the instance
 //
-// 404 means that the instance is not known (any more), and has to register again.
+// 404 means that the id is not registered. The instance must register again.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
@@ -2400,9 +2400,9 @@ func (c *Calls) RunJob(ctx context.Context, name Name, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
-// RegisterWithBody Register an instance, or repair one that is known
+// RegisterWithBody Register or re-register an instance
 //
-// A form, one object, or an array of up to 100 objects, each judged alone. Registering again under the same id repairs every field; state and streak survive unless the address, what the check asks, or boot changed. 409 with field id means that another live start holds the id, with field host that the vhost is held.
+// The body is a form, one object, or an array of up to 100 objects, each with a result of its own. A registration under a known id repairs every field. State and streak stay unless the address, the check or the boot nonce differs. The answer is 409 with the field id if another live start holds the id, and with the field host if another service holds the vhost.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2419,9 +2419,9 @@ func (c *Calls) RegisterWithBody(ctx context.Context, params *RegisterParams, co
 	return c.Client.Do(req)
 }
 
-// Register Register an instance, or repair one that is known
+// Register Register or re-register an instance
 //
-// A form, one object, or an array of up to 100 objects, each judged alone. Registering again under the same id repairs every field; state and streak survive unless the address, what the check asks, or boot changed. 409 with field id means that another live start holds the id, with field host that the vhost is held.
+// The body is a form, one object, or an array of up to 100 objects, each with a result of its own. A registration under a known id repairs every field. State and streak stay unless the address, the check or the boot nonce differs. The answer is 409 with the field id if another live start holds the id, and with the field host if another service holds the vhost.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2438,9 +2438,9 @@ func (c *Calls) Register(ctx context.Context, params *RegisterParams, body Regis
 	return c.Client.Do(req)
 }
 
-// RegisterWithFormdataBody Register an instance, or repair one that is known
+// RegisterWithFormdataBody Register or re-register an instance
 //
-// A form, one object, or an array of up to 100 objects, each judged alone. Registering again under the same id repairs every field; state and streak survive unless the address, what the check asks, or boot changed. 409 with field id means that another live start holds the id, with field host that the vhost is held.
+// The body is a form, one object, or an array of up to 100 objects, each with a result of its own. A registration under a known id repairs every field. State and streak stay unless the address, the check or the boot nonce differs. The answer is 409 with the field id if another live start holds the id, and with the field host if another service holds the vhost.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
@@ -2457,7 +2457,7 @@ func (c *Calls) RegisterWithFormdataBody(ctx context.Context, params *RegisterPa
 	return c.Client.Do(req)
 }
 
-// Prometheus Prometheus's http_sd
+// Prometheus List the instances for Prometheus's http_sd
 //
 // Corresponds with GET /v1/sd/prometheus (the `Prometheus` operationId).
 func (c *Calls) Prometheus(ctx context.Context, params *PrometheusParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2472,7 +2472,7 @@ func (c *Calls) Prometheus(ctx context.Context, params *PrometheusParams, reqEdi
 	return c.Client.Do(req)
 }
 
-// Services The services that have instances
+// Services List the services
 //
 // Corresponds with GET /v1/services (the `Services` operationId).
 func (c *Calls) Services(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2487,9 +2487,9 @@ func (c *Calls) Services(ctx context.Context, reqEditors ...RequestEditorFn) (*h
 	return c.Client.Do(req)
 }
 
-// Service The healthy instances of a service
+// Service Read the healthy instances of a service
 //
-// With If-None-Match and wait, the answer comes when the service has changed, or 304 when it has not.
+// With If-None-Match and wait, the answer comes when the service changes. It is 304 if the service does not change in that time.
 //
 // Corresponds with GET /v1/services/{name} (the `Service` operationId).
 func (c *Calls) Service(ctx context.Context, name Name, params *ServiceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2504,7 +2504,7 @@ func (c *Calls) Service(ctx context.Context, name Name, params *ServiceParams, r
 	return c.Client.Do(req)
 }
 
-// LinkOne The variables that a Docker link to the service would have set
+// LinkOne Read the variables that a Docker link to the service would set
 //
 // Corresponds with GET /v1/services/{name}/env (the `LinkOne` operationId).
 func (c *Calls) LinkOne(ctx context.Context, name Name, params *LinkOneParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2536,7 +2536,7 @@ func (c *Calls) History(ctx context.Context, name Name, params *HistoryParams, r
 	return c.Client.Do(req)
 }
 
-// Pick One healthy address
+// Pick Pick one healthy address
 //
 // Corresponds with GET /v1/services/{name}/pick (the `Pick` operationId).
 func (c *Calls) Pick(ctx context.Context, name Name, params *PickParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2551,7 +2551,7 @@ func (c *Calls) Pick(ctx context.Context, name Name, params *PickParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// TlsAsk Whether to get a certificate for a domain
+// TlsAsk Ask whether a proxy may get a certificate for a domain
 //
 // Corresponds with GET /v1/tls/ask (the `TlsAsk` operationId).
 func (c *Calls) TlsAsk(ctx context.Context, params *TlsAskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2566,7 +2566,7 @@ func (c *Calls) TlsAsk(ctx context.Context, params *TlsAskParams, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// Tokens The tokens, without what they are
+// Tokens List the tokens; secrets are never shown
 //
 // Corresponds with GET /v1/tokens (the `Tokens` operationId).
 func (c *Calls) Tokens(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2583,7 +2583,7 @@ func (c *Calls) Tokens(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 
 // CreateTokenWithBody Create a token
 //
-// The answer is the only one with the token itself. Other processes know it within a second.
+// Only this answer has the secret of the token. Other processes accept it within a second.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2602,7 +2602,7 @@ func (c *Calls) CreateTokenWithBody(ctx context.Context, contentType string, bod
 
 // CreateToken Create a token
 //
-// The answer is the only one with the token itself. Other processes know it within a second.
+// Only this answer has the secret of the token. Other processes accept it within a second.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2621,7 +2621,7 @@ func (c *Calls) CreateToken(ctx context.Context, body CreateTokenJSONRequestBody
 
 // CreateTokenWithFormdataBody Create a token
 //
-// The answer is the only one with the token itself. Other processes know it within a second.
+// Only this answer has the secret of the token. Other processes accept it within a second.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
@@ -2640,7 +2640,7 @@ func (c *Calls) CreateTokenWithFormdataBody(ctx context.Context, body CreateToke
 
 // RevokeToken Revoke a token
 //
-// It does not count any more, in other processes within a second.
+// Other processes refuse the token within a second.
 //
 // Corresponds with DELETE /v1/tokens/{id} (the `RevokeToken` operationId).
 func (c *Calls) RevokeToken(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2655,7 +2655,7 @@ func (c *Calls) RevokeToken(ctx context.Context, id Id, reqEditors ...RequestEdi
 	return c.Client.Do(req)
 }
 
-// Traefik The vhosts as a configuration for Traefik's HTTP provider
+// Traefik Read the vhosts as a configuration for Traefik's HTTP provider
 //
 // A router and a service for each vhost, with the healthy instances as servers. The same registry gives the same bytes. 503 while the process does not hear from Redis: Traefik then keeps its configuration.
 //
@@ -2672,7 +2672,7 @@ func (c *Calls) Traefik(ctx context.Context, params *TraefikParams, reqEditors .
 	return c.Client.Do(req)
 }
 
-// Webhooks The webhooks
+// Webhooks List the webhooks
 //
 // Corresponds with GET /v1/webhooks (the `Webhooks` operationId).
 func (c *Calls) Webhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2687,9 +2687,9 @@ func (c *Calls) Webhooks(ctx context.Context, reqEditors ...RequestEditorFn) (*h
 	return c.Client.Do(req)
 }
 
-// CreateWebhookWithBody Have a receiver told of what happens from now on
+// CreateWebhookWithBody Create a webhook
 //
-// A first ping has to be answered with 2xx; otherwise the answer is 424, and nothing is kept. The answer is the only one with the secret. Messages are signed after Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature) and come at least once, in order.
+// Rollcall sends a ping first. If the receiver does not answer it with 2xx, the answer is 424 and no webhook is created. Only this answer has the secret. Messages are signed by the Standard Webhooks scheme (webhook-id, webhook-timestamp, webhook-signature) and arrive at least once, in order.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2706,9 +2706,9 @@ func (c *Calls) CreateWebhookWithBody(ctx context.Context, contentType string, b
 	return c.Client.Do(req)
 }
 
-// CreateWebhook Have a receiver told of what happens from now on
+// CreateWebhook Create a webhook
 //
-// A first ping has to be answered with 2xx; otherwise the answer is 424, and nothing is kept. The answer is the only one with the secret. Messages are signed after Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature) and come at least once, in order.
+// Rollcall sends a ping first. If the receiver does not answer it with 2xx, the answer is 424 and no webhook is created. Only this answer has the secret. Messages are signed by the Standard Webhooks scheme (webhook-id, webhook-timestamp, webhook-signature) and arrive at least once, in order.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2725,9 +2725,9 @@ func (c *Calls) CreateWebhook(ctx context.Context, body CreateWebhookJSONRequest
 	return c.Client.Do(req)
 }
 
-// CreateWebhookWithFormdataBody Have a receiver told of what happens from now on
+// CreateWebhookWithFormdataBody Create a webhook
 //
-// A first ping has to be answered with 2xx; otherwise the answer is 424, and nothing is kept. The answer is the only one with the secret. Messages are signed after Standard Webhooks (webhook-id, webhook-timestamp, webhook-signature) and come at least once, in order.
+// Rollcall sends a ping first. If the receiver does not answer it with 2xx, the answer is 424 and no webhook is created. Only this answer has the secret. Messages are signed by the Standard Webhooks scheme (webhook-id, webhook-timestamp, webhook-signature) and arrive at least once, in order.
 //
 // Takes a body of the `application/x-www-form-urlencoded` content type.
 //
@@ -2744,7 +2744,7 @@ func (c *Calls) CreateWebhookWithFormdataBody(ctx context.Context, body CreateWe
 	return c.Client.Do(req)
 }
 
-// DeleteWebhook Remove a webhook
+// DeleteWebhook Delete a webhook
 //
 // Corresponds with DELETE /v1/webhooks/{id} (the `DeleteWebhook` operationId).
 func (c *Calls) DeleteWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2759,7 +2759,7 @@ func (c *Calls) DeleteWebhook(ctx context.Context, id Id, reqEditors ...RequestE
 	return c.Client.Do(req)
 }
 
-// Webhook One webhook, and how far it is
+// Webhook Read a webhook
 //
 // Corresponds with GET /v1/webhooks/{id} (the `Webhook` operationId).
 func (c *Calls) Webhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2774,7 +2774,7 @@ func (c *Calls) Webhook(ctx context.Context, id Id, reqEditors ...RequestEditorF
 	return c.Client.Do(req)
 }
 
-// Deliveries The last attempts
+// Deliveries List the last attempts of a webhook
 //
 // Corresponds with GET /v1/webhooks/{id}/deliveries (the `Deliveries` operationId).
 func (c *Calls) Deliveries(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2789,7 +2789,7 @@ func (c *Calls) Deliveries(ctx context.Context, id Id, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
-// PauseWebhook Tell it nothing until it is resumed
+// PauseWebhook Stop sending events to a webhook
 //
 // Corresponds with POST /v1/webhooks/{id}/pause (the `PauseWebhook` operationId).
 func (c *Calls) PauseWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2804,9 +2804,9 @@ func (c *Calls) PauseWebhook(ctx context.Context, id Id, reqEditors ...RequestEd
 	return c.Client.Do(req)
 }
 
-// Replay Tell events once more
+// Replay Send events again
 //
-// One by one and in order, without a digest, as far as they pass the filters; with the webhook-id that they had, and marked as replayed. What happens meanwhile goes first. Give event, or since; one replay at a time.
+// Rollcall sends the events that pass the filters one by one, in order and without a digest. Each has its old webhook-id and is marked as replayed. New events go first. Give event or since. A webhook has one replay at a time.
 //
 // Corresponds with POST /v1/webhooks/{id}/replay (the `Replay` operationId).
 func (c *Calls) Replay(ctx context.Context, id Id, params *ReplayParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2821,7 +2821,7 @@ func (c *Calls) Replay(ctx context.Context, id Id, params *ReplayParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// ResumeWebhook Go on where it was
+// ResumeWebhook Continue a paused webhook with the next unsent event
 //
 // Corresponds with POST /v1/webhooks/{id}/resume (the `ResumeWebhook` operationId).
 func (c *Calls) ResumeWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2836,7 +2836,7 @@ func (c *Calls) ResumeWebhook(ctx context.Context, id Id, reqEditors ...RequestE
 	return c.Client.Do(req)
 }
 
-// TestWebhook Send a ping now
+// TestWebhook Send a ping to a webhook
 //
 // Corresponds with POST /v1/webhooks/{id}/test (the `TestWebhook` operationId).
 func (c *Calls) TestWebhook(ctx context.Context, id Id, reqEditors ...RequestEditorFn) (*http.Response, error) {

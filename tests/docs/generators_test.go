@@ -63,12 +63,12 @@ func goTool(t *testing.T, dir string, args ...string) (string, error) {
 }
 
 // runGenerated runs a program on a Rollcall. The program prints the address that it has registered and found.
-func runGenerated(t *testing.T, program string) {
+func runGenerated(t *testing.T, program string, args ...string) {
 	t.Helper()
 	const token = "only-for-this-test"
 	server := redistest.Start(t)
 	p := proctest.Start(t, []string{"REDIS_URL=redis://" + server.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_ADMIN_TOKEN=" + token}, "rollcall", "dev")
-	cmd := exec.CommandContext(t.Context(), program)
+	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Env = append(os.Environ(), "ROLLCALL_URL=http://"+p.Addr("API"), "ROLLCALL_TOKEN="+token)
 	out, err := cmd.CombinedOutput()
 	if got := strings.TrimSpace(string(out)); err != nil || got != "127.0.0.1:9000" {
