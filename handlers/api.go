@@ -55,19 +55,12 @@ type Settings struct {
 
 // Reader reads the data that the replica does not hold.
 type Reader interface {
-	// Recent returns the last results of an instance and the time of its next probe.
-	Recent(ctx context.Context, id string) (app.Recent, error)
-	// Frontends returns every vhost as the proxy reads it, sorted by name.
-	Frontends(ctx context.Context) ([]app.Frontend, error)
+	page.Reader
 	// Host reads the keys that the proxy reads for a Host header.
 	Host(ctx context.Context, header string) (diagnose.Host, error)
 	// Events returns up to limit events after a revision, oldest first. It returns an *app.TrimmedError if
 	// Redis no longer keeps all of them.
 	Events(ctx context.Context, after app.Revision, limit int) ([]app.Event, error)
-	// Server reads the INFO and some settings of Redis.
-	Server(ctx context.Context) (diagnose.Server, error)
-	// Workers reads the workers and the terms of the shards.
-	Workers(ctx context.Context) (diagnose.Workers, error)
 	// Writable returns the error of the process's last write if Redis refused it.
 	Writable() error
 }

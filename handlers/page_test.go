@@ -391,7 +391,7 @@ func TestTheOverviewNamesEachFault(t *testing.T) {
 	})
 	s.says("/", "Flapping: flaps", "Left while down in the last 24 h: left", "Suspended workers: cron-1",
 		"other workers reach instances of: cron-2")
-	s.says("/instances/flaps", "flapping", "became unhealthy 2 times")
+	s.says("/instances/flaps", "flapping", "unhealthy 2 times since it was last healthy for 10m")
 	s.says("/system", "cron-1 suspended", "This process runs Rollcall of an unknown version")
 	if got := s.rows("/instances?state=unhealthy", "i-"); got != "flaps" {
 		t.Errorf("the chip of a state selects %s", got)

@@ -32,6 +32,7 @@ func (s *site) calls(ctx context.Context) map[string]func() error {
 		"own":        func() error { _, err := s.Own(ctx, ownership.Call{Worker: "w", Count: 1}); return err },
 		"flush":      func() error { _, err := s.Flush(ctx, []ownership.Flush{{Shard: 1, Term: "w 1"}}); return err },
 		"flushed":    func() error { _, err := s.Flushed(ctx, []int{1}); return err },
+		"last":       func() error { _, err := s.LastResults(ctx, []string{"i1"}); return err },
 		"recent":     func() error { _, err := s.Recent(ctx, "i1"); return err },
 		"beats":      func() error { _, _, err := s.Beats(ctx, []string{"i1"}); return err },
 		"alive":      func() error { return s.Alive(ctx) },
@@ -308,6 +309,10 @@ func TestAWorkerAnswersOtherProcesses(t *testing.T) {
 	want := app.Recent{Results: []app.Result{result}, Due: time.UnixMilli(1_900_000_001_000), At: time.UnixMilli(1_900_000_000_000)}
 	if diff := cmp.Diff(want, recent); diff != "" || err != nil {
 		t.Errorf("asked (-want +got), %v:\n%s", err, diff)
+	}
+	last, err := s.LastResults(t.Context(), []string{"i1", "i2"})
+	if diff := cmp.Diff(map[string]app.Result{"i1": result}, last); diff != "" || err != nil {
+		t.Errorf("last results (-want +got), %v:\n%s", err, diff)
 	}
 	cancel()
 	done.Wait()

@@ -227,6 +227,13 @@ func (r *Replica) Revision() app.Revision {
 	return r.revision
 }
 
+// Len returns the number of instances.
+func (r *Replica) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.instances)
+}
+
 // Services returns the names of the services that have instances, sorted.
 func (r *Replica) Services() []string {
 	r.mu.RLock()

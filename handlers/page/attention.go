@@ -77,7 +77,7 @@ func (p *Page) forgotten() []alarm {
 	if len(ids) == 0 {
 		return nil
 	}
-	return []alarm{{"gone", "Left while down in the last 24 h: " + some(ids), "/events?q=gone"}}
+	return []alarm{{"gone", "Left while down in the last 24 h: " + some(ids), "/events?kind=" + string(app.EventGone)}}
 }
 
 // failingWebhooks returns a line for the webhooks that fail or are paused, to callers with the scope admin.

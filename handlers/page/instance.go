@@ -33,6 +33,7 @@ type instanceBody struct {
 	Unread                       bool // the registry is out of reach: results or vhosts are missing
 	Events                       []eventRow
 	Hold                         time.Duration // drain period
+	Calm                         time.Duration // health that ends flapping
 	Leaving                      bool
 	Flaps                        bool
 }
@@ -64,7 +65,7 @@ func (p *Page) instanceBody(i app.Instance, recent app.Recent, events []eventRow
 	body := instanceBody{
 		Instance: i, Condition: conditionOf(i), Since: p.moment(i.ChangedAt), Registered: p.moment(i.RegisteredAt),
 		Next: p.moment(recent.Due), End: p.moment(i.Deadline()), Until: p.moment(i.Override.Until),
-		Target: diagnose.Target(i), Chart: chartOf(recent.Results), Unread: unread, Events: events, Hold: p.DrainPeriod,
+		Target: diagnose.Target(i), Chart: chartOf(recent.Results), Unread: unread, Events: events, Hold: p.DrainPeriod, Calm: app.CalmAfter,
 		Leaving: i.State == app.Draining, Flaps: i.Flapping(p.Now()),
 	}
 	if results := recent.Results; len(results) > 0 {
@@ -136,9 +137,6 @@ type chart struct {
 	First, Last moment // times of the oldest and the newest result
 }
 
-// Span returns the width of the chart with its axis.
-func (c chart) Span() int { return c.Width + 46 }
-
 // chartBar is one result.
 type chartBar struct {
 	X, Y, Height int
@@ -182,7 +180,7 @@ func chartOf(results []app.Result) chart {
 
 func latency(d time.Duration) string {
 	if d < time.Millisecond {
-		return "under 1 ms"
+		return "< 1 ms"
 	}
 	return fmt.Sprintf("%d ms", d.Milliseconds())
 }

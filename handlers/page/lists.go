@@ -2,11 +2,14 @@ package page
 
 import (
 	"cmp"
+	"context"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -19,6 +22,9 @@ const (
 	pageRows   = 50 // of a list on its own page
 	panelRows  = 8  // of a list beside others
 	pageEvents = 50
+	pageTags   = 12 // tags that a list offers
+
+	defaultRange = "24h"
 )
 
 // listQuery is the search of a list and the page of it that is shown.
@@ -27,7 +33,7 @@ type listQuery struct {
 	State   string `field:"state" validate:"omitempty,oneof=unhealthy failed starting draining maintenance healthy"`
 	Service string `field:"service" validate:"text=200"`
 	Page    int    `field:"page"`
-	Sort    string `field:"sort" validate:"omitempty,oneof=state id service address since"`
+	Sort    string `field:"sort" validate:"omitempty,oneof=state id service address since -state -id -service -address -since"`
 	Tag     string `field:"tag" validate:"text=200"`
 	Range   string `field:"range" validate:"oneof=1h 24h 7d 30d"` // of a service's history
 
@@ -36,7 +42,7 @@ type listQuery struct {
 }
 
 func listQueryOf(c echo.Context, path string) (listQuery, error) {
-	f := listQuery{Page: 1, Range: "24h"}
+	f := listQuery{Page: 1, Range: defaultRange}
 	err := input.Query(c.Request(), &f)
 	f.Path, f.States = path, conditions
 	f.Q = strings.TrimSpace(f.Q)
@@ -95,19 +101,51 @@ func cut[T any](rows []T, f listQuery, size int) ([]T, pager) {
 func (f listQuery) url(page int) string {
 	v := url.Values{}
 	for _, p := range []struct{ name, value string }{
-		{"q", f.Q}, {"state", f.State}, {"service", f.Service}, {"tag", f.Tag}, {"sort", f.Sort}, {"page", strconv.Itoa(page)},
+		{"q", f.Q}, {"state", f.State}, {"service", f.Service}, {"tag", f.Tag}, {"sort", f.Sort}, {"range", f.Range}, {"page", strconv.Itoa(page)},
 	} {
-		if p.value != "" {
+		if p.value != "" && p.value != unsaid[p.name] {
 			v.Set(p.name, p.value)
 		}
 	}
 	return f.Path + "?" + v.Encode()
 }
 
-// Sorted returns the URL of the list in another order.
+// unsaid are the values that a URL of a list omits.
+var unsaid = map[string]string{"range": defaultRange}
+
+// Sorted returns the URL of the list ordered by a column, or in the reverse order if it has that order.
 func (f listQuery) Sorted(by string) string {
+	if f.Sort == by {
+		by = "-" + by
+	}
 	f.Sort = by
 	return f.url(1)
+}
+
+// Order returns the order of a column for aria-sort: ascending, descending or "". The order by state begins with the worst.
+func (f listQuery) Order(by string) string {
+	switch cmp.Or(f.Sort, "state") {
+	case by:
+		return "ascending"
+	case "-" + by:
+		return "descending"
+	}
+	return ""
+}
+
+// WithTag returns the URL of the list with the instances that have a tag, or of all if the query has that tag.
+func (f listQuery) WithTag(tag string) string {
+	if f.Tag == tag {
+		tag = ""
+	}
+	f.Tag = tag
+	return f.url(1)
+}
+
+// InRange returns the URL of the page of a service with the history of another range.
+func (f listQuery) InRange(name string) string {
+	f.Range = name
+	return f.url(f.Page)
 }
 
 // InState returns the URL of the list with the instances of one state, or of all states if it is empty.
@@ -116,18 +154,38 @@ func (f listQuery) InState(state string) string {
 	return f.url(1)
 }
 
-// order sorts instances by the column that the query names. Without one the list keeps its order, the worst first.
+// order sorts instances, which are in the order of their states, by the column that the query names.
 func (f listQuery) order(found []app.Instance) {
-	texts := map[string]func(i app.Instance) string{
-		"id": func(i app.Instance) string { return i.ID }, "service": func(i app.Instance) string { return i.Service },
-		"address": func(i app.Instance) string { return i.Address },
+	by, reversed := strings.CutPrefix(f.Sort, "-")
+	compare := map[string]func(a, b app.Instance) int{
+		"id":      func(a, b app.Instance) int { return cmp.Compare(a.ID, b.ID) },
+		"service": func(a, b app.Instance) int { return cmp.Compare(a.Service, b.Service) },
+		"address": func(a, b app.Instance) int { return cmp.Compare(a.Address, b.Address) },
+		"since":   func(a, b app.Instance) int { return b.ChangedAt.Compare(a.ChangedAt) },
+	}[by]
+	if compare != nil {
+		slices.SortStableFunc(found, compare)
 	}
-	if text := texts[f.Sort]; text != nil {
-		slices.SortStableFunc(found, func(a, b app.Instance) int { return cmp.Compare(text(a), text(b)) })
+	if reversed {
+		slices.Reverse(found)
 	}
-	if f.Sort == "since" {
-		slices.SortStableFunc(found, func(a, b app.Instance) int { return b.ChangedAt.Compare(a.ChangedAt) })
+}
+
+// tagsOf returns the most frequent tags of instances and the selected tag, sorted by name.
+func tagsOf(instances []app.Instance, selected string) []string {
+	counts := map[string]int{}
+	for _, i := range instances {
+		for _, tag := range i.Tags {
+			counts[tag]++
+		}
 	}
+	tags := slices.SortedFunc(maps.Keys(counts), func(a, b string) int { return cmp.Or(counts[b]-counts[a], cmp.Compare(a, b)) })
+	tags = tags[:min(len(tags), pageTags)]
+	if selected != "" && !slices.Contains(tags, selected) {
+		tags = append(tags, selected)
+	}
+	slices.Sort(tags)
+	return tags
 }
 
 // instanceRow is an instance in a list.
@@ -136,14 +194,43 @@ type instanceRow struct {
 	Condition, Why string
 	Since          moment
 	Flapping       bool
+	Latency        string // of the last probe; empty if none is known
 }
 
-func (p *Page) rowsOf(instances []app.Instance) []instanceRow {
-	rows := make([]instanceRow, len(instances))
+func (p *Page) rowsOf(ctx context.Context, instances []app.Instance) []instanceRow {
+	rows, last := make([]instanceRow, len(instances)), p.lastResultsOf(ctx, instances)
 	for n, i := range instances {
 		rows[n] = instanceRow{Instance: i, Condition: conditionOf(i), Why: diagnose.Summary(i), Since: p.moment(i.ChangedAt), Flapping: i.Flapping(p.Now())}
+		if r, known := last[i.ID]; known {
+			rows[n].Latency = latency(r.Latency)
+		}
 	}
 	return rows
+}
+
+const (
+	resultsFresh = 5 * time.Second // how old the results in a list may be; workers flush as often
+	resultsUpTo  = 100_000         // instances in the registry; above that, the records of a list's shards are too large
+)
+
+// lastResultsOf returns the last results of probed instances. It returns none if Redis does not answer.
+func (p *Page) lastResultsOf(ctx context.Context, instances []app.Instance) map[string]app.Result {
+	if _, err := p.Replica.Age(time.Now()); err != nil || p.Replica.Len() > resultsUpTo {
+		return nil
+	}
+	var ids []string
+	for _, i := range instances {
+		if i.Check.Probed() {
+			ids = append(ids, i.ID)
+		}
+	}
+	found, err := p.lastResults.get(resultsFresh, ids, func(missing []string) (map[string]app.Result, error) {
+		return p.Store.LastResults(ctx, missing)
+	})
+	if err != nil {
+		return nil
+	}
+	return found
 }
 
 // serviceRow is a service in a list.
@@ -273,7 +360,7 @@ func (p *Page) instances(c echo.Context, all []app.Instance) (view, error) {
 	if err != nil {
 		return view{}, err
 	}
-	return view{template: "instances", Title: "Instances", Section: "instances", Body: p.instanceList(f, all)}, nil
+	return view{template: "instances", Title: "Instances", Section: "instances", Body: p.instanceList(c.Request().Context(), f, all)}, nil
 }
 
 // instanceList is a list of instances, of one service or of all.
@@ -283,12 +370,13 @@ type instanceList struct {
 	Tally   tally // of all instances, also those that the query does not select
 	Found   []instanceRow
 	Pager   pager
+	Tags    []string
 	Hosts   []string
 	Events  []eventRow
 	Past    past
 }
 
-func (p *Page) instanceList(f listQuery, all []app.Instance) instanceList {
+func (p *Page) instanceList(ctx context.Context, f listQuery, all []app.Instance) instanceList {
 	var found []app.Instance
 	for _, condition := range conditions { // worst first
 		for _, i := range all {
@@ -298,9 +386,9 @@ func (p *Page) instanceList(f listQuery, all []app.Instance) instanceList {
 		}
 	}
 	f.order(found)
-	v := instanceList{Find: f, Tally: tallyOf(all)}
+	v := instanceList{Find: f, Tally: tallyOf(all), Tags: tagsOf(all, f.Tag)}
 	shown, pager := cut(found, f, pageRows)
-	v.Found, v.Pager = p.rowsOf(shown), pager
+	v.Found, v.Pager = p.rowsOf(ctx, shown), pager
 	return v
 }
 
@@ -316,12 +404,12 @@ func (p *Page) service(c echo.Context, _ []app.Instance) (view, error) {
 	if len(all) == 0 && len(events) == 0 || name == "" {
 		return view{}, input.Hint(fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound), "look for it among the services")
 	}
-	v := p.instanceList(f, all)
+	v := p.instanceList(c.Request().Context(), f, all)
 	v.Service, v.Events = name, events
 	for _, i := range all {
 		v.Hosts = append(v.Hosts, i.Hosts...)
 	}
-	if v.Past, err = p.past(c.Request().Context(), name, f.Range); err != nil {
+	if v.Past, err = p.past(c.Request().Context(), name, f); err != nil {
 		return view{}, err
 	}
 	slices.Sort(v.Hosts)

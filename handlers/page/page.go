@@ -43,13 +43,23 @@ type Page struct {
 	DrainPeriod time.Duration
 	Version     string                                  // of Rollcall; empty if unknown
 	Problem     func(c echo.Context, err error) Problem // describes an error, and logs it if the operator must know
+
+	dayStrips   shared[strip]      // by service, of the last 24 hours
+	lastResults shared[app.Result] // by instance
 }
 
 // Reader reads the data that the replica does not hold.
 type Reader interface {
+	// Recent returns the last results of an instance and the time of its next probe.
 	Recent(ctx context.Context, id string) (app.Recent, error)
+	// LastResults returns the last results of instances, as old as the interval of the flushes. It leaves out instances
+	// without one.
+	LastResults(ctx context.Context, ids []string) (map[string]app.Result, error)
+	// Frontends returns every vhost as the proxy reads it, sorted by name.
 	Frontends(ctx context.Context) ([]app.Frontend, error)
+	// Server reads the INFO and some settings of Redis.
 	Server(ctx context.Context) (diagnose.Server, error)
+	// Workers reads the workers and the terms of the shards.
 	Workers(ctx context.Context) (diagnose.Workers, error)
 }
 

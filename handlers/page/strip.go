@@ -86,24 +86,39 @@ func uptime(share float64, known bool) string {
 	return fmt.Sprintf("%.2f %%", math.Floor(share*10000)/100)
 }
 
-// strips reads the strips of services over the last 24 hours. It returns none if Redis does not answer.
+// stripsFresh is how old a strip on the overview may be. Histories change once a minute.
+const stripsFresh = 30 * time.Second
+
+// strips returns the strips of services over the last 24 hours. It returns none if Redis does not answer.
 func (p *Page) strips(ctx context.Context, services []serviceRow) map[string]strip {
-	if _, err := p.Replica.Age(time.Now()); err != nil || len(services) == 0 {
+	if _, err := p.Replica.Age(time.Now()); err != nil {
 		return nil
 	}
 	names := make([]string, len(services))
 	for n, s := range services {
-		names[n] = history.ServiceSeries(s.Name)
+		names[n] = s.Name
 	}
-	series, err := p.Histories.Series(ctx, names...)
+	found, err := p.dayStrips.get(stripsFresh, names, func(missing []string) (map[string]strip, error) { return p.readStrips(ctx, missing) })
 	if err != nil {
 		return nil
 	}
-	now, all := p.Now(), map[string]strip{}
-	for n, s := range services {
-		all[s.Name] = stripOf(series[n].Range(now, 24*time.Hour), now)
+	return found
+}
+
+func (p *Page) readStrips(ctx context.Context, services []string) (map[string]strip, error) {
+	names := make([]string, len(services))
+	for n, service := range services {
+		names[n] = history.ServiceSeries(service)
 	}
-	return all
+	series, err := p.Histories.Series(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	now, all := p.Now(), map[string]strip{}
+	for n, service := range services {
+		all[service] = stripOf(series[n].Range(now, 24*time.Hour), now)
+	}
+	return all, nil
 }
 
 // plot is the latencies of a range as two lines on an axis that begins at zero.
@@ -163,7 +178,7 @@ func niceTop(d time.Duration) time.Duration {
 
 // past is the history of a service on its page.
 type past struct {
-	Range    string
+	Find     listQuery
 	Spans    []span
 	Strip    strip
 	Plot     plot
@@ -177,10 +192,10 @@ type departure struct {
 	When moment
 }
 
-func (p *Page) past(ctx context.Context, service, name string) (past, error) {
-	v, length := past{Range: name, Spans: spans}, 24*time.Hour
+func (p *Page) past(ctx context.Context, service string, f listQuery) (past, error) {
+	v, length := past{Find: f, Spans: spans}, 24*time.Hour
 	for _, s := range spans {
-		if s.Name == name {
+		if s.Name == f.Range {
 			length = s.Length
 		}
 	}

@@ -194,7 +194,7 @@ func TestTheWeightDialogAndADrainOfSeveral(t *testing.T) {
 
 	b.visit("/instances?tag=blue")
 	b.until("two have the tag", `document.querySelectorAll("tr[id^=i-]").length === 2`)
-	eval[any](b, `document.querySelectorAll(".pick").forEach((box) => box.click()), document.getElementById("bulk-drain").click(), null`)
+	eval[any](b, `document.querySelectorAll("tbody .pick").forEach((box) => box.click()), document.getElementById("bulk-drain").click(), null`)
 	b.until("the dialog names them", `document.querySelector("dialog[open] .picked").textContent === "web-1, web-2"`)
 	eval[any](b, `document.getElementById("bulk-drain-now").click(), null`)
 	b.until("both drain", row("web-1")+` === "draining" && `+row("web-2")+` === "draining"`)

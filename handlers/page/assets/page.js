@@ -221,8 +221,14 @@ document.addEventListener("click", (event) => {
 
 // picked returns the ids of the selected instances.
 function picked() {
-  return [...document.querySelectorAll(".pick:checked")].map((box) => box.value);
+  return [...document.querySelectorAll("tbody .pick:checked")].map((box) => box.value);
 }
+
+// The box above a list selects all its instances.
+document.addEventListener("change", (event) => {
+  if (event.target.id !== "pick-all") return;
+  for (const box of document.querySelectorAll("tbody .pick")) box.checked = event.target.checked;
+});
 
 // copy puts a text into the clipboard. Browsers have no clipboard interface on a page without TLS.
 async function copy(text) {
