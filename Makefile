@@ -19,7 +19,7 @@ GOTEST := go test -race -shuffle=$(SHUFFLE) -timeout $(TIMEOUT)
 
 # These packages start servers and put load on them, so they run one after the other. The second list takes routes, disks
 # and the network away: parts of it need root, and AS_ROOT is the command that gives it.
-PROCESSES := ./docker/... ./tests/redistest ./tests/e2e ./tests/docs
+PROCESSES := ./docker/... ./tests/harness ./tests/e2e ./tests/docs
 ROOT := ./tests/chaos ./tests/containers
 AS_ROOT ?=
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // The commands of compose.replicas.yaml, on real servers.
@@ -22,7 +22,7 @@ func TestThePrimaryOfTheComposeFileWritesOnlyWithAReplica(t *testing.T) {
 	if len(commands) != 2 {
 		t.Fatalf("compose.replicas.yaml has %d commands of redis-server, want a primary's and a replica's", len(commands))
 	}
-	primary, replica := redistest.Start(t), redistest.Start(t)
+	primary, replica := harness.StartRedis(t), harness.StartRedis(t)
 	primary.Restart(t, strings.Fields(commands[0][1])...)
 	rdb := primary.Client(t)
 	if err := rdb.Set(t.Context(), "key", "alone", 0).Err(); err == nil || !strings.Contains(err.Error(), "NOREPLICAS") {

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // startEvery starts every hook that this machine can run, on one registry.
@@ -33,7 +33,7 @@ func startEvery(t *testing.T, r *registry, e env, command ...string) []*running 
 
 func TestRegistersWhenTheRegistryComesLater(t *testing.T) {
 	t.Parallel()
-	port := redistest.FreePort(t)
+	port := harness.FreePort(t)
 	all := startEvery(t, &registry{url: "http://127.0.0.1:" + strconv.Itoa(port)}, nil, appServes)
 	for _, p := range all {
 		p.says("up")
@@ -52,7 +52,7 @@ func TestRegistersWhenTheRegistryComesLater(t *testing.T) {
 
 func TestRegistersAgainWhenRedisHasLostEverything(t *testing.T) {
 	t.Parallel()
-	r := launchOwn(t, redistest.FreePort(t))
+	r := launchOwn(t, harness.FreePort(t))
 	all := startEvery(t, r, env{"ROLLCALL_REASSERT": "1s"}, appServes)
 	check := startEvery(t, r, env{"ROLLCALL_HEALTH_CMD": "true", "ROLLCALL_INTERVAL": "500ms", "ROLLCALL_REASSERT": "1m"}, appServes)
 	all = append(all, check...)

@@ -13,12 +13,12 @@ import (
 	"sync"
 	"testing"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestNoProxySettingAffectsTheCallsOfTheHook(t *testing.T) {
 	t.Parallel()
-	dead := "http://127.0.0.1:" + strconv.Itoa(redistest.FreePort(t))
+	dead := "http://127.0.0.1:" + strconv.Itoa(harness.FreePort(t))
 	home := t.TempDir()
 	for name, text := range map[string]string{".curlrc": "proxy = " + dead + "\n", ".wgetrc": "use_proxy = on\nhttp_proxy = " + dead + "\n"} {
 		if err := os.WriteFile(filepath.Join(home, name), []byte(text), 0o600); err != nil {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestEndsWithTheExitCodeOfTheCommand(t *testing.T) {
@@ -54,7 +54,7 @@ func TestEndsWithTheShellsCodeForAMissingCommand(t *testing.T) {
 func TestACommandRunsWithoutARegistry(t *testing.T) {
 	t.Parallel()
 	everyHook(t, func(t *testing.T, h hook) {
-		for name, url := range map[string]string{"refused": "http://127.0.0.1:" + strconv.Itoa(redistest.FreePort(t)), "hanging": hangingURL(t)} {
+		for name, url := range map[string]string{"refused": "http://127.0.0.1:" + strconv.Itoa(harness.FreePort(t)), "hanging": hangingURL(t)} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				p := h.start(t, &registry{url: url}, env{"ROLLCALL_HOLD": "100ms"}, appServes)

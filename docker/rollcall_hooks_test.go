@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // hook is one form of the entrypoint hook, with the tools that it may use.
@@ -143,7 +143,7 @@ func (h hook) start(t *testing.T, r *registry, e env, command ...string) *runnin
 		t.Fatal(err)
 	}
 	p := &running{
-		t: t, registry: r, port: redistest.FreePort(t), exited: make(chan struct{}),
+		t: t, registry: r, port: harness.FreePort(t), exited: make(chan struct{}),
 		service: fmt.Sprintf("%s-%d", h.name, services.Add(1)),
 	}
 	p.mark = fmt.Sprintf("ROLLCALL_TEST_RUN=%d-%s", os.Getpid(), p.service)

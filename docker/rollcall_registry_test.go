@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // patience limits every wait of a test. It is long because the machine may be busy.
@@ -62,7 +62,7 @@ var (
 // shared returns the registry of all tests that do not damage it.
 func shared(t *testing.T) *registry {
 	t.Helper()
-	sharedOnce.Do(func() { sharedRegistry, errShared = launch(redistest.FreePort(t)) })
+	sharedOnce.Do(func() { sharedRegistry, errShared = launch(harness.FreePort(t)) })
 	if errShared != nil {
 		t.Fatal(errShared)
 	}

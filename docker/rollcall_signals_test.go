@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestAStopSignalOfTheImageDrainsFirst(t *testing.T) {
@@ -231,8 +231,8 @@ func TestAnInteractiveShellHasJobControl(t *testing.T) {
 // The replica that drains the instance dies. Another one starts at its address, or none.
 func TestTheDrainSurvivesTheDeathOfAReplica(t *testing.T) {
 	t.Parallel()
-	redis := redistest.Start(t)
-	port := redistest.FreePort(t)
+	redis := harness.StartRedis(t)
+	port := harness.FreePort(t)
 	url := "REDIS_URL=redis://" + redis.Addr()
 	r, err := launch(port, url)
 	if err != nil {

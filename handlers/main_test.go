@@ -27,11 +27,10 @@ import (
 	"rollcall/app/webhook"
 	"rollcall/handlers"
 	"rollcall/hipache"
-	"rollcall/tests/openapitest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(redistest.Main(m)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(harness.Main(m)) }
 
 // patience is how long something may take that happens soon.
 const patience = 20 * time.Second
@@ -57,8 +56,8 @@ type service struct {
 // date. The API is changed before it serves.
 func newService(t *testing.T, change ...func(*handlers.API)) *service {
 	t.Helper()
-	s := newServiceOn(t, redistest.New(t), change...)
-	s.follow(redistest.New)
+	s := newServiceOn(t, harness.SharedRedis(t), change...)
+	s.follow(harness.SharedRedis)
 	s.await(func() bool { return s.api.Replica.Revision() != "" })
 	s.api.Replica.SetCurrent(time.Now()) // the follower says so only after it has waited for news
 	return s
@@ -69,7 +68,7 @@ func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content
 // newServiceOn returns the API on a Redis, with an empty replica.
 func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)) *service {
 	t.Helper()
-	s := &service{t: t, rdb: rdb, prefix: redistest.Prefix(t), logs: &logs{}}
+	s := &service{t: t, rdb: rdb, prefix: harness.Prefix(t), logs: &logs{}}
 	s.store = s.storeOn(rdb)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
 	s.api = &handlers.API{
@@ -87,7 +86,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 }
 
 // serve serves with the present parts of the API. A test that replaces a part calls it again.
-func (s *service) serve() { s.http = openapitest.Check(s.t, s.api.Handler()) }
+func (s *service) serve() { s.http = harness.CheckAnswers(s.t, s.api.Handler()) }
 
 // follow keeps the reads up to date until the test ends.
 func (s *service) follow(client func(testing.TB) *redis.Client) {

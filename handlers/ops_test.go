@@ -15,7 +15,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/handlers"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestRunJob(t *testing.T) {
@@ -131,7 +131,7 @@ func TestInternalErrorsStayInside(t *testing.T) {
 
 func TestRegistryOutOfReach(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := newServiceOn(t, server.Client(t))
 	s.register("service", "web", "port", "80", "id", "w1")
 	for outage, begin := range map[string]func(){"hangs": server.Freeze, "is down": server.Kill} {

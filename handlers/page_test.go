@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"rollcall/app"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // page is a page that must be answered, as people read it: its text, without tags.
@@ -300,7 +300,7 @@ func TestPagesAreGuarded(t *testing.T) {
 // TestPagesWhileTheRegistryIsAway reads the pages before the first read of the registry, and after Redis has gone.
 func TestPagesWhileTheRegistryIsAway(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := newServiceOn(t, server.Client(t))
 	if got, _ := s.page("/", http.StatusServiceUnavailable); got != "Without JavaScript this page does not update itself, and changes nothing. The registry is out of reach. It has not been read yet. Rollcall" {
 		t.Errorf("before the first read: %s", got)

@@ -15,7 +15,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/handlers"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestReceipt(t *testing.T) {
@@ -449,7 +449,7 @@ func TestArrayWaitsForAll(t *testing.T) {
 // TestArrayWithoutRegistry must not take a second for each entry.
 func TestArrayWithoutRegistry(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := newServiceOn(t, server.Client(t))
 	server.Freeze()
 	defer server.Thaw()
@@ -472,7 +472,7 @@ func TestArrayWithoutRegistry(t *testing.T) {
 // TestARegistrationThatWasMadeIsNotRefusedWithoutSayingSo loses Redis while a caller waits.
 func TestARegistrationThatWasMadeIsNotRefusedWithoutSayingSo(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := newServiceOn(t, server.Client(t))
 	s.follow(server.Client)
 	answers := s.form(http.MethodPost, "/v1/register?wait=1s", "service", "web", "port", "80", "id", "w1").start()

@@ -15,7 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // The departure of the projections below, and the lifetime of marks.
@@ -160,7 +160,7 @@ func eachRedis(t *testing.T, test func(t *testing.T, open func(t *testing.T) *vh
 	t.Helper()
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		test(t, func(t *testing.T) *vhost { return newVhost(redistest.New(t), redistest.Prefix(t)) })
+		test(t, func(t *testing.T) *vhost { return newVhost(harness.SharedRedis(t), harness.Prefix(t)) })
 	})
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
@@ -566,7 +566,7 @@ func TestProjectTakesLongLists(t *testing.T) {
 // proxy has just made.
 func TestProjectDoesNotWriteACorrectList(t *testing.T) {
 	t.Parallel()
-	v := newVhost(redistest.Start(t).Client(t), "")
+	v := newVhost(harness.StartRedis(t).Client(t), "")
 	v.put(t, "me x a b a x", "0 2")
 	v.have("a:up2 b:down@1900000000001 c:down")
 	changes := func() string {

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // hears waits for a value.
@@ -25,7 +25,7 @@ func hears[T any](t *testing.T, from <-chan T, what string) (v T) {
 
 func TestListenReportsSubscriptionsAndDropsEqualAnnouncements(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.Start(t).Client(t)
+	rdb := harness.StartRedis(t).Client(t)
 	listening, heard, handle := make(chan bool, 10), make(chan hipache.Announcement, 10), make(chan bool)
 	ctx, stop := context.WithCancel(t.Context())
 	var listener sync.WaitGroup

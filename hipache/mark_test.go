@@ -11,13 +11,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // shop is a vhost with two backends, as a proxy has read it.
 func shop(t *testing.T) (*redis.Client, hipache.Keys, hipache.Frontend) {
 	t.Helper()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	r.RPush(t.Context(), keys.Frontend("*.mark.test"), "shop", "http://127.0.0.1:7448", "http://127.0.0.1:7449")
 	f, err := hipache.NewReader(r, keys).Lookup(t.Context(), strings.ToLower(t.Name())+".mark.test") // the channel is shared
 	if err != nil {
@@ -82,7 +82,7 @@ func TestTheLastOpenBackendIsNeverMarked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r, keys, ctx := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}, t.Context()
+			r, keys, ctx := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}, t.Context()
 			if c.list != nil {
 				r.RPush(ctx, keys.Frontend("a.test"), append([]any{"id"}, c.list...)...)
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestLookupFindsTheFirstListThatIsNotEmpty(t *testing.T) {
@@ -36,7 +36,7 @@ func TestLookupFindsTheFirstListThatIsNotEmpty(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+			r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 			for _, host := range c.lists {
 				r.RPush(t.Context(), keys.Frontend(host), host+"'s", "http://127.0.0.1:1")
 			}
@@ -57,7 +57,7 @@ func TestLookupFindsTheFirstListThatIsNotEmpty(t *testing.T) {
 
 func TestLookupReadsMarksOfTheRequestedHost(t *testing.T) {
 	t.Parallel()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	ctx := t.Context()
 	r.RPush(ctx, keys.Frontend("*.test"), "id", "u0", "u1", "u2", "u3")
 	r.SAdd(ctx, keys.Dead("x.test"), 1, 3, 7, -1)
@@ -101,7 +101,7 @@ func TestLookupReadsMarksAsParseInt(t *testing.T) {
 	} {
 		t.Run(c.member, func(t *testing.T) {
 			t.Parallel()
-			r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+			r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 			r.RPush(t.Context(), keys.Frontend("a.test"), "id", "u0", "u1")
 			r.SAdd(t.Context(), keys.Dead("a.test"), c.member)
 			got, err := hipache.NewReader(r, keys).Lookup(t.Context(), "a.test")
@@ -117,7 +117,7 @@ func TestLookupReadsMarksAsParseInt(t *testing.T) {
 
 func TestLookupOfAnIdentifierAlone(t *testing.T) {
 	t.Parallel()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	r.RPush(t.Context(), keys.Frontend("a.test"), "id")
 	r.RPush(t.Context(), keys.Frontend("*"), "id", "u0")
 	r.SAdd(t.Context(), keys.Dead("a.test"), 0)
@@ -129,7 +129,7 @@ func TestLookupOfAnIdentifierAlone(t *testing.T) {
 
 func TestLookupErrors(t *testing.T) {
 	t.Parallel()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	reader, ctx := hipache.NewReader(r, keys), t.Context()
 
 	if _, err := reader.Lookup(ctx, "a.test"); !errors.Is(err, hipache.ErrNoFrontend) || !strings.Contains(err.Error(), "a.test") {
@@ -158,7 +158,7 @@ func TestLookupErrors(t *testing.T) {
 
 func TestLookupIsOneRoundTrip(t *testing.T) {
 	t.Parallel()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	r.RPush(t.Context(), keys.Frontend("a.b.test"), "id", "u0")
 	var calls counter
 	r.AddHook(&calls)
@@ -173,7 +173,7 @@ func TestLookupIsOneRoundTrip(t *testing.T) {
 
 func TestLookupAllAnswersEachHost(t *testing.T) {
 	t.Parallel()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	ctx := t.Context()
 	r.RPush(ctx, keys.Frontend("a.test"), "id", "u0")
 	r.Set(ctx, keys.Frontend("b.test"), "u0", 0)

@@ -6,7 +6,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/migrations"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // schema1 is the content that version 1 kept under the keys that step 2 renames.
@@ -20,7 +20,7 @@ var schema1 = [][]any{
 
 func TestStep2MovesTheKeysThatOldProcessesRead(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	for _, c := range schema1 {
 		c[1] = prefix + c[1].(string)
 		if err := rdb.Do(t.Context(), c...).Err(); err != nil {
@@ -48,7 +48,7 @@ func TestStep2MovesTheKeysThatOldProcessesRead(t *testing.T) {
 
 func TestStep2BlocksOldProcessesOnAnEmptyRedisToo(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	if _, _, err := migrations.Run(t.Context(), rdb, prefix); err != nil {
 		t.Fatal(err)
 	}

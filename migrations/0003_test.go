@@ -6,12 +6,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/migrations"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestStep3EndsTheQueuesAndTheProcessesThatClaimFromThem(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	for _, c := range [][]any{ // the keys of version 2
 		{"HSET", "ticks", "tick", "1900000000000", "web", "1900000000001", "away", "250"},
 		{"ZADD", "due", "1900000000000", "i1", "1900000000001.5", "i2"},

@@ -11,14 +11,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/migrations"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m).Run()) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }
 
 func TestRunBringsTheSchemaToTheLatestVersion(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	if v, err := migrations.Version(t.Context(), rdb, prefix); v != 0 || err != nil {
 		t.Errorf("version of nothing is %d (%v), want 0", v, err)
 	}
@@ -37,7 +37,7 @@ func TestRunBringsTheSchemaToTheLatestVersion(t *testing.T) {
 
 func TestANewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	rdb.Set(t.Context(), prefix+"schema", migrations.Latest+1, 0)
 	if _, err := migrations.Version(t.Context(), rdb, prefix); !errors.Is(err, migrations.ErrNewer) {
 		t.Errorf("Version returned %v, want ErrNewer", err)
@@ -52,7 +52,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 
 func TestOneProcessMigrates(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	rdb.Set(t.Context(), prefix+"migrating", "another", 0)
 	if _, _, err := migrations.Run(t.Context(), rdb, prefix); !errors.Is(err, migrations.ErrBusy) {
 		t.Errorf("Run returned %v while another process holds the lock, want ErrBusy", err)
@@ -64,7 +64,7 @@ func TestOneProcessMigrates(t *testing.T) {
 
 func TestAVersionThatIsNoneIsAnError(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	rdb.Set(t.Context(), prefix+"schema", "one", 0)
 	if _, err := migrations.Version(t.Context(), rdb, prefix); err == nil {
 		t.Error("Version took \"one\" for a version")
@@ -98,7 +98,7 @@ func TestTheLockOfAMigration(t *testing.T) {
 	nothing := func() {}
 	t.Run("ends by itself, so that a crashed process blocks no other", func(t *testing.T) {
 		t.Parallel()
-		observer, rdb, prefix := redistest.New(t), redistest.New(t), redistest.Prefix(t)
+		observer, rdb, prefix := harness.SharedRedis(t), harness.SharedRedis(t), harness.Prefix(t)
 		var left time.Duration
 		rdb.AddHook(during{func() { left = observer.PTTL(t.Context(), prefix+"migrating").Val() }, nothing})
 		if _, _, err := migrations.Run(t.Context(), rdb, prefix); err != nil {
@@ -110,7 +110,7 @@ func TestTheLockOfAMigration(t *testing.T) {
 	})
 	t.Run("of another process stays", func(t *testing.T) {
 		t.Parallel()
-		observer, rdb, prefix := redistest.New(t), redistest.New(t), redistest.Prefix(t)
+		observer, rdb, prefix := harness.SharedRedis(t), harness.SharedRedis(t), harness.Prefix(t)
 		rdb.AddHook(during{func() { observer.Set(t.Context(), prefix+"migrating", "another", 0) }, nothing})
 		if _, _, err := migrations.Run(t.Context(), rdb, prefix); err != nil {
 			t.Fatal(err)
@@ -121,7 +121,7 @@ func TestTheLockOfAMigration(t *testing.T) {
 	})
 	t.Run("is deleted by an interrupted process", func(t *testing.T) {
 		t.Parallel()
-		observer, rdb, prefix := redistest.New(t), redistest.New(t), redistest.Prefix(t)
+		observer, rdb, prefix := harness.SharedRedis(t), harness.SharedRedis(t), harness.Prefix(t)
 		ctx, interrupt := context.WithCancel(t.Context())
 		rdb.AddHook(during{nothing, interrupt})
 		if _, _, err := migrations.Run(ctx, rdb, prefix); err == nil {

@@ -7,7 +7,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestAListThatWasChangedByHandIsMendedInTheNextRound(t *testing.T) {
@@ -80,7 +80,7 @@ func TestAListThatWasDeletedWhileAllAreSickIsMended(t *testing.T) {
 
 func TestARoundWithoutDifferencesCallsNoScriptAndKeepsToItsBudget(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	const vhosts, budget = 1200, 400
 	for n := range vhosts / 20 {

@@ -19,7 +19,7 @@ import (
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/app/registry"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // patient is a healthy registry on a server of its own.
@@ -35,7 +35,7 @@ type patient struct {
 
 func newPatient(t *testing.T) *patient {
 	t.Helper()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	server.Restart(t, "--appendonly", "yes")
 	p := &patient{t: t, rdb: server.Client(t)}
 	p.store = redisstore.New(p.rdb, redisstore.Options{})
@@ -235,7 +235,7 @@ func TestDoctorFindsASentinel(t *testing.T) {
 	p := newPatient(t)
 	host, port, _ := net.SplitHostPort(p.rdb.Options().Addr)
 	config := filepath.Join(t.TempDir(), "sentinel.conf")
-	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nsentinel monitor primary %s %s 1\n", redistest.FreePort(t), host, port)
+	text := fmt.Sprintf("bind 127.0.0.1\nport %d\nsentinel monitor primary %s %s 1\n", harness.FreePort(t), host, port)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ import (
 	"rollcall/app/redisstore"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestListsHoldCanonicalURLsAfterTheIdentifier(t *testing.T) {
@@ -358,7 +358,7 @@ func TestMarksUnderAWildcardAreFoundWhenAWorkerStarts(t *testing.T) {
 
 func TestWithoutAWildcardNoKeyIsScanned(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	for _, line := range monitored(t, server, func() {
@@ -481,7 +481,7 @@ func TestWrongTypesAreReplaced(t *testing.T) {
 
 func TestPrefixAndDatabaseAreThoseOfTheProxy(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	third := redis.NewClient(&redis.Options{Addr: server.Addr(), DB: 3, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = third.Close() })
 	s := siteOn(third, redisstore.Options{Prefix: "rc/", Hipache: hipache.Keys{Prefix: `p"x:`}})
@@ -502,7 +502,7 @@ func TestPrefixAndDatabaseAreThoseOfTheProxy(t *testing.T) {
 }
 
 // monitored runs a function and returns the commands that the server executes meanwhile.
-func monitored(t *testing.T, server *redistest.Server, run func()) []string {
+func monitored(t *testing.T, server *harness.Server, run func()) []string {
 	t.Helper()
 	conn, err := net.Dial("tcp", server.Addr())
 	if err != nil {
@@ -527,7 +527,7 @@ func monitored(t *testing.T, server *redistest.Server, run func()) []string {
 
 func TestAllVhostsOfAnInstanceChangeInOneStep(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1, hosts("a.test", "b.test", "*.c.test"))
 	s.up(t, 2, hosts("a.test", "b.test", "*.c.test"))
@@ -569,7 +569,7 @@ func changes(t *testing.T, c *redis.Client) string {
 
 func TestAnUnchangedVhostIsNotWritten(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1, weight(2))
 	s.up(t, 2, hosts("a.test", "*.b.test"))

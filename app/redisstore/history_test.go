@@ -12,7 +12,7 @@ import (
 	"rollcall/app/history"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func checks(n int) history.Record {
@@ -28,10 +28,10 @@ func checks(n int) history.Record {
 // over, and with compactions at random.
 func TestEachContributionCountsOnce(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.New(t)
+	rdb := harness.SharedRedis(t)
 	series := history.ServiceSeries("web")
 	for seed := range uint64(10) {
-		prefix := redistest.Prefix(t)
+		prefix := harness.Prefix(t)
 		s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 		h := s.History(history.Default)
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -97,7 +97,7 @@ func TestEachContributionCountsOnce(t *testing.T) {
 // failures and latencies from 1 ms to 64 s, and the list of its departures.
 func TestAMonthOfAServiceTakes32KB(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 	h := s.History(history.Default)
 	owned, err := s.Own(t.Context(), ownership.Call{Worker: "w", Count: 1})
@@ -160,7 +160,7 @@ func TestAMonthOfAServiceTakes32KB(t *testing.T) {
 // Departures are listed for a day. An entry that cannot be read is left out.
 func TestDeparturesAreOfTheLastDay(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 	for n := range 25 {
 		rdb.LPush(t.Context(), prefix+"departed:web", fmt.Sprintf(`{"instance": "i%d", "at": %d, "from": "healthy", "reason": "gone"}`, n, time.Now().Add(-time.Duration(25-n)*time.Hour).UnixMilli()))

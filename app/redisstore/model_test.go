@@ -18,7 +18,7 @@ import (
 	"rollcall/app"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // The model of a vhost's list. A slot carries its mark, so no mark must be translated when a slot is removed.
@@ -212,10 +212,10 @@ type modelRun struct {
 
 func TestListsMatchAModel(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.New(t)
+	rdb := harness.SharedRedis(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		r := &modelRun{
-			site: prefixedSite(rdb, redistest.Prefix(t)), ctx: t.Context(),
+			site: prefixedSite(rdb, harness.Prefix(t)), ctx: t.Context(),
 			vhosts: map[string]*modelVhost{}, instances: map[string]app.Instance{}, foreign: map[string][]string{},
 		}
 		for _, host := range []string{"a.test", "b.test", "*.w.test"} {

@@ -16,7 +16,7 @@ import (
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // calls lists every method that calls Redis.
@@ -72,7 +72,7 @@ func (s *site) wantUnavailable(t *testing.T, because string) {
 
 func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
@@ -104,7 +104,7 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 
 func TestAChangeWithoutAnAnswerIsUncertainOnlyIfItWasSent(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	commit := func(n int, within time.Duration) error {
@@ -141,7 +141,7 @@ func TestAChangeWithoutAnAnswerIsUncertainOnlyIfItWasSent(t *testing.T) {
 // Redis's answers for "not now", inside and outside a script.
 func TestRedisThatRefusesIsUnavailable(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	refused := func(because string) {
@@ -172,7 +172,7 @@ func TestRedisThatRefusesIsUnavailable(t *testing.T) {
 
 func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	s.up(t, 2)
@@ -249,7 +249,7 @@ func TestAFollowerThatMissedEventsReadsEverythingAnew(t *testing.T) {
 
 func TestAFollowerOfARedisThatIsAwayGrowsOld(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	s := siteOn(server.Client(t), redisstore.Options{})
 	s.up(t, 1)
 	rep := s.follow(t)
@@ -323,7 +323,7 @@ func TestTheClockIsTheServers(t *testing.T) {
 	for _, ahead := range []time.Duration{0, time.Hour, -time.Hour} {
 		t.Run(fmt.Sprint(ahead, " ahead"), func(t *testing.T) {
 			t.Parallel()
-			s := redisstore.New(redistest.New(t), redisstore.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
+			s := redisstore.New(harness.SharedRedis(t), redisstore.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
 			if err := s.SyncClock(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -332,7 +332,7 @@ func TestTheClockIsTheServers(t *testing.T) {
 			}
 		})
 	}
-	s := redisstore.New(redistest.New(t), redisstore.Options{})
+	s := redisstore.New(harness.SharedRedis(t), redisstore.Options{})
 	if off := time.Since(s.Now()).Abs(); off > time.Second {
 		t.Errorf("the clock is %v off by default", off)
 	}
@@ -342,8 +342,8 @@ func TestTheClockIsTheServers(t *testing.T) {
 func TestAProcessNoticesThatAClockWasSet(t *testing.T) {
 	t.Parallel()
 	var ahead time.Duration
-	s := redisstore.New(redistest.New(t), redisstore.Options{
-		Prefix: redistest.Prefix(t), Now: func() time.Time { return time.Now().Add(ahead) },
+	s := redisstore.New(harness.SharedRedis(t), redisstore.Options{
+		Prefix: harness.Prefix(t), Now: func() time.Time { return time.Now().Add(ahead) },
 	})
 	if err := s.SyncClock(t.Context()); err != nil {
 		t.Fatal(err)
@@ -361,7 +361,7 @@ func TestAProcessNoticesThatAClockWasSet(t *testing.T) {
 // A Redis that refuses to write is not ready; an unreachable Redis is found by reads.
 func TestWritableIsTheLastCallThatRedisRefused(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	rdb := server.Client(t)
 	s := redisstore.New(rdb, redisstore.Options{})
 	ctx := t.Context()

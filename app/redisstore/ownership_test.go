@@ -13,16 +13,16 @@ import (
 
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/tests/harness"
 	"rollcall/tests/ownershiptest"
-	"rollcall/tests/redistest"
 )
 
 // The property tests of the protocol run on ownershiptest.Table. The script must behave the same.
 func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.New(t)
+	rdb := harness.SharedRedis(t)
 	for seed := range uint64(12) {
-		prefix := redistest.Prefix(t)
+		prefix := harness.Prefix(t)
 		s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 		r := rand.New(rand.NewPCG(seed, 7))
 		table := ownershiptest.NewTable()
@@ -96,7 +96,7 @@ func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 
 func TestAFlushOfAnotherOwnerIsRefused(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 	r, err := s.Own(t.Context(), ownership.Call{Worker: "a", Count: 1})
 	if err != nil || len(r.Owned) != ownership.Shards {
@@ -139,7 +139,7 @@ func TestAFlushOfAnotherOwnerIsRefused(t *testing.T) {
 
 func TestThreeHundredWorkersEachOwnOneShardOrNone(t *testing.T) {
 	t.Parallel()
-	rdb, prefix := redistest.New(t), redistest.Prefix(t)
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
 	s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 	members := make([]*ownership.Member, 300)
 	now := s.Now()

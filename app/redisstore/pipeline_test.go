@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // gate blocks all calls until it is open, and counts the calls that pass together.
@@ -44,8 +44,8 @@ func (g *gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 
 func TestChangesOfTheSameMomentShareARoundTrip(t *testing.T) {
 	t.Parallel()
-	c := redistest.New(t)
-	s := prefixedSite(c, redistest.Prefix(t))
+	c := harness.SharedRedis(t)
+	s := prefixedSite(c, harness.Prefix(t))
 	commit := func(ctx context.Context, n int) error {
 		i := app.Instance{ID: "i" + strconv.Itoa(n), Service: "web", Address: "10.0.0." + strconv.Itoa(n) + ":80"}
 		_, err := s.Commit(ctx, app.Change{Steps: []app.Step{{Is: i}}})

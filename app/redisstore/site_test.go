@@ -15,7 +15,7 @@ import (
 	"rollcall/app/registry"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // site is a registry on a Redis, with a clock that stands still, and the proxy's keys.
@@ -33,7 +33,7 @@ const hold = 10 * time.Second // of a replaced instance
 
 func newSite(t testing.TB) *site {
 	t.Helper()
-	return prefixedSite(redistest.New(t), redistest.Prefix(t))
+	return prefixedSite(harness.SharedRedis(t), harness.Prefix(t))
 }
 
 // prefixedSite returns a registry that shares its Redis with others. All keys have the prefix. Calls have a long timeout,

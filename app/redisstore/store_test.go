@@ -11,15 +11,15 @@ import (
 	"rollcall/app/redisstore"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(redistest.Main(m).Run()) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }
 
 func TestStore(t *testing.T) {
 	t.Parallel()
 	apptest.StoreContract(t, func(t *testing.T) apptest.Subject {
-		return subject(redistest.New(t), redistest.Prefix(t))
+		return subject(harness.SharedRedis(t), harness.Prefix(t))
 	})
 }
 

@@ -16,7 +16,7 @@ import (
 	"rollcall/app/auth"
 	"rollcall/app/redisstore"
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // everywhere runs a test on Redis and on the embedded default.
@@ -24,8 +24,8 @@ func everywhere(t *testing.T, test func(*testing.T, *site)) {
 	t.Helper()
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		prefix := redistest.Prefix(t)
-		test(t, siteOn(redistest.New(t), redisstore.Options{Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Limit: 2}))
+		prefix := harness.Prefix(t)
+		test(t, siteOn(harness.SharedRedis(t), redisstore.Options{Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Limit: 2}))
 	})
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
@@ -90,7 +90,7 @@ func TestThereAreSoManyTokens(t *testing.T) {
 
 func TestAVhostHasSoManyBackends(t *testing.T) {
 	t.Parallel()
-	s := siteOn(redistest.New(t), redisstore.Options{Prefix: redistest.Prefix(t), Hipache: hipache.Keys{Prefix: redistest.Prefix(t)}, Backends: 3})
+	s := siteOn(harness.SharedRedis(t), redisstore.Options{Prefix: harness.Prefix(t), Hipache: hipache.Keys{Prefix: harness.Prefix(t)}, Backends: 3})
 	s.up(t, 1, weight(2))
 	s.up(t, 2, hosts("a.test", "b.test"))
 	refused := func(n int, edits ...func(*app.Registration)) {

@@ -17,7 +17,7 @@ import (
 	"rollcall/app/ownership"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // join makes a worker take its fair share, and returns its shards.
@@ -209,9 +209,9 @@ func TestAMarkWhoseAnnouncementWasLostIsFound(t *testing.T) {
 // the long one: after each change the long one writes no key.
 func TestAVhostWithManyBackendsIsChangedAsOneWithFew(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.New(t)
+	rdb := harness.SharedRedis(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		s := prefixedSite(rdb, redistest.Prefix(t))
+		s := prefixedSite(rdb, harness.Prefix(t))
 		const host, wildcard, many = "a.test", "*.w.test", 40
 		instances := map[string]app.Instance{}
 		commit := func(is ...app.Instance) {

@@ -7,13 +7,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestWebhooks(t *testing.T) {
 	t.Parallel()
 	apptest.WebhookContract(t, func(t *testing.T) apptest.WebhookSubject {
-		return webhookSubject(redistest.New(t), redistest.Prefix(t))
+		return webhookSubject(harness.SharedRedis(t), harness.Prefix(t))
 	})
 }
 

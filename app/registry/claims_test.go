@@ -17,7 +17,7 @@ import (
 	"rollcall/app/replica"
 	"rollcall/hipache"
 	"rollcall/tests/apptest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // rollcall is the verbs of a registry in Redis, with a clock that stands still.
@@ -30,9 +30,9 @@ type rollcall struct {
 
 func newRollcall(t *testing.T) *rollcall {
 	t.Helper()
-	prefix := redistest.Prefix(t)
+	prefix := harness.Prefix(t)
 	r := &rollcall{clock: apptest.NewClock()}
-	r.store = redisstore.New(redistest.New(t), redisstore.Options{
+	r.store = redisstore.New(harness.SharedRedis(t), redisstore.Options{
 		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Timeout: time.Minute, Now: r.clock.Now,
 	})
 	r.setReplica(nil)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"rollcall/hipache/edge"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // journal counts lines of a log.
@@ -41,15 +41,15 @@ func (j *journal) count(message string) int {
 func TestRedisUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		away func(*redistest.Server)
-		back func(testing.TB, *redistest.Server)
+		away func(*harness.Server)
+		back func(testing.TB, *harness.Server)
 	}{
-		"killed": {(*redistest.Server).Kill, func(t testing.TB, r *redistest.Server) { r.Restart(t, "--appendonly", "yes") }},
-		"frozen": {(*redistest.Server).Freeze, func(_ testing.TB, r *redistest.Server) { r.Thaw() }},
+		"killed": {(*harness.Server).Kill, func(t testing.TB, r *harness.Server) { r.Restart(t, "--appendonly", "yes") }},
+		"frozen": {(*harness.Server).Freeze, func(_ testing.TB, r *harness.Server) { r.Thaw() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := redistest.Start(t)
+			r := harness.StartRedis(t)
 			r.Restart(t, "--appendonly", "yes")
 			log := newJournal(t)
 			s := newStageOn(t, r.Client(t), func(o *edge.Options) {
@@ -97,7 +97,7 @@ func TestRedisUnavailable(t *testing.T) {
 
 func TestAnEmptyRedisReplacesRememberedFrontends(t *testing.T) {
 	t.Parallel()
-	r := redistest.Start(t)
+	r := harness.StartRedis(t)
 	s := newStageOn(t, r.Client(t), func(o *edge.Options) { o.SetRedisRetry(20 * time.Millisecond) })
 	s.frontend("a.test", named(t, "a").URL)
 	if got := s.get("a.test"); got.body != "a" {
@@ -109,7 +109,7 @@ func TestAnEmptyRedisReplacesRememberedFrontends(t *testing.T) {
 
 func TestADeadBackendIsSkippedWhileRedisIsUnavailable(t *testing.T) {
 	t.Parallel()
-	r := redistest.Start(t)
+	r := harness.StartRedis(t)
 	log := newJournal(t)
 	s := newStageOn(t, r.Client(t), func(o *edge.Options) { o.Log, o.RedisTimeout = slog.New(log), time.Second })
 	dying, up := named(t, "dying"), named(t, "up")
@@ -139,7 +139,7 @@ func TestADeadBackendIsSkippedWhileRedisIsUnavailable(t *testing.T) {
 
 func TestNoRedisFromTheStart(t *testing.T) {
 	t.Parallel()
-	r := redistest.Start(t)
+	r := harness.StartRedis(t)
 	r.Kill()
 	s := newStageOn(t, r.Client(t), func(o *edge.Options) { o.RedisTimeout = time.Second })
 	for range 3 {

@@ -12,7 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/hipache"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // A single-threaded server answers a probe only after the idle connection is closed.
@@ -36,7 +36,7 @@ func TestBackendsAreDialedDirectly(t *testing.T) {
 
 func TestMarkOutlivesTheRequest(t *testing.T) {
 	t.Parallel()
-	r, keys := redistest.New(t), hipache.Keys{Prefix: redistest.Prefix(t)}
+	r, keys := harness.SharedRedis(t), hipache.Keys{Prefix: harness.Prefix(t)}
 	r.RPush(t.Context(), keys.Frontend("a.test"), "id", "http://10.0.0.1:80", "http://10.0.0.2:80")
 	e, err := New(Options{Redis: r, Keys: keys, RedisTimeout: 10 * time.Second})
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"testing"
 
 	"rollcall/hipache/edge"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // BenchmarkEdge compares the edge with a minimal proxy that reads Redis: an httputil.ReverseProxy with
 // one LRANGE per request, on the same connections.
 func BenchmarkEdge(b *testing.B) {
-	r := redistest.Start(b).Client(b)
+	r := harness.StartRedis(b).Client(b)
 	s := newStageOn(b, r, func(o *edge.Options) { o.Log = nil })
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "hello")

@@ -15,7 +15,7 @@ import (
 
 	"rollcall/hipache"
 	"rollcall/hipache/edge"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // patience is how long a test waits for an expected event. It decides no other result.
@@ -34,12 +34,12 @@ type stage struct {
 // newStage serves on the shared Redis.
 func newStage(t testing.TB, set ...func(*edge.Options)) *stage {
 	t.Helper()
-	return newStageOn(t, redistest.New(t), set...)
+	return newStageOn(t, harness.SharedRedis(t), set...)
 }
 
 func newStageOn(t testing.TB, r *redis.Client, set ...func(*edge.Options)) *stage {
 	t.Helper()
-	keys := hipache.Keys{Prefix: redistest.Prefix(t)}
+	keys := hipache.Keys{Prefix: harness.Prefix(t)}
 	o := edge.Options{
 		Redis: r, Keys: keys, Debug: true, Grace: patience,
 		Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),

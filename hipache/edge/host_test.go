@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestHostFindsItsFrontend(t *testing.T) {
@@ -79,7 +79,7 @@ func TestRequestsWithoutAHost(t *testing.T) {
 
 func TestPingNeedsNoRedis(t *testing.T) {
 	t.Parallel()
-	r := redistest.Start(t)
+	r := harness.StartRedis(t)
 	s := newStageOn(t, r.Client(t))
 	r.Kill()
 	if got := s.do(http.MethodGet, "__ping__", "/any/path", nil); got.StatusCode != 200 || got.body != "OK" {

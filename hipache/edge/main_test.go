@@ -5,7 +5,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(redistest.Main(m)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(harness.Main(m)) }

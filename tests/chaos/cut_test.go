@@ -14,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 const (
@@ -130,18 +129,18 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 	if !all {
 		run = 12 * time.Second
 	}
-	machine := proctest.WatchStalls(t)
+	machine := harness.WatchStalls(t)
 	n := newNetwork(t)
 	f, w := twoWorkers(t, n)
 	before := w.stream()
 
 	n.ip(t, "route", "del", n.fleet)
-	proctest.Eventually(t, proctest.Bound, func() error { return w.happened(before, "worker-benched") })
+	harness.Eventually(t, func() error { return w.happened(before, "worker-benched") })
 	time.Sleep(run / 2)
 	died := time.Now()
 	const victim = 123
 	f.dies(victim)
-	proctest.Eventually(t, proctest.Bound, func() error { return w.happened(before, "worker-benched", "unhealthy") })
+	harness.Eventually(t, func() error { return w.happened(before, "worker-benched", "unhealthy") })
 	allowed := fleetInterval + 200*time.Millisecond + claims + machine.Slack()
 	if took := time.Since(died); took > allowed {
 		t.Errorf("the one that died was found out after %s, want it within %s", took, allowed)
@@ -154,7 +153,7 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 		t.Errorf("somebody else was found to be dead: %+v", said[len(said)-1])
 	}
 	n.ip(t, "route", "add", n.fleet, "via", n.near)
-	proctest.Eventually(t, proctest.Bound, func() error { return w.happened(before, "worker-benched", "unhealthy", "worker-back") })
+	harness.Eventually(t, func() error { return w.happened(before, "worker-benched", "unhealthy", "worker-back") })
 	w.audited()
 }
 
@@ -162,9 +161,9 @@ func TestAWorkerThatIsCutOffRemovesNobody(t *testing.T) {
 func twoWorkers(t *testing.T, n *network) (*fleet, *world) {
 	t.Helper()
 	f := newFleet(t, n)
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	server.Restart(t, append(persistent, "--bind", "127.0.0.1", n.near, "--protected-mode", "no")...)
-	w := &world{t: t, Stack: proctest.NewStack(t, server), ends: t.Context(), webs: make([]*proctest.Process, 1), bases: make([]string, 1)}
+	w := &world{t: t, Stack: harness.NewStack(t, server), ends: t.Context(), webs: make([]*harness.Process, 1), bases: make([]string, 1)}
 	w.startWeb(0)
 	_, port, _ := net.SplitHostPort(server.Addr())
 	w.Process("cron")
@@ -184,7 +183,7 @@ func TestAPartialPartitionRemovesNoInstance(t *testing.T) {
 	if !all {
 		run = 20 * time.Second
 	}
-	machine := proctest.WatchStalls(t)
+	machine := harness.WatchStalls(t)
 	n := newNetwork(t)
 	f, w := twoWorkers(t, n)
 	before := w.stream()
@@ -192,14 +191,14 @@ func TestAPartialPartitionRemovesNoInstance(t *testing.T) {
 	for _, addresses := range lost {
 		n.ip(t, "route", "add", addresses, "via", fmt.Sprintf("10.241.%d.99", n.part)) // a router that does not exist
 	}
-	proctest.Eventually(t, proctest.Bound, func() error { return w.happened(before, "worker-disputed") })
+	harness.Eventually(t, func() error { return w.happened(before, "worker-disputed") })
 	time.Sleep(run / 2)
 	want := []string{"worker-disputed"}
 	for _, victim := range []int{5, 55, 105, 300} { // three of them lost, one not
 		died := time.Now()
 		f.dies(victim)
 		want = append(want, "unhealthy")
-		proctest.Eventually(t, proctest.Bound, func() error { return w.happened(before, want...) })
+		harness.Eventually(t, func() error { return w.happened(before, want...) })
 		// Detection, and 1 s between the probes of a disputed instance.
 		if took, allowed := time.Since(died), detection+time.Second+machine.Slack(); took > allowed {
 			t.Errorf("the death of fleet%d was noticed after %s, want %s", victim, took, allowed)
@@ -244,7 +243,7 @@ func (w *world) enlist(f *fleet) {
 			w.t.Fatalf("registering a hundred: %s", resp.Status)
 		}
 	}
-	proctest.Eventually(w.t, 2*proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		if healthy := strings.Count(fmt.Sprint(w.stream()), " healthy fleet"); healthy < fleetSize {
 			return fmt.Errorf("%d of %d are healthy", healthy, fleetSize)
 		}

@@ -4,8 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // fault is a fault with its permitted cost. Without a permission: no user gets an error (except for the
@@ -15,7 +14,7 @@ type fault struct {
 	name     string
 	selected bool // part of the selection
 
-	prepare func(*world, *redistest.Server) (env []string)
+	prepare func(*world, *harness.Server) (env []string)
 	inject  func(*world)
 	lasts   time.Duration
 	lift    func(*world) // nil: the fault ends by itself
@@ -46,12 +45,12 @@ const (
 
 var faults = []fault{
 	// Backends.
-	{name: "a backend refuses", inject: sicken(proctest.Refuses, 1), lasts: 4 * time.Second, lift: heal},
-	{name: "a backend hangs", selected: true, inject: sicken(proctest.Hangs, 1), lasts: 4 * time.Second, lift: heal},
-	{name: "a backend answers 502, and late", inject: sicken(proctest.Slow502, 1), lasts: 4 * time.Second, lift: heal},
-	{name: "a backend resets connections", inject: sicken(proctest.Resets, 1), lasts: 4 * time.Second, lift: heal},
-	{name: "a backend's body does not end", inject: sicken(proctest.Endless, 1), lasts: 4 * time.Second, lift: heal},
-	{name: "a backend's body trickles", inject: sicken(proctest.Trickles, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend refuses", inject: sicken(harness.Refuses, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend hangs", selected: true, inject: sicken(harness.Hangs, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend answers 502, and late", inject: sicken(harness.Slow502, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend resets connections", inject: sicken(harness.Resets, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend's body does not end", inject: sicken(harness.Endless, 1), lasts: 4 * time.Second, lift: heal},
+	{name: "a backend's body trickles", inject: sicken(harness.Trickles, 1), lasts: 4 * time.Second, lift: heal},
 	{name: "many others time out at once", selected: true, prepare: crowd, inject: crowdHangs, lasts: 6 * time.Second},
 	{name: "many die at once and two others come", prepare: crowd, inject: crowdDies, lift: newcomers},
 

@@ -18,12 +18,11 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // sicken makes the first backends of the vhosts with checks fail in one way.
-func sicken(mode proctest.Mode, n int) func(*world) {
+func sicken(mode harness.Mode, n int) func(*world) {
 	return func(w *world) {
 		for _, host := range []string{"shop.chaos", "news.chaos"} {
 			for _, m := range w.hosts[host][:n] {
@@ -36,7 +35,7 @@ func sicken(mode proctest.Mode, n int) func(*world) {
 func heal(w *world) {
 	for _, m := range w.members() {
 		if !m.well() {
-			m.becomes(proctest.Answers)
+			m.becomes(harness.Answers)
 		}
 	}
 }
@@ -45,8 +44,8 @@ func heal(w *world) {
 const crowded = 150
 
 // crowd starts a backend that many instances share, each with its own address.
-func crowd(w *world, _ *redistest.Server) []string {
-	w.crowd = proctest.BackendAt(w.t, "0.0.0.0:0")
+func crowd(w *world, _ *harness.Server) []string {
+	w.crowd = harness.BackendAt(w.t, "0.0.0.0:0")
 	return nil
 }
 
@@ -59,7 +58,7 @@ func crowdHangs(w *world) {
 		})
 	}
 	w.awaitCrowd(crowded, "healthy")
-	w.crowd.Is(proctest.Hangs)
+	w.crowd.Is(harness.Hangs)
 }
 
 // crowdDies stops twelve instances of four services at once, for good.
@@ -71,20 +70,20 @@ func crowdDies(w *world) {
 		})
 	}
 	w.awaitCrowd(12, "healthy")
-	w.crowd.Is(proctest.Refuses)
+	w.crowd.Is(harness.Refuses)
 }
 
 // newcomers registers two further instances: they are healthy within 5 s, and the dead ones unhealthy
 // within 30 s.
 func newcomers(w *world) {
-	others, died := proctest.BackendAt(w.t, "0.0.0.0:0"), time.Now()
+	others, died := harness.BackendAt(w.t, "0.0.0.0:0"), time.Now()
 	for n := range 2 {
 		registered := time.Now()
 		w.must(http.MethodPost, "/v1/register", url.Values{
 			"service": {"newcomer"}, "id": {fmt.Sprint("newcomer", n)},
 			"address": {net.JoinHostPort(fmt.Sprintf("127.66.1.%d", 1+n), others.Port())}, "health": {"/"},
 		})
-		proctest.Eventually(w.t, proctest.Bound, func() error {
+		harness.Eventually(w.t, func() error {
 			if d := w.stored()[fmt.Sprint("newcomer", n)]; d.State != "healthy" {
 				return fmt.Errorf("newcomer%d is %s", n, d.State)
 			}
@@ -103,7 +102,7 @@ func newcomers(w *world) {
 // awaitCrowd waits until n instances of the crowd have a state.
 func (w *world) awaitCrowd(n int, state string) {
 	w.t.Helper()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		in := 0
 		for id, d := range w.stored() {
 			if strings.HasPrefix(id, "crowd") && d.State == state {
@@ -129,8 +128,8 @@ func redisThawed(w *world) { w.Server.Thaw() }
 
 func redisFrozenWhileSick(w *world) {
 	w.Server.Freeze()
-	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
-	w.hosts["news.chaos"][0].becomes(proctest.Refuses)
+	w.hosts["shop.chaos"][0].becomes(harness.Hangs)
+	w.hosts["news.chaos"][0].becomes(harness.Refuses)
 }
 
 func redisFlushed(w *world) { w.do("FLUSHALL") }
@@ -148,7 +147,7 @@ func (w *world) do(args ...any) {
 }
 
 // smallDisk moves Redis's files to a disk of 2 MB.
-func smallDisk(w *world, server *redistest.Server) []string {
+func smallDisk(w *world, server *harness.Server) []string {
 	w.t.Helper()
 	w.disk = needsRoot(w.t, "mount").TempDir()
 	said, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", w.disk).CombinedOutput()
@@ -227,20 +226,20 @@ func redisFlooded(w *world) {
 
 func redisDrained(w *world) {
 	w.drain()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		return w.Redis.ConfigSet(w.t.Context(), "maxclients", "10000").Err()
 	})
 }
 
 // withSentinel adds a replica and a sentinel to the Redis.
-func withSentinel(w *world, primary *redistest.Server) []string {
+func withSentinel(w *world, primary *harness.Server) []string {
 	w.t.Helper()
 	host, port, _ := net.SplitHostPort(primary.Addr())
-	replica := redistest.Start(w.t)
+	replica := harness.StartRedis(w.t)
 	replica.Restart(w.t, append(persistent, "--replicaof", host+" "+port)...)
 	ctx := w.t.Context()
 	info := replica.Client(w.t)
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		if said := info.Info(ctx, "replication").Val(); !strings.Contains(said, "master_link_status:up") {
 			return fmt.Errorf("the replica is not in step: %s", said)
 		}
@@ -259,11 +258,11 @@ func withSentinel(w *world, primary *redistest.Server) []string {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	proctest.Start(w.t, nil, "redis-server", config, "--sentinel")
+	harness.StartProcess(w.t, nil, "redis-server", config, "--sentinel")
 	w.sentinel = "127.0.0.1:" + sentinel
 	watched := redis.NewSentinelClient(&redis.Options{Addr: w.sentinel})
 	w.t.Cleanup(func() { _ = watched.Close() })
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		replicas, err := watched.Replicas(ctx, "primary").Result()
 		if err == nil && len(replicas) != 1 {
 			err = fmt.Errorf("the sentinel knows %d replicas", len(replicas))
@@ -274,7 +273,7 @@ func withSentinel(w *world, primary *redistest.Server) []string {
 }
 
 // withOwnClock gives Redis a wall clock that the fault can set.
-func withOwnClock(w *world, server *redistest.Server) []string {
+func withOwnClock(w *world, server *harness.Server) []string {
 	w.setClock = server.OwnClock(w.t, persistent...)
 	return nil
 }
@@ -282,15 +281,15 @@ func withOwnClock(w *world, server *redistest.Server) []string {
 // clockSetWhileSettling has backends fail, and sets the clock of Redis while they are marked and still listed.
 func clockSetWhileSettling(ahead time.Duration) func(*world) {
 	return func(w *world) {
-		sicken(proctest.Refuses, 1)(w)
-		proctest.Eventually(w.t, proctest.Bound, func() error { return w.calm(w.t.Context()) })
+		sicken(harness.Refuses, 1)(w)
+		harness.Eventually(w.t, func() error { return w.calm(w.t.Context()) })
 		for _, host := range vhosts {
-			if _, list, err := proctest.Routed(w.t.Context(), w.Redis, host); err != nil || !slices.Contains(list, w.hosts[host][0].URL()) {
+			if _, list, err := harness.Routed(w.t.Context(), w.Redis, host); err != nil || !slices.Contains(list, w.hosts[host][0].URL()) {
 				w.t.Errorf("%s: the list is %q, %v, before the clock is set: nothing was tested", host, list, err)
 			}
 		}
 		w.setClock(ahead)
-		proctest.Eventually(w.t, proctest.Bound, func() error {
+		harness.Eventually(w.t, func() error {
 			is, err := w.Redis.Time(w.t.Context()).Result()
 			if off := time.Until(is) - ahead; err == nil && off.Abs() > 5*time.Second {
 				err = fmt.Errorf("the clock of Redis is off by %s", off)
@@ -305,9 +304,9 @@ func clockSetWhileSettling(ahead time.Duration) func(*world) {
 func settledAndHealed(w *world) {
 	const settle = 2 * time.Second // ROLLCALL_SETTLE
 	began := time.Now()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		for _, host := range vhosts {
-			if _, list, err := proctest.Routed(w.t.Context(), w.Redis, host); err != nil || slices.Contains(list, w.hosts[host][0].URL()) {
+			if _, list, err := harness.Routed(w.t.Context(), w.Redis, host); err != nil || slices.Contains(list, w.hosts[host][0].URL()) {
 				return errors.Join(err, fmt.Errorf("%s: the list is still %q", host, list))
 			}
 		}
@@ -372,8 +371,8 @@ func nonsenseAnnounced(w *world) {
 
 func workerKilled(w *world) {
 	w.crons[0].Kill()
-	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
-	w.hosts["news.chaos"][0].becomes(proctest.Refuses)
+	w.hosts["shop.chaos"][0].becomes(harness.Hangs)
+	w.hosts["news.chaos"][0].becomes(harness.Refuses)
 }
 
 func workerStarted(w *world) {
@@ -383,8 +382,8 @@ func workerStarted(w *world) {
 
 func workerFrozen(w *world) {
 	w.crons[0].Signal(syscall.SIGSTOP)
-	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
-	w.hosts["news.chaos"][0].becomes(proctest.Refuses)
+	w.hosts["shop.chaos"][0].becomes(harness.Hangs)
+	w.hosts["news.chaos"][0].becomes(harness.Refuses)
 }
 
 func workerThawed(w *world) {
@@ -457,8 +456,8 @@ func newerVersion(w *world) {
 
 // flapping registers and deregisters a container as fast as possible.
 func flapping(w *world) {
-	b := proctest.NewBackend(w.t)
-	form := proctest.Registration(b, "flapping", "shop.chaos", "service", "shop")
+	b := harness.NewBackend(w.t)
+	form := harness.Registration(b, "flapping", "shop.chaos", "service", "shop")
 	var ctx context.Context
 	ctx, w.drain = context.WithCancel(w.t.Context())
 	w.running.Go(func() {
@@ -479,7 +478,7 @@ func twins(w *world) {
 	var ctx context.Context
 	ctx, w.drain = context.WithCancel(w.t.Context())
 	for range 2 {
-		form := proctest.Registration(proctest.NewBackend(w.t), "twin", "twin.chaos", "service", "twin")
+		form := harness.Registration(harness.NewBackend(w.t), "twin", "twin.chaos", "service", "twin")
 		w.running.Go(func() {
 			for ctx.Err() == nil {
 				_, _, _ = w.call(http.MethodPost, "/v1/register", form)
@@ -491,7 +490,7 @@ func twins(w *world) {
 
 func onlyOne(w *world) {
 	w.drain()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		if d := w.stored()["twin"]; d.State != "healthy" {
 			return fmt.Errorf("the twin that was the last to register is %q", d.State)
 		}

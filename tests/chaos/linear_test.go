@@ -20,7 +20,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // entry is the model's state of an instance and its shard.
@@ -142,7 +142,7 @@ func TestCommitsAndOwnershipAreLinearizable(t *testing.T) {
 	if !all {
 		calls = 150
 	}
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	h := &history{began: time.Now()}
 	h.clock.Store(1_900_000_000_000)
 	var running sync.WaitGroup

@@ -4,27 +4,17 @@
 // removed. The package runs a selection unless ROLLCALL_CHAOS is all.
 //
 // Bounds that depend on the machine grow with the time that the machine makes processes wait
-// (proctest.Stalls). Promises do not.
+// (harness.Stalls). Promises do not.
 package chaos
 
 import (
-	"flag"
 	"os"
-	"runtime"
-	"strconv"
 	"testing"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // all selects every row, at full length.
 var all = os.Getenv("ROLLCALL_CHAOS") == "all"
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	// The tests mostly wait.
-	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = flag.Set("test.parallel", "4")
-	}
-	os.Exit(proctest.Main(m).Run())
-}
+func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }

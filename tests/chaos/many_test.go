@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // halfDies is a server of many addresses; those with an odd last byte can die together.
@@ -33,7 +32,7 @@ func TestAVhostWithManyBackendsOfWhichHalfDie(t *testing.T) {
 	if !all {
 		backends = 400
 	}
-	machine := proctest.WatchStalls(t)
+	machine := harness.WatchStalls(t)
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
@@ -45,11 +44,11 @@ func TestAVhostWithManyBackendsOfWhichHalfDie(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	ip := func(n int) string { return fmt.Sprintf("127.67.%d.%d", n/250, 1+n%250) }
 
-	redis := redistest.Start(t)
+	redis := harness.StartRedis(t)
 	redis.Restart(t, persistent...)
-	w := &world{t: t, Stack: proctest.NewStack(t, redis, "ROLLCALL_REGISTER_RATE=0", "ROLLCALL_SETTLE=2s"), ends: t.Context(), webs: make([]*proctest.Process, 1), bases: make([]string, 1)}
+	w := &world{t: t, Stack: harness.NewStack(t, redis, "ROLLCALL_REGISTER_RATE=0", "ROLLCALL_SETTLE=2s"), ends: t.Context(), webs: make([]*harness.Process, 1), bases: make([]string, 1)}
 	w.startWeb(0)
-	crons := []*proctest.Process{w.Process("cron"), w.Process("cron")}
+	crons := []*harness.Process{w.Process("cron"), w.Process("cron")}
 	for first := 0; first < backends; first += 100 {
 		var forms []map[string]any
 		for n := first; n < first+100; n++ {
@@ -69,14 +68,14 @@ func TestAVhostWithManyBackendsOfWhichHalfDie(t *testing.T) {
 	}
 	routed := func(want int) func() error {
 		return func() error {
-			pick, list, err := proctest.Routed(t.Context(), w.Redis, host)
+			pick, list, err := harness.Routed(t.Context(), w.Redis, host)
 			if err == nil && len(pick) != want {
 				err = fmt.Errorf("%d of %d backends get traffic, want %d", len(pick), len(list), want)
 			}
 			return err
 		}
 	}
-	proctest.Eventually(t, 4*proctest.Bound, routed(backends))
+	harness.Eventually(t, routed(backends))
 	lines := func() (n int) {
 		for _, p := range append(crons, w.webs...) {
 			n += strings.Count(p.Log.String(), "\n")
@@ -88,10 +87,10 @@ func TestAVhostWithManyBackendsOfWhichHalfDie(t *testing.T) {
 	w.spin() // the machine is busy
 	died := time.Now()
 	handler.dead.Store(true)
-	proctest.Eventually(t, 2*proctest.Bound, routed(backends/2))
+	harness.Eventually(t, routed(backends/2))
 	t.Logf("all %d were out after %s, %s is promised; %s is allowed for the machine", backends/2, time.Since(died), promised, machine.Slack())
-	proctest.Eventually(t, 2*proctest.Bound, func() error {
-		_, list, err := proctest.Routed(t.Context(), w.Redis, host)
+	harness.Eventually(t, func() error {
+		_, list, err := harness.Routed(t.Context(), w.Redis, host)
 		if err == nil && len(list) != backends/2 {
 			err = fmt.Errorf("%d backends are listed", len(list))
 		}

@@ -12,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // nameServer answers every question for an IPv4 address with 127.0.0.1, until it fails.
@@ -101,20 +100,20 @@ func TestANameServerThatFailsRemovesNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &world{
-		t: t, Stack: proctest.NewStack(t, redistest.Start(t)), ends: t.Context(), webs: make([]*proctest.Process, 1), bases: make([]string, 1),
-		machine: proctest.WatchStalls(t),
+		t: t, Stack: harness.NewStack(t, harness.StartRedis(t)), ends: t.Context(), webs: make([]*harness.Process, 1), bases: make([]string, 1),
+		machine: harness.WatchStalls(t),
 	}
 	w.startWeb(0)
 	w.Process("cron", "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, resolv)
 	const named = 6
 	for n := range named {
 		id, service := fmt.Sprint("named", n), fmt.Sprint("names", n%2)
-		w.must(http.MethodPost, "/v1/register", proctest.Registration(proctest.BackendAt(t, "127.0.0.1:0"), id, service+".chaos",
+		w.must(http.MethodPost, "/v1/register", harness.Registration(harness.BackendAt(t, "127.0.0.1:0"), id, service+".chaos",
 			"service", service, "address", id+".rollcall.test", "interval", interval.String(), "timeout", timeout.String(), "forget", "2s"))
 	}
-	plain := proctest.NewBackend(t)
-	w.must(http.MethodPost, "/v1/register", proctest.Registration(plain, "plain", "plain.chaos", "service", "plain", "interval", interval.String(), "timeout", timeout.String()))
-	proctest.Eventually(t, proctest.Bound, func() error {
+	plain := harness.NewBackend(t)
+	w.must(http.MethodPost, "/v1/register", harness.Registration(plain, "plain", "plain.chaos", "service", "plain", "interval", interval.String(), "timeout", timeout.String()))
+	harness.Eventually(t, func() error {
 		for id, d := range w.stored() {
 			if d.State != "healthy" {
 				return fmt.Errorf("%s is %s", id, d.State)
@@ -136,7 +135,7 @@ func TestANameServerThatFailsRemovesNobody(t *testing.T) {
 	}
 
 	names.fails.Store(serverFailure)
-	proctest.Eventually(t, proctest.Bound, func() error { picked(); return w.happened(before, "name-server-failed") })
+	harness.Eventually(t, func() error { picked(); return w.happened(before, "name-server-failed") })
 	for n, end := 0, time.Now().Add(outage); time.Now().Before(end); n++ {
 		if n == 20 {
 			names.fails.Store(silent)
@@ -144,14 +143,14 @@ func TestANameServerThatFailsRemovesNobody(t *testing.T) {
 		picked()
 		sleep(t.Context(), 100*time.Millisecond)
 	}
-	plain.Is(proctest.Refuses)
+	plain.Is(harness.Refuses)
 	died := time.Now()
-	proctest.Eventually(t, proctest.Bound, func() error { picked(); return w.happened(before, "name-server-failed", "unhealthy") })
+	harness.Eventually(t, func() error { picked(); return w.happened(before, "name-server-failed", "unhealthy") })
 	if took, allowed := time.Since(died), detection+w.machine.Slack(); took > allowed {
 		t.Errorf("the instance that died was found out after %s, want it within %s", took, allowed)
 	}
 	names.fails.Store(answers)
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		picked()
 		return w.happened(before, "name-server-failed", "unhealthy", "name-server-back")
 	})

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // load simulates users: a steady rate of requests through the edge, independent of earlier answers.
@@ -132,7 +132,7 @@ func (w *world) watch() *watcher {
 			for host, of := range w.hosts {
 				asked := time.Now()
 				ctx, cancel := context.WithTimeout(w.ctx, time.Second)
-				pick, _, err := proctest.Routed(ctx, w.Redis, host)
+				pick, _, err := harness.Routed(ctx, w.Redis, host)
 				cancel()
 				if err == nil {
 					watcher.look(w, of, pick, asked)

@@ -14,8 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // oldest is the oldest commit that the schema admits: the commit that raised it. A commit that adds a
@@ -81,10 +80,10 @@ return 1`
 func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 	t.Parallel()
 	older := buildAt(t, oldest)
-	k := proctest.NewStack(t, redistest.Start(t))
+	k := harness.NewStack(t, harness.StartRedis(t))
 	k.Process("cron")
-	proctest.Start(t, k.Env, older, "cron")
-	bases := []string{"http://" + k.Process("web").Addr("API"), "http://" + proctest.Start(t, k.Env, older, "web").Addr("API")}
+	harness.StartProcess(t, k.Env, older, "cron")
+	bases := []string{"http://" + k.Process("web").Addr("API"), "http://" + harness.StartProcess(t, k.Env, older, "web").Addr("API")}
 	call := func(n int, form url.Values) string {
 		t.Helper()
 		resp, err := http.PostForm(bases[n]+"/v1/register", form)
@@ -98,29 +97,29 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 		}
 		return ""
 	}
-	backends, forms := map[string]*proctest.Backend{}, map[string]url.Values{}
+	backends, forms := map[string]*harness.Backend{}, map[string]url.Values{}
 	for n := range 12 {
 		id := fmt.Sprint("i", n)
-		backends[id] = proctest.NewBackend(t)
-		forms[id] = proctest.Registration(backends[id], id, "older.chaos", "service", "older", "interval", "1s", "forget", "2s", "expect", "200-299")
+		backends[id] = harness.NewBackend(t)
+		forms[id] = harness.Registration(backends[id], id, "older.chaos", "service", "older", "interval", "1s", "forget", "2s", "expect", "200-299")
 		if n > 8 { // a field that the older version lacks
 			forms[id].Set("expect", "200,204")
 		}
-		proctest.Eventually(t, proctest.Bound, func() error { // until both webs can write
+		harness.Eventually(t, func() error { // until both webs can write
 			if said := call(0, forms[id]); said != "" {
 				return fmt.Errorf("register %s: %s", id, said)
 			}
 			return nil
 		})
 	}
-	documents := func() map[string]proctest.Document {
-		all, err := proctest.ReadAll(t.Context(), k.Redis)
+	documents := func() map[string]harness.Document {
+		all, err := harness.ReadAll(t.Context(), k.Redis)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return all.Docs
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		for id := range forms {
 			if state := documents()[id].State; state != "healthy" {
 				return fmt.Errorf("%s is %q", id, state)
@@ -134,7 +133,7 @@ func TestAnOlderVersionBesideTheCurrentOneHarmsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	backends["i4"].Is(proctest.Refuses) // the only failing one
+	backends["i4"].Is(harness.Refuses) // the only failing one
 	for end, n := time.Now().Add(10*time.Second), 0; time.Now().Before(end); n++ {
 		for id, form := range forms {
 			if id == "i4" {
@@ -182,23 +181,23 @@ const before = schema2 + "^"
 func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testing.T) {
 	t.Parallel()
 	older := buildAt(t, before)
-	k := proctest.NewStack(t, redistest.Start(t))
+	k := harness.NewStack(t, harness.StartRedis(t))
 	for _, key := range []string{"schema", "clock", "vhosts", "webhooks"} { // schema 1, as that process begins
 		k.Redis.Del(t.Context(), "rollcall:"+key)
 	}
-	web := proctest.Start(t, k.Env, older, "web")
-	cron := proctest.Start(t, k.Env, older, "cron")
+	web := harness.StartProcess(t, k.Env, older, "web")
+	cron := harness.StartProcess(t, k.Env, older, "cron")
 	base := "http://" + web.Addr("API")
-	register := func(base, id string, b *proctest.Backend) int {
-		resp, err := http.PostForm(base+"/v1/register", proctest.Registration(b, id, "older.chaos", "service", "older"))
+	register := func(base, id string, b *harness.Backend) int {
+		resp, err := http.PostForm(base+"/v1/register", harness.Registration(b, id, "older.chaos", "service", "older"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
 		return resp.StatusCode
 	}
-	b := proctest.NewBackend(t)
-	proctest.Eventually(t, proctest.Bound, func() error {
+	b := harness.NewBackend(t)
+	harness.Eventually(t, func() error {
 		if status := register(base, "i1", b); status >= 300 {
 			return fmt.Errorf("register: %d", status)
 		}
@@ -206,7 +205,7 @@ func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testi
 	})
 	k.Process("cron")
 	current := "http://" + k.Process("web").Addr("API")
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if !strings.Contains(cron.Log.String(), "WRONGTYPE") {
 			return fmt.Errorf("the older cron still claims checks: %s", cron.Log.String())
 		}
@@ -216,18 +215,18 @@ func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testi
 		t.Fatal(err)
 	}
 	doc := k.Redis.Get(t.Context(), "rollcall:instance:i1").Val()
-	if status := register(base, "i2", proctest.NewBackend(t)); status != http.StatusInternalServerError {
+	if status := register(base, "i2", harness.NewBackend(t)); status != http.StatusInternalServerError {
 		t.Errorf("a registration through the older web answers %d, want 500", status)
 	}
-	b.Is(proctest.Refuses)
+	b.Is(harness.Refuses)
 	sleep(t.Context(), 4*time.Second)
 	if got := k.Redis.Get(t.Context(), "rollcall:instance:i1").Val(); got != doc {
 		t.Errorf("the document changed from %s to %s", doc, got)
 	}
-	if status := register(current, "i3", proctest.NewBackend(t)); status >= 300 {
+	if status := register(current, "i3", harness.NewBackend(t)); status >= 300 {
 		t.Errorf("a registration through the current web answers %d", status)
 	}
-	if code := proctest.Start(t, k.Env, older, "cron").End(); code == 0 {
+	if code := harness.StartProcess(t, k.Env, older, "cron").End(); code == 0 {
 		t.Error("an older cron starts on the newer schema")
 	}
 }
@@ -237,16 +236,16 @@ func TestAProcessFromBeforeSchema2DoesNotStartAndChangesNothingIfItRuns(t *testi
 func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	t.Parallel()
 	older := buildAt(t, lastSchema2)
-	k := proctest.NewStack(t, redistest.Start(t))
+	k := harness.NewStack(t, harness.StartRedis(t))
 	for _, key := range []string{"schema", "ticks"} { // schema 2, as those processes begin
 		k.Redis.Del(t.Context(), "rollcall:"+key)
 	}
 	k.Redis.Set(t.Context(), "rollcall:schema", 2, 0)
-	web := proctest.Start(t, k.Env, older, "web")
-	cron := proctest.Start(t, k.Env, older, "cron")
-	backends := map[string]*proctest.Backend{}
+	web := harness.StartProcess(t, k.Env, older, "web")
+	cron := harness.StartProcess(t, k.Env, older, "cron")
+	backends := map[string]*harness.Backend{}
 	states := func() map[string]string {
-		all, err := proctest.ReadAll(t.Context(), k.Redis)
+		all, err := harness.ReadAll(t.Context(), k.Redis)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +257,7 @@ func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	}
 	awaitStates := func(because string, want map[string]string) {
 		t.Helper()
-		proctest.Eventually(t, proctest.Bound, func() error {
+		harness.Eventually(t, func() error {
 			if got := states(); !maps.Equal(got, want) {
 				return fmt.Errorf("%s the states are %v, want %v", because, got, want)
 			}
@@ -268,10 +267,10 @@ func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	want := map[string]string{}
 	for n := range 5 {
 		id := fmt.Sprint("i", n)
-		backends[id] = proctest.NewBackend(t)
+		backends[id] = harness.NewBackend(t)
 		want[id] = "healthy"
-		proctest.Eventually(t, proctest.Bound, func() error {
-			resp, err := http.PostForm("http://"+web.Addr("API")+"/v1/register", proctest.Registration(backends[id], id, "older.chaos", "service", "older",
+		harness.Eventually(t, func() error {
+			resp, err := http.PostForm("http://"+web.Addr("API")+"/v1/register", harness.Registration(backends[id], id, "older.chaos", "service", "older",
 				"interval", "2s", "timeout", "2s", "fall", "3")) // two probes of 1 s can time out on a busy machine
 			if err != nil {
 				return err
@@ -286,7 +285,7 @@ func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	awaitStates("under schema 2", want)
 	events := k.Redis.XLen(t.Context(), "rollcall:events").Val()
 	current := k.Process("cron")
-	for _, p := range []*proctest.Process{web, cron} {
+	for _, p := range []*harness.Process{web, cron} {
 		code := p.Wait()
 		if p.End(); code == 0 || !strings.Contains(p.Log.String(), "newer than this program") {
 			t.Errorf("the older %s ends with %d: %s", p.Name, code, p.Log.String())
@@ -301,7 +300,7 @@ func TestProcessesOfSchema2EndAndHarmNothing(t *testing.T) {
 	for _, e := range stream[min(int(events), len(stream)):] {
 		t.Errorf("an event, want none: %v", e.Values["event"])
 	}
-	backends["i3"].Is(proctest.Refuses)
+	backends["i3"].Is(harness.Refuses)
 	want["i3"] = "unhealthy"
 	awaitStates("once i3 refuses connections", want)
 	for line := range strings.Lines(current.Log.String()) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"rollcall/app"
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // judge compares the observations with the promises.
@@ -146,7 +146,7 @@ func (w *world) judgeGuests(slack time.Duration) {
 // judgeEvents checks that the reader got every event of the stream once and in order.
 func (w *world) judgeEvents(slack time.Duration) {
 	var stream []event
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		stream = w.stream()
 		w.reader.mu.Lock()
 		defer w.reader.mu.Unlock()
@@ -187,7 +187,7 @@ func (w *world) judgeEvents(slack time.Duration) {
 // judgeChain checks that the events of each instance form a chain of states that ends in its present
 // state.
 func (w *world) judgeChain() {
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		before := w.stored()
 		states := map[string]string{}
 		for _, e := range w.stream() {

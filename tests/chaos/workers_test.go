@@ -22,7 +22,7 @@ import (
 	"rollcall/app/replica"
 	"rollcall/jobs"
 	"rollcall/jobs/schedule"
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // startWorker starts a worker in this process, with a clock of its own. leave ends it as SIGTERM does.
@@ -109,8 +109,8 @@ func (w *world) sharedBy(n int) error {
 // before the worker continues: its next verdict would be wrong.
 func workerFrozenWithVerdicts(w *world) {
 	before := w.workers()
-	w.hosts["shop.chaos"][0].becomes(proctest.Hangs)
-	w.hosts["news.chaos"][0].becomes(proctest.Hangs)
+	w.hosts["shop.chaos"][0].becomes(harness.Hangs)
+	w.hosts["news.chaos"][0].becomes(harness.Hangs)
 	sleep(w.ctx, interval+timeout/2) // a probe of each is in progress or has failed
 	w.crons[0].Signal(syscall.SIGSTOP)
 	sleep(w.ctx, 6*time.Second)
@@ -130,7 +130,7 @@ func workerFenced(w *world) {
 		w.t.Errorf("while one worker is frozen: %v", err)
 	}
 	w.crons[0].Signal(syscall.SIGCONT)
-	proctest.Eventually(w.t, proctest.Bound, func() error { return w.sharedBy(2) })
+	harness.Eventually(w.t, func() error { return w.sharedBy(2) })
 }
 
 // primaryKilledAmidHandOver has a third worker join, and kills the primary as soon as one shard is the third
@@ -140,7 +140,7 @@ func primaryKilledAmidHandOver(w *world) {
 	w.mu.Lock()
 	w.crons = append(w.crons, w.Process("cron"))
 	w.mu.Unlock()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		for id := range w.workers() {
 			if _, old := before[id]; !old {
 				return nil
@@ -152,7 +152,7 @@ func primaryKilledAmidHandOver(w *world) {
 }
 
 func threeWorkersShare(w *world) {
-	proctest.Eventually(w.t, proctest.Bound, func() error { return w.sharedBy(3) })
+	harness.Eventually(w.t, func() error { return w.sharedBy(3) })
 }
 
 // workersComeAndGo starts twenty workers for one to four seconds each. Every fourth one dies without a goodbye: its
@@ -178,5 +178,5 @@ func workersComeAndGo(w *world) {
 }
 
 func twoWorkersLeft(w *world) {
-	proctest.Eventually(w.t, proctest.Bound, func() error { return w.sharedBy(2) })
+	harness.Eventually(w.t, func() error { return w.sharedBy(2) })
 }

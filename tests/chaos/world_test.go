@@ -16,8 +16,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 const (
@@ -35,22 +34,22 @@ const (
 // world is a complete installation: two of each process, services whose containers re-register, users,
 // and callers that register and watch.
 type world struct {
-	*proctest.Stack
+	*harness.Stack
 	t       *testing.T
-	machine *proctest.Stalls
+	machine *harness.Stalls
 	hosts   map[string][]*member // by vhost
 
 	// Used by single faults.
 	sentinel string                    // its address
 	disk     string                    // folder of Redis's files
-	crowd    *proctest.Backend         // shared by many instances
+	crowd    *harness.Backend          // shared by many instances
 	drain    func()                    // ends the cause of the fault
 	frozen   map[string]string         // workers that the others dropped
 	setClock func(ahead time.Duration) // of Redis
 
 	mu          sync.Mutex
-	webs, crons []*proctest.Process
-	edge        *proctest.Process
+	webs, crons []*harness.Process
+	edge        *harness.Process
 	bases       []string // of the webs
 	calls       int      // number so far: every second call begins with the other web
 
@@ -72,7 +71,7 @@ type world struct {
 
 // member is a backend with the container that keeps it registered.
 type member struct {
-	*proctest.Backend
+	*harness.Backend
 	id, host string
 	form     url.Values
 	beats    bool
@@ -88,11 +87,11 @@ type change struct {
 }
 
 // becomes changes the behaviour of a backend from now on.
-func (m *member) becomes(mode proctest.Mode) {
+func (m *member) becomes(mode harness.Mode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.Is(mode)
-	m.changes = append(m.changes, change{time.Now(), mode == proctest.Answers})
+	m.changes = append(m.changes, change{time.Now(), mode == harness.Answers})
 }
 
 // at returns the behaviour of the backend at a time, and its start.
@@ -116,14 +115,14 @@ var persistent = []string{"--appendonly", "yes", "--appendfsync", "everysec"}
 // newWorld starts all processes, and returns when all of them work.
 func newWorld(t *testing.T, f fault) *world {
 	t.Helper()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	server.Restart(t, persistent...)
 	env := []string{"ROLLCALL_SETTLE=2s", "ROLLCALL_DRAIN_HOLD=500ms"}
-	w := &world{t: t, fault: f, machine: proctest.WatchStalls(t), hosts: map[string][]*member{}}
+	w := &world{t: t, fault: f, machine: harness.WatchStalls(t), hosts: map[string][]*member{}}
 	if f.prepare != nil {
 		env = append(env, f.prepare(w, server)...)
 	}
-	w.Stack = proctest.NewStack(t, server, env...)
+	w.Stack = harness.NewStack(t, server, env...)
 	if w.sentinel != "" {
 		w.Redis = w.client()
 	}
@@ -134,8 +133,8 @@ func newWorld(t *testing.T, f fault) *world {
 		w.busy.Wait()
 		w.running.Wait()
 	})
-	w.webs, w.bases = make([]*proctest.Process, 2), make([]string, 2)
-	w.crons = []*proctest.Process{w.Process("cron"), w.Process("cron")}
+	w.webs, w.bases = make([]*harness.Process, 2), make([]string, 2)
+	w.crons = []*harness.Process{w.Process("cron"), w.Process("cron")}
 	w.edge = w.Process("edge")
 	for n := range w.webs {
 		w.startWeb(n)
@@ -149,7 +148,7 @@ func newWorld(t *testing.T, f fault) *world {
 	}
 	w.awaitCalm()
 	w.load = w.visit("http://" + w.edge.Addr("edge"))
-	proctest.Eventually(t, proctest.Bound, w.load.begun) // from now on the edge knows all vhosts
+	harness.Eventually(t, w.load.begun) // from now on the edge knows all vhosts
 	w.watcher = w.watch()
 	w.guests = w.invite()
 	return w
@@ -159,7 +158,7 @@ func newWorld(t *testing.T, f fault) *world {
 func (w *world) startWeb(n int) {
 	p := w.Process("web")
 	base := "http://" + p.Addr("API")
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		status, body, err := w.callAt(w.t.Context(), base, http.MethodGet, "/readyz", nil)
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("readyz: %d %s", status, body)
@@ -173,9 +172,9 @@ func (w *world) startWeb(n int) {
 
 // join starts a backend and the container that keeps it registered.
 func (w *world) join(service, host, id string) *member {
-	m := &member{Backend: proctest.NewBackend(w.t), id: id, host: host, beats: service == "beat"}
+	m := &member{Backend: harness.NewBackend(w.t), id: id, host: host, beats: service == "beat"}
 	m.changes = []change{{time.Now(), true}}
-	m.form = proctest.Registration(m.Backend, id, host, "service", service, "interval", interval.String(), "timeout", timeout.String())
+	m.form = harness.Registration(m.Backend, id, host, "service", service, "interval", interval.String(), "timeout", timeout.String())
 	if m.beats {
 		m.form.Set("health", "heartbeat")
 		m.form.Set("fall", "4") // a lease that outlasts a call to a process that hangs
@@ -251,7 +250,7 @@ func (w *world) callAt(ctx context.Context, base, method, path string, form url.
 // must makes a call, repeats it until it succeeds, and fails the test after a bound.
 func (w *world) must(method, path string, form url.Values) (text string) {
 	w.t.Helper()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
+	harness.Eventually(w.t, func() error {
 		status, body, err := w.call(method, path, form)
 		if err == nil && status >= 300 {
 			err = fmt.Errorf("%s %s %v: %d %s", method, path, form, status, body)
@@ -281,8 +280,8 @@ func (w *world) calm(ctx context.Context) error {
 				want = append(want, m.URL())
 			}
 		}
-		pick, list, err := proctest.Routed(ctx, w.Redis, host)
-		if err == nil && !proctest.SameSet(pick, want) {
+		pick, list, err := harness.Routed(ctx, w.Redis, host)
+		if err == nil && !harness.SameSet(pick, want) {
 			err = fmt.Errorf("%s: Hipache would choose from %q (list %q), want %q", host, pick, list, want)
 		}
 		if err != nil {
@@ -295,14 +294,14 @@ func (w *world) calm(ctx context.Context) error {
 // awaitCalm waits until registry and lists agree with the backends.
 func (w *world) awaitCalm() {
 	w.t.Helper()
-	proctest.Eventually(w.t, 2*proctest.Bound, func() error { return w.calm(w.t.Context()) })
+	harness.Eventually(w.t, func() error { return w.calm(w.t.Context()) })
 }
 
 // processes returns all running processes.
-func (w *world) processes() []*proctest.Process {
+func (w *world) processes() []*harness.Process {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Concat(w.webs, w.crons, []*proctest.Process{w.edge})
+	return slices.Concat(w.webs, w.crons, []*harness.Process{w.edge})
 }
 
 // mended counts the repairs of the reconcile job, from the logs of the running processes.
@@ -320,8 +319,8 @@ func (w *world) mended() (said []string) {
 // audited waits until no key in Redis contradicts the documents.
 func (w *world) audited() {
 	w.t.Helper()
-	proctest.Eventually(w.t, proctest.Bound, func() error {
-		wrong, err := proctest.Audit(w.t.Context(), w.Redis)
+	harness.Eventually(w.t, func() error {
+		wrong, err := harness.Audit(w.t.Context(), w.Redis)
 		if err == nil && len(wrong) > 0 {
 			err = errors.New(strings.Join(wrong, "\n"))
 		}
@@ -330,9 +329,9 @@ func (w *world) audited() {
 }
 
 // stored reads the documents of all instances by id.
-func (w *world) stored() map[string]proctest.Document {
+func (w *world) stored() map[string]harness.Document {
 	w.t.Helper()
-	all, err := proctest.ReadAll(w.t.Context(), w.Redis)
+	all, err := harness.ReadAll(w.t.Context(), w.Redis)
 	if err != nil {
 		w.t.Fatal(err)
 	}

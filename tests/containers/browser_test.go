@@ -6,15 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rollcall/tests/harness"
 )
 
 // browse opens the vhost in a browser, which is told where the edge is and sends the
 // name it was asked for, as one does that finds the name in DNS.
 func (w *world) browse(t *testing.T) {
-	chromium, err := browser()
-	if err != nil {
-		t.Skip("there is no Chromium on PATH")
-	}
+	chromium := harness.Need(t, harness.Chromium...)
 	pid, err := w.init()
 	w.must(err)
 	before, err := w.ask(0)
@@ -31,13 +30,4 @@ func (w *world) browse(t *testing.T) {
 	if got, want := strings.Count(string(page), `"number"`), len(before); got <= want/2 {
 		t.Errorf("the page shows %d entries, want about %d:\n%s", got, want+1, tail(page, 1000))
 	}
-}
-
-func browser() (path string, err error) {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err = exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
 }

@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // generators are the Go generators of clients, by the name of the program in testdata that uses their client. The version of
@@ -59,15 +58,15 @@ func goTool(t *testing.T, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
 	out, err := cmd.CombinedOutput()
-	return proctest.LastLines(string(out), 20), err
+	return harness.LastLines(string(out), 20), err
 }
 
 // runGenerated runs a program on a Rollcall. The program prints the address that it has registered and found.
 func runGenerated(t *testing.T, program string, args ...string) {
 	t.Helper()
 	const token = "only-for-this-test"
-	server := redistest.Start(t)
-	p := proctest.Start(t, []string{"REDIS_URL=redis://" + server.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_ADMIN_TOKEN=" + token}, "rollcall", "dev")
+	server := harness.StartRedis(t)
+	p := harness.StartProcess(t, []string{"REDIS_URL=redis://" + server.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_ADMIN_TOKEN=" + token}, "rollcall", "dev")
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	cmd.Env = append(os.Environ(), "ROLLCALL_URL=http://"+p.Addr("API"), "ROLLCALL_TOKEN="+token)
 	out, err := cmd.CombinedOutput()

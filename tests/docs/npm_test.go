@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // packages are the npm packages of the tests of openapi.yaml.
@@ -72,5 +72,5 @@ func npm(t *testing.T, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(t.Context(), "npm", args...)
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "REDOCLY_TELEMETRY=off", "REDOCLY_SUPPRESS_UPDATE_NOTICE=true")
 	out, err := cmd.CombinedOutput()
-	return proctest.LastLines(string(out), 60), err
+	return harness.LastLines(string(out), 60), err
 }

@@ -12,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // The notation of docs/*.md:
@@ -117,7 +116,7 @@ func run(t *testing.T, files map[string]string, todo []step) {
 	for _, s := range todo {
 		fmt.Fprintf(&script, "%s\nprintf '\\n%s%%d\\n' $?\n", translate(s.command), mark)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), proctest.Bound)
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Dir, cmd.Env, cmd.WaitDelay = dir, env, time.Second
@@ -150,14 +149,14 @@ func start(t *testing.T, dir string) (translate func(string) string, env []strin
 	t.Helper()
 	ports := map[string]string{}
 	for _, port := range []string{"8080", "8000", "8053", "9000", "9001", "9002", "9003"} {
-		ports[port] = strconv.Itoa(redistest.FreePort(t))
+		ports[port] = strconv.Itoa(harness.FreePort(t))
 	}
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	_, ports["6390"], _ = strings.Cut(server.Addr(), ":")
 	if err := server.Client(t).ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil { // else rollcall doctor reports it
 		t.Fatal(err)
 	}
-	p := proctest.Start(t, []string{
+	p := harness.StartProcess(t, []string{
 		"REDIS_URL=redis://" + server.Addr(), "PORT=" + ports["8080"], "ROLLCALL_EDGE_PORT=" + ports["8000"], "ROLLCALL_DNS_PORT=" + ports["8053"],
 		"ROLLCALL_DRAIN_HOLD=1s", "ROLLCALL_SETTLE=1s",
 	}, "rollcall", "dev")
@@ -165,7 +164,7 @@ func start(t *testing.T, dir string) (translate func(string) string, env []strin
 	url := "http://" + p.Addr("API")
 
 	write(t, filepath.Join(dir, ".curlrc"), "silent\nshow-error\n") // as in a terminal, where curl shows no progress
-	env = append(os.Environ(), "PATH="+filepath.Dir(proctest.Binary(t))+":"+os.Getenv("PATH"), "CURL_HOME="+dir, "ROLLCALL_URL="+url, "ROLLCALL_TOKEN=", "REDIS_URL=redis://"+server.Addr())
+	env = append(os.Environ(), "PATH="+filepath.Dir(harness.Binary(t))+":"+os.Getenv("PATH"), "CURL_HOME="+dir, "ROLLCALL_URL="+url, "ROLLCALL_TOKEN=", "REDIS_URL=redis://"+server.Addr())
 	return func(text string) string {
 		text = strings.ReplaceAll(text, "10.0.0.2:8080", "127.0.0.1:8080")
 		text = strings.ReplaceAll(text, "/tmp/", dir+"/")

@@ -9,11 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(proctest.Main(m).Run()) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }
 
 // block is a fenced console block: its lines without the prompt.
 var block = regexp.MustCompile("(?s)```console\n(.*?)```")
@@ -29,7 +28,7 @@ func TestReadmeCanBeFollowed(t *testing.T) {
 	}
 	ports, env := map[string]string{}, []string{}
 	for port, variable := range map[string]string{"8080": "PORT", "8000": "ROLLCALL_EDGE_PORT", "6390": "ROLLCALL_EMBEDDED_REDIS_PORT", "9000": "", "9001": ""} {
-		ports[port] = strconv.Itoa(redistest.FreePort(t))
+		ports[port] = strconv.Itoa(harness.FreePort(t))
 		if variable != "" {
 			env = append(env, variable+"="+ports[port])
 		}
@@ -38,7 +37,7 @@ func TestReadmeCanBeFollowed(t *testing.T) {
 	if len(blocks) != 4 || blocks[0] != "make run\n" {
 		t.Fatalf("Try it has the blocks %q, want make run and three more", blocks)
 	}
-	p := proctest.Start(t, env, "rollcall", "dev")
+	p := harness.StartProcess(t, env, "rollcall", "dev")
 	p.Addr("API")
 	p.Addr("edge")
 

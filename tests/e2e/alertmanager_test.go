@@ -13,10 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // alertmanager is a real Alertmanager with a password. It loses its alerts when it restarts.
@@ -38,7 +36,7 @@ func startAlertmanager(t testing.TB) *alertmanager {
 		}
 		t.Skip("prometheus-alertmanager is not on PATH")
 	}
-	m := &alertmanager{t: t, dir: t.TempDir(), url: "http://127.0.0.1:" + strconv.Itoa(redistest.FreePort(t))}
+	m := &alertmanager{t: t, dir: t.TempDir(), url: "http://127.0.0.1:" + strconv.Itoa(harness.FreePort(t))}
 	for name, text := range map[string]string{
 		"config.yml": "route: {receiver: none}\nreceivers: [{name: none}]\n", "web.yml": alertmanagerUsers,
 	} {
@@ -65,7 +63,7 @@ func (m *alertmanager) start() {
 	if err := m.cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	proctest.Eventually(m.t, proctest.Bound, func() error {
+	harness.Eventually(m.t, func() error {
 		_, err := m.firing()
 		return err
 	})
@@ -107,9 +105,9 @@ func (m *alertmanager) firing() ([]string, error) {
 }
 
 // awaits waits until exactly these instances have an alert.
-func (m *alertmanager) awaits(within time.Duration, want ...string) {
+func (m *alertmanager) awaits(want ...string) {
 	m.t.Helper()
-	proctest.Eventually(m.t, within, func() error {
+	harness.Eventually(m.t, func() error {
 		got, err := m.firing()
 		if err == nil && !slices.Equal(got, want) {
 			err = fmt.Errorf("alerts for %q fire, want %q", got, want)
@@ -146,9 +144,9 @@ func TestAnAlertIsAState(t *testing.T) {
 	if got.status != http.StatusCreated || strings.Contains(got.body, header) || !strings.Contains(got.body, `"headers":["Authorization"]`) {
 		t.Fatalf("with the password: %s, want its name only", got)
 	}
-	m.awaits(proctest.Bound, "w1")
+	m.awaits("w1")
 	sick("w2", "fail")
-	m.awaits(proctest.Bound, "w1", "w2")
+	m.awaits("w1", "w2")
 
 	m.stop()
 	if err := os.RemoveAll(filepath.Join(m.dir, "data")); err != nil {
@@ -156,7 +154,7 @@ func TestAnAlertIsAState(t *testing.T) {
 	}
 	sick("w2", "pass")
 	m.start()
-	m.awaits(4*proctest.Bound, "w1") // within a minute, on an idle machine
+	m.awaits("w1") // within a minute, on an idle machine
 
 	maintain := func(fields ...string) {
 		t.Helper()
@@ -165,12 +163,12 @@ func TestAnAlertIsAState(t *testing.T) {
 		}
 	}
 	maintain("maintenance", "true", "for", "1h")
-	m.awaits(proctest.Bound)
+	m.awaits()
 	if got := a.call(http.MethodGet, "/v1/instances/w1", nil); !strings.Contains(got.body, `"state":"unhealthy"`) {
 		t.Fatal(got)
 	}
 	maintain("maintenance", "false")
-	m.awaits(proctest.Bound, "w1")
+	m.awaits("w1")
 	sick("w1", "pass")
-	m.awaits(proctest.Bound)
+	m.awaits()
 }

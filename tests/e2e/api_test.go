@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // api is a client of one web process.
@@ -114,7 +114,7 @@ func (a api) once(method, path string, form url.Values) answer {
 func (a api) call(method, path string, form url.Values) (got answer) {
 	a.t.Helper()
 	began := time.Now()
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		if got = a.once(method, path, form); got.status == http.StatusServiceUnavailable {
 			return fmt.Errorf("%s %s %v: %s", method, path, form, got)
 		}
@@ -148,7 +148,7 @@ func (a api) register(f url.Values) instance {
 func (a api) registerAndWait(f url.Values) (got answer, first bool) {
 	a.t.Helper()
 	first = true
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		got = a.once(http.MethodPost, "/v1/register?wait=10s", f)
 		switch got.status {
 		case http.StatusCreated:
@@ -186,7 +186,7 @@ func (a api) instance(id string) instance {
 // awaitState waits until an instance has a state.
 func (a api) awaitState(id, state string) {
 	a.t.Helper()
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		got := a.call(http.MethodGet, "/v1/instances/"+id, nil)
 		if i := got.instance(a.t); got.status != http.StatusOK || i.State != state {
 			return fmt.Errorf("%s is %s, want %s", id, got, state)
@@ -198,7 +198,7 @@ func (a api) awaitState(id, state string) {
 // awaitGone waits until an instance is no longer registered.
 func (a api) awaitGone(id string) {
 	a.t.Helper()
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		if got := a.call(http.MethodGet, "/v1/instances/"+id, nil); got.status != http.StatusNotFound {
 			return fmt.Errorf("%s is still there: %s", id, got)
 		}
@@ -209,7 +209,7 @@ func (a api) awaitGone(id string) {
 // ready waits until the process can take calls.
 func (a api) ready() {
 	a.t.Helper()
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		got, err := a.try(http.MethodGet, "/readyz", nil)
 		if err != nil {
 			return err

@@ -14,8 +14,7 @@ import (
 	"testing"
 
 	"rollcall/app/boot"
-	"rollcall/tests/openapitest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // process is the program inside this process, with the roles of a command.
@@ -34,7 +33,7 @@ var roles = map[string]boot.Roles{
 }
 
 // boots starts the program on a Redis, with an environment of NAME=value.
-func boots(t testing.TB, server *redistest.Server, command string, env ...string) *process {
+func boots(t testing.TB, server *harness.Server, command string, env ...string) *process {
 	t.Helper()
 	env = append([]string{"REDIS_URL=redis://" + server.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_SETTLE=300ms"}, env...)
 	c, err := boot.Load(env)
@@ -58,7 +57,7 @@ func boots(t testing.TB, server *redistest.Server, command string, env ...string
 		}),
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 50}
-	p.client = &http.Client{Transport: openapitest.Transport(t, transport)}
+	p.client = &http.Client{Transport: harness.CheckingTransport(t, transport)}
 	go func() { ended <- b.Run(ctx) }()
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
@@ -67,7 +66,7 @@ func boots(t testing.TB, server *redistest.Server, command string, env ...string
 	if b.WebAddr() == "" {
 		return p
 	}
-	eventually(t, "rollcall "+command+" is ready", func() error {
+	harness.Await(t, "rollcall "+command+" is ready", func() error {
 		if a, err := p.try(t.Context(), http.MethodGet, "/readyz", nil); err != nil || a.status != http.StatusOK {
 			return errors.Join(err, errors.New(a.String()))
 		}

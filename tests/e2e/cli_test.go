@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"rollcall/migrations"
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 func TestHelpListsTheCommands(t *testing.T) {
 	t.Parallel()
-	code, out, log := proctest.Run(t, nil, "--help")
+	code, out, log := harness.Run(t, nil, "--help")
 	if code != 0 || log != "" {
 		t.Errorf("rollcall --help ends with %d and says %q on standard error", code, log)
 	}
@@ -24,7 +24,7 @@ func TestHelpListsTheCommands(t *testing.T) {
 			t.Errorf("rollcall --help does not list %s:\n%s", command, out)
 		}
 	}
-	for _, line := range proctest.Procfile(t) {
+	for _, line := range harness.Procfile(t) {
 		command := strings.Fields(line)
 		if command[0] != "rollcall" || !strings.Contains(out, "\n  "+command[1]) {
 			t.Errorf("the Procfile has %q, which rollcall --help does not list", line)
@@ -35,7 +35,7 @@ func TestHelpListsTheCommands(t *testing.T) {
 func TestWrongCommandLinesExitWith2(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{"", "nosuch", "web extra", "jobs", "jobs run", "ls --nosuch"} {
-		code, _, log := proctest.Run(t, nil, strings.Fields(args)...)
+		code, _, log := harness.Run(t, nil, strings.Fields(args)...)
 		if code != 2 || !strings.HasPrefix(log, "rollcall: ") && !strings.Contains(log, "\nrollcall: ") {
 			t.Errorf("rollcall %s ends with %d and says %q, want 2 and the mistake", args, code, log)
 		}
@@ -65,7 +65,7 @@ func TestBadConfigurationNamesTheVariable(t *testing.T) {
 		{"cron", "ROLLCALL_HCHECKER_PING", "maybe"},
 		{"serve", "ROLLCALL_LOG_LEVEL", "loud"},
 	} {
-		code, _, log := proctest.Run(t, []string{c.variable + "=" + c.value}, strings.Fields(c.command)...)
+		code, _, log := harness.Run(t, []string{c.variable + "=" + c.value}, strings.Fields(c.command)...)
 		if code != 1 || !strings.Contains(log, c.variable) || strings.Count(strings.TrimSpace(log), "\n") > 0 {
 			t.Errorf("%s=%s rollcall %s ends with %d and says %q, want 1 and one line that names %s",
 				c.variable, c.value, c.command, code, log, c.variable)
@@ -75,7 +75,7 @@ func TestBadConfigurationNamesTheVariable(t *testing.T) {
 
 func TestAPasswordInABadRedisURLIsNotRepeated(t *testing.T) {
 	t.Parallel()
-	code, _, log := proctest.Run(t, []string{"REDIS_URL=redis://user:hunter2@host:port/x"}, "cron")
+	code, _, log := harness.Run(t, []string{"REDIS_URL=redis://user:hunter2@host:port/x"}, "cron")
 	if code != 1 || strings.Contains(log, "hunter2") || !strings.Contains(log, "REDIS_URL") {
 		t.Errorf("it ends with %d and says %q", code, log)
 	}
@@ -91,8 +91,8 @@ func TestPortInUseNamesTheVariable(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	for _, taken := range []string{"PORT", "ROLLCALL_EDGE_PORT", "ROLLCALL_EMBEDDED_REDIS_PORT"} {
 		env := []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0", taken + "=" + port}
-		code, _, log := proctest.Run(t, env, "dev")
-		last := proctest.LastLines(log, 1)
+		code, _, log := harness.Run(t, env, "dev")
+		last := harness.LastLines(log, 1)
 		if code != 1 || !strings.Contains(last, taken+":") || !strings.Contains(last, "in use") {
 			t.Errorf("with %s=%s in use it ends with %d and says %q, want 1 and the variable", taken, port, code, last)
 		}
@@ -101,22 +101,22 @@ func TestPortInUseNamesTheVariable(t *testing.T) {
 
 func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 	t.Parallel()
-	if code, out, log := proctest.Run(t, nil, "version"); code != 0 || !strings.HasPrefix(out, "rollcall ") ||
+	if code, out, log := harness.Run(t, nil, "version"); code != 0 || !strings.HasPrefix(out, "rollcall ") ||
 		!strings.Contains(out, "go1.") || strings.Count(out, "\n") != 1 || log != "" {
 		t.Errorf("version ends with %d and prints %q and %q", code, out, log)
 	}
 
 	k := newStack(t) // already migrated
-	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema %d -> %[1]d\n", migrations.Latest) || log != "" {
+	if code, out, log := harness.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema %d -> %[1]d\n", migrations.Latest) || log != "" {
 		t.Errorf("migrate, once more, ends with %d and prints %q and %q", code, out, log)
 	}
 	k.Redis.Del(t.Context(), "rollcall:schema")
-	if code, out, log := proctest.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema 0 -> %d\n", migrations.Latest) || log != "" {
+	if code, out, log := harness.Run(t, k.Env, "migrate"); code != 0 || out != fmt.Sprintf("schema 0 -> %d\n", migrations.Latest) || log != "" {
 		t.Errorf("migrate ends with %d and prints %q and %q", code, out, log)
 	}
 	k.Redis.Set(t.Context(), "rollcall:schema", 1000, 0)
 	for _, command := range []string{"migrate", "web", "cron", "edge"} {
-		if code, _, log := proctest.Run(t, k.Env, command); code != 1 || !strings.Contains(log, "newer") {
+		if code, _, log := harness.Run(t, k.Env, command); code != 1 || !strings.Contains(log, "newer") {
 			t.Errorf("%s on a schema of the future ends with %d and says %q, want a refusal", command, code, log)
 		}
 	}
@@ -126,16 +126,16 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 	_, a := k.web()
 	env := []string{"ROLLCALL_URL=" + a.base}
 	const head = "SERVICE"
-	if code, out, log := proctest.Run(t, env, "ls"); code != 0 || !strings.HasPrefix(out, head) || strings.Count(out, "\n") != 1 || log != "" {
+	if code, out, log := harness.Run(t, env, "ls"); code != 0 || !strings.HasPrefix(out, head) || strings.Count(out, "\n") != 1 || log != "" {
 		t.Errorf("ls of nothing ends with %d and prints %q and %q, want the head of the table", code, out, log)
 	}
-	b := proctest.NewBackend(t)
-	a.register(proctest.Registration(b, "one", "ls.localhost"))
-	a.register(proctest.Registration(b, "other", "other.localhost", "service", "db", "health", "heartbeat"))
+	b := harness.NewBackend(t)
+	a.register(harness.Registration(b, "one", "ls.localhost"))
+	a.register(harness.Registration(b, "other", "other.localhost", "service", "db", "health", "heartbeat"))
 	a.awaitState("one", "healthy")
 	lines := func(service ...string) map[string][]string {
 		t.Helper()
-		code, out, log := proctest.Run(t, env, append([]string{"ls"}, service...)...)
+		code, out, log := harness.Run(t, env, append([]string{"ls"}, service...)...)
 		if code != 0 || log != "" {
 			t.Fatalf("ls %v ends with %d and says %q", service, code, log)
 		}
@@ -156,18 +156,18 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 	if some := lines("db"); len(some) != 1 || some["other"] == nil {
 		t.Errorf("ls db prints %q", some)
 	}
-	if code, _, log := proctest.Run(t, env, "ls", "nosuch"); code != 1 || !strings.Contains(log, "Not found") {
+	if code, _, log := harness.Run(t, env, "ls", "nosuch"); code != 1 || !strings.Contains(log, "Not found") {
 		t.Errorf("ls of a service that is not there ends with %d and says %q", code, log)
 	}
-	if code, _, log := proctest.Run(t, []string{"ROLLCALL_URL=http://127.0.0.1:1"}, "ls"); code != 3 || !strings.Contains(log, "ROLLCALL_URL") {
+	if code, _, log := harness.Run(t, []string{"ROLLCALL_URL=http://127.0.0.1:1"}, "ls"); code != 3 || !strings.Contains(log, "ROLLCALL_URL") {
 		t.Errorf("ls without a Rollcall ends with %d and says %q", code, log)
 	}
 }
 
 func TestServersEndOnSIGTERMWhileTheyWaitForRedis(t *testing.T) {
 	t.Parallel()
-	p := proctest.Start(t, []string{"REDIS_URL=redis://127.0.0.1:1", "PORT=0"}, "rollcall", "cron")
-	proctest.Eventually(t, proctest.Bound, func() error {
+	p := harness.StartProcess(t, []string{"REDIS_URL=redis://127.0.0.1:1", "PORT=0"}, "rollcall", "cron")
+	harness.Eventually(t, func() error {
 		if !strings.Contains(p.Log.String(), "waiting for Redis") {
 			return errors.New("it does not say that it waits for Redis")
 		}
@@ -192,7 +192,7 @@ func TestServersEndOnSIGTERMWhileTheyWaitForRedis(t *testing.T) {
 func TestJobsOfThatNameAreListedWhenThereIsNone(t *testing.T) {
 	t.Parallel()
 	k := newStack(t)
-	code, _, log := proctest.Run(t, k.Env, "jobs", "run", "nosuch")
+	code, _, log := harness.Run(t, k.Env, "jobs", "run", "nosuch")
 	if code != 1 || !strings.Contains(log, "nosuch") {
 		t.Errorf("it ends with %d and says %q", code, log)
 	}

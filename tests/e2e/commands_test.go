@@ -19,7 +19,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/google/go-cmp/cmp"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 var update = flag.Bool("update", false, "write the golden outputs of the commands again")
@@ -86,7 +86,7 @@ func TestCommandsPrintTheirGoldenOutputs(t *testing.T) {
 				args[n] = strings.ReplaceAll(args[n], name, value)
 			}
 		}
-		code, out, log := proctest.Run(t, env, args...)
+		code, out, log := harness.Run(t, env, args...)
 		if id := regexp.MustCompile(`wh-[a-z0-9]{16}`).FindString(out); id != "" {
 			values["WEBHOOK"] = id
 		}
@@ -118,7 +118,7 @@ type terminal struct {
 
 func inTerminal(t *testing.T, width uint16, env []string, args ...string) *terminal {
 	t.Helper()
-	return programInTerminal(t, width, env, proctest.Binary(t), args...)
+	return programInTerminal(t, width, env, harness.Binary(t), args...)
 }
 
 func programInTerminal(t *testing.T, width uint16, env []string, program string, args ...string) *terminal {
@@ -154,7 +154,7 @@ func (c *terminal) output() string {
 
 func (c *terminal) shows(text string) {
 	c.t.Helper()
-	proctest.Eventually(c.t, proctest.Bound, func() error {
+	harness.Eventually(c.t, func() error {
 		if out := c.output(); !strings.Contains(out, text) {
 			return fmt.Errorf("%q does not have %q", out, text)
 		}
@@ -192,7 +192,7 @@ func TestCommandsFitTheirTerminal(t *testing.T) {
 	env := []string{"ROLLCALL_URL=" + a.base, quickExit}
 	const interrupt = "\x03"
 	for _, id := range []string{"an-instance-with-a-long-id-1", "an-instance-with-a-long-id-2"} {
-		code, _, log := proctest.Run(t, env, "register", "service=web", "id="+id, "address=10.0.0.1"+id[len(id)-1:]+":80", "health=none", "host=a-long-vhost.example")
+		code, _, log := harness.Run(t, env, "register", "service=web", "id="+id, "address=10.0.0.1"+id[len(id)-1:]+":80", "health=none", "host=a-long-vhost.example")
 		if code != 0 {
 			t.Fatal(log)
 		}
@@ -214,10 +214,10 @@ func TestCommandsFitTheirTerminal(t *testing.T) {
 
 	watched := inTerminal(t, 100, env, "ls", "--watch")
 	watched.shows("long-id-2")
-	if code, _, log := proctest.Run(t, env, "deregister", "an-instance-with-a-long-id-1"); code != 0 {
+	if code, _, log := harness.Run(t, env, "deregister", "an-instance-with-a-long-id-1"); code != 0 {
 		t.Fatal(log)
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		_, last, redrawn := strings.Cut(watched.output(), "long-id-2")
 		if !redrawn || !strings.Contains(last, "\x1b[2J") || strings.Contains(last[strings.LastIndex(last, "\x1b[2J"):], "long-id-1") {
 			return fmt.Errorf("not drawn again: %q", watched.output())
@@ -243,11 +243,11 @@ func TestShellsCompleteLiveNames(t *testing.T) {
 	k.Process("cron")
 	_, a := k.web()
 	env := []string{"ROLLCALL_URL=" + a.base, quickExit}
-	if code, _, log := proctest.Run(t, env, "register", "service=web", "id=web-1", "address=10.0.0.1:80", "health=none"); code != 0 {
+	if code, _, log := harness.Run(t, env, "register", "service=web", "id=web-1", "address=10.0.0.1:80", "health=none"); code != 0 {
 		t.Fatal(log)
 	}
 	for line, want := range map[string]string{"rollcall show we": "web-1", "rollcall pick w": "web", "rollcall maint": "maintenance", "rollcall ls --st": "--state"} {
-		code, out, log := proctest.Run(t, append(env, "COMP_LINE="+line, fmt.Sprint("COMP_POINT=", len(line))))
+		code, out, log := harness.Run(t, append(env, "COMP_LINE="+line, fmt.Sprint("COMP_POINT=", len(line))))
 		if code != 0 || strings.TrimSpace(out) != want {
 			t.Errorf("%q is completed to %q (%d, %s), want %q", line, out, code, log, want)
 		}
@@ -256,7 +256,7 @@ func TestShellsCompleteLiveNames(t *testing.T) {
 	if err != nil {
 		t.Skip("bash is not installed")
 	}
-	path := "PATH=" + filepath.Dir(proctest.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
+	path := "PATH=" + filepath.Dir(harness.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
 	c := programInTerminal(t, 100, append(env, path, "PS1=ready> "), bash, "--norc", "--noprofile", "-i")
 	c.shows("ready> ")
 	c.types("source <(rollcall completion -c bash); echo sour''ced\n")

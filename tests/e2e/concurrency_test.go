@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 const (
@@ -34,12 +34,12 @@ func TestManyProcessesKeepOneTruth(t *testing.T) {
 	}
 	k := newStack(t, "ROLLCALL_SETTLE=2s", "ROLLCALL_DRAIN_HOLD=500ms")
 	l := watch(t, k.Server.Addr())
-	crons := []*proctest.Process{k.Process("cron"), k.Process("cron")}
+	crons := []*harness.Process{k.Process("cron"), k.Process("cron")}
 	web1, api1 := k.web()
 	web2, api2 := k.web()
 	c := &company{t: t, apis: []api{api1, api2}}
 	for n := range crowd {
-		b := proctest.NewBackend(t)
+		b := harness.NewBackend(t)
 		c.staff = append(c.staff, &member{n: n, backend: b})
 		c.expect(c.apis[n%2], http.MethodPost, "/v1/register", c.staff[n].form(), 201)
 	}
@@ -55,14 +55,14 @@ func TestManyProcessesKeepOneTruth(t *testing.T) {
 	c.calmDown()
 
 	var wrong []string
-	proctest.Eventually(t, 2*proctest.Bound, func() (err error) {
-		if wrong, err = proctest.Audit(t.Context(), k.Redis); err != nil {
+	harness.Eventually(t, func() (err error) {
+		if wrong, err = harness.Audit(t.Context(), k.Redis); err != nil {
 			return err
 		}
 		return c.settled(k)
 	})
-	proctest.Eventually(t, proctest.Bound, func() (err error) {
-		if wrong, err = proctest.Audit(t.Context(), k.Redis); err == nil && len(wrong) > 0 {
+	harness.Eventually(t, func() (err error) {
+		if wrong, err = harness.Audit(t.Context(), k.Redis); err == nil && len(wrong) > 0 {
 			err = errors.New(strings.Join(wrong, "\n"))
 		}
 		return err
@@ -107,7 +107,7 @@ type company struct {
 // member is an instance. It gets a new id when another container takes its address.
 type member struct {
 	n       int
-	backend *proctest.Backend
+	backend *harness.Backend
 
 	// calls is held for reading during each registration. A container that gets the member's address starts after the
 	// last registration of the container before it: if the two overlapped, both would count as alive.
@@ -126,7 +126,7 @@ func (m *member) id() string { return fmt.Sprintf("m%d-%d", m.n, m.life) }
 // form is the member's current registration.
 func (m *member) form() url.Values {
 	service := m.service()
-	f := proctest.Registration(m.backend, m.id(), service+".test", "service", service, "interval", "1s", "timeout", "500ms",
+	f := harness.Registration(m.backend, m.id(), service+".test", "service", service, "interval", "1s", "timeout", "500ms",
 		"grace", "4s", "forget", "4s", "weight", fmt.Sprint(1+m.weight%3))
 	f.Add("host", service+".example")
 	if m.n%20 == 0 {
@@ -208,7 +208,7 @@ func (c *company) expect(a api, method, path string, f url.Values, statuses ...i
 // weather makes backends fail and recover at random.
 func (c *company) weather(end time.Time) {
 	dice := rand.New(rand.NewPCG(2, 0))
-	modes := []proctest.Mode{proctest.Answers, proctest.Answers, proctest.Answers, proctest.Refuses, proctest.Errors5, proctest.Resets, proctest.Hangs}
+	modes := []harness.Mode{harness.Answers, harness.Answers, harness.Answers, harness.Refuses, harness.Errors5, harness.Resets, harness.Hangs}
 	for time.Now().Before(end) {
 		c.staff[dice.IntN(crowd)].backend.Is(modes[dice.IntN(len(modes))])
 		time.Sleep(time.Duration(dice.IntN(60)) * time.Millisecond)
@@ -227,9 +227,9 @@ func (c *company) inspector(end time.Time) {
 // calmDown leaves every tenth backend down and the others up, and registers all members.
 func (c *company) calmDown() {
 	for n, m := range c.staff {
-		m.backend.Is(proctest.Answers)
+		m.backend.Is(harness.Answers)
 		if n/services%10 == 0 {
-			m.backend.Is(proctest.Refuses)
+			m.backend.Is(harness.Refuses)
 		}
 		c.expect(c.apis[n%2], http.MethodPost, "/v1/register", m.form(), 200, 201, 410)
 	}
@@ -240,7 +240,7 @@ func (c *company) calmDown() {
 func (c *company) settled(k *stack) error {
 	for n, m := range c.staff {
 		doc, err := k.Redis.Get(c.t.Context(), "rollcall:instance:"+m.id()).Result()
-		var d proctest.Document
+		var d harness.Document
 		if err == nil {
 			err = json.Unmarshal([]byte(doc), &d)
 		}
@@ -266,7 +266,7 @@ func (c *company) settled(k *stack) error {
 // compareReads checks that every web process answers the content of Redis.
 func (c *company) compareReads(k *stack) {
 	c.t.Helper()
-	r, err := proctest.ReadAll(c.t.Context(), k.Redis)
+	r, err := harness.ReadAll(c.t.Context(), k.Redis)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -10,14 +10,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // startDev runs the first command of the README on free ports. It returns the API, the edge's
 // address and a client of the embedded Redis.
 func startDev(t *testing.T) (api, string, *redis.Client) {
 	t.Helper()
-	p := proctest.Start(t, []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0"}, "rollcall", "dev")
+	p := harness.StartProcess(t, []string{"PORT=0", "ROLLCALL_EDGE_PORT=0", "ROLLCALL_EMBEDDED_REDIS_PORT=0"}, "rollcall", "dev")
 	a := api{t: t, base: "http://" + p.Addr("API")}
 	edge := p.Addr("edge")
 	a.ready()
@@ -34,7 +34,7 @@ func startDev(t *testing.T) (api, string, *redis.Client) {
 func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 	t.Parallel()
 	a, edge, rdb := startDev(t)
-	one, two := proctest.BackendAt(t, "127.0.0.1:0"), proctest.NewBackend(t)
+	one, two := harness.BackendAt(t, "127.0.0.1:0"), harness.NewBackend(t)
 	const host = "files.localhost"
 
 	got, once := a.registerAndWait(form("service", "files", "port", one.Port(), "host", host, "health", "/"))
@@ -51,19 +51,19 @@ func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 		t.Errorf("receipt %s\nwant a link to itself", got)
 	}
 	awaitPick(t, rdb, host, one.URL())
-	through := newVisitor(edge, proctest.Bound)
+	through := newVisitor(edge)
 	through.awaitVisit(t, host, one)
 
 	if again := a.register(form("service", "files", "port", one.Port(), "host", host, "health", "/")); again.New || again.ID != first.ID {
 		t.Errorf("the same registration again gives %+v, want the instance that is known", again)
 	}
 
-	second := a.register(proctest.Registration(two, "second", host, "service", "files", "health", "/"))
+	second := a.register(harness.Registration(two, "second", host, "service", "files", "health", "/"))
 	a.awaitState(second.ID, "healthy")
 	awaitPick(t, rdb, host, one.URL(), two.URL())
 	awaitList(t, rdb, host, one.URL(), two.URL())
 
-	one.Is(proctest.Refuses)
+	one.Is(harness.Refuses)
 	awaitPick(t, rdb, host, two.URL())
 	a.awaitState(first.ID, "unhealthy")
 	through.awaitVisit(t, host, two)
@@ -76,7 +76,7 @@ func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 	if got := a.call(http.MethodDelete, "/v1/instances/"+first.ID, nil); got.status != http.StatusNoContent {
 		t.Errorf("deregister: %s", got)
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		n, err := rdb.Exists(t.Context(), "frontend:"+host, "dead:"+host).Result()
 		if err == nil && n > 0 {
 			err = fmt.Errorf("%d keys of the vhost are left, want none: nobody serves it", n)
@@ -91,11 +91,11 @@ func TestDevRoutesWhatRegistersAndDropsWhatDies(t *testing.T) {
 func TestDevDrainsBeforeItAnswers(t *testing.T) {
 	t.Parallel()
 	a, edge, rdb := startDev(t)
-	one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+	one, two := harness.NewBackend(t), harness.NewBackend(t)
 	const host = "drain.localhost"
-	for n, b := range []*proctest.Backend{one, two} {
+	for n, b := range []*harness.Backend{one, two} {
 		id := fmt.Sprint("d", n)
-		a.register(proctest.Registration(b, id, host))
+		a.register(harness.Registration(b, id, host))
 		a.awaitState(id, "healthy")
 	}
 	awaitPick(t, rdb, host, one.URL(), two.URL())
@@ -105,8 +105,8 @@ func TestDevDrainsBeforeItAnswers(t *testing.T) {
 	if got.status != http.StatusOK || got.took < hold-100*time.Millisecond {
 		t.Errorf("drain answers %s after %s, want 200 when the hold of %s is over", got, got.took, hold)
 	}
-	one.Is(proctest.Refuses) // the drain period is over: it may stop now
-	through := newVisitor(edge, proctest.Bound)
+	one.Is(harness.Refuses) // the drain period is over: it may stop now
+	through := newVisitor(edge)
 	for range 50 {
 		if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK || body != two.Addr {
 			t.Fatalf("after the drain: %d %s, %v; want 200 by the other one, %s", status, body, err, two.Addr)

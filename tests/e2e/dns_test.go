@@ -15,8 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // dnsProxy is a proxy that finds the instances of the service "web" by DNS, with a configuration of the
@@ -47,7 +46,7 @@ func (p dnsProxy) start(t *testing.T, server, port string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	listen := strconv.Itoa(redistest.FreePort(t))
+	listen := strconv.Itoa(harness.FreePort(t))
 	host, _, _ := net.SplitHostPort(p.addr)
 	config := strings.NewReplacer("127.0.0.1:8053", server, p.addr, host+":"+listen, "$backend:8080", "$backend:"+port).Replace(string(text))
 	file := filepath.Join(t.TempDir(), p.file)
@@ -57,7 +56,7 @@ func (p dnsProxy) start(t *testing.T, server, port string) string {
 	command := exec.Command(p.command[0], append(p.command[1:], file)...)
 	command.Env = []string{"HOME=" + t.TempDir()}
 	command.Dir = t.TempDir()
-	var log proctest.Transcript
+	var log harness.Transcript
 	command.Stdout, command.Stderr = &log, &log
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
@@ -66,7 +65,7 @@ func (p dnsProxy) start(t *testing.T, server, port string) string {
 		_ = command.Process.Kill()
 		_ = command.Wait()
 		if t.Failed() {
-			t.Logf("%s says:\n%s", p.name, proctest.LastLines(log.String(), 20))
+			t.Logf("%s says:\n%s", p.name, harness.LastLines(log.String(), 20))
 		}
 	})
 	return net.JoinHostPort("127.0.0.1", listen)
@@ -76,17 +75,17 @@ func (p dnsProxy) start(t *testing.T, server, port string) string {
 // them by DNS. No request may fail, and a backend that dies gets no request once the proxy knows.
 func TestProxiesFollowARollingReplacementByDNS(t *testing.T) {
 	t.Parallel()
-	dnsPort := strconv.Itoa(redistest.FreePort(t))
+	dnsPort := strconv.Itoa(harness.FreePort(t))
 	k := newStack(t, "ROLLCALL_DNS_PORT="+dnsPort)
 	k.Process("cron")
 	_, a := k.web()
 	server := k.start("dns").Addr("dns")
-	port := strconv.Itoa(redistest.FreePort(t)) // nginx knows one port for all instances
+	port := strconv.Itoa(harness.FreePort(t)) // nginx knows one port for all instances
 	started := 0
-	launch := func(fields ...string) *proctest.Backend {
+	launch := func(fields ...string) *harness.Backend {
 		t.Helper()
 		started++
-		b := proctest.BackendAt(t, fmt.Sprintf("127.78.0.%d:%s", started, port))
+		b := harness.BackendAt(t, fmt.Sprintf("127.78.0.%d:%s", started, port))
 		form := form("service", "web", "id", fmt.Sprint("r", started), "address", b.Addr, "health", "/", "interval", "500ms")
 		for n := 0; n < len(fields); n += 2 {
 			form.Add(fields[n], fields[n+1])
@@ -94,7 +93,7 @@ func TestProxiesFollowARollingReplacementByDNS(t *testing.T) {
 		a.registerAndWait(form)
 		return b
 	}
-	now := []*proctest.Backend{launch(), launch()}
+	now := []*harness.Backend{launch(), launch()}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var load sync.WaitGroup
@@ -103,7 +102,7 @@ func TestProxiesFollowARollingReplacementByDNS(t *testing.T) {
 	visits := make([]atomic.Int64, len(dnsProxies))
 	visitors := make([]visitor, len(dnsProxies))
 	for n, p := range dnsProxies {
-		visitors[n] = newVisitor(p.start(t, server, port), proctest.Bound)
+		visitors[n] = newVisitor(p.start(t, server, port))
 		visitors[n].awaitVisit(t, "web.test", now...)
 		load.Go(func() {
 			for ctx.Err() == nil {
@@ -121,11 +120,11 @@ func TestProxiesFollowARollingReplacementByDNS(t *testing.T) {
 		id := fmt.Sprint("r", n+1)
 		now = append(now[1:], launch("replaces", id))
 		a.awaitGone(id) // after the drain period of 5 s
-		old.Is(proctest.Refuses)
+		old.Is(harness.Refuses)
 	}
-	now[0].Is(proctest.Refuses)
+	now[0].Is(harness.Refuses)
 	for n, p := range dnsProxies {
-		proctest.Eventually(t, proctest.Bound, func() error {
+		harness.Eventually(t, func() error {
 			for range 4 {
 				if status, body, err := visitors[n].visit(t.Context(), "web.test", ""); err != nil || status != http.StatusOK || body != now[1].Addr {
 					return fmt.Errorf("%s: %d %s, %w", p.name, status, body, err)

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // The edge has 200 files, and 300 visitors keep their connections open. The edge serves each of
@@ -28,7 +28,7 @@ func TestAnEdgeWithFewFilesGivesUpIdleConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := &http.Server{ReadHeaderTimeout: proctest.Bound, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := &http.Server{ReadHeaderTimeout: harness.Patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/slow" {
 				<-slow
 			}
@@ -46,7 +46,7 @@ func TestAnEdgeWithFewFilesGivesUpIdleConnections(t *testing.T) {
 			return err
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		_ = c.SetDeadline(time.Now().Add(proctest.Bound))
+		_ = c.SetDeadline(time.Now().Add(harness.Patience))
 		_, _ = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: %d.localhost\r\n\r\n", path, n%len(backends))
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {

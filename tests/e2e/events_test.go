@@ -14,7 +14,7 @@ import (
 	"rollcall/app/auth"
 	"rollcall/app/replica"
 	"rollcall/handlers"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func TestEventsGoOnWhereTheyBroke(t *testing.T) {
@@ -119,7 +119,7 @@ func TestSubscribersThatGoAwayLeaveNothingBehind(t *testing.T) {
 			left <- struct{}{}
 		}()
 	}
-	eventually(t, "all are waiting", func() error {
+	harness.Await(t, "all are waiting", func() error {
 		if n := w.serving.Load(); n != 20 {
 			return fmt.Errorf("%d are", n)
 		}
@@ -129,7 +129,7 @@ func TestSubscribersThatGoAwayLeaveNothingBehind(t *testing.T) {
 	for range 20 {
 		<-left
 	}
-	eventually(t, "none is waiting", func() error {
+	harness.Await(t, "none is waiting", func() error {
 		if n := w.serving.Load(); n != 0 {
 			return fmt.Errorf("%d are", n)
 		}
@@ -155,7 +155,7 @@ func TestWaitsThatRunOut(t *testing.T) {
 		a, _ := w.try(t.Context(), http.MethodGet, "/v1/services/web?wait=5m", nil, "If-None-Match", tag)
 		gone <- a
 	}()
-	eventually(t, "somebody waits", func() error {
+	harness.Await(t, "somebody waits", func() error {
 		if w.serving.Load() != 1 {
 			return errors.New("nobody does")
 		}
@@ -251,7 +251,7 @@ func TestReadersShareOneRing(t *testing.T) { //nolint:paralleltest // it measure
 // A process that ends closes the streams and waits of its callers, and they continue at another process.
 func TestAProcessThatEndsIsNotHeldUp(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	p := boots(t, server, "web")
 	p.register("service", "web", "address", "10.0.0.1:80", "id", "w1", "health", "none")
 	tag := p.get("/v1/services/web", http.StatusOK).header.Get("ETag")

@@ -16,6 +16,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/hipache/edge"
+	"rollcall/tests/harness"
 )
 
 // explained is the API's answer about a Host header.
@@ -71,7 +72,7 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{web: newWeb(t)}
-	e, err := edge.New(edge.Options{Redis: s.rdb, Keys: s.proxy, RedisTimeout: patience})
+	e, err := edge.New(edge.Options{Redis: s.rdb, Keys: s.proxy, RedisTimeout: harness.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func (s *scene) visit(t *testing.T, header string) (statuses []int, backends []s
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(harness.Patience))
 	answers := bufio.NewReader(c)
 	own, asked := map[int]bool{}, map[string]bool{}
 	for range tries {
@@ -308,7 +309,7 @@ func (s *scene) reads(t *testing.T) {
 	if err != nil || len(newest) == 0 {
 		return // no registration
 	}
-	eventually(t, "it reads its own writes", func() error {
+	harness.Await(t, "it reads its own writes", func() error {
 		if s.replica.Revision().Compare(app.Revision(newest[0].ID)) < 0 {
 			return fmt.Errorf("it stands on %s", s.replica.Revision())
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 const (
@@ -26,8 +26,8 @@ const (
 // flapper is a vhost of two backends: the first in the list flaps, the other is always up.
 type flapper struct {
 	host         string
-	bad          proctest.Mode
-	sick, steady *proctest.Backend
+	bad          harness.Mode
+	sick, steady *harness.Backend
 
 	mu       sync.Mutex
 	requests int
@@ -53,14 +53,14 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	edge := k.edge()
 
 	var vhosts []*flapper
-	for n, bad := range []proctest.Mode{proctest.Refuses, proctest.Slow502, proctest.Resets, proctest.Hangs} {
-		f := &flapper{host: fmt.Sprintf("flap%d.localhost", n), bad: bad, sick: proctest.NewBackend(t), steady: proctest.NewBackend(t)}
+	for n, bad := range []harness.Mode{harness.Refuses, harness.Slow502, harness.Resets, harness.Hangs} {
+		f := &flapper{host: fmt.Sprintf("flap%d.localhost", n), bad: bad, sick: harness.NewBackend(t), steady: harness.NewBackend(t)}
 		id := fmt.Sprint("flap", n)
-		a.register(proctest.Registration(f.sick, id, f.host, "service", id, "interval", "300ms", "timeout", "400ms"))
+		a.register(harness.Registration(f.sick, id, f.host, "service", id, "interval", "300ms", "timeout", "400ms"))
 		a.awaitState(id, "healthy")
-		a.register(proctest.Registration(f.steady, id+"-steady", f.host, "service", id, "interval", "1s", "timeout", "5s"))
+		a.register(harness.Registration(f.steady, id+"-steady", f.host, "service", id, "interval", "1s", "timeout", "5s"))
 		a.awaitState(id+"-steady", "healthy")
-		if _, list, err := proctest.Routed(t.Context(), k.Redis, f.host); err != nil || !slices.Equal(list, []string{f.sick.URL(), f.steady.URL()}) {
+		if _, list, err := harness.Routed(t.Context(), k.Redis, f.host); err != nil || !slices.Equal(list, []string{f.sick.URL(), f.steady.URL()}) {
 			t.Fatalf("the list is %q, %v; want the one that is to flap first", list, err)
 		}
 		vhosts = append(vhosts, f)
@@ -72,7 +72,7 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	for _, f := range vhosts {
 		load.Go(func() { f.flap(ctx) })
 		for n := range visitors {
-			load.Go(func() { f.visit(ctx, newVisitor(edge, 2*time.Second), n) })
+			load.Go(func() { f.visit(ctx, visitor{edge, &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{}}}, n) })
 		}
 	}
 	samples, wrong, shrunk := sampleDead(ctx, t, k.Redis, vhosts)
@@ -105,7 +105,7 @@ func (f *flapper) flap(ctx context.Context) {
 	for n := 0; ; n++ {
 		m := f.bad
 		if n%2 == 1 {
-			m = proctest.Answers
+			m = harness.Answers
 		}
 		f.sick.Is(m)
 		select {
@@ -126,7 +126,7 @@ func (f *flapper) visit(ctx context.Context, v visitor, visitor int) {
 		f.requests++
 		if err != nil || status != http.StatusOK {
 			what := fmt.Sprintf("request %s: %d %.100s, %v", id, status, body, err)
-			if did, got := f.sick.Answered(id); got && did.Mode != proctest.Answers {
+			if did, got := f.sick.Answered(id); got && did.Mode != harness.Answers {
 				f.own = append(f.own, what)
 			} else {
 				f.astray = append(f.astray, what)
@@ -185,7 +185,7 @@ func sampleDead(ctx context.Context, t *testing.T, rdb *redis.Client, vhosts []*
 					wrong = append(wrong, fmt.Sprintf("%s: the mark %q is none of %q", f.host, position, list))
 				} else if list[p] == f.steady.URL() {
 					wrong = append(wrong, fmt.Sprintf("%s: the steady one is marked at %s of %q", f.host, position, list))
-				} else if m, since := f.sick.Now(); m == proctest.Answers && since-time.Since(asked) > noticed {
+				} else if m, since := f.sick.Now(); m == harness.Answers && since-time.Since(asked) > noticed {
 					wrong = append(wrong, fmt.Sprintf("%s: the flapping one is still marked, up for %s", f.host, since))
 				}
 			}

@@ -20,8 +20,7 @@ import (
 	"rollcall/app/boot"
 	"rollcall/app/history"
 	"rollcall/app/ownership"
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // shortBuckets has fine buckets of 2 s, so that the test takes less than a minute. A range of 1h consists of them.
@@ -55,18 +54,18 @@ func run(ctx context.Context, roles boot.Roles, log *slog.Logger) error {
 // historyStack is a stack whose processes have shortBuckets.
 type historyStack struct{ *stack }
 
-func (k historyStack) role(role string) *proctest.Process {
+func (k historyStack) role(role string) *harness.Process {
 	k.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	p := proctest.Start(k.t, append(slices.Clone(k.Env), asProgram+"=history "+role), self)
+	p := harness.StartProcess(k.t, append(slices.Clone(k.Env), asProgram+"=history "+role), self)
 	p.Name = role
 	return p
 }
 
-func (k historyStack) web() (*proctest.Process, api) {
+func (k historyStack) web() (*harness.Process, api) {
 	k.t.Helper()
 	p := k.role("web")
 	a := api{t: k.t, base: "http://" + p.Addr("API")}
@@ -75,12 +74,12 @@ func (k historyStack) web() (*proctest.Process, api) {
 }
 
 // crons starts two cron processes, and returns them by worker id when each owns half of the shards.
-func (k historyStack) crons() map[string]*proctest.Process {
+func (k historyStack) crons() map[string]*harness.Process {
 	k.t.Helper()
-	all := map[string]*proctest.Process{}
+	all := map[string]*harness.Process{}
 	for range 2 {
 		p := k.role("cron")
-		proctest.Eventually(k.t, proctest.Bound, func() error {
+		harness.Eventually(k.t, func() error {
 			ids, err := k.Redis.HKeys(k.t.Context(), "rollcall:workers").Result()
 			for _, id := range ids {
 				if all[id] == nil {
@@ -91,7 +90,7 @@ func (k historyStack) crons() map[string]*proctest.Process {
 			return fmt.Errorf("the workers are %q, %v; want one more", ids, err) //nolint:errorlint // it may be nil
 		})
 	}
-	proctest.Eventually(k.t, proctest.Bound, func() error {
+	harness.Eventually(k.t, func() error {
 		owned := map[string]int{}
 		for n := range ownership.Shards {
 			owned[k.owner(n)]++
@@ -116,7 +115,7 @@ func (k historyStack) owner(shard int) string {
 // awaitOwner waits until a worker owns all shards.
 func (k historyStack) awaitOwner(id string) {
 	k.t.Helper()
-	proctest.Eventually(k.t, proctest.Bound, func() error {
+	harness.Eventually(k.t, func() error {
 		for n := range ownership.Shards {
 			if is := k.owner(n); is != id {
 				return fmt.Errorf("worker %q owns shard %d, want %s", is, n, id)
@@ -192,13 +191,13 @@ type span struct{ from, to time.Time }
 // service is healthy again after its first pass, even if it is flapping.
 type observer struct {
 	service, id, host string
-	backend           *proctest.Backend
+	backend           *harness.Backend
 }
 
 // counts returns how many probes the backend answered with 200 and with 500.
 func (o observer) counts() (passed, failed int) {
 	for _, v := range o.backend.Probing(o.id) {
-		if v.Mode == proctest.Answers {
+		if v.Mode == harness.Answers {
 			passed++
 		} else {
 			failed++
@@ -221,7 +220,7 @@ func (o observer) within(s span) (n int) {
 func (o observer) down(spans ...span) (d time.Duration) {
 	all := o.backend.Probing(o.id)
 	for n, v := range all {
-		if v.Mode == proctest.Answers {
+		if v.Mode == harness.Answers {
 			continue
 		}
 		until := time.Now()
@@ -245,7 +244,7 @@ func (o observer) down(spans ...span) (d time.Duration) {
 type observers []observer
 
 // set sets the mode of all backends.
-func (all observers) set(m proctest.Mode) {
+func (all observers) set(m harness.Mode) {
 	for _, o := range all {
 		o.backend.Is(m)
 	}
@@ -262,10 +261,10 @@ func (all observers) awaitState(a api, state string) {
 // fail makes the backends answer 500 for a time after all instances are unhealthy.
 func (all observers) fail(a api, d time.Duration) {
 	a.t.Helper()
-	all.set(proctest.Errors5)
+	all.set(harness.Errors5)
 	all.awaitState(a, "unhealthy")
 	time.Sleep(d)
-	all.set(proctest.Answers)
+	all.set(harness.Answers)
 	all.awaitState(a, "healthy")
 }
 
@@ -295,8 +294,8 @@ func (k historyStack) nameOwnedBy(worker, prefix string) string {
 // their answers, and the histories have to agree with them.
 func TestHistoryAgreesWithAnObserver(t *testing.T) {
 	t.Parallel()
-	machine := proctest.WatchStalls(t)
-	server := redistest.Start(t)
+	machine := harness.WatchStalls(t)
+	server := harness.StartRedis(t)
 	persistent := []string{"--appendonly", "yes", "--appendfsync", "always"}
 	server.Restart(t, persistent...)
 	k := historyStack{stackOn(t, server)}
@@ -308,11 +307,11 @@ func TestHistoryAgreesWithAnObserver(t *testing.T) {
 	var all observers
 	for n, id := range ids {
 		service := k.nameOwnedBy(id, "service-")
-		all = append(all, observer{service, k.nameOwnedBy(ids[1-n], "instance-"), service + ".localhost", proctest.NewBackend(t)})
+		all = append(all, observer{service, k.nameOwnedBy(ids[1-n], "instance-"), service + ".localhost", harness.NewBackend(t)})
 	}
 	first := span{from: time.Now()}
 	for _, o := range all {
-		a.register(proctest.Registration(o.backend, o.id, o.host, "service", o.service, "interval", "1s", "fall", "1", "rise", "1", "forget", "1h"))
+		a.register(harness.Registration(o.backend, o.id, o.host, "service", o.service, "interval", "1s", "fall", "1", "rise", "1", "forget", "1h"))
 	}
 	all.awaitState(a, "healthy")
 
@@ -329,9 +328,9 @@ func TestHistoryAgreesWithAnObserver(t *testing.T) {
 
 	// No process of Rollcall runs.
 	time.Sleep(shortBuckets.Fine)
-	all.set(proctest.Errors5)
+	all.set(harness.Errors5)
 	time.Sleep(shortBuckets.Fine)
-	all.set(proctest.Answers)
+	all.set(harness.Answers)
 	_, a = k.web()
 	const handOver = 2 * ownership.Every // with the second that a process takes to exit under the race detector
 	for _, o := range all {
@@ -368,13 +367,13 @@ func TestHistoryAgreesWithAnObserver(t *testing.T) {
 	second.to = time.Now()
 	server.Kill()
 	time.Sleep(ownership.Lease)
-	all.set(proctest.Errors5) // the worker does not probe without a lease
+	all.set(harness.Errors5) // the worker does not probe without a lease
 	time.Sleep(shortBuckets.Fine)
-	all.set(proctest.Answers)
+	all.set(harness.Answers)
 	third := span{from: time.Now()}
 	server.Restart(t, persistent...)
 	a.ready()
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		for _, o := range all {
 			if n := o.within(span{third.from, time.Now()}); n < 2 {
 				return fmt.Errorf("%s was probed %d times since Redis is back", o.id, n)
@@ -410,7 +409,7 @@ func TestHistoryAgreesWithAnObserver(t *testing.T) {
 
 // agrees compares a history with the answers of the backend. Workers ran in the spans, and lost is how much of them
 // they may not have observed.
-func (o observer) agrees(t *testing.T, machine *proctest.Stalls, h serviceHistory, lost time.Duration, spans ...span) {
+func (o observer) agrees(t *testing.T, machine *harness.Stalls, h serviceHistory, lost time.Duration, spans ...span) {
 	t.Helper()
 	ran := time.Duration(0)
 	for _, s := range spans {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // TestJobsRunByAnOutsideSchedulerAreEnough runs without a cron process: an outside scheduler runs one
@@ -17,7 +17,7 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 	for name, runs := range map[string]func(*testing.T, *stack, api, string){
 		"by command": func(t *testing.T, k *stack, _ api, job string) {
 			t.Helper()
-			if code, _, log := proctest.Run(t, k.Env, "jobs", "run", job); code != 0 {
+			if code, _, log := harness.Run(t, k.Env, "jobs", "run", job); code != 0 {
 				t.Fatalf("rollcall jobs run %s ends with %d and says %s", job, code, log)
 			}
 		},
@@ -32,20 +32,20 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 			t.Parallel()
 			k := newStack(t, "ROLLCALL_SETTLE=500ms")
 			_, a := k.web()
-			one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+			one, two := harness.NewBackend(t), harness.NewBackend(t)
 			const host = "jobs.localhost"
-			for n, b := range []*proctest.Backend{one, two} {
-				a.register(proctest.Registration(b, fmt.Sprint("j", n), host, "interval", "200ms", "forget", "1s"))
+			for n, b := range []*harness.Backend{one, two} {
+				a.register(harness.Registration(b, fmt.Sprint("j", n), host, "interval", "200ms", "forget", "1s"))
 			}
 			if i := a.instance("j0"); i.State != "starting" {
 				t.Errorf("before any job has run j0 is %s", i.State)
 			}
 			until := func(job, want string, check func() bool) {
 				t.Helper()
-				proctest.Eventually(t, 2*proctest.Bound, func() error {
+				harness.Eventually(t, func() error {
 					runs(t, k, a, job)
 					if !check() {
-						_, list, _ := proctest.Routed(t.Context(), k.Redis, host)
+						_, list, _ := harness.Routed(t.Context(), k.Redis, host)
 						return fmt.Errorf("want %s; the list is %q", want, list)
 					}
 					return nil
@@ -53,19 +53,19 @@ func TestJobsRunByAnOutsideSchedulerAreEnough(t *testing.T) {
 			}
 			picks := func(want ...string) func() bool {
 				return func() bool {
-					pick, _, err := proctest.Routed(t.Context(), k.Redis, host)
-					return err == nil && proctest.SameSet(pick, want)
+					pick, _, err := harness.Routed(t.Context(), k.Redis, host)
+					return err == nil && harness.SameSet(pick, want)
 				}
 			}
 			until("probe", "both to be healthy", picks(one.URL(), two.URL()))
-			one.Is(proctest.Refuses)
+			one.Is(harness.Refuses)
 			until("probe", "the dead one to be marked", picks(two.URL()))
 			until("expire", "the dead one to be forgotten", func() bool {
 				return a.call(http.MethodGet, "/v1/instances/j0", nil).status == http.StatusNotFound
 			})
 			until("compact", "the dead one to have left the list", func() bool {
-				_, list, err := proctest.Routed(t.Context(), k.Redis, host)
-				return err == nil && proctest.SameSet(list, []string{two.URL()})
+				_, list, err := harness.Routed(t.Context(), k.Redis, host)
+				return err == nil && harness.SameSet(list, []string{two.URL()})
 			})
 			runs(t, k, a, "reconcile")
 			if i := a.instance("j1"); i.State != "healthy" {
@@ -82,11 +82,11 @@ func TestJobsRunNowAndThenAfterACronProcessIsGone(t *testing.T) {
 	k := newStack(t)
 	cron := k.Process("cron")
 	_, a := k.web()
-	b := proctest.NewBackend(t)
-	a.register(proctest.Registration(b, "left", "left.localhost", "forget", "3s"))
+	b := harness.NewBackend(t)
+	a.register(harness.Registration(b, "left", "left.localhost", "forget", "3s"))
 	a.awaitState("left", "healthy")
 	cron.Stop()
-	b.Is(proctest.Refuses)
+	b.Is(harness.Refuses)
 	for began := time.Now(); ; time.Sleep(4 * time.Second) {
 		for _, job := range []string{"probe", "expire", "compact"} {
 			if got := a.call(http.MethodPost, "/v1/jobs/"+job+"/run", nil); got.status != http.StatusOK {
@@ -96,7 +96,7 @@ func TestJobsRunNowAndThenAfterACronProcessIsGone(t *testing.T) {
 		if a.call(http.MethodGet, "/v1/instances/left", nil).status == http.StatusNotFound {
 			return
 		}
-		if time.Since(began) > 2*proctest.Bound {
+		if time.Since(began) > harness.Patience {
 			t.Fatalf("it is still there: %s", a.call(http.MethodGet, "/v1/instances/left", nil))
 		}
 	}
@@ -107,7 +107,7 @@ func TestAJobThatCannotReachRedisFails(t *testing.T) {
 	k := newStack(t)
 	_, a := k.web()
 	k.Server.Stop()
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		got := a.once(http.MethodPost, "/v1/jobs/probe/run", nil)
 		if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 			return fmt.Errorf("%s, want 503 and when to try again", got)

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 func init() {
@@ -64,7 +64,7 @@ func asksAgain() int {
 // twoPlaces serves on one port of two addresses, like two containers, and answers which one.
 func twoPlaces(t *testing.T) (here, there, port string) {
 	t.Helper()
-	eventually(t, "a port is free on both addresses", func() error {
+	harness.Await(t, "a port is free on both addresses", func() error {
 		a, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return err
@@ -116,7 +116,7 @@ func hook(t *testing.T, env []string, script string) *hooked {
 // prints waits until the command has printed n lines, and returns the last one.
 func (h *hooked) prints(n int) (last string) {
 	h.t.Helper()
-	eventually(h.t, fmt.Sprintf("it prints line %d", n), func() error {
+	harness.Await(h.t, fmt.Sprintf("it prints line %d", n), func() error {
 		all := h.out.all()
 		if len(all) < n {
 			return fmt.Errorf("%q, and the hook %q", all, h.err.all())
@@ -198,7 +198,7 @@ func TestALinksAppSeesThatANeighbourHasMoved(t *testing.T) {
 // TestVariablesOutliveRollcall stops Rollcall, once without a change and once while the service moves.
 func TestVariablesOutliveRollcall(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	p := boots(t, server, "web")
 	other := boots(t, server, "web")
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(p.base, "http://"))
@@ -210,7 +210,7 @@ func TestVariablesOutliveRollcall(t *testing.T) {
 	h.prints(1)
 	away := func(n int) {
 		p.stop()
-		eventually(t, "the hook says that the variables stay", func() error {
+		harness.Await(t, "the hook says that the variables stay", func() error {
 			if said := h.err.all(); strings.Count(strings.Join(said, "\n"), "the variables of service stay as they are: ") < n {
 				return fmt.Errorf("%q", said)
 			}
@@ -268,7 +268,7 @@ func TestACommandThatCannotBeToldEndsWhenANeighbourMoves(t *testing.T) {
 	h := hook(t, append(at(w.base), "ROLLCALL_SERVICE=shop", "ROLLCALL_ID=s1", "PORT=80", "ROLLCALL_HEALTH=none", "ROLLCALL_HOLD=0s"),
 		`rollcall run --env db --on-change TERM -- sh -c 'echo up; exec sleep 60'`)
 	h.prints(1)
-	eventually(t, "it is registered", func() error {
+	harness.Await(t, "it is registered", func() error {
 		if a := w.call(http.MethodGet, "/v1/instances/s1", nil); a.status != http.StatusOK {
 			return errors.New(a.String())
 		}
@@ -308,7 +308,7 @@ func TestInstancesRestartInTurnWhenANeighbourMoves(t *testing.T) {
 		}
 		return nil
 	}
-	eventually(t, "all are registered", all)
+	harness.Await(t, "all are registered", all)
 	fewest, watched, stop := instances, make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -328,7 +328,7 @@ func TestInstancesRestartInTurnWhenANeighbourMoves(t *testing.T) {
 			t.Errorf("restarted it has %q", got)
 		}
 	}
-	eventually(t, "all are registered again", all)
+	harness.Await(t, "all are registered again", all)
 	close(stop)
 	<-watched
 	if fewest < 1 {

@@ -16,13 +16,13 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // loss is one way in which Redis loses events.
 type loss struct {
-	server *redistest.Server
-	link   *redistest.Link // between Rollcall and Redis
+	server *harness.Server
+	link   *harness.Link // between Rollcall and Redis
 
 	keep  func() // keeps the writes before it
 	loses func()
@@ -44,12 +44,12 @@ var losses = map[string]func(*testing.T) *loss{
 	},
 	"a failover to a replica that lags": func(t *testing.T) *loss {
 		l := newLoss(t)
-		replica, between := redistest.Start(t), redistest.NewLink(t, l.server.Addr())
+		replica, between := harness.StartRedis(t), harness.NewLink(t, l.server.Addr())
 		host, port, _ := net.SplitHostPort(between.Addr())
 		l.do(t, replica, "REPLICAOF", host, port)
 		l.keep = func() {
 			var at string
-			eventually(t, "the replica is in step", func() error {
+			harness.Await(t, "the replica is in step", func() error {
 				at = l.do(t, l.server, "XREVRANGE", "rollcall:events", "+", "-", "COUNT", "1")
 				if there := l.do(t, replica, "XREVRANGE", "rollcall:events", "+", "-", "COUNT", "1"); there != at {
 					return fmt.Errorf("the last event is %s there, and %s here", there, at)
@@ -68,11 +68,11 @@ var losses = map[string]func(*testing.T) *loss{
 
 func newLoss(t *testing.T) *loss {
 	t.Helper()
-	server := redistest.Start(t)
-	return &loss{server: server, link: redistest.NewLink(t, server.Addr())}
+	server := harness.StartRedis(t)
+	return &loss{server: server, link: harness.NewLink(t, server.Addr())}
 }
 
-func (*loss) do(t *testing.T, server *redistest.Server, command ...any) string {
+func (*loss) do(t *testing.T, server *harness.Server, command ...any) string {
 	t.Helper()
 	answer, err := server.Client(t).Do(t.Context(), command...).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -99,7 +99,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 			command.seesLast(t, " here")
 			watch := hook(t, at(p.base), "rollcall watch -o json")
 			n := 0
-			eventually(t, "it watches", func() error {
+			harness.Await(t, "it watches", func() error {
 				n++
 				if moves(here, n); len(watch.out.all()) == 0 {
 					return errors.New("not yet")
@@ -111,7 +111,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 			moves(there, n+1) // is lost
 			command.seesLast(t, " there")
 			var last string
-			eventually(t, "the watcher has seen it", func() error {
+			harness.Await(t, "the watcher has seen it", func() error {
 				lines := watch.out.all()
 				last = decode[struct{ ID string }](t, lines[len(lines)-1]).ID
 				if a := p.get("/v1/services/service", http.StatusOK); a.header.Get("ETag") != `"`+last+`"` {
@@ -123,7 +123,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 			stream := p.open("", last)
 			polled := make(chan answer, 1)
 			go func() { polled <- p.poll(t.Context(), "/v1/services/service?wait=5m", tag) }()
-			eventually(t, "the call waits", func() error {
+			harness.Await(t, "the call waits", func() error {
 				select {
 				case a := <-polled:
 					t.Fatalf("the call that waits for a change got %s", a)
@@ -145,7 +145,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 				if l.empty && a.status != http.StatusNotFound || !l.empty && !strings.Contains(a.body, here) {
 					t.Errorf("the call that waited got %s", a)
 				}
-			case <-time.After(patience):
+			case <-time.After(harness.Patience):
 				t.Error("the call that waited goes on waiting")
 			}
 			p.register("service", "other", "id", "after", "address", "10.0.0.1:80", "health", "none") // the registry's ids are beyond the lost ones
@@ -160,7 +160,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 					t.Errorf("%s answers the tag of a lost revision with %s", at, a)
 				}
 			}
-			eventually(t, "the watcher says that events were missed, and goes on", func() error {
+			harness.Await(t, "the watcher says that events were missed, and goes on", func() error {
 				said, lines := strings.Join(watch.err.all(), "\n"), watch.out.all()
 				if !strings.Contains(said, "some events were missed") || !strings.Contains(lines[len(lines)-1], `"after"`) {
 					return fmt.Errorf("it says %s, and prints %q", said, lines)
@@ -180,7 +180,7 @@ func TestReadersBeginAnewWhenRedisHasLostEvents(t *testing.T) {
 // seesLast waits until the last line of a command's output ends with a text.
 func (h *hooked) seesLast(t *testing.T, end string) {
 	t.Helper()
-	eventually(t, "the command sees"+end, func() error {
+	harness.Await(t, "the command sees"+end, func() error {
 		if all := h.out.all(); len(all) == 0 || !strings.HasSuffix(strings.TrimSpace(all[len(all)-1]), end) {
 			return fmt.Errorf("it prints %q, and the hook %q", all, h.err.all())
 		}

@@ -5,20 +5,13 @@
 package e2e
 
 import (
-	"flag"
 	"fmt"
 	"os"
-	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
-
-// patience limits the wait of a test for a condition. It decides no result.
-const patience = time.Minute
 
 // asProgram is the variable that makes this binary run as one of programs.
 const asProgram = "E2E_PROGRAM"
@@ -39,12 +32,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(program())
 	}
-	flag.Parse()
-	// The tests mostly wait. With the default, one test per core, they would wait for each other.
-	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = flag.Set("test.parallel", "8")
-	}
-	os.Exit(proctest.Main(withBrowser{redistest.Main(m)}).Run())
+	os.Exit(harness.Main(m).Run())
 }
 
 // throughout fails the test if check fails at any time in d.
@@ -55,15 +43,4 @@ func throughout(t testing.TB, d time.Duration, check func() error) {
 			t.Fatalf("%s before the end: %v", time.Until(end), err)
 		}
 	}
-}
-
-// eventually waits until check returns no error.
-func eventually(t testing.TB, what string, check func() error) {
-	t.Helper()
-	proctest.Eventually(t, patience, func() error {
-		if err := check(); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-		return nil
-	})
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // TestMeasure measures the time from the first pass of a check until the instance is routed, and from a
@@ -24,17 +24,17 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest //nolint:paralleltest // 
 	k := newStack(t)
 	k.Process("cron")
 	_, a := k.web()
-	through := newVisitor(k.edge(), proctest.Bound)
+	through := newVisitor(k.edge())
 	const host = "measure.localhost"
-	steady := proctest.NewBackend(t)
-	a.register(proctest.Registration(steady, "steady", host))
+	steady := harness.NewBackend(t)
+	a.register(harness.Registration(steady, "steady", host))
 	a.awaitState("steady", "healthy")
 
 	took := map[string][]time.Duration{}
 	until := func(what string, since time.Time, is func(pick []string) bool) {
 		t.Helper()
-		for deadline := time.Now().Add(proctest.Bound); ; time.Sleep(2 * time.Millisecond) {
-			pick, _, err := proctest.Routed(t.Context(), k.Redis, host)
+		for deadline := time.Now().Add(harness.Patience); ; time.Sleep(2 * time.Millisecond) {
+			pick, _, err := harness.Routed(t.Context(), k.Redis, host)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,15 +43,15 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest //nolint:paralleltest // 
 				return
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: not within %s", what, proctest.Bound)
+				t.Fatalf("%s: not within %s", what, harness.Patience)
 			}
 		}
 	}
-	crash := func(what string, sample int, bad proctest.Mode, visit bool) {
+	crash := func(what string, sample int, bad harness.Mode, visit bool) {
 		t.Helper()
-		b := proctest.NewBackend(t)
+		b := harness.NewBackend(t)
 		id := fmt.Sprintf("victim-%s-%d", what[:3], sample)
-		a.register(proctest.Registration(b, id, host))
+		a.register(harness.Registration(b, id, host))
 		has := func(pick []string) bool { return slices.Contains(pick, b.URL()) }
 		for len(b.Probed(id)) == 0 {
 			time.Sleep(time.Millisecond)
@@ -83,9 +83,9 @@ func TestMeasure(t *testing.T) { //nolint:paralleltest //nolint:paralleltest // 
 		a.call("DELETE", "/v1/instances/"+id, nil)
 	}
 	for sample := range n {
-		crash("refused", sample, proctest.Refuses, false)
-		crash("hanging", sample, proctest.Hangs, false)
-		crash("announced", sample, proctest.Refuses, true)
+		crash("refused", sample, harness.Refuses, false)
+		crash("hanging", sample, harness.Hangs, false)
+		crash("announced", sample, harness.Refuses, true)
 	}
 	for _, what := range slices.Sorted(maps.Keys(took)) {
 		d := slices.Sorted(slices.Values(took[what]))

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // watched is a backend that records the first request after each change of its behaviour.
@@ -63,7 +63,7 @@ func (w *watched) since() time.Duration {
 func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
-	p := boots(t, redistest.Start(t), "serve")
+	p := boots(t, harness.StartRedis(t), "serve")
 	scrape := strings.TrimPrefix(p.base, "http://")
 	base := startPrometheus(t, fmt.Sprintf("- job_name: rollcall\n  scrape_interval: 1s\n  static_configs: [{targets: [%q]}]\n", scrape))
 
@@ -92,7 +92,7 @@ func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 	all.Wait()
 	for name, seen := range map[string]time.Duration{"time_to_route": toRoute, "time_to_remove": toRemove} {
 		want, mean := seen.Seconds()/n, 0.0
-		eventually(t, "Prometheus has scraped it", func() error {
+		harness.Await(t, "Prometheus has scraped it", func() error {
 			q := fmt.Sprintf("rollcall_%[1]s_seconds_sum / rollcall_%[1]s_seconds_count and rollcall_%[1]s_seconds_count >= %d", name, n)
 			var err error
 			mean, err = instantQuery(base, q)
@@ -109,7 +109,7 @@ func TestMetricsSayWhatAnOutsiderSees(t *testing.T) {
 
 // awaitRouted waits until a backend is routed, or no longer routed: listed and not marked.
 func (p *process) awaitRouted(host, url string, want bool) {
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		pipe := p.rdb.Pipeline()
 		list, dead := pipe.LRange(p.t.Context(), p.proxy.Frontend(host), 1, -1), pipe.SMembers(p.t.Context(), p.proxy.Dead(host))
 		if _, err := pipe.Exec(p.t.Context()); err != nil {
@@ -121,7 +121,7 @@ func (p *process) awaitRouted(host, url string, want bool) {
 			return
 		}
 	}
-	p.t.Errorf("%s: routed to %s is not %t within %s", host, url, want, patience)
+	p.t.Errorf("%s: routed to %s is not %t within %s", host, url, want, harness.Patience)
 }
 
 // instantQuery queries one number from a Prometheus.
@@ -148,13 +148,13 @@ func instantQuery(base, query string) (value float64, err error) {
 
 // scrape reads the metrics of every role after some work, with one of two instances unhealthy.
 func scrape(t *testing.T) (text string) {
-	p := boots(t, redistest.Start(t), "all", "ROLLCALL_METRICS_PORT=0")
+	p := boots(t, harness.StartRedis(t), "all", "ROLLCALL_METRICS_PORT=0")
 	b := newWatched(t)
 	p.register("service", "web", "address", strings.TrimPrefix(b.URL, "http://"), "host", "m.test", "health", "/")
 	p.awaitRouted("m.test", b.URL, true)
 	b.becomes(true)
 	p.register("service", "web", "address", "127.0.0.1:1", "health", "none", "host", "m.test")
-	eventually(t, "one is unhealthy", func() error {
+	harness.Await(t, "one is unhealthy", func() error {
 		if text = p.get("/metrics", http.StatusOK).body; !strings.Contains(text, "\nrollcall_instances{state=\"unhealthy\"} 1\n") {
 			return errors.New(text)
 		}
@@ -187,7 +187,7 @@ func TestAlertFires(t *testing.T) {
 	if err := os.WriteFile(file, regexp.MustCompile(`(?m)^ +for: .*\n`).ReplaceAll(rules, nil), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := boots(t, redistest.Start(t), "serve")
+	p := boots(t, harness.StartRedis(t), "serve")
 	b := newWatched(t)
 	p.register("service", "web", "address", strings.TrimPrefix(b.URL, "http://"), "host", "m.test", "health", "/", "interval", "300ms")
 	p.awaitRouted("m.test", b.URL, true)
@@ -195,7 +195,7 @@ func TestAlertFires(t *testing.T) {
 		strings.TrimPrefix(p.base, "http://"), file), "evaluation_interval: 1s")
 	value := func(query string, want float64) {
 		t.Helper()
-		eventually(t, query, func() error {
+		harness.Await(t, query, func() error {
 			got, err := instantQuery(base, query)
 			if err == nil && got != want {
 				err = fmt.Errorf("%s is %v, want %v", query, got, want)

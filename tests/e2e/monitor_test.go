@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // ledger follows every command of a redis-server through MONITOR, and models the registry and the
@@ -25,13 +25,13 @@ type ledger struct {
 	mu sync.Mutex
 	tally
 
-	docs     map[string]proctest.Document // by id
-	seen     map[string]string            // id -> state in its last event
-	lists    map[string][]string          // by vhost
-	dead     map[string]map[string]bool   // by vhost
-	workers  map[string]bool              // live workers
-	shards   map[string]string            // terms
-	lastLook float64                      // when a worker last renewed its lease
+	docs     map[string]harness.Document // by id
+	seen     map[string]string           // id -> state in its last event
+	lists    map[string][]string         // by vhost
+	dead     map[string]map[string]bool  // by vhost
+	workers  map[string]bool             // live workers
+	shards   map[string]string           // terms
+	lastLook float64                     // when a worker last renewed its lease
 
 	at      float64
 	changed map[string]string   // id -> state before the script
@@ -70,7 +70,7 @@ func watch(t testing.TB, addr string) *ledger {
 		t.Fatalf("MONITOR: %q, %v", line, err)
 	}
 	l := &ledger{
-		docs: map[string]proctest.Document{}, seen: map[string]string{}, lists: map[string][]string{}, dead: map[string]map[string]bool{},
+		docs: map[string]harness.Document{}, seen: map[string]string{}, lists: map[string][]string{}, dead: map[string]map[string]bool{},
 		workers: map[string]bool{}, shards: map[string]string{}, said: make(chan string, 1),
 	}
 	l.begin()
@@ -101,7 +101,7 @@ func (l *ledger) sync(k *stack) tally {
 		if heard != word {
 			k.t.Fatalf("MONITOR says %q, want %q", heard, word)
 		}
-	case <-time.After(2 * proctest.Bound):
+	case <-time.After(harness.Patience):
 		k.t.Fatal("MONITOR does not come to its end")
 	}
 	l.mu.Lock()
@@ -116,7 +116,7 @@ func (l *ledger) sync(k *stack) tally {
 // took.
 func (l *ledger) awaitLook(t testing.TB, since time.Time) (took time.Duration) {
 	t.Helper()
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if took = time.UnixMicro(int64(l.lastLook * 1e6)).Sub(since); took <= 0 {
@@ -221,7 +221,7 @@ func (l *ledger) write(command string, args []string) {
 	was, known := l.docs[id]
 	switch command {
 	case "SET":
-		var is proctest.Document
+		var is harness.Document
 		if err := json.Unmarshal([]byte(args[1]), &is); err != nil {
 			l.problem("%s is stored as %q: %v", id, args[1], err)
 			return
@@ -238,7 +238,7 @@ func (l *ledger) write(command string, args []string) {
 	if _, noted := l.changed[id]; !noted {
 		l.changed[id] = was.State
 	}
-	for _, d := range []proctest.Document{was, l.docs[id]} {
+	for _, d := range []harness.Document{was, l.docs[id]} {
 		for _, h := range d.Hosts {
 			l.touched[h] = true
 		}
@@ -273,7 +273,7 @@ func (l *ledger) tell(args []string) {
 	if e.To == "gone" {
 		delete(l.seen, e.Instance)
 	}
-	var is proctest.Document
+	var is harness.Document
 	if doc != "" {
 		_ = json.Unmarshal([]byte(doc), &is)
 	}

@@ -13,13 +13,13 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/handlers"
-	"rollcall/tests/openapitest"
+	"rollcall/tests/harness"
 )
 
 // TestEveryRouteIsDescribed compares the router with the description, both ways.
 func TestEveryRouteIsDescribed(t *testing.T) {
 	t.Parallel()
-	doc, err := openapitest.Document()
+	doc, err := harness.OpenAPI()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 // that the error lists with openapi.yaml.
 func TestEveryParameterIsDescribed(t *testing.T) {
 	t.Parallel()
-	doc, err := openapitest.Document()
+	doc, err := harness.OpenAPI()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 			r := httptest.NewRequestWithContext(t.Context(), method, strings.NewReplacer("{id}", "x", "{name}", "x").Replace(path)+"?nosuch=1", nil)
 			r.Host = "localhost"
 			answered := httptest.NewRecorder()
-			openapitest.Check(t, w.handler).ServeHTTP(answered, r)
+			harness.CheckAnswers(t, w.handler).ServeHTTP(answered, r)
 			var has []string
 			if answered.Code == http.StatusUnprocessableEntity {
 				said := strings.TrimPrefix(decode[problem](t, answered.Body.String()).Want, "it has ")
@@ -91,7 +91,7 @@ func TestEveryParameterIsDescribed(t *testing.T) {
 // TestRegistrationFieldsAreDescribed compares the fields of a registration with openapi.yaml.
 func TestRegistrationFieldsAreDescribed(t *testing.T) {
 	t.Parallel()
-	doc, err := openapitest.Document()
+	doc, err := harness.OpenAPI()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // container re-registers until the test ends: it sends a heartbeat twice a second, and registers
@@ -61,13 +60,13 @@ func (c *container) assert(a api, id string, f url.Values) {
 func TestRedisAwayChangesNothing(t *testing.T) {
 	t.Parallel()
 	const away = 10 * time.Second // enough for each call to wait for Redis, one after the other
-	for name, outage := range map[string]func(*testing.T, *redistest.Server){
-		"frozen": func(_ *testing.T, s *redistest.Server) {
+	for name, outage := range map[string]func(*testing.T, *harness.Server){
+		"frozen": func(_ *testing.T, s *harness.Server) {
 			s.Freeze()
 			time.Sleep(away)
 			s.Thaw()
 		},
-		"killed and restarted": func(t *testing.T, s *redistest.Server) {
+		"killed and restarted": func(t *testing.T, s *harness.Server) {
 			t.Helper()
 			s.Kill()
 			time.Sleep(away)
@@ -76,20 +75,20 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := redistest.Start(t)
+			server := harness.StartRedis(t)
 			server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
 			k := stackOn(t, server)
 			k.Process("cron")
 			_, a := k.web()
 			edge := k.edge()
-			through := newVisitor(edge, proctest.Bound)
-			one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+			through := newVisitor(edge)
+			one, two := harness.NewBackend(t), harness.NewBackend(t)
 			const host = "away.localhost"
-			known := proctest.Registration(one, "one", host)
+			known := harness.Registration(one, "one", host)
 			a.register(known)
-			a.register(proctest.Registration(two, "two", host))
+			a.register(harness.Registration(two, "two", host))
 			// Its lease of 3 s is shorter than the outage.
-			beats := proctest.Registration(proctest.NewBackend(t), "beats", "beats.localhost", "service", "beats", "health", "heartbeat", "interval", "1s")
+			beats := harness.Registration(harness.NewBackend(t), "beats", "beats.localhost", "service", "beats", "health", "heartbeat", "interval", "1s")
 			a.register(beats)
 			asserts := newContainer(a, "beats", beats)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -122,7 +121,7 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 			<-over
 			a.ready()
 			reports := asserts.reports.Load()
-			proctest.Eventually(t, proctest.Bound, func() error {
+			harness.Eventually(t, func() error {
 				if now := asserts.reports.Load(); now < reports+2 {
 					return fmt.Errorf("%d reports were taken since it is back", now-reports)
 				}
@@ -149,7 +148,7 @@ func TestRedisAwayChangesNothing(t *testing.T) {
 				t.Errorf("%d of %d visits failed", failed.Load(), visits.Load())
 			}
 
-			two.Is(proctest.Refuses) // and it works again
+			two.Is(harness.Refuses) // and it works again
 			awaitPick(t, k.Redis, host, one.URL())
 		})
 	}
@@ -173,7 +172,7 @@ func callsAreRefused(t *testing.T, a api, known url.Values, over <-chan struct{}
 		}
 		return nil
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		select {
 		case <-over:
 			t.Fatal("Redis was away and back, and calls were not refused")
@@ -199,12 +198,12 @@ func TestEmptiedRedisIsFilledAgainByThoseWhoAssertThemselves(t *testing.T) {
 	k.Process("cron")
 	_, a := k.web()
 	edge := k.edge()
-	through := newVisitor(edge, proctest.Bound)
-	probed, silent := proctest.NewBackend(t), proctest.NewBackend(t)
+	through := newVisitor(edge)
+	probed, silent := harness.NewBackend(t), harness.NewBackend(t)
 	const host, lost = "emptied.localhost", "lost.localhost"
-	f := proctest.Registration(probed, "asserts", host)
+	f := harness.Registration(probed, "asserts", host)
 	a.register(f)
-	a.register(proctest.Registration(silent, "silent", lost, "service", "other"))
+	a.register(harness.Registration(silent, "silent", lost, "service", "other"))
 	asserts := newContainer(a, "asserts", f)
 	a.awaitState("asserts", "healthy")
 	a.awaitState("silent", "healthy")
@@ -214,7 +213,7 @@ func TestEmptiedRedisIsFilledAgainByThoseWhoAssertThemselves(t *testing.T) {
 	if err := k.Redis.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if asserts.again.Load() == 0 {
 			return errors.New("the container has not been told to register again")
 		}
@@ -227,7 +226,7 @@ func TestEmptiedRedisIsFilledAgainByThoseWhoAssertThemselves(t *testing.T) {
 	if status, _, err := through.visit(t.Context(), lost, ""); err != nil || status != http.StatusBadRequest {
 		t.Errorf("the vhost of the one that has not registered again: %d, %v, want 400", status, err)
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		got := a.call(http.MethodGet, "/v1/services", nil)
 		if !strings.Contains(got.body, `"web"`) || strings.Contains(got.body, `"other"`) {
 			return fmt.Errorf("%s, want the service that is there, and no other", got)

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // TestOverridesEndByThemselves runs the whole program: the worker ends them.
 func TestOverridesEndByThemselves(t *testing.T) {
 	t.Parallel()
-	p := boots(t, redistest.Start(t), "serve")
+	p := boots(t, harness.StartRedis(t), "serve")
 	again := func(pairs ...string) {
 		t.Helper()
 		p.register(append([]string{"service", "web", "address", "10.0.0.1:80", "id", "w1", "health", "none", "host", "a.test"}, pairs...)...)
@@ -23,7 +23,7 @@ func TestOverridesEndByThemselves(t *testing.T) {
 	p.register("service", "web", "address", "10.0.0.2:80", "id", "w2", "health", "none", "host", "a.test")
 	lists := func(want ...string) {
 		t.Helper()
-		eventually(t, "the list is right", func() error {
+		harness.Await(t, "the list is right", func() error {
 			if got := p.list("a.test"); !slices.Equal(got[1:], want) {
 				return fmt.Errorf("%v, want %v", got, want)
 			}

@@ -17,6 +17,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/tests/harness"
 )
 
 // row is the state that the page shows for an instance; null when it shows none.
@@ -184,7 +185,7 @@ func (s *site) fill(services, each int) {
 				Kind: app.EventRegistered, At: i.RegisteredAt, Service: i.Service, Instance: i.ID, To: i.State, Reason: "first registration",
 			}})
 		}
-		eventually(s.t, "they are registered", func() error {
+		harness.Await(s.t, "they are registered", func() error {
 			_, err := store.Commit(s.t.Context(), c)
 			return err
 		})

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rollcall/tests/harness"
 )
 
 // pick picks an address without a network.
@@ -125,7 +127,7 @@ func TestPickOfNobody(t *testing.T) {
 		}
 	}
 	w.probed("w1", "++")
-	eventually(t, "it is picked", func() error {
+	harness.Await(t, "it is picked", func() error {
 		if a := w.call(http.MethodGet, "/v1/services/web/pick", nil); a.status != http.StatusOK {
 			return fmt.Errorf("%s", a)
 		}

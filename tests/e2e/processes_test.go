@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 func TestProcfileProcessesShareARegistry(t *testing.T) {
@@ -18,42 +18,42 @@ func TestProcfileProcessesShareARegistry(t *testing.T) {
 	k.Process("cron")
 	_, a := k.web()
 	edge := k.edge()
-	one, two := proctest.BackendAt(t, "127.0.0.1:0"), proctest.NewBackend(t)
+	one, two := harness.BackendAt(t, "127.0.0.1:0"), harness.NewBackend(t)
 	const host = "files.localhost"
 
 	got, _ := a.registerAndWait(form("service", "files", "port", one.Port(), "host", host, "health", "/"))
 	first := got.instance(t).ID
-	a.register(proctest.Registration(two, "second", host, "service", "files"))
+	a.register(harness.Registration(two, "second", host, "service", "files"))
 	a.awaitState("second", "healthy")
 	awaitPick(t, k.Redis, host, one.URL(), two.URL())
-	through := newVisitor(edge, proctest.Bound)
+	through := newVisitor(edge)
 	through.awaitVisit(t, host, one)
 	through.awaitVisit(t, host, two)
 
-	one.Is(proctest.Refuses)
+	one.Is(harness.Refuses)
 	awaitPick(t, k.Redis, host, two.URL())
 	awaitList(t, k.Redis, host, two.URL())
 
-	one.Is(proctest.Answers)
+	one.Is(harness.Answers)
 	a.awaitState(first, "healthy")
 	awaitPick(t, k.Redis, host, one.URL(), two.URL())
-	if _, list, _ := proctest.Routed(t.Context(), k.Redis, host); len(list) != 2 || list[0] != two.URL() {
+	if _, list, _ := harness.Routed(t.Context(), k.Redis, host); len(list) != 2 || list[0] != two.URL() {
 		t.Errorf("the list is %q, want the one that came back at the end", list)
 	}
 
-	one.Is(proctest.Refuses) // the last backend of a vhost stays in any state
-	two.Is(proctest.Refuses)
+	one.Is(harness.Refuses) // the last backend of a vhost stays in any state
+	two.Is(harness.Refuses)
 	a.awaitState(first, "unhealthy")
 	a.awaitState("second", "unhealthy")
-	proctest.Eventually(t, proctest.Bound, func() error {
-		_, list, err := proctest.Routed(t.Context(), k.Redis, host)
+	harness.Eventually(t, func() error {
+		_, list, err := harness.Routed(t.Context(), k.Redis, host)
 		if err == nil && len(list) != 1 {
 			err = fmt.Errorf("with both of them down the list is %q, want one of them in it", list)
 		}
 		return err
 	})
 	throughout(t, 2*time.Second, func() error {
-		pick, _, err := proctest.Routed(t.Context(), k.Redis, host)
+		pick, _, err := harness.Routed(t.Context(), k.Redis, host)
 		if err == nil && len(pick) == 0 {
 			err = fmt.Errorf("nobody is left to be picked: the last one is to stay")
 		}
@@ -66,14 +66,14 @@ const hourly = "1h"
 
 // registerHourly registers an instance whose next scheduled probe is minutes away, and returns its
 // id. The due time depends on the id.
-func registerHourly(t *testing.T, a api, b *proctest.Backend, host string) string {
+func registerHourly(t *testing.T, a api, b *harness.Backend, host string) string {
 	t.Helper()
 	for n := range 100 {
 		id := fmt.Sprintf("hourly-%s-%d", b.Port(), n)
-		a.register(proctest.Registration(b, id, host, "interval", hourly))
+		a.register(harness.Registration(b, id, host, "interval", hourly))
 		a.awaitState(id, "healthy")
 		var left time.Duration
-		proctest.Eventually(t, proctest.Bound, func() error { // the test asks the worker once a second
+		harness.Eventually(t, func() error { // the test asks the worker once a second
 			i := a.instance(id)
 			if left = time.Until(i.NextProbe); !i.AsOf.After(i.Since.Add(300*time.Millisecond)) || left < 0 {
 				return fmt.Errorf("the next probe is at %s as of %s", i.NextProbe, i.AsOf)
@@ -99,12 +99,12 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 	t.Run("announced by hand, as Hipache does", func(t *testing.T) {
 		t.Parallel()
 		a := a.with(t)
-		one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+		one, two := harness.NewBackend(t), harness.NewBackend(t)
 		const host = "announced.localhost"
 		sick, well := registerHourly(t, a, one, host), registerHourly(t, a, two, host)
 		awaitPick(t, k.Redis, host, one.URL(), two.URL())
-		one.Is(proctest.Refuses)
-		_, list, err := proctest.Routed(t.Context(), k.Redis, host)
+		one.Is(harness.Refuses)
+		_, list, err := harness.Routed(t.Context(), k.Redis, host)
 		if err != nil || len(list) != 2 {
 			t.Fatalf("list %q, %v", list, err)
 		}
@@ -126,14 +126,14 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 	t.Run("announced by the edge, that a user's request has met it", func(t *testing.T) {
 		t.Parallel()
 		a := a.with(t)
-		one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+		one, two := harness.NewBackend(t), harness.NewBackend(t)
 		const host = "met.localhost"
 		sick := registerHourly(t, a, one, host)
 		registerHourly(t, a, two, host)
 		awaitPick(t, k.Redis, host, one.URL(), two.URL())
-		one.Is(proctest.Refuses)
-		through := newVisitor(edge, proctest.Bound)
-		proctest.Eventually(t, proctest.Bound, func() error { // a request picks one of the two at random
+		one.Is(harness.Refuses)
+		through := newVisitor(edge)
+		harness.Eventually(t, func() error { // a request picks one of the two at random
 			if status, body, err := through.visit(t.Context(), host, ""); err != nil || status != http.StatusOK || body != two.Addr {
 				t.Fatalf("%d %s, %v; want 200 by the one that is up", status, body, err)
 			}
@@ -148,13 +148,13 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 	t.Run("a wrong announcement is checked and changes nothing", func(t *testing.T) {
 		t.Parallel()
 		a := a.with(t)
-		one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+		one, two := harness.NewBackend(t), harness.NewBackend(t)
 		const host = "wrong.localhost"
 		id := registerHourly(t, a, one, host)
 		registerHourly(t, a, two, host)
 		awaitPick(t, k.Redis, host, one.URL(), two.URL())
 		probes := len(one.Probed(id))
-		_, list, _ := proctest.Routed(t.Context(), k.Redis, host)
+		_, list, _ := harness.Routed(t.Context(), k.Redis, host)
 		position := 0
 		if list[1] == one.URL() {
 			position = 1
@@ -174,12 +174,12 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 	t.Run("a visitor whose requests make Hipache mark every backend, again and again", func(t *testing.T) {
 		t.Parallel()
 		a := a.with(t)
-		one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+		one, two := harness.NewBackend(t), harness.NewBackend(t)
 		const host = "visitor.localhost"
 		registerHourly(t, a, one, host)
 		registerHourly(t, a, two, host)
 		awaitPick(t, k.Redis, host, one.URL(), two.URL())
-		_, list, err := proctest.Routed(t.Context(), k.Redis, host)
+		_, list, err := harness.Routed(t.Context(), k.Redis, host)
 		if err != nil || len(list) != 2 {
 			t.Fatalf("list %q, %v", list, err)
 		}
@@ -196,7 +196,7 @@ func TestAnnouncedCrashIsMarkedBeforeItsNextProbe(t *testing.T) {
 	t.Run("a mark that hit another backend than the failing one is taken back", func(t *testing.T) {
 		t.Parallel()
 		a := a.with(t)
-		one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+		one, two := harness.NewBackend(t), harness.NewBackend(t)
 		const host = "shifted.localhost"
 		registerHourly(t, a, one, host)
 		registerHourly(t, a, two, host)

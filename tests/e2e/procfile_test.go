@@ -10,8 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // The process managers for a Procfile. npm's foreman is not among them: it does not pass on SIGTERM. Each gives the first process the base port, the second one 100 more, and so on.
@@ -29,24 +28,24 @@ func TestProcessManagersRunTheProcfile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needManager(t, name)
-			server, base := redistest.Start(t), basePort(t)
-			line := command(proctest.ProcfilePath(), strconv.Itoa(base))
+			server, base := harness.StartRedis(t), basePort(t)
+			line := command(harness.ProcfilePath(), strconv.Itoa(base))
 			// No process has migrated the keys of this Redis: all three try to at the same time.
-			p := proctest.Start(t, []string{"REDIS_URL=redis://" + server.Addr()}, line[0], line[1:]...)
+			p := harness.StartProcess(t, []string{"REDIS_URL=redis://" + server.Addr()}, line[0], line[1:]...)
 			a := api{t: t, base: "http://" + loopback(base)}
 			a.ready()
 
-			one := proctest.NewBackend(t)
+			one := harness.NewBackend(t)
 			const host = "managed.localhost"
-			a.register(proctest.Registration(one, "managed", host))
+			a.register(harness.Registration(one, "managed", host))
 			a.awaitState("managed", "healthy")
-			newVisitor(loopback(base+200), proctest.Bound).awaitVisit(t, host, one)
+			newVisitor(loopback(base+200)).awaitVisit(t, host, one)
 			if v, err := server.Client(t).Get(t.Context(), "rollcall:schema").Int(); err != nil || v < 1 {
 				t.Errorf("the schema is %d, %v", v, err)
 			}
 
 			p.End() // each manager has an exit code of its own for SIGTERM
-			proctest.Eventually(t, proctest.Bound, func() error {
+			harness.Eventually(t, func() error {
 				for _, port := range []int{base, base + 200} {
 					if c, err := net.Dial("tcp", loopback(port)); err == nil {
 						_ = c.Close()
@@ -63,11 +62,11 @@ func TestForemanExportsUnitsOfSystemd(t *testing.T) {
 	t.Parallel()
 	needManager(t, "foreman")
 	dir := t.TempDir()
-	said, err := exec.Command("foreman", "export", "systemd", dir, "-a", "rollcall", "-u", "nobody", "-f", proctest.ProcfilePath()).CombinedOutput()
+	said, err := exec.Command("foreman", "export", "systemd", dir, "-a", "rollcall", "-u", "nobody", "-f", harness.ProcfilePath()).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	for name := range proctest.Procfile(t) {
+	for name := range harness.Procfile(t) {
 		units, _ := filepath.Glob(filepath.Join(dir, "rollcall-"+name+"*.service"))
 		if len(units) != 1 {
 			t.Errorf("%s has the units %v", name, units)
@@ -95,7 +94,7 @@ func needManager(t *testing.T, name string) {
 func basePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		base, free := redistest.FreePort(t), 0
+		base, free := harness.FreePort(t), 0
 		for _, port := range []int{base + 100, base + 200} {
 			if l, err := net.Listen("tcp", loopback(port)); err == nil {
 				_ = l.Close()

@@ -13,14 +13,14 @@ import (
 	"syscall"
 	"testing"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // TestPrometheusDiscovers runs a real Prometheus. While Redis is away it keeps its targets.
 func TestPrometheusDiscovers(t *testing.T) {
 	t.Parallel()
 	needPrometheus(t)
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	server.Restart(t, "--appendonly", "yes")
 	p := boots(t, server, "serve")
 	p.register("service", "web", "address", "127.0.0.1:1", "id", "w1", "health", "none", "tag", "blue", "meta.team", "sales")
@@ -59,7 +59,7 @@ func TestPrometheusDiscovers(t *testing.T) {
 	}
 	await := func(want ...string) {
 		t.Helper()
-		eventually(t, "Prometheus has its targets", func() error {
+		harness.Await(t, "Prometheus has its targets", func() error {
 			got, err := targets()
 			if err == nil && !slices.Equal(got, want) {
 				err = fmt.Errorf("it has %q, want %q", got, want)
@@ -75,7 +75,7 @@ func TestPrometheusDiscovers(t *testing.T) {
 	await(db, web)
 
 	server.Stop()
-	eventually(t, "the answer is 503", func() error {
+	harness.Await(t, "the answer is 503", func() error {
 		a, err := p.try(t.Context(), http.MethodGet, "/v1/sd/prometheus", nil)
 		if err == nil && (a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "") {
 			err = errors.New(a.String())
@@ -91,7 +91,7 @@ func TestPrometheusDiscovers(t *testing.T) {
 		return metric(resp.Body, "prometheus_sd_http_failures_total")
 	}
 	before := failures()
-	eventually(t, "Prometheus has asked again", func() error {
+	harness.Await(t, "Prometheus has asked again", func() error {
 		if failures() < before+2 {
 			return errors.New("not often enough")
 		}
@@ -100,7 +100,7 @@ func TestPrometheusDiscovers(t *testing.T) {
 	await(db, web)
 
 	server.Restart(t, "--appendonly", "yes")
-	eventually(t, "it can be registered with again", func() error {
+	harness.Await(t, "it can be registered with again", func() error {
 		a := p.call(http.MethodPost, "/v1/register", form("service", "web", "address", "127.0.0.1:4", "id", "w2", "health", "none"))
 		if a.status != http.StatusCreated {
 			return errors.New(a.String())
@@ -154,7 +154,7 @@ func startPrometheus(t *testing.T, scrapes string, global ...string) string {
 			t.Logf("Prometheus says:\n%s", said)
 		}
 	})
-	eventually(t, "Prometheus is ready", func() error {
+	harness.Await(t, "Prometheus is ready", func() error {
 		resp, err := http.Get("http://" + addr + "/-/ready")
 		if err != nil {
 			return err

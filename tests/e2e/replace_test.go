@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // TestRollingReplacementsFailNobodysRequest replaces the two instances of a vhost repeatedly, in three
@@ -26,18 +26,18 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 	k := newStack(t, "ROLLCALL_DRAIN_HOLD="+hold.String(), "ROLLCALL_SETTLE=1500ms")
 	k.Process("cron")
 	_, a := k.web()
-	through := newVisitor(k.edge(), proctest.Bound)
+	through := newVisitor(k.edge())
 	const host = "rolling.localhost"
 	type running struct {
 		id string
-		*proctest.Backend
+		*harness.Backend
 	}
 	started := 0
 	launch := func(fields ...string) running {
 		t.Helper()
-		r := running{id: fmt.Sprint("r", started), Backend: proctest.NewBackend(t)}
+		r := running{id: fmt.Sprint("r", started), Backend: harness.NewBackend(t)}
 		started++
-		a.registerAndWait(proctest.Registration(r.Backend, r.id, host, fields...))
+		a.registerAndWait(harness.Registration(r.Backend, r.id, host, fields...))
 		return r
 	}
 	now := []running{launch(), launch()}
@@ -74,7 +74,7 @@ func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 			}
 			time.Sleep(hold)
 		}
-		old.Is(proctest.Refuses)
+		old.Is(harness.Refuses)
 	}
 	cancel()
 	load.Wait()
@@ -92,33 +92,33 @@ func TestWildcardsBackendLeavesAtOnce(t *testing.T) {
 	k := newStack(t)
 	k.Process("cron")
 	_, a := k.web()
-	through := newVisitor(k.edge(), proctest.Bound)
-	one, two := proctest.NewBackend(t), proctest.NewBackend(t)
+	through := newVisitor(k.edge())
+	one, two := harness.NewBackend(t), harness.NewBackend(t)
 	const host, child = "*.wild.localhost", "a.wild.localhost"
-	a.register(proctest.Registration(one, "wild1", host))
+	a.register(harness.Registration(one, "wild1", host))
 	a.awaitState("wild1", "healthy")
-	a.register(proctest.Registration(two, "wild2", host))
+	a.register(harness.Registration(two, "wild2", host))
 	a.awaitState("wild2", "healthy")
 	through.awaitVisit(t, child, one)
 	through.awaitVisit(t, child, two)
-	one.Is(proctest.Refuses)
-	proctest.Eventually(t, proctest.Bound, func() error { // until one request has selected the dead backend
+	one.Is(harness.Refuses)
+	harness.Eventually(t, func() error { // until one request has selected the dead backend
 		if status, body, err := through.visit(t.Context(), child, ""); err != nil || status != http.StatusOK {
 			t.Fatalf("a visitor gets %d %.200s, %v", status, body, err)
 		}
-		_, list, err := proctest.Routed(t.Context(), k.Redis, host)
-		if err == nil && !proctest.SameSet(list, []string{two.URL()}) {
+		_, list, err := harness.Routed(t.Context(), k.Redis, host)
+		if err == nil && !harness.SameSet(list, []string{two.URL()}) {
 			err = fmt.Errorf("the list is %q", list)
 		}
 		return err
 	})
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if marks := k.Redis.SMembers(t.Context(), "dead:"+child).Val(); len(marks) > 0 {
 			return fmt.Errorf("dead:%s has %q, of a list that is not there any more", child, marks)
 		}
 		return nil
 	})
-	one.Is(proctest.Answers)
+	one.Is(harness.Answers)
 	awaitPick(t, k.Redis, host, one.URL(), two.URL())
 }
 
@@ -131,15 +131,15 @@ func TestSlowProbesGetTheirVerdict(t *testing.T) {
 	k.Process("cron")
 	_, a := k.web()
 	for n := range 5 {
-		b, id := proctest.NewBackend(t), fmt.Sprint("slow", n)
-		a.register(proctest.Registration(b, id, "slow.localhost", "timeout", "5s"))
+		b, id := harness.NewBackend(t), fmt.Sprint("slow", n)
+		a.register(harness.Registration(b, id, "slow.localhost", "timeout", "5s"))
 		a.awaitState(id, "healthy")
-		b.Is(proctest.Hangs)
+		b.Is(harness.Hangs)
 	}
 	for n := range 5 {
 		id := fmt.Sprint("slow", n)
 		a.awaitState(id, "unhealthy")
-		proctest.Eventually(t, proctest.Bound, func() error { // the test asks the worker once a second
+		harness.Eventually(t, func() error { // the test asks the worker once a second
 			failures := 0
 			for _, r := range a.instance(id).Results {
 				if !r.Passed {

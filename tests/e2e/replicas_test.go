@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 const (
@@ -23,19 +22,19 @@ const (
 
 // pair is a primary and its replica, with a link between them.
 type pair struct {
-	primary, replica *redistest.Server
-	link             *redistest.Link
+	primary, replica *harness.Server
+	link             *harness.Link
 }
 
 func newPair(t *testing.T, options ...string) pair {
 	t.Helper()
-	p := pair{primary: redistest.Start(t), replica: redistest.Start(t)}
+	p := pair{primary: harness.StartRedis(t), replica: harness.StartRedis(t)}
 	p.primary.Restart(t, append([]string{"--appendonly", "yes"}, options...)...)
-	p.link = redistest.NewLink(t, p.primary.Addr())
+	p.link = harness.NewLink(t, p.primary.Addr())
 	host, port, _ := net.SplitHostPort(p.link.Addr())
 	p.replica.Restart(t, "--appendonly", "yes", "--replicaof", host+" "+port)
 	primary := p.primary.Client(t)
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if said := primary.Info(t.Context(), "replication").Val(); !strings.Contains(said, "state=online") || strings.Contains(said, "good_slaves:0") {
 			return fmt.Errorf("the replica is not in step: %s", said)
 		}
@@ -107,18 +106,18 @@ func (r *registrations) counts() (acked, refused int, last answer) {
 // Rollcall still reaches the primary, and promotes the replica.
 func TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag(t *testing.T) {
 	t.Parallel()
-	machine := proctest.WatchStalls(t)
+	machine := harness.WatchStalls(t)
 	p := newPair(t, "--min-replicas-to-write", "1", "--min-replicas-max-lag", fmt.Sprint(maxLag.Seconds()))
 	k := stackOn(t, p.primary)
 	k.Process("cron")
 	_, a := k.web()
 	doctorSays(t, k, "", "replicas")
 	r := register(t, a)
-	proctest.Eventually(t, proctest.Bound, func() error { return r.atLeast(20) })
+	harness.Eventually(t, func() error { return r.atLeast(20) })
 
 	p.link.Cut()
 	cut := time.Now()
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if _, refused, _ := r.counts(); refused == 0 {
 			return errors.New("all registrations are acknowledged")
 		}
@@ -128,7 +127,7 @@ func TestAFailoverLosesNoMoreThanWhatWasAcknowledgedWithinTheLag(t *testing.T) {
 	if last.status != http.StatusServiceUnavailable || !strings.Contains(last.problem(t).Detail, "min-replicas-to-write") || last.header.Get("Retry-After") == "" {
 		t.Errorf("the refused registration got %v %s", last.header, last)
 	}
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		got := a.once(http.MethodGet, "/readyz", nil)
 		if got.status != http.StatusServiceUnavailable || !strings.Contains(got.problem(t).Detail, "min-replicas-to-write") {
 			return fmt.Errorf("readyz: %s", got)
@@ -174,7 +173,7 @@ func TestDoctorReportsAPrimaryThatWritesWithoutItsReplicas(t *testing.T) {
 	_, a := k.web()
 	doctorSays(t, k, "the primary has 1 replicas and 0 sentinels, and writes even if it reaches no replica", "")
 	r := register(t, a)
-	proctest.Eventually(t, proctest.Bound, func() error { return r.atLeast(20) })
+	harness.Eventually(t, func() error { return r.atLeast(20) })
 	p.link.Cut()
 	cut := time.Now()
 	throughout(t, lossBound+2*time.Second, func() error {
@@ -203,7 +202,7 @@ func (r *registrations) atLeast(n int) error {
 }
 
 // lostOn promotes a replica, and returns the times of the acknowledged registrations that it lacks.
-func (r *registrations) lostOn(t *testing.T, replica *redistest.Server) map[string]time.Time {
+func (r *registrations) lostOn(t *testing.T, replica *harness.Server) map[string]time.Time {
 	t.Helper()
 	rdb := replica.Client(t)
 	if err := rdb.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
@@ -234,7 +233,7 @@ func latest(times map[string]time.Time) (last time.Time) {
 // doctorSays checks that rollcall doctor prints one text and does not print another.
 func doctorSays(t *testing.T, k *stack, want, not string) {
 	t.Helper()
-	_, out, log := proctest.Run(t, k.Env, "doctor")
+	_, out, log := harness.Run(t, k.Env, "doctor")
 	if !strings.Contains(out, want) || not != "" && strings.Contains(out, not) {
 		t.Errorf("doctor prints\n%s%s\nwant %q and not %q", out, log, want, not)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"rollcall/app/ownership"
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // TestRestartsGoUnnoticed restarts cron and web, by SIGTERM and by kill -9, while streaks run. No list
@@ -17,24 +17,24 @@ import (
 func TestRestartsGoUnnoticed(t *testing.T) {
 	t.Parallel()
 	const interval = 2 * time.Second
-	machine := proctest.WatchStalls(t)
+	machine := harness.WatchStalls(t)
 	k := newStack(t)
 	l := watch(t, k.Server.Addr())
 	cron := k.Process("cron")
 	web, a := k.web()
 	edge := k.edge()
 	const host = "restart.localhost"
-	well, sick, waiting := proctest.NewBackend(t), proctest.NewBackend(t), proctest.NewBackend(t)
-	a.register(proctest.Registration(well, "well", host, "interval", interval.String()))
-	a.register(proctest.Registration(sick, "sick", host, "interval", interval.String(), "fall", "100"))
-	a.register(proctest.Registration(waiting, "waiting", host, "interval", interval.String(), "rise", "100", "grace", "10m"))
+	well, sick, waiting := harness.NewBackend(t), harness.NewBackend(t), harness.NewBackend(t)
+	a.register(harness.Registration(well, "well", host, "interval", interval.String()))
+	a.register(harness.Registration(sick, "sick", host, "interval", interval.String(), "fall", "100"))
+	a.register(harness.Registration(waiting, "waiting", host, "interval", interval.String(), "rise", "100", "grace", "10m"))
 	a.awaitState("well", "healthy")
 	a.awaitState("sick", "healthy")
 	awaitPick(t, k.Redis, host, well.URL(), sick.URL())
-	sick.Is(proctest.Errors5) // a status that no proxy marks
+	sick.Is(harness.Errors5) // a status that no proxy marks
 	streak := func(id string, above int) {
 		t.Helper()
-		proctest.Eventually(t, proctest.Bound, func() error {
+		harness.Eventually(t, func() error {
 			if now := a.instance(id).Streak; now <= above {
 				return fmt.Errorf("the streak of %s is %d, want more than %d", id, now, above)
 			}
@@ -65,7 +65,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 		cron = k.Process("cron")
 		absence = max(absence, ended.Sub(began)+l.awaitLook(t, ended))
 	}
-	through := newVisitor(edge, proctest.Bound)
+	through := newVisitor(edge)
 	for n, restart := range []func(){
 		func() { again(cron.Stop) },
 		func() { web.Stop(); web, a = k.web() },
@@ -99,7 +99,7 @@ func TestRestartsGoUnnoticed(t *testing.T) {
 	if end.writes > start.writes || end.events > start.events {
 		t.Errorf("%d writes of lists and %d events, want none", end.writes-start.writes, end.events-start.events)
 	}
-	for id, b := range map[string]*proctest.Backend{"well": well, "sick": sick, "waiting": waiting} {
+	for id, b := range map[string]*harness.Backend{"well": well, "sick": sick, "waiting": waiting} {
 		times := append(b.Probed(id), time.Now())
 		for n := range times[1:] {
 			allowed := max(2*interval, interval+absence)
@@ -129,8 +129,8 @@ func TestStopLetsCallsEnd(t *testing.T) {
 	k.Process("cron")
 	web, a := k.web()
 	_, other := k.web()
-	b := proctest.NewBackend(t)
-	a.register(proctest.Registration(b, "leaves", "leaves.localhost"))
+	b := harness.NewBackend(t)
+	a.register(harness.Registration(b, "leaves", "leaves.localhost"))
 	a.awaitState("leaves", "healthy")
 	answer := make(chan string, 1)
 	go func() {

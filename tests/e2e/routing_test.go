@@ -8,19 +8,18 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // awaitPick waits until Hipache would select from exactly these backends.
 func awaitPick(t testing.TB, rdb *redis.Client, host string, want ...string) {
 	t.Helper()
-	proctest.Eventually(t, proctest.Bound, func() error {
-		pick, list, err := proctest.Routed(t.Context(), rdb, host)
-		if err == nil && !proctest.SameSet(pick, want) {
+	harness.Eventually(t, func() error {
+		pick, list, err := harness.Routed(t.Context(), rdb, host)
+		if err == nil && !harness.SameSet(pick, want) {
 			err = fmt.Errorf("Hipache would choose from %q for %s (list %q), want %q", pick, host, list, want)
 		}
 		return err
@@ -30,9 +29,9 @@ func awaitPick(t testing.TB, rdb *redis.Client, host string, want ...string) {
 // awaitList waits until a vhost's list has exactly these backends.
 func awaitList(t testing.TB, rdb *redis.Client, host string, want ...string) {
 	t.Helper()
-	proctest.Eventually(t, proctest.Bound, func() error {
-		_, list, err := proctest.Routed(t.Context(), rdb, host)
-		if err == nil && !proctest.SameSet(list, want) {
+	harness.Eventually(t, func() error {
+		_, list, err := harness.Routed(t.Context(), rdb, host)
+		if err == nil && !harness.SameSet(list, want) {
 			err = fmt.Errorf("the list of %s is %q, want %q", host, list, want)
 		}
 		return err
@@ -45,8 +44,8 @@ type visitor struct {
 	client *http.Client
 }
 
-func newVisitor(edge string, patience time.Duration) visitor {
-	return visitor{edge: edge, client: &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+func newVisitor(edge string) visitor {
+	return visitor{edge: edge, client: &http.Client{Timeout: harness.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 }
 
 // visit requests a vhost's front page. id names the request to backends that record requests; it
@@ -70,9 +69,9 @@ func (v visitor) visit(ctx context.Context, host, id string) (status int, body s
 }
 
 // awaitVisit waits until a backend answers for a vhost.
-func (v visitor) awaitVisit(t testing.TB, host string, by ...*proctest.Backend) {
+func (v visitor) awaitVisit(t testing.TB, host string, by ...*harness.Backend) {
 	t.Helper()
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		status, body, err := v.visit(t.Context(), host, "")
 		if err != nil || status != http.StatusOK {
 			return errors.Join(err, fmt.Errorf("%s: %d %.200s", host, status, body))

@@ -16,7 +16,7 @@ import (
 	"rollcall/app/history"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // TestScreenshots takes the pictures of the documentation, for make screenshots. PAGE_IMAGES names their directory.
@@ -26,7 +26,7 @@ func TestScreenshots(t *testing.T) {
 	if dir == "" {
 		t.Skip("PAGE_IMAGES names no directory")
 	}
-	redis := redistest.Start(t)
+	redis := harness.StartRedis(t)
 	client := redis.Client(t)
 	if err := client.ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil {
 		t.Fatal(err)

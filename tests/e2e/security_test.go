@@ -22,8 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 const adminToken = "of-the-operator-alone"
@@ -44,7 +43,7 @@ func (a api) create(scopes ...string) string {
 	for _, s := range scopes {
 		args = append(args, "--scope", s)
 	}
-	code, out, log := proctest.Run(a.t, remote(a), args...)
+	code, out, log := harness.Run(a.t, remote(a), args...)
 	if code != 0 {
 		a.t.Fatalf("token create: %d %s", code, log)
 	}
@@ -54,7 +53,7 @@ func (a api) create(scopes ...string) string {
 // awaitStatus repeats a read until the answer has a status.
 func (a api) awaitStatus(path string, status int) {
 	a.t.Helper()
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		if got := a.once(http.MethodGet, path, nil); got.status != status {
 			return fmt.Errorf("%s: %s, want %d", path, got, status)
 		}
@@ -67,14 +66,14 @@ func TestNobodyListensToOthersWithoutAToken(t *testing.T) {
 	k := newStack(t)
 	everywhere := append(k.Env, "ROLLCALL_BIND=0.0.0.0", "ROLLCALL_EMBEDDED_REDIS_PORT=0")
 	for _, program := range []string{"web", "serve", "dev"} {
-		code, _, log := proctest.Run(t, everywhere, program)
+		code, _, log := harness.Run(t, everywhere, program)
 		if code != 1 || !strings.Contains(log, "ROLLCALL_ADMIN_TOKEN") || !strings.Contains(log, "rollcall token create") {
 			t.Errorf("%s: %d\n%s", program, code, log)
 		}
 	}
 	_, a := k.web() // on loopback every caller may create the first one
 	token := a.create("admin")
-	p := proctest.Start(t, everywhere, "rollcall", "web")
+	p := harness.StartProcess(t, everywhere, "rollcall", "web")
 	_, port, err := net.SplitHostPort(p.Addr("API"))
 	if err != nil {
 		t.Fatal(err)
@@ -102,24 +101,24 @@ func TestATokenCountsAndEndsInEveryProcess(t *testing.T) {
 	two = two.as(token)
 	two.awaitStatus("/v1/services", http.StatusOK)
 	id := strings.Split(token, "_")[1]
-	code, out, log := proctest.Run(t, remote(one), "token", "ls")
+	code, out, log := harness.Run(t, remote(one), "token", "ls")
 	if code != 0 || !strings.Contains(out, id+"  ci    never    read register:web-*") || strings.Contains(out, token) {
 		t.Errorf("token ls: %d %s\n%s", code, log, out)
 	}
-	if code, _, log := proctest.Run(t, remote(two), "token", "revoke", id); code != 4 || !strings.Contains(log, "scope admin") {
+	if code, _, log := harness.Run(t, remote(two), "token", "revoke", id); code != 4 || !strings.Contains(log, "scope admin") {
 		t.Errorf("token revoke by another one: %d %s", code, log)
 	}
-	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 0 {
+	if code, _, log := harness.Run(t, remote(one), "token", "revoke", id); code != 0 {
 		t.Errorf("token revoke: %d %s", code, log)
 	}
 	if got := one.as(token).once(http.MethodGet, "/v1/services", nil); got.status != http.StatusUnauthorized {
 		t.Errorf("at the process that has revoked it: %s", got)
 	}
 	two.awaitStatus("/v1/services", http.StatusUnauthorized)
-	if code, _, log := proctest.Run(t, remote(two), "ls"); code != 4 || !strings.Contains(log, "ROLLCALL_TOKEN") || strings.Contains(log, token) {
+	if code, _, log := harness.Run(t, remote(two), "ls"); code != 4 || !strings.Contains(log, "ROLLCALL_TOKEN") || strings.Contains(log, token) {
 		t.Errorf("ls with it: %d %s", code, log)
 	}
-	if code, _, log := proctest.Run(t, remote(one), "token", "revoke", id); code != 1 || !strings.Contains(log, "Not found") {
+	if code, _, log := harness.Run(t, remote(one), "token", "revoke", id); code != 1 || !strings.Contains(log, "Not found") {
 		t.Errorf("token revoke again: %d %s", code, log)
 	}
 }
@@ -144,9 +143,9 @@ func TestSecretsAreNotTold(t *testing.T) {
 	cron := k.Process("cron")
 	a = a.as(adminToken)
 	token := a.create("register:*", "host:*", "read")
-	b := proctest.NewBackend(t)
+	b := harness.NewBackend(t)
 	var receipt struct{ Key string }
-	registered := a.as(token).call(http.MethodPost, "/v1/register", proctest.Registration(b, "w1", "a.test"))
+	registered := a.as(token).call(http.MethodPost, "/v1/register", harness.Registration(b, "w1", "a.test"))
 	if err := json.Unmarshal([]byte(registered.body), &receipt); err != nil || receipt.Key == "" {
 		t.Fatalf("%s, %v", registered, err)
 	}
@@ -271,21 +270,21 @@ func TestRedisOverTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := redistest.Start(t)
-			port := strconv.Itoa(redistest.FreePort(t))
+			s := harness.StartRedis(t)
+			port := strconv.Itoa(harness.FreePort(t))
 			certificate := filepath.Join(dir, c.certificate)
 			s.Restart(t, "--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", ours.path,
 				"--tls-cert-file", certificate+".pem", "--tls-key-file", certificate+".key", "--user", "rollcall", "on", ">hunter2hunter2", "~*", "&*", "+@all")
 			env := []string{"REDIS_URL=rediss://rollcall:hunter2hunter2@127.0.0.1:" + port, "PORT=0", "SSL_CERT_FILE=" + c.trusted.path}
 			if c.fault != "" {
 				began := time.Now()
-				code, _, log := proctest.Run(t, env, "web")
+				code, _, log := harness.Run(t, env, "web")
 				if code != 1 || !strings.Contains(log, "REDIS_URL") || !strings.Contains(log, c.fault) || strings.Contains(log, "hunter2") {
 					t.Errorf("after %s: %d\n%s", time.Since(began), code, log)
 				}
 				return
 			}
-			a := api{t: t, base: "http://" + proctest.Start(t, env, "rollcall", "web").Addr("API")}
+			a := api{t: t, base: "http://" + harness.StartProcess(t, env, "rollcall", "web").Addr("API")}
 			a.ready()
 			a.register(form("service", "web", "id", "w1", "port", "80", "health", "none"))
 			if there, err := s.Client(t).Exists(t.Context(), "rollcall:instance:w1").Result(); there != 1 || err != nil {

@@ -24,8 +24,7 @@ import (
 	"time"
 
 	"rollcall/migrations"
-	"rollcall/tests/proctest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // linked is a program of 2013: it finds another service only by the variables of a Docker link.
@@ -53,7 +52,7 @@ func (s output) String() string { return fmt.Sprintf("%d, %q, %q", s.code, s.out
 func command(t testing.TB, env []string, script string) *exec.Cmd {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), "sh", "-euc", script)
-	c.Env = append([]string{"PATH=" + filepath.Dir(proctest.Binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	c.Env = append([]string{"PATH=" + filepath.Dir(harness.Binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // all processes of a pipe end with it
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = time.Second
@@ -80,7 +79,7 @@ var waits = regexp.MustCompile(`(?m)^rollcall: waiting for .*$`)
 
 func TestWaitInAScript(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0") // an address that is not yet in use
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +180,7 @@ func TestLsAsJSON(t *testing.T) {
 // meanwhile.
 func TestWatchMissesNothing(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	p := boots(t, server, "serve")
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(p.base, "http://"))
 	between := cutting(t, strings.TrimPrefix(p.base, "http://"))
@@ -196,7 +195,7 @@ func TestWatchMissesNothing(t *testing.T) {
 	t.Cleanup(func() { _ = c.Wait() })
 	t.Cleanup(func() { _ = c.Process.Signal(syscall.SIGTERM) })
 	first := 0
-	eventually(t, "it watches", func() error {
+	harness.Await(t, "it watches", func() error {
 		first++
 		p.register("service", "web", "id", "w1", "address", "10.0.0.1:80", "health", "none", "meta.n", fmt.Sprint(first))
 		if len(out.all()) == 0 {
@@ -219,7 +218,7 @@ func TestWatchMissesNothing(t *testing.T) {
 	for _, m := range stream {
 		truth = append(truth, m.ID)
 	}
-	eventually(t, "everything is printed", func() error {
+	harness.Await(t, "everything is printed", func() error {
 		var ids []string
 		for _, line := range out.all() {
 			ids = append(ids, decode[struct{ ID string }](t, line).ID)
@@ -288,7 +287,7 @@ func cutting(t *testing.T, to string) string {
 
 func TestExportAndImportInAPipe(t *testing.T) {
 	t.Parallel()
-	from, to := redistest.Start(t), redistest.Start(t)
+	from, to := harness.StartRedis(t), harness.StartRedis(t)
 	p := boots(t, from, "web")
 	for n := range 5 {
 		p.register("service", "web", "id", fmt.Sprint("w", n), "address", fmt.Sprintf("10.0.0.%d:80", 9-n), "health", "none", "host", "a.test", "weight", fmt.Sprint(n%2+1))
@@ -326,12 +325,12 @@ func TestExportAndImportInAPipe(t *testing.T) {
 
 func TestDoctorOnTheCommandLine(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	server.Restart(t, "--appendonly", "yes")
 	env := []string{"REDIS_URL=redis://" + server.Addr()}
 	p := boots(t, server, "serve")
 	p.register("service", "web", "id", "w1", "address", "10.0.0.1:80", "health", "none", "host", "a.test")
-	eventually(t, "all is well", func() error { // the worker must have joined
+	harness.Await(t, "all is well", func() error { // the worker must have joined
 		if got := sh(t, env, "rollcall doctor"); got.code != 0 || !strings.HasPrefix(got.out, "no errors") || got.err != "" {
 			return errors.New(got.String())
 		}

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -18,27 +17,27 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"rollcall/app/boot"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-// withBrowser ends the browser, if a test has started it, after the tests.
-type withBrowser struct{ next interface{ Run() int } }
-
-// Run runs the tests and returns the exit code.
-func (w withBrowser) Run() int {
-	defer func() { closeBrowser() }()
-	return w.next.Run()
+// browser is the Chromium of all tests; each has a tab of its own.
+var browser struct {
+	sync.Once
+	context.Context
+	err error
 }
 
-// closeBrowser ends the browser that browser has started.
-var closeBrowser = func() {}
-
-// browser is the Chromium of all tests; each has a tab of its own.
-var browser = sync.OnceValues(func() (context.Context, error) {
-	path, err := executable()
-	if err != nil {
-		return nil, err
+func chromium(t testing.TB) context.Context {
+	t.Helper()
+	path := harness.Need(t, harness.Chromium...)
+	browser.Do(func() { browser.Context, browser.err = startBrowser(path) })
+	if browser.err != nil {
+		t.Fatal(browser.err)
 	}
+	return browser.Context
+}
+
+func startBrowser(path string) (context.Context, error) {
 	profile, err := os.MkdirTemp("", "chromium")
 	if err != nil {
 		return nil, err
@@ -49,40 +48,18 @@ var browser = sync.OnceValues(func() (context.Context, error) {
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-dev-shm-usage", true),
 	)
 	ctx, end := chromedp.NewContext(started)
-	closeBrowser = func() {
+	harness.AtEnd(func() error {
 		end()
 		cancel()
-		_ = os.RemoveAll(profile)
-	}
+		return os.RemoveAll(profile)
+	})
 	return ctx, chromedp.Do(ctx) // which starts it
-})
-
-// chromium returns the browser. Without one the test is skipped, and fails in CI.
-func chromium(t testing.TB) context.Context {
-	t.Helper()
-	ctx, err := browser()
-	switch {
-	case errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "":
-		t.Skip("there is no Chromium on PATH")
-	case err != nil:
-		t.Fatal(err)
-	}
-	return ctx
-}
-
-func executable() (path string, err error) {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, err = exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", err
 }
 
 // site is a Rollcall with everything but the edge.
 type site struct {
 	t     testing.TB
-	redis *redistest.Server
+	redis *harness.Server
 	base  string // http://host:port
 	stop  func() // returns when it has ended
 }
@@ -90,10 +67,10 @@ type site struct {
 // newSite starts a Rollcall on a redis-server of its own.
 func newSite(t testing.TB) *site {
 	t.Helper()
-	return siteOn(t, redistest.Start(t), "0")
+	return siteOn(t, harness.StartRedis(t), "0")
 }
 
-func siteOn(t testing.TB, redis *redistest.Server, port string) *site {
+func siteOn(t testing.TB, redis *harness.Server, port string) *site {
 	t.Helper()
 	config, err := boot.Load([]string{"REDIS_URL=redis://" + redis.Addr(), "PORT=" + port, "ROLLCALL_SETTLE=300ms"})
 	if err != nil {
@@ -115,7 +92,7 @@ func siteOn(t testing.TB, redis *redistest.Server, port string) *site {
 		}
 	})
 	t.Cleanup(s.stop)
-	eventually(t, "rollcall is ready", func() error {
+	harness.Await(t, "rollcall is ready", func() error {
 		_, err := s.try(http.MethodGet, "/readyz", nil)
 		return err
 	})
@@ -150,7 +127,7 @@ func (s *site) call(method, path string, pairs ...string) (answer struct{ ID, St
 	for n := 0; n < len(pairs); n += 2 {
 		form.Add(pairs[n], pairs[n+1])
 	}
-	eventually(s.t, method+" "+path, func() error {
+	harness.Await(s.t, method+" "+path, func() error {
 		text, err := s.try(method, path, strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
 		if err == nil && len(text) > 0 {
 			err = json.Unmarshal(text, &answer)
@@ -170,7 +147,7 @@ func (s *site) register(state string, pairs ...string) string {
 
 func (s *site) await(id, state string) {
 	s.t.Helper()
-	eventually(s.t, id+" is "+state, func() error {
+	harness.Await(s.t, id+" is "+state, func() error {
 		if got := s.call(http.MethodGet, "/v1/instances/"+id).State; got != state {
 			return errors.New("it is " + got)
 		}

@@ -24,8 +24,7 @@ import (
 	"rollcall/app/redisstore"
 	"rollcall/app/registry"
 	"rollcall/hipache"
-	"rollcall/tests/openapitest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 const (
@@ -55,7 +54,7 @@ func loadFor(t testing.TB) time.Duration {
 // hundred pollers, whose connections break all the time, while fifty changes are made
 // every second.
 func TestSubscribersMissNothing(t *testing.T) { //nolint:paralleltest // it measures the memory of the process
-	server := redistest.Start(t)
+	server := harness.StartRedis(t)
 	named := func(name string) *redis.Client {
 		c := redis.NewClient(&redis.Options{Addr: server.Addr(), ClientName: name, ContextTimeoutEnabled: true})
 		t.Cleanup(func() { _ = c.Close() })
@@ -154,7 +153,7 @@ func oneReadPerProcess(t testing.TB, named func(string) *redis.Client, webs int)
 	for n := range webs {
 		name := "web-" + strconv.Itoa(n)
 		connections, most := 0, 0
-		eventually(t, name+" waits for news", func() error {
+		harness.Await(t, name+" waits for news", func() error {
 			list, err := looker.ClientList(t.Context()).Result()
 			if err != nil {
 				return err
@@ -217,7 +216,7 @@ func (c *changes) register(service, n int) {
 // time: every one may be repeated.
 func (c *changes) insist(change func() error) {
 	c.t.Helper()
-	eventually(c.t, "a change is made", func() error {
+	harness.Await(c.t, "a change is made", func() error {
 		err := change()
 		if err != nil && !errors.Is(err, app.ErrUnavailable) {
 			c.t.Fatal(err)
@@ -293,7 +292,7 @@ func (l *listener) run(ctx context.Context) {
 	}
 	last, base := "", l.web.base
 	for opened := false; ctx.Err() == nil; base = l.other.base {
-		client := &http.Client{Transport: openapitest.Transport(l.t, fragile(l.hold == nil, 10<<10))}
+		client := &http.Client{Transport: harness.CheckingTransport(l.t, fragile(l.hold == nil, 10<<10))}
 		s, a, err := listen(ctx, client, base, query, last)
 		if a.status == http.StatusServiceUnavailable {
 			pause(ctx)
@@ -351,7 +350,7 @@ func (l *listener) hear(s *stream) string {
 		n := len(l.heard)
 		l.mu.Unlock()
 		if n%100 == 1 {
-			if err := openapitest.Event([]byte(e.data)); err != nil {
+			if err := harness.CheckEvent([]byte(e.data)); err != nil {
 				l.t.Error(err)
 			}
 		}
@@ -368,7 +367,7 @@ func (l *listener) await(name string, truth []app.Event) {
 			want = append(want, string(e.Revision))
 		}
 	}
-	eventually(l.t, name, func() error {
+	harness.Await(l.t, name, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for n, id := range l.heard {
@@ -468,7 +467,7 @@ func (p *poller) await(name string, truth []app.Event, meta map[string]string) {
 			want[id] = number
 		}
 	}
-	eventually(p.t, name, func() error {
+	harness.Await(p.t, name, func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.rev.Compare(last) < 0 || fmt.Sprint(p.meta) != fmt.Sprint(want) {

@@ -18,6 +18,8 @@ import (
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"rollcall/tests/harness"
 )
 
 // tab is a tab of the browser. The test fails when its console has an error that is not
@@ -103,7 +105,7 @@ func (b *tab) check() {
 // do runs an action of chromedp and returns its result.
 func do[T any](b *tab, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 2*patience)
+	ctx, cancel := context.WithTimeout(b.ctx, 2*harness.Patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {
@@ -151,8 +153,8 @@ func eval[T any](b *tab, expression string) T {
 // until waits until an expression is true in the page. The page may still be loading.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
-	eventually(b.t, what, func() error {
-		ctx, cancel := context.WithTimeout(b.ctx, patience)
+	harness.Await(b.t, what, func() error {
+		ctx, cancel := context.WithTimeout(b.ctx, harness.Patience)
 		defer cancel()
 		holds, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
 		if err == nil && !holds {

@@ -23,8 +23,7 @@ import (
 	"rollcall/app/replica"
 	"rollcall/handlers"
 	"rollcall/hipache"
-	"rollcall/tests/openapitest"
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
 // web is a web process inside this process: its own connections to Redis, its own replica, and a server.
@@ -49,7 +48,7 @@ const settle = 300 * time.Millisecond
 // newWeb serves a private registry on the shared Redis.
 func newWeb(t testing.TB) *web {
 	t.Helper()
-	return webOn(t, redistest.New(t), redistest.Prefix(t))
+	return webOn(t, harness.SharedRedis(t), harness.Prefix(t))
 }
 
 func noMetrics(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", "text/plain") }
@@ -80,7 +79,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 		w.handler.ServeHTTP(rw, r)
 	})}
 	transport := &http.Transport{MaxIdleConnsPerHost: 300}
-	w.client = &http.Client{Transport: openapitest.Transport(t, transport)}
+	w.client = &http.Client{Transport: harness.CheckingTransport(t, transport)}
 	var parts sync.WaitGroup
 	parts.Go(func() { w.store.Follow(ctx, w.replica) })
 	parts.Go(func() { _ = server.Serve(tinyBuffers{l}) })
@@ -90,7 +89,7 @@ func webOn(t testing.TB, rdb *redis.Client, prefix string) *web {
 		_ = server.Close()
 		parts.Wait()
 	})
-	eventually(t, "the process has read the registry", func() error {
+	harness.Await(t, "the process has read the registry", func() error {
 		if w.replica.Revision() == "" {
 			return errors.New("not yet")
 		}
@@ -144,7 +143,7 @@ func (w *web) try(ctx context.Context, method, path string, form url.Values, hea
 func (w *web) call(method, path string, form url.Values, headers ...string) (a answer) {
 	w.t.Helper()
 	var err error
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(harness.Patience); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if a, err = w.try(w.t.Context(), method, path, form, headers...); err != nil {
 			w.t.Fatal(err)
 		}

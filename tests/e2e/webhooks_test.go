@@ -16,7 +16,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
-	"rollcall/tests/proctest"
+	"rollcall/tests/harness"
 )
 
 // receiver is the server behind a webhook.
@@ -148,9 +148,9 @@ func stir(a api, n int) {
 }
 
 // awaitAll waits until a receiver has accepted every message, in order.
-func (k *stack) awaitAll(r *receiver, within time.Duration) {
+func (k *stack) awaitAll(r *receiver) {
 	k.t.Helper()
-	proctest.Eventually(k.t, within, func() error {
+	harness.Eventually(k.t, func() error {
 		if got, want := r.taken(), k.messages(); !slices.Equal(got, want) {
 			return fmt.Errorf("taken are %q, want %q", got, want)
 		}
@@ -172,7 +172,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 		}
 	}, "rate", "1000")
 	stir(a, 3)
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if n := len(r.taken()); n < 2 {
 			return fmt.Errorf("it has taken %d", n)
 		}
@@ -182,7 +182,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	addr := r.server.Listener.Addr().String()
 	r.server.Close()
 	stir(a, 3)
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil); !strings.Contains(got.body, "connection refused") {
 			return fmt.Errorf("deliveries are %s", got)
 		}
@@ -195,7 +195,7 @@ func TestAReceiverThatFailsAndIsAwayGetsEveryEventInOrder(t *testing.T) {
 	r.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: r}}
 	r.server.Start()
 	t.Cleanup(r.server.Close)
-	k.awaitAll(r, 2*proctest.Bound)
+	k.awaitAll(r)
 
 	var distinct []string
 	for _, p := range r.got() {
@@ -228,13 +228,13 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 	stir(a, 8)
 	select {
 	case <-reached:
-	case <-time.After(proctest.Bound):
+	case <-time.After(harness.Patience):
 		t.Fatalf("got %v", r.got())
 	}
 	k.Process("cron")
 	other := newReceiver(a, nil, "rate", "1000")
 	stir(a, 2)
-	proctest.Eventually(t, proctest.Bound, func() error { // by either worker, while the first one sends the other message
+	harness.Eventually(t, func() error { // by either worker, while the first one sends the other message
 		if n := len(other.taken()); n < 2 {
 			return fmt.Errorf("the other receiver has taken %d", n)
 		}
@@ -245,7 +245,7 @@ func TestTheAttemptOfAKilledWorkerIsMadeAgain(t *testing.T) {
 
 	want := k.messages()
 	want = slices.Insert(want, 4, want[3]) // the interrupted one
-	proctest.Eventually(t, 2*proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		var got []string
 		for _, p := range r.got() {
 			got = append(got, p.id)
@@ -268,7 +268,7 @@ func TestTheJobDeliversWithoutAWorker(t *testing.T) {
 		}
 	})
 	stir(a, 3)
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if got := a.call(http.MethodPost, "/v1/jobs/deliver/run", nil); got.status != http.StatusOK {
 			t.Fatalf("run deliver: %s", got)
 		}
@@ -313,7 +313,7 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 		}
 		a.registerAll(entries)
 	}
-	proctest.Eventually(t, 2*proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		got := a.call(http.MethodGet, "/v1/services", nil)
 		if !strings.Contains(got.body, fmt.Sprintf(`"healthy":%d`, deaths)) {
 			return fmt.Errorf("services are %s", got)
@@ -325,7 +325,7 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 		_ = l.Close()
 	}
 	var all []string
-	proctest.Eventually(t, 2*proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		entries, err := k.Redis.XRange(t.Context(), "rollcall:events", "-", "+").Result()
 		if err != nil {
 			return err
@@ -343,7 +343,7 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 	})
 	for n, r := range receivers {
 		rate := []int{60, 5}[n]
-		proctest.Eventually(t, 2*proctest.Bound, func() error {
+		harness.Eventually(t, func() error {
 			posts := r.got()
 			if len(posts) != rate+1 {
 				return fmt.Errorf("rate %d: told %d times, want %d, and a digest", rate, len(posts), rate)
@@ -359,7 +359,7 @@ func TestAThousandDeathsAreOneDigest(t *testing.T) {
 	if got := a.call(http.MethodPost, "/v1/webhooks/"+r.hook+"/replay?since="+all[0]+"&until="+all[deaths-1], nil); got.status != http.StatusAccepted {
 		t.Fatalf("replay: %s", got)
 	}
-	proctest.Eventually(t, 2*proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		posts := r.got()[61:]
 		if len(posts) != deaths {
 			return fmt.Errorf("%d were replayed", len(posts))
@@ -380,7 +380,7 @@ func (a api) registerAll(entries []map[string]any) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	proctest.Eventually(a.t, proctest.Bound, func() error {
+	harness.Eventually(a.t, func() error {
 		resp, err := caller.Post(a.base+"/v1/register", "application/json", strings.NewReader(string(text)))
 		if err != nil {
 			return err
@@ -444,24 +444,24 @@ func TestHostileReceiversDelayNoOtherReceiver(t *testing.T) {
 	}
 	t.Cleanup(func() { close(ends) })
 	good := newReceiver(a, nil, "rate", "1000")
-	b := proctest.NewBackend(t)
-	a.register(proctest.Registration(b, "probed", "probed.localhost"))
+	b := harness.NewBackend(t)
+	a.register(harness.Registration(b, "probed", "probed.localhost"))
 	a.awaitState("probed", "healthy")
 	stir(a, 10)
-	k.awaitAll(good, proctest.Bound)
+	k.awaitAll(good)
 	probes := len(b.Probed("probed"))
-	proctest.Eventually(t, proctest.Bound, func() error {
+	harness.Eventually(t, func() error {
 		if n := len(b.Probed("probed")); n < probes+3 {
 			return fmt.Errorf("%d probes more", n-probes)
 		}
 		return nil
 	})
-	b.Is(proctest.Refuses)
+	b.Is(harness.Refuses)
 	a.awaitState("probed", "unhealthy")
-	k.awaitAll(good, proctest.Bound)
+	k.awaitAll(good)
 
 	for says, r := range hostile {
-		proctest.Eventually(t, proctest.Bound, func() error {
+		harness.Eventually(t, func() error {
 			got := a.call(http.MethodGet, "/v1/webhooks/"+r.hook+"/deliveries", nil)
 			if !strings.Contains(got.body, `"passed":false,"reason":"`+says) || strings.Contains(got.body, `"passed":true`) {
 				return errors.New("deliveries are " + got.String() + ", want " + says)

@@ -1,4 +1,4 @@
-package redistest
+package harness
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	binary = "redis-server"
-	ready  = 10 * time.Second // how long a server may take to start
+	redisServer = "redis-server"
+	redisReady  = 10 * time.Second // how long a server may take to start
 )
 
 // Server is a redis-server process. Its methods are for one test at a time.
@@ -31,11 +31,11 @@ type Server struct {
 	exited chan struct{} // closed when cmd is gone
 }
 
-// Start starts a private server on a free port of the loopback interface, without persistence. It
+// StartRedis starts a private server on a free port of the loopback interface, without persistence. It
 // stops when the test ends.
-func Start(t testing.TB) *Server {
+func StartRedis(t testing.TB) *Server {
 	t.Helper()
-	requireRedis(t)
+	Need(t, redisServer)
 	port, err := reservePort(t)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func reservePort(t testing.TB) (string, error) {
 func (s *Server) launch(extra ...string) error {
 	args := append([]string{"--dir", s.dir, "--save", "", "--appendonly", "no"}, s.args...)
 	args = append(args, "--appendfsync", "no") // by default a write may wait for a slow disk, and Kill loses it
-	s.cmd = exec.Command(binary, append(args, extra...)...)
+	s.cmd = exec.Command(redisServer, append(args, extra...)...)
 	s.cmd.SysProcAttr = dieWithParent()
 	s.cmd.Env = append(os.Environ(), s.env...)
 	log, err := os.Create(filepath.Join(s.dir, "log"))
@@ -110,7 +110,7 @@ func (s *Server) launch(extra ...string) error {
 	if err := s.await(); err != nil {
 		said, _ := os.ReadFile(log.Name())
 		s.discard()
-		return fmt.Errorf("%s %s: %w\n%s", binary, strings.Join(s.cmd.Args[1:], " "), err, said)
+		return fmt.Errorf("%s %s: %w\n%s", redisServer, strings.Join(s.cmd.Args[1:], " "), err, said)
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (s *Server) launch(extra ...string) error {
 func (s *Server) await() error {
 	c := s.client()
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), ready)
+	ctx, cancel := context.WithTimeout(context.Background(), redisReady)
 	defer cancel()
 	for {
 		err := c.Ping(ctx).Err()
@@ -129,7 +129,7 @@ func (s *Server) await() error {
 		case <-s.exited:
 			return fmt.Errorf("it exited before it answered: %w", err)
 		case <-ctx.Done():
-			return fmt.Errorf("no answer within %s: %w", ready, err)
+			return fmt.Errorf("no answer within %s: %w", redisReady, err)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

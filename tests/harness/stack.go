@@ -1,4 +1,4 @@
-package proctest
+package harness
 
 import (
 	"os"
@@ -7,13 +7,11 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
-
-	"rollcall/tests/redistest"
 )
 
 // Stack is a set of processes of the Procfile on one redis-server.
 type Stack struct {
-	Server *redistest.Server
+	Server *Server
 	Redis  *redis.Client
 	Env    []string // of the processes
 
@@ -21,11 +19,11 @@ type Stack struct {
 }
 
 // NewStack migrates a redis-server. env is the environment of the processes.
-func NewStack(t testing.TB, s *redistest.Server, env ...string) *Stack {
+func NewStack(t testing.TB, s *Server, env ...string) *Stack {
 	t.Helper()
 	env = append([]string{"REDIS_URL=redis://" + s.Addr(), "PORT=0", "ROLLCALL_EDGE_PORT=0"}, env...)
 	k := &Stack{t: t, Server: s, Redis: s.Client(t), Env: env}
-	if p := Start(t, env, "rollcall", "migrate"); p.Wait() != 0 {
+	if p := StartProcess(t, env, "rollcall", "migrate"); p.Wait() != 0 {
 		t.Fatalf("%s: %s", p.Name, p.Log.String())
 	}
 	return k
@@ -40,7 +38,7 @@ func (k *Stack) Process(name string, before ...string) *Process {
 		k.t.Fatalf("the Procfile has no %s", name)
 	}
 	command := append(before, "sh", "-c", "exec "+line)
-	p := Start(k.t, k.Env, command[0], command[1:]...)
+	p := StartProcess(k.t, k.Env, command[0], command[1:]...)
 	p.Name = name
 	return p
 }

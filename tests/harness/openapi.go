@@ -1,6 +1,4 @@
-// Package openapitest checks the answers of the API against openapi.yaml: in a handler's tests with Check, over a network with
-// Transport.
-package openapitest
+package harness
 
 import (
 	"bytes"
@@ -10,7 +8,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +17,6 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
-
-	"rollcall/handlers"
 )
 
 const (
@@ -30,11 +27,13 @@ const (
 // pageTypes are the media types of the status page, which the document does not describe.
 var pageTypes = []string{"text/html", "text/css", "text/javascript", "image/svg+xml"}
 
-// Document is the document that GET /openapi.yaml serves.
-var Document = sync.OnceValues(func() (*openapi3.T, error) {
-	w := httptest.NewRecorder()
-	(&handlers.API{}).Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/openapi.yaml", nil))
-	doc, err := openapi3.NewLoader().LoadFromData(w.Body.Bytes())
+// OpenAPI is handlers/openapi.yaml.
+var OpenAPI = sync.OnceValues(func() (*openapi3.T, error) {
+	text, err := os.ReadFile(filepath.Join(root(), "handlers/openapi.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	doc, err := openapi3.NewLoader().LoadFromData(text)
 	if err != nil {
 		return nil, err
 	}
@@ -46,14 +45,14 @@ type Answer struct {
 	Method, Path string // as sent, escaped
 	Status       int
 	Header       http.Header
-	Body         []byte // not of a stream: see Event
+	Body         []byte // not of a stream: see CheckEvent
 }
 
-// Check returns a handler that answers as h does, and fails the test when an answer is
+// CheckAnswers returns a handler that answers as h does, and fails the test when an answer is
 // not as the document says.
-func Check(t testing.TB, h http.Handler) http.Handler {
+func CheckAnswers(t testing.TB, h http.Handler) http.Handler {
 	t.Helper()
-	if _, err := Document(); err != nil {
+	if _, err := OpenAPI(); err != nil {
 		t.Fatal(err)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -91,11 +90,11 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return r.ResponseWriter.Write(p)
 }
 
-// Transport makes requests as next does, and fails the test when an answer is not as
+// CheckingTransport makes requests as next does, and fails the test when an answer is not as
 // the document says. Streams pass through unread.
-func Transport(t testing.TB, next http.RoundTripper) http.RoundTripper {
+func CheckingTransport(t testing.TB, next http.RoundTripper) http.RoundTripper {
 	t.Helper()
-	if _, err := Document(); err != nil {
+	if _, err := OpenAPI(); err != nil {
 		t.Fatal(err)
 	}
 	return transport{t, next}
@@ -128,7 +127,7 @@ func (c transport) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Validate returns an error if an answer does not match the document.
 func (a Answer) Validate() error {
-	doc, err := Document()
+	doc, err := OpenAPI()
 	if err != nil {
 		return err
 	}
@@ -203,9 +202,9 @@ func find(doc *openapi3.T, path string) *openapi3.PathItem {
 	return nil
 }
 
-// Event returns an error if the data of a server-sent event does not match the document.
-func Event(data []byte) error {
-	doc, err := Document()
+// CheckEvent returns an error if the data of a server-sent event does not match the document.
+func CheckEvent(data []byte) error {
+	doc, err := OpenAPI()
 	if err != nil {
 		return err
 	}

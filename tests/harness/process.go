@@ -1,10 +1,10 @@
-// Package proctest runs the program for tests from outside: built with the race detector, as separate processes, on a
-// redis-server for each test, with backends whose failures the test controls.
-package proctest
+package harness
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,31 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	_ "rollcall/app/boot" // see build
 )
-
-// Bound limits the wait of a test for a condition that normally holds within a second.
-const Bound = 30 * time.Second
-
-// workdir holds the binary. Main deletes it after the tests.
-var workdir string
-
-// Main wraps m, a *testing.M or a wrapper of one, so that the binary is deleted after the tests.
-func Main(m interface{ Run() int }) interface{ Run() int } { return runner{m} }
-
-type runner struct{ m interface{ Run() int } }
-
-// Run runs the tests and returns the exit code.
-func (r runner) Run() int {
-	var err error
-	if workdir, err = os.MkdirTemp("", "rollcall"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(workdir)
-	return r.m.Run()
-}
 
 // root is the top folder of the project.
 func root() string {
@@ -47,24 +23,52 @@ func root() string {
 	return filepath.Join(filepath.Dir(file), "../..")
 }
 
-// build compiles the program once. The binary is called rollcall, as in the Procfile.
+// build compiles the program once. The binary is called rollcall, as in the Procfile. It stays in the user's cache, where
+// go build leaves it as it is while the sources are the same: all packages and runs share it.
 var build = sync.OnceValues(func() (path string, err error) {
-	// go test uses the cached result of a package unless an import or a file that the test reads has changed. It does
-	// not see the files that go build reads.
-	sources, err := filepath.Glob(filepath.Join(root(), "app/cmd/rollcall/*.go"))
-	for _, name := range sources {
-		_, _ = os.ReadFile(name)
+	if err := readSources(); err != nil {
+		return "", err
 	}
+	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(workdir, "rollcall")
+	dir := filepath.Join(cache, "rollcall", fmt.Sprintf("tests-%x", sha256.Sum256([]byte(root())))[:16])
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	lock, err := os.Create(filepath.Join(dir, "lock")) // of packages that run side by side
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "rollcall")
 	said, err := exec.Command("go", "build", "-race", "-o", path, "rollcall/app/cmd/rollcall").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("go build -race: %w\n%s", err, said)
 	}
 	return path, nil
 })
+
+// readSources reads the sources of the program. go test uses the cached result of a package unless a file that the test
+// reads has changed, and does not see the files that go build reads.
+func readSources() error {
+	for _, dir := range []string{"app", "handlers", "hipache", "jobs", "migrations"} {
+		err := filepath.WalkDir(filepath.Join(root(), dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && !strings.HasSuffix(path, "_test.go") {
+				_, err = os.ReadFile(path)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Binary returns the path of the program, which it builds once.
 func Binary(t testing.TB) string {
@@ -110,8 +114,8 @@ func (s *Transcript) String() string {
 	return s.text.String()
 }
 
-// Start starts a command line with only an environment of NAME=value and a PATH that contains rollcall.
-func Start(t testing.TB, env []string, name string, args ...string) *Process {
+// StartProcess starts a command line with only an environment of NAME=value and a PATH that contains rollcall.
+func StartProcess(t testing.TB, env []string, name string, args ...string) *Process {
 	t.Helper()
 	path := filepath.Dir(Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
 	if name == "rollcall" {
@@ -136,7 +140,7 @@ func Start(t testing.TB, env []string, name string, args ...string) *Process {
 // Run runs the program to its end, and returns its exit code and output.
 func Run(t testing.TB, env []string, args ...string) (code int, out, log string) {
 	t.Helper()
-	p := Start(t, env, "rollcall", args...)
+	p := StartProcess(t, env, "rollcall", args...)
 	code = p.Wait()
 	p.killed = true // the caller checks the code
 	return code, p.Out.String(), p.Log.String()
@@ -147,9 +151,9 @@ func (p *Process) Wait() int {
 	p.t.Helper()
 	select {
 	case <-p.exited:
-	case <-time.After(2 * Bound):
+	case <-time.After(Patience):
 		p.Kill()
-		p.t.Fatalf("rollcall %s did not end within %s", p.Name, 2*Bound)
+		p.t.Fatalf("rollcall %s did not end within %s", p.Name, Patience)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -223,7 +227,7 @@ var addrPattern = regexp.MustCompile(`addr"?[:=]"?([0-9.:\[\]]+)`)
 // Addr waits until the log reports that a listener, "API" or "edge", is up. It returns the address.
 func (p *Process) Addr(listener string) (addr string) {
 	p.t.Helper()
-	Eventually(p.t, Bound, func() error {
+	Eventually(p.t, func() error {
 		if !p.running() {
 			p.t.Fatalf("rollcall %s has ended:\n%s", p.Name, p.Log.String())
 		}

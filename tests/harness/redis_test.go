@@ -1,4 +1,4 @@
-package redistest_test
+package harness_test
 
 import (
 	"context"
@@ -9,15 +9,15 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"rollcall/tests/redistest"
+	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(redistest.Main(m)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(harness.Main(m)) }
 
 func TestNewSharesOneServer(t *testing.T) {
 	t.Parallel()
-	a, b := redistest.New(t), redistest.New(t)
-	key := redistest.Prefix(t) + "key"
+	a, b := harness.SharedRedis(t), harness.SharedRedis(t)
+	key := harness.Prefix(t) + "key"
 	if err := a.Set(t.Context(), key, "v", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -28,14 +28,14 @@ func TestNewSharesOneServer(t *testing.T) {
 
 func TestPrefixIsNeverTheSame(t *testing.T) {
 	t.Parallel()
-	if a, b := redistest.Prefix(t), redistest.Prefix(t); a == b {
+	if a, b := harness.Prefix(t), harness.Prefix(t); a == b {
 		t.Errorf("got %q twice", a)
 	}
 }
 
 func TestServerCanBeFrozenKilledAndRestarted(t *testing.T) {
 	t.Parallel()
-	s := redistest.Start(t)
+	s := harness.StartRedis(t)
 	c := s.Client(t)
 	get := func() (string, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -67,8 +67,8 @@ func TestServerCanBeFrozenKilledAndRestarted(t *testing.T) {
 
 func TestLinkCanBeCutAndLeadElsewhere(t *testing.T) {
 	t.Parallel()
-	here, there := redistest.Start(t), redistest.Start(t)
-	link := redistest.NewLink(t, here.Addr())
+	here, there := harness.StartRedis(t), harness.StartRedis(t)
+	link := harness.NewLink(t, here.Addr())
 	c := redis.NewClient(&redis.Options{Addr: link.Addr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	defer c.Close()
 	set := func(value string) error {

@@ -1,4 +1,4 @@
-package redistest
+package harness
 
 import (
 	_ "embed"
@@ -19,12 +19,10 @@ var clockSource []byte
 // the machine. OwnClock needs Linux and gcc: without them the test is skipped, or fails in CI.
 func (s *Server) OwnClock(t testing.TB, options ...string) (set func(ahead time.Duration)) {
 	t.Helper()
-	if _, err := exec.LookPath("gcc"); err != nil || runtime.GOOS != "linux" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("gcc is missing")
-		}
-		t.Skip("a clock of its own needs Linux and gcc")
+	if runtime.GOOS != "linux" {
+		t.Skip("a clock of its own needs Linux")
 	}
+	Need(t, "gcc")
 	dir := t.TempDir()
 	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
 	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
