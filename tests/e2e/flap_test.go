@@ -72,7 +72,9 @@ func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	for _, f := range vhosts {
 		load.Go(func() { f.flap(ctx) })
 		for n := range visitors {
-			load.Go(func() { f.visit(ctx, visitor{edge, &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{}}}, n) })
+			load.Go(func() {
+				f.visit(ctx, visitor{edge, &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{}}}, n)
+			})
 		}
 	}
 	samples, wrong, shrunk := sampleDead(ctx, t, k.Redis, vhosts)
