@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -85,6 +86,11 @@ func DefaultCheck(kind Kind) Check {
 // Probed reports whether Rollcall probes instances with this check.
 func (c Check) Probed() bool { return c.Kind != Heartbeat && c.Kind != None }
 
+// target returns the fields that determine how a probe asks, without the timing.
+func (c Check) target() Check {
+	return Check{Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method}
+}
+
 // Lease is how long a report keeps a heartbeat instance alive: Fall intervals, plus Timeout. Other
 // kinds have no lease.
 func (c Check) Lease() time.Duration {
@@ -96,22 +102,27 @@ func (c Check) Lease() time.Duration {
 
 // validate checks the timing of the check.
 func (c Check) validate() error {
-	switch {
-	case c.Interval < MinInterval || c.Interval > MaxInterval:
-		return Invalid("interval", "is "+c.Interval.String(), "give a duration from 100ms to 1h")
-	case c.Timeout <= 0 || c.Timeout > MaxTimeout:
-		return Invalid("timeout", "is "+c.Timeout.String(), "give a duration from 1ms to 30s")
-	case c.Rise < 1 || c.Rise > MaxStreak:
-		return Invalid("rise", fmt.Sprintf("is %d", c.Rise), "give a number from 1 to 100")
-	case c.Fall < 1 || c.Fall > MaxStreak:
-		return Invalid("fall", fmt.Sprintf("is %d", c.Fall), "give a number from 1 to 100")
-	case c.Grace <= 0 || c.Grace > MaxGrace:
-		return Invalid("grace", "is "+c.Grace.String(), "give a duration up to 24h")
-	case c.Forget < MinForget || c.Forget > MaxForget:
-		return Invalid("forget", "is "+c.Forget.String(), "give a duration from 1s to 720h")
+	for _, f := range []struct {
+		field string
+		value any
+		valid bool
+		want  string
+	}{
+		{"interval", c.Interval, within(c.Interval, MinInterval, MaxInterval), "give a duration from 100ms to 1h"},
+		{"timeout", c.Timeout, within(c.Timeout, 1, MaxTimeout), "give a duration from 1ms to 30s"},
+		{"rise", c.Rise, within(c.Rise, 1, MaxStreak), "give a number from 1 to 100"},
+		{"fall", c.Fall, within(c.Fall, 1, MaxStreak), "give a number from 1 to 100"},
+		{"grace", c.Grace, within(c.Grace, 1, MaxGrace), "give a duration up to 24h"},
+		{"forget", c.Forget, within(c.Forget, MinForget, MaxForget), "give a duration from 1s to 720h"},
+	} {
+		if !f.valid {
+			return Invalid(f.field, fmt.Sprintf("is %v", f.value), f.want)
+		}
 	}
 	return nil
 }
+
+func within[T cmp.Ordered](value, least, most T) bool { return least <= value && value <= most }
 
 // parseHealth parses the health field of an instance at address:
 //
@@ -123,48 +134,49 @@ func parseHealth(health, address string) (Check, error) {
 	switch {
 	case len(health) > 512:
 		return Check{}, invalidHealth("is longer than 512 characters")
-	case strings.ContainsFunc(health, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+	case strings.ContainsFunc(health, notVisibleASCII):
 		return Check{}, invalidHealth("contains a space, a control character or a character outside ASCII")
 	case strings.HasPrefix(health, "/"):
 		return parseHealthPath(health, 0)
 	case strings.HasPrefix(health, ":"):
-		port, path, found := strings.Cut(health[1:], "/")
-		n, err := parsePort(port)
-		if err != nil || !found {
-			return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
-		}
-		return parseHealthPath("/"+path, n)
+		return parseHealthPort(health)
 	case strings.Contains(health, "://"):
 		return parseHealthURL(health, address)
 	}
 	return parseHealthKind(health)
 }
 
+func notVisibleASCII(r rune) bool { return r <= ' ' || r > '~' }
+
+// parseHealthPort parses :port/path.
+func parseHealthPort(health string) (Check, error) {
+	port, path, found := strings.Cut(health[1:], "/")
+	n, err := parsePort(port)
+	if err != nil || !found {
+		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
+	}
+	return parseHealthPath("/"+path, n)
+}
+
 // parseHealthKind parses a kind of check, with or without a port.
 func parseHealthKind(health string) (Check, error) {
 	name, port, hasPort := strings.Cut(health, ":")
-	kind := Kind(name)
-	switch kind {
-	case "":
-		kind = TCP
-	case TCP, GRPC, Memcached, Redis:
-	case Heartbeat, None:
-		if hasPort {
-			return Check{}, invalidHealth(fmt.Sprintf("is %q, and %s has no port", health, name))
-		}
-	case HTTP: // http needs a path
-		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
-	default:
+	kind := cmp.Or(Kind(name), TCP)
+	if !kind.known() || kind == HTTP { // http needs a path
 		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
 	}
 	c := DefaultCheck(kind)
-	if hasPort {
-		n, err := parsePort(port)
-		if err != nil {
-			return Check{}, invalidHealth(fmt.Sprintf("is %q: the port is not a number from 1 to 65535", health))
-		}
-		c.Port = n
+	if !hasPort {
+		return c, nil
 	}
+	if !c.Probed() {
+		return Check{}, invalidHealth(fmt.Sprintf("is %q, and %s has no port", health, name))
+	}
+	n, err := parsePort(port)
+	if err != nil {
+		return Check{}, invalidHealth(fmt.Sprintf("is %q: the port is not a number from 1 to 65535", health))
+	}
+	c.Port = n
 	return c, nil
 }
 
@@ -186,22 +198,13 @@ func parseHealthPath(path string, port int) (Check, error) {
 }
 
 func parseHealthURL(health, address string) (Check, error) {
-	u, err := url.Parse(health)
-	switch {
-	case err != nil || u.Host == "" || u.Opaque != "":
-		return Check{}, Invalid("health", fmt.Sprintf("is %q, which is not a URL", health), "give a path such as /healthz")
-	case u.Scheme != "http":
-		return Check{}, Invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "probes speak plain http")
-	case u.User != nil:
-		return Check{}, Invalid("health", "has a user name or password", "leave them out")
-	case u.Fragment != "":
-		return Check{}, Invalid("health", "has a fragment", "leave out # and the text after it")
+	u, err := plainURL(health)
+	if err != nil {
+		return Check{}, err
 	}
-	port := 80
-	if p := u.Port(); p != "" {
-		if port, err = parsePort(p); err != nil {
-			return Check{}, Invalid("health", fmt.Sprintf("has the port %q", p), "give a port from 1 to 65535")
-		}
+	port, err := parsePort(cmp.Or(u.Port(), "80"))
+	if err != nil {
+		return Check{}, Invalid("health", fmt.Sprintf("has the port %q", u.Port()), "give a port from 1 to 65535")
 	}
 	host, err := canonicalHost(u.Hostname())
 	own, _ := splitAddress(address)
@@ -210,6 +213,22 @@ func parseHealthURL(health, address string) (Check, error) {
 			"a health URL is on the instance's own host, here "+own+"; give only :port/path")
 	}
 	return parseHealthPath(u.RequestURI(), port)
+}
+
+// plainURL parses a URL of a host, a port and a path.
+func plainURL(health string) (*url.URL, error) {
+	u, err := url.Parse(health)
+	switch {
+	case err != nil, u.Host == "", u.Opaque != "":
+		return nil, Invalid("health", fmt.Sprintf("is %q, which is not a URL", health), "give a path such as /healthz")
+	case u.Scheme != "http":
+		return nil, Invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "probes speak plain http")
+	case u.User != nil:
+		return nil, Invalid("health", "has a user name or password", "leave them out")
+	case u.Fragment != "":
+		return nil, Invalid("health", "has a fragment", "leave out # and the text after it")
+	}
+	return u, nil
 }
 
 func parsePort(s string) (int, error) {

@@ -95,24 +95,35 @@ func (i Instance) Failing() bool {
 // Otherwise next is nil, and holder is the present holder with the claim recorded. A declared
 // registration does not prove that its instance is alive, so it never makes an id contested.
 func (i Instance) claimed(claimant string, declared bool, now time.Time) (next *Claims, holder Instance) {
-	c := i.Claims
-	rivals := c.recent(now)
-	at := indexOfRival(rivals, claimant)
-	contested := !c.HeldAt.IsZero()
-	if !contested && at < 0 && len(rivals) < maxRivals || i.Yields(claimant, now) {
+	rivals := i.Claims.recent(now)
+	if i.Claims.admit(rivals, claimant) || i.Yields(claimant, now) {
 		others := slices.DeleteFunc(rivals, func(r Rival) bool { return r.Claimant == claimant })
 		return &Claims{Rivals: note(others, i.Claimant(), now)}, i
 	}
-	if declared {
-		return nil, i
-	}
-	if !contested {
-		i.Claims.HeldAt = now
-	}
-	if !contested || at < 0 || now.Sub(rivals[at].At) > rivalryEnds/2 {
-		i.Claims.Rivals = note(rivals, claimant, now)
+	if !declared {
+		i.Claims = i.Claims.contest(rivals, claimant, now)
 	}
 	return nil, i
+}
+
+// contested reports whether a rival claims the id back.
+func (c Claims) contested() bool { return !c.HeldAt.IsZero() }
+
+// admit reports whether a claimant gets an uncontested id: a new claimant does, while there are few recent rivals.
+func (c Claims) admit(rivals []Rival, claimant string) bool {
+	return !c.contested() && indexOfRival(rivals, claimant) < 0 && len(rivals) < maxRivals
+}
+
+// contest returns the claims of a holder with the claim of a rival recorded.
+func (c Claims) contest(rivals []Rival, claimant string, now time.Time) Claims {
+	at := indexOfRival(rivals, claimant)
+	if !c.contested() || at < 0 || now.Sub(rivals[at].At) > rivalryEnds/2 {
+		c.Rivals = note(rivals, claimant, now)
+	}
+	if !c.contested() {
+		c.HeldAt = now
+	}
+	return c
 }
 
 // asserted returns the claims of a holder that has just reported or registered. The contest is over

@@ -139,15 +139,7 @@ func parseAddress(address string) (string, error) {
 func canonicalHost(host string) (string, error) {
 	const want = "give an IP address or a host name"
 	if ip, err := netip.ParseAddr(host); err == nil {
-		switch {
-		case ip.Zone() != "":
-			return "", Invalid("address", "has an IPv6 zone", "an address with a zone means something else on every machine")
-		case ip.Unmap().IsUnspecified():
-			return "", Invalid("address", "is the unspecified address", "give the address that others reach it at")
-		case ip.Unmap().IsMulticast():
-			return "", Invalid("address", "is a multicast address", want)
-		}
-		return ip.Unmap().String(), nil
+		return ip.Unmap().String(), validIP(ip)
 	}
 	host = lowerASCII(host)
 	if !ValidHostName(host) {
@@ -158,6 +150,19 @@ func canonicalHost(host string) (string, error) {
 		return "", Invalid("address", "has a host that looks like a number but is not an IP address", want)
 	}
 	return host, nil
+}
+
+// validIP refuses an address that names no single host.
+func validIP(ip netip.Addr) error {
+	switch {
+	case ip.Zone() != "":
+		return Invalid("address", "has an IPv6 zone", "an address with a zone means something else on every machine")
+	case ip.Unmap().IsUnspecified():
+		return Invalid("address", "is the unspecified address", "give the address that others reach it at")
+	case ip.Unmap().IsMulticast():
+		return Invalid("address", "is a multicast address", "give an IP address or a host name")
+	}
+	return nil
 }
 
 // splitAddress splits a canonical address.

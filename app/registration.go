@@ -83,7 +83,16 @@ func (r Registration) Instance() (Instance, AddressSource, error) {
 	if err := r.Rules.permit(address); err != nil {
 		return Instance{}, "", err
 	}
-	i := Instance{
+	i, err := r.instanceAt(address)
+	if err != nil {
+		return Instance{}, "", err
+	}
+	return i, source, nil
+}
+
+// instanceAt returns the instance with its canonical address.
+func (r Registration) instanceAt(address string) (i Instance, err error) {
+	i = Instance{
 		ID: r.ID, Service: r.Service, Address: address,
 		Weight: valueOr(r.Weight, 1), FailOpen: valueOr(r.FailOpen, true), Boot: r.Boot, Replaces: r.Replaces,
 		Tags: slices.Clone(r.Tags), Meta: maps.Clone(r.Meta),
@@ -92,18 +101,15 @@ func (r Registration) Instance() (Instance, AddressSource, error) {
 		i.ID = defaultID(i.Service, i.Address)
 	}
 	if err := r.validText(); err != nil {
-		return Instance{}, "", err
+		return i, err
 	}
 	if i.Check, err = r.check(address); err != nil {
-		return Instance{}, "", err
+		return i, err
 	}
 	if i.Hosts, err = r.hosts(); err != nil {
-		return Instance{}, "", err
+		return i, err
 	}
-	if err := i.validNames(); err != nil {
-		return Instance{}, "", err
-	}
-	return i, source, nil
+	return i, i.validNames()
 }
 
 // valueOr returns the value that p points to, or a default if p is nil.
@@ -131,32 +137,34 @@ func (i Instance) validNames() error {
 // address returns the canonical address of the instance, from the fields or from the address of the
 // caller.
 func (r Registration) address() (string, AddressSource, error) {
-	if r.Port < 0 || r.Port > 65535 {
+	if !within(r.Port, 0, 65535) {
 		return "", "", Invalid("port", fmt.Sprintf("is %d", r.Port), "give a number from 1 to 65535")
 	}
-	port := strconv.Itoa(r.Port)
 	switch {
-	case r.Address == "" && r.Port == 0:
-		return "", "", Invalid("port", "is missing", "give port, or address as host:port")
-	case r.Address == "":
-		if r.Caller == "" {
-			return "", "", Invalid("address", "is missing, and the call did not come over IP", "give address as host:port")
-		}
-		a, err := parseAddress(net.JoinHostPort(r.Caller, port))
-		return a, AddressFromCaller, err
+	case r.Address != "":
+		a, err := r.givenAddress()
+		return a, AddressGiven, err
 	case r.Port == 0:
-		a, err := parseAddress(r.Address)
-		return a, AddressGiven, err
+		return "", "", Invalid("port", "is missing", "give port, or address as host:port")
+	case r.Caller == "":
+		return "", "", Invalid("address", "is missing, and the call did not come over IP", "give address as host:port")
 	}
-	if _, own, err := net.SplitHostPort(r.Address); err == nil {
-		a, err := parseAddress(r.Address)
-		if err == nil && own != port {
-			return "", "", Invalid("port", "is "+port+", but address names port "+own, "give the port once")
-		}
-		return a, AddressGiven, err
+	a, err := parseAddress(net.JoinHostPort(r.Caller, strconv.Itoa(r.Port)))
+	return a, AddressFromCaller, err
+}
+
+// givenAddress returns the address that the registration names, as host:port, or as a host beside the port.
+func (r Registration) givenAddress() (string, error) {
+	_, own, err := net.SplitHostPort(r.Address)
+	port := strconv.Itoa(r.Port)
+	if r.Port != 0 && err != nil {
+		return parseAddress(net.JoinHostPort(strings.Trim(r.Address, "[]"), port))
 	}
-	a, err := parseAddress(net.JoinHostPort(strings.Trim(r.Address, "[]"), port))
-	return a, AddressGiven, err
+	a, err := parseAddress(r.Address)
+	if err == nil && r.Port != 0 && own != port {
+		return "", Invalid("port", "is "+port+", but address names port "+own, "give the port once")
+	}
+	return a, err
 }
 
 // permit refuses an IP address that Rollcall must not call. The addresses of a name are
@@ -175,18 +183,12 @@ func (r Registration) check(address string) (Check, error) {
 	if err != nil {
 		return Check{}, err
 	}
-	for _, d := range []struct {
-		given *time.Duration
-		to    *time.Duration
-	}{{r.Interval, &c.Interval}, {r.Timeout, &c.Timeout}, {r.Grace, &c.Grace}, {r.Forget, &c.Forget}} {
-		if d.given != nil {
-			*d.to = d.given.Truncate(time.Millisecond) // more is not stored
+	r.setTiming(&c)
+	if c.Kind != HTTP {
+		if err := r.refuseRequest(); err != nil {
+			return Check{}, err
 		}
 	}
-	if r.Timeout == nil && r.Interval != nil && c.Interval >= MinInterval {
-		c.Timeout = min(c.Timeout, c.Interval)
-	}
-	c.Rise, c.Fall = valueOr(r.Rise, c.Rise), valueOr(r.Fall, c.Fall)
 	if err := r.expect(&c); err != nil {
 		return Check{}, err
 	}
@@ -196,13 +198,37 @@ func (r Registration) check(address string) (Check, error) {
 	return c, c.validate()
 }
 
+// setTiming sets the given durations and thresholds of a check. It shortens the default timeout to a given interval.
+func (r Registration) setTiming(c *Check) {
+	for _, d := range []struct {
+		given *time.Duration
+		to    *time.Duration
+	}{{r.Interval, &c.Interval}, {r.Timeout, &c.Timeout}, {r.Grace, &c.Grace}, {r.Forget, &c.Forget}} {
+		*d.to = valueOr(d.given, *d.to).Truncate(time.Millisecond) // more is not stored
+	}
+	if r.Timeout == nil && r.Interval != nil && c.Interval >= MinInterval {
+		c.Timeout = min(c.Timeout, c.Interval)
+	}
+	c.Rise, c.Fall = valueOr(r.Rise, c.Rise), valueOr(r.Fall, c.Fall)
+}
+
+// refuseRequest refuses the fields of an http check in a registration with another check.
+func (r Registration) refuseRequest() error {
+	for _, field := range []struct {
+		name  string
+		given bool
+	}{{"expect", len(r.Expect) > 0}, {"health_host", r.HealthHost != ""}, {"health_method", r.HealthMethod != ""}} {
+		if field.given {
+			return Invalid(field.name, "goes with an http check only", "leave it out, or give health as a path")
+		}
+	}
+	return nil
+}
+
 // expect sets the expectation of an http check: statuses, text of the body, or one of each.
 func (r Registration) expect(c *Check) error {
 	var given bool // the statuses
 	for _, e := range r.Expect {
-		if c.Kind != HTTP {
-			return Invalid("expect", "goes with an http check only", "leave it out, or give health as a path")
-		}
 		statuses, isStatuses, err := parseExpect(e)
 		switch {
 		case err != nil:
@@ -220,25 +246,27 @@ func (r Registration) expect(c *Check) error {
 
 // request sets the Host header and the method of an http check.
 func (r Registration) request(c *Check) (err error) {
-	for _, field := range []struct{ name, value string }{{"health_host", r.HealthHost}, {"health_method", r.HealthMethod}} {
-		if field.value != "" && c.Kind != HTTP {
-			return Invalid(field.name, "goes with an http check only", "leave it out, or give health as a path")
-		}
-	}
 	if c.Host, err = parseHealthHost(r.HealthHost); err != nil {
 		return err
 	}
-	switch strings.ToUpper(r.HealthMethod) {
-	case "", http.MethodGet:
-	case http.MethodHead:
-		c.Method = http.MethodHead
-	default:
-		return Invalid("health_method", fmt.Sprintf("is %.80q", r.HealthMethod), "give GET or HEAD")
+	if c.Method, err = parseHealthMethod(r.HealthMethod); err != nil {
+		return err
 	}
 	if c.Method == http.MethodHead && c.Body != "" {
 		return Invalid("health_method", "is HEAD, and its answers have no body", "give GET, or leave the text out of expect")
 	}
 	return nil
+}
+
+// parseHealthMethod returns HEAD, or "" for GET.
+func parseHealthMethod(given string) (string, error) {
+	switch strings.ToUpper(given) {
+	case "", http.MethodGet:
+		return "", nil
+	case http.MethodHead:
+		return http.MethodHead, nil
+	}
+	return "", Invalid("health_method", fmt.Sprintf("is %.80q", given), "give GET or HEAD")
 }
 
 // parseHealthHost returns a Host header in canonical form.
@@ -255,11 +283,11 @@ func parseHealthHost(given string) (string, error) {
 	if host, err = canonicalHost(host); err != nil {
 		return "", invalidHealthHost(given)
 	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
 	if port != "" {
-		host += ":" + port
+		return net.JoinHostPort(host, port), nil
+	}
+	if strings.Contains(host, ":") {
+		return "[" + host + "]", nil
 	}
 	return host, nil
 }
@@ -313,10 +341,8 @@ func (r Registration) validText() error {
 	if !utf8.ValidString(r.Boot) {
 		return notText("boot")
 	}
-	for _, tag := range r.Tags {
-		if !utf8.ValidString(tag) {
-			return notText("tag")
-		}
+	if slices.ContainsFunc(r.Tags, notUTF8) {
+		return notText("tag")
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Meta)) {
 		if !utf8.ValidString(name) {
@@ -328,6 +354,8 @@ func (r Registration) validText() error {
 	}
 	return nil
 }
+
+func notUTF8(s string) bool { return !utf8.ValidString(s) }
 
 func notText(field string) error { return Invalid(field, "is not text in UTF-8", "give it in UTF-8") }
 

@@ -24,25 +24,32 @@ func (i Instance) Reregister(want Instance, reg Registration, now time.Time) (St
 		return Step{Is: is, Event: NewEvent(EventRegistered, i, is, now, "first registration")}, nil
 	case i.Service != want.Service:
 		return Step{}, &HeldError{Step{Was: i, Is: i}}
-	case i.State == Draining && want.Boot != "" && want.Boot == i.Boot:
+	case i.State == Draining && i.sameBoot(want):
 		return Step{}, fmt.Errorf("this start of %s: %w", i.ID, ErrGone)
 	}
 	is, err := i.reregistered(want, reg, now)
 	if err != nil {
 		return Step{}, err
 	}
+	return i.stepTo(is, now), nil
+}
+
+// stepTo returns the step from a registered instance to the instance with the fields of a new registration.
+func (i Instance) stepTo(is Instance, now time.Time) Step {
 	if reason := restarts(i, is); reason != "" {
 		is = is.Begin(now)
-		return Step{Was: i, Is: is, Event: NewEvent(EventRegistered, i, is, now, reason)}, nil
+		return Step{Was: i, Is: is, Event: NewEvent(EventRegistered, i, is, now, reason)}
 	}
 	if !sameFields(i, is) || i.ReplaceOver != is.ReplaceOver {
-		return Step{Was: i, Is: is, Event: NewEvent(EventUpdated, i, is, now, "registered with other fields")}, nil
+		return Step{Was: i, Is: is, Event: NewEvent(EventUpdated, i, is, now, "registered with other fields")}
 	}
-	claims := is.Claims
-	is = i
-	is.Claims = claims
-	return Step{Was: i, Is: is}, nil
+	onlyClaims := i
+	onlyClaims.Claims = is.Claims
+	return Step{Was: i, Is: onlyClaims}
 }
+
+// sameBoot reports whether a registration comes from the present start of the instance, by its boot nonce.
+func (i Instance) sameBoot(o Instance) bool { return o.Boot != "" && o.Boot == i.Boot }
 
 // reregistered returns the instance with the fields of a new registration, and everything else
 // as it was.
@@ -57,9 +64,14 @@ func (i Instance) reregistered(want Instance, reg Registration, now time.Time) (
 	}
 	is.Boot = boot
 	is.Claims = claims.moved(i, is)
-	sameStart := i.State == Healthy || is.Boot != "" && is.Boot == i.Boot && !reg.Awaited
-	is.ReplaceOver = i.ReplaceOver && is.Replaces == i.Replaces && sameStart
+	is.ReplaceOver = i.ReplaceOver && i.sameReplacement(is, reg.Awaited)
 	return is, nil
+}
+
+// sameReplacement reports whether a registration repeats the replacement of the present start of the instance.
+func (i Instance) sameReplacement(is Instance, awaited bool) bool {
+	sameStart := i.State == Healthy || i.sameBoot(is) && !awaited
+	return sameStart && is.Replaces == i.Replaces
 }
 
 // reclaimed returns the claims and the boot nonce of an instance whose id is registered again.
@@ -82,7 +94,6 @@ func (i Instance) reclaimed(is Instance, declared bool, now time.Time) (Claims, 
 // restarts returns the reason for which a registered instance starts again, or "" if it goes on.
 // Another interval or threshold alone does not take a healthy instance out of its frontends.
 func restarts(was, is Instance) string {
-	a, b := was.Check, is.Check
 	switch {
 	case was.State == Draining:
 		return "registered again while draining"
@@ -90,8 +101,7 @@ func restarts(was, is Instance) string {
 		return "the container was started anew"
 	case was.Address != is.Address:
 		return "the address changed from " + was.Address
-	case a.Kind != b.Kind || a.Port != b.Port || a.Path != b.Path ||
-		a.Statuses != b.Statuses || a.Body != b.Body || a.Host != b.Host || a.Method != b.Method:
+	case was.Check.target() != is.Check.target():
 		return "the check changed"
 	}
 	return ""

@@ -37,23 +37,32 @@ func (i Instance) Begin(now time.Time) Instance {
 // Observe returns the instance after one result, at now. An inconclusive result changes nothing,
 // nor does any result of an instance that is draining or that this version does not understand.
 func (i Instance) Observe(r Result, now time.Time) Instance {
-	if i.State == Draining || i.State == Gone || !r.Conclusive() || !i.Understood() {
+	if i.leaving() || !r.Conclusive() || !i.Understood() {
 		return i
 	}
 	if r.Passed == (i.State == Healthy) {
 		return i.confirm(r)
 	}
-	if i.Streak == 0 {
-		i.StreakAt = r.At
-	}
-	i.Streak++
-	i.Last = r
+	i = i.count(r)
 	if r.Passed {
 		return i.rise(r, now)
 	}
 	if i.Streak >= i.Check.Fall {
 		return i.fall(now)
 	}
+	return i
+}
+
+// leaving reports whether the instance is draining or gone, which no result changes.
+func (i Instance) leaving() bool { return i.State == Draining || i.State == Gone }
+
+// count returns the instance with one more result in its streak.
+func (i Instance) count(r Result) Instance {
+	if i.Streak == 0 {
+		i.StreakAt = r.At
+	}
+	i.Streak++
+	i.Last = r
 	return i
 }
 
@@ -167,7 +176,7 @@ func (i Instance) Expire(now time.Time) Instance {
 // Drain returns the instance in state draining, for a drain period. A draining instance is
 // returned unchanged.
 func (i Instance) Drain(period time.Duration, now time.Time) Instance {
-	if i.State == Draining || i.State == Gone {
+	if i.leaving() {
 		return i
 	}
 	i = i.Enter(Draining, now)
@@ -214,7 +223,7 @@ func (i Instance) Deadline() time.Time {
 
 // Probed reports whether this version probes the instance.
 func (i Instance) Probed() bool {
-	return i.Check.Probed() && i.State != Draining && i.State != Gone && i.Understood()
+	return i.Check.Probed() && !i.leaving() && i.Understood()
 }
 
 // SameProbe reports whether a result of one counts for the other: it is the same start of the same

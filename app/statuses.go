@@ -86,14 +86,8 @@ func parseStatus(s string, fill byte) (int, bool) {
 	if strings.EqualFold(s[1:], "xx") {
 		s = s[:1] + string([]byte{fill, fill})
 	}
-	status := 0
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		status = 10*status + int(c-'0')
-	}
-	return status, true
+	status, err := strconv.Atoi(s)
+	return status, err == nil
 }
 
 // looksLikeStatuses reports whether s is a mistaken list of statuses rather than text of the body:

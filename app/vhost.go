@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxWildcardLabels is the largest number of labels after "*." that Hipache finds: it cuts a
@@ -13,31 +14,39 @@ const maxWildcardLabels = 5
 // "*", in lower case, without a port or a trailing dot.
 func NormalizeHost(host string) (string, error) {
 	const want = "give a name such as shop.example.com, *.example.com or *"
-	bad := func(problem string) (string, error) { return "", Invalid("host", problem, want) }
 	h := lowerASCII(strings.TrimSuffix(host, "."))
-	if strings.ContainsFunc(h, func(r rune) bool { return r >= 0x80 }) {
-		return bad(fmt.Sprintf("is %.80q, and proxies look up the ASCII form (xn--…)", host))
-	}
-	switch {
-	case strings.Contains(h, "://"):
-		return bad(fmt.Sprintf("is %.80q, which is a URL", host))
-	case strings.Count(h, ":") > 1:
-		return bad(fmt.Sprintf("is %.80q, and proxies cannot look an IPv6 address up", host))
-	case strings.Contains(h, ":"):
-		return bad(fmt.Sprintf("is %.80q, and proxies look a vhost up without its port", host))
-	}
-	if h == "__ping__" {
-		return bad("is __ping__, which the proxy answers by itself")
+	name, wildcard := strings.CutPrefix(h, "*.")
+	if problem := hostProblem(host, h); problem != "" {
+		return "", Invalid("host", problem, want)
 	}
 	if host == "*" { // "*." is not "*": its name is empty
 		return host, nil
 	}
-	name, wildcard := strings.CutPrefix(h, "*.")
 	if !ValidHostName(name) {
-		return bad(fmt.Sprintf("is %.80q, which is not a host name", host))
+		return "", Invalid("host", fmt.Sprintf("is %.80q, which is not a host name", host), want)
 	}
 	if wildcard && strings.Count(name, ".") >= maxWildcardLabels {
-		return bad(fmt.Sprintf("is %.80q, and the proxy finds wildcards of at most %d labels", host, maxWildcardLabels))
+		return "", Invalid("host", fmt.Sprintf("is %.80q, and the proxy finds wildcards of at most %d labels", host, maxWildcardLabels), want)
 	}
 	return h, nil
+}
+
+// hostProblem explains why proxies cannot look up some text that contains a host name. It returns "" for other text.
+func hostProblem(given, host string) string {
+	reason := ""
+	switch {
+	case host == "__ping__":
+		return "is __ping__, which the proxy answers by itself"
+	case strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }):
+		reason = "and proxies look up the ASCII form (xn--…)"
+	case strings.Contains(host, "://"):
+		reason = "which is a URL"
+	case strings.Count(host, ":") > 1:
+		reason = "and proxies cannot look an IPv6 address up"
+	case strings.Contains(host, ":"):
+		reason = "and proxies look a vhost up without its port"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("is %.80q, %s", given, reason)
 }

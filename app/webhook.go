@@ -103,13 +103,12 @@ func (w Webhook) Validate() error {
 	if err := validURL(w.URL); err != nil {
 		return err
 	}
-	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(w.Secret, secretPrefix))
 	switch {
-	case err != nil || !strings.HasPrefix(w.Secret, secretPrefix) || len(key) < minSecret || len(key) > maxSecret:
+	case !validSecret(w.Secret):
 		return Invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to get a new one", minSecret, maxSecret))
 	case len(w.Headers) > maxHeaders:
 		return Invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
-	case w.Rate < 1 || w.Rate > MaxRate:
+	case !within(w.Rate, 1, MaxRate):
 		return Invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
 	}
 	for _, name := range w.Services {
@@ -118,6 +117,12 @@ func (w Webhook) Validate() error {
 		}
 	}
 	return nil
+}
+
+func validSecret(secret string) bool {
+	encoded, prefixed := strings.CutPrefix(secret, secretPrefix)
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	return prefixed && err == nil && within(len(key), minSecret, maxSecret)
 }
 
 // validURL checks the URL of a receiver.
@@ -130,17 +135,22 @@ func validURL(address string) error {
 	}
 	u, err := url.Parse(address)
 	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+	case err != nil, !slices.Contains([]string{"http", "https"}, u.Scheme), u.Hostname() == "":
 		return Invalid("url", fmt.Sprintf("is %.80q", address), "give a URL such as https://example.com/hooks")
 	case u.User != nil:
 		return Invalid("url", "has a user", "give a URL without one; the secret signs the messages")
 	case strings.Contains(address, "#"):
 		return Invalid("url", "has a fragment", "give a URL without one")
-	case u.Port() == "":
+	}
+	return validURLPort(u.Port())
+}
+
+func validURLPort(port string) error {
+	if port == "" {
 		return nil
 	}
-	if port, err := strconv.Atoi(u.Port()); err != nil || port < 1 || port > 65535 {
-		return Invalid("url", "has port "+u.Port(), "give a port from 1 to 65535")
+	if n, err := strconv.Atoi(port); err != nil || !within(n, 1, 65535) {
+		return Invalid("url", "has port "+port, "give a port from 1 to 65535")
 	}
 	return nil
 }
@@ -161,16 +171,20 @@ func ParseHeader(line string) (name, value string, err error) {
 	switch {
 	case !found, value == "":
 		return "", "", Invalid("header", "is not Name: value", want)
-	case name == "", strings.ContainsFunc(name, func(r rune) bool {
-		return r > '~' || r <= ' ' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	}):
+	case name == "", strings.ContainsFunc(name, notHeaderName):
 		return "", "", Invalid("header", "has a name that HTTP does not allow", want)
 	case slices.Contains(ownHeaders, name), strings.HasPrefix(name, "Webhook-"):
 		return "", "", Invalid("header", "is "+name+", which Rollcall sets itself", "give another one, such as Authorization")
 	case len(value) > maxHeaderValue:
 		return "", "", Invalid("header", fmt.Sprintf("%s has %d bytes", name, len(value)), fmt.Sprintf("give at most %d", maxHeaderValue))
-	case strings.ContainsFunc(value, func(r rune) bool { return r > '~' || r < ' ' && r != '\t' }):
+	case strings.ContainsFunc(value, notHeaderValue):
 		return "", "", Invalid("header", name+" has characters other than visible ASCII", want)
 	}
 	return name, value, nil
 }
+
+func notHeaderName(r rune) bool {
+	return notVisibleASCII(r) || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+}
+
+func notHeaderValue(r rune) bool { return r > '~' || r < ' ' && r != '\t' }
