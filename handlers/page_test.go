@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/tests/harness"
 )
 
@@ -392,10 +393,28 @@ func TestTheOverviewNamesEachFault(t *testing.T) {
 	s.says("/", "Flapping: flaps", "Left while down in the last 24 h: left", "Suspended workers: cron-1",
 		"other workers reach instances of: cron-2")
 	s.says("/instances/flaps", "flapping", "unhealthy 2 times since it was last healthy for 10m")
-	s.says("/system", "cron-1 suspended", "This process runs Rollcall of an unknown version")
+	s.says("/system", "worker cron-1 suspended cron , 0 of 256 shards 0 – unknown", "This process runs Rollcall of an unknown version")
 	if got := s.rows("/instances?state=unhealthy", "i-"); got != "flaps" {
 		t.Errorf("the chip of a state selects %s", got)
 	}
+}
+
+// TestTheSystemNamesTheVersionsOfProcesses has a process without a worker, and one whose worker owns a shard.
+func TestTheSystemNamesTheVersionsOfProcesses(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, p := range []diagnose.Process{
+		{Host: "a", PID: 7, Roles: []string{"web"}, Version: "v1"},
+		{Host: "b", PID: 8, Roles: []string{"web", "cron"}, Worker: "1-w", Version: "v2"},
+	} {
+		if err := s.store.Announce(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.rdb.HSet(t.Context(), s.prefix+"workers", "1-w", "7")
+	s.rdb.HSet(t.Context(), s.prefix+"shards", "17", "1-w 7")
+	s.says("/system", "Processes 2, 1 with a worker", "a-7 web –", "b-8 web, cron , 1 of 256 shards 1", "The processes run 2 versions.",
+		"255 shards have no worker", "Append-only file off")
 }
 
 // TestEqualEventsAreOneLine has an event that repeats, and another one after it.

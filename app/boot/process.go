@@ -19,6 +19,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/diagnose"
 	"rollcall/app/history"
 	"rollcall/app/outbound"
 	"rollcall/app/probe"
@@ -58,6 +59,7 @@ type Process struct {
 	replica  *replica.Replica
 	prober   app.Prober
 	worker   *jobs.Worker // nil without the role
+	self     diagnose.Process
 	metrics  *metrics
 	proxy    hipache.Keys
 
@@ -85,7 +87,7 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 			p.Close()
 		}
 	}()
-	p.roles = roles
+	p.roles, p.self = roles, describe(roles, p.store.Now())
 	if err := p.checkSchema(ctx); err != nil {
 		return p, err
 	}
@@ -314,6 +316,9 @@ func (p *Process) start(run func(name string, part func(context.Context) error))
 		run("replica", func(ctx context.Context) error { p.store.Follow(ctx, p.replica); return nil })
 		run("schema", p.watchSchema)
 	}
+	if p.roles.Web || p.roles.Cron {
+		run("announcement", p.announce)
+	}
 	if p.roles.Web {
 		run("web", p.serveWeb)
 		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
@@ -357,7 +362,7 @@ func (p *Process) workOnce(ctx context.Context) error {
 	for until := time.Now().Add(askRedis); ; {
 		_, err := fresh.Age(time.Now())
 		if err == nil {
-			return p.newWorker(fresh).Once(ctx)
+			return p.newWorker(jobs.WorkerID(), fresh).Once(ctx)
 		}
 		if time.Now().After(until) {
 			return err
@@ -370,10 +375,10 @@ func (p *Process) workOnce(ctx context.Context) error {
 	}
 }
 
-// newWorker returns a worker on a replica.
-func (p *Process) newWorker(on *replica.Replica) *jobs.Worker {
+// newWorker returns a worker on a replica. Its id must be new.
+func (p *Process) newWorker(id string, on *replica.Replica) *jobs.Worker {
 	return jobs.NewWorker(jobs.WorkerOptions{
-		ID: jobs.WorkerID(), Shares: p.store, Peers: p.store, Prober: p.prober, Registry: p.registry, Replica: on, Now: p.store.Now, Log: p.log,
+		ID: id, Shares: p.store, Peers: p.store, Prober: p.prober, Registry: p.registry, Replica: on, Now: p.store.Now, Log: p.log,
 		Vhosts: p.vhosts, SettleTime: p.config.Settle, Statistics: p.history, Scale: p.config.History,
 		Changed: p.workerChanged, Late: func(d time.Duration) { p.metrics.probeLate.Observe(d.Seconds()) },
 	})
@@ -381,7 +386,7 @@ func (p *Process) newWorker(on *replica.Replica) *jobs.Worker {
 
 // cron starts the worker, the jobs, and the answers to questions of other processes.
 func (p *Process) cron(run func(string, func(context.Context) error)) {
-	p.worker = p.newWorker(p.replica)
+	p.worker = p.newWorker(p.self.Worker, p.replica)
 	p.metrics.owns(p.worker.Stats)
 	work := p.worker.Jobs()
 	if p.config.HcheckerPing {

@@ -30,6 +30,16 @@ type Workers struct {
 	Web      string            // counter of the web processes; empty if there never was one
 }
 
+// Process is a running web or cron process, as it describes itself.
+type Process struct {
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Roles   []string  `json:"roles"`
+	Worker  string    `json:"worker,omitempty"` // id of its worker; empty without the role cron
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+}
+
 // Lists is the registry together with the lists of the proxy.
 type Lists struct {
 	Instances []app.Instance

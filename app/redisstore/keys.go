@@ -28,6 +28,7 @@ import (
 //	history-new:<series>  list  contributions that are not in the hash yet
 //	history-batches hash    worker id -> the number of its last batch of contributions
 //	departed:<name> list    the last instances of a service that left, newest first; JSON
+//	processes       zset    JSON about a web or cron process -> its last announcement, ms; see diagnose.Process
 //	web             string  a counter that web processes raise once a second
 //	beats           hash    instance id -> time of its last heartbeat, ms
 //	events          stream  event: JSON; doc: the instance after it, '' when gone
@@ -73,6 +74,7 @@ func (k keys) history(series string) string       { return k.prefix + "history:"
 func (k keys) contributions(series string) string { return k.prefix + "history-new:" + series }
 func (k keys) batches() string                    { return k.prefix + "history-batches" }
 func (k keys) departed(service string) string     { return k.prefix + "departed:" + service }
+func (k keys) processes() string                  { return k.prefix + "processes" }
 func (k keys) web() string                        { return k.prefix + "web" }
 func (k keys) beats() string                      { return k.prefix + "beats" }
 func (k keys) channel(name string) string         { return k.prefix + name }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
+	"rollcall/app/diagnose"
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
 	"rollcall/app/replica"
@@ -32,6 +33,9 @@ func (s *site) calls(ctx context.Context) map[string]func() error {
 		"own":        func() error { _, err := s.Own(ctx, ownership.Call{Worker: "w", Count: 1}); return err },
 		"flush":      func() error { _, err := s.Flush(ctx, []ownership.Flush{{Shard: 1, Term: "w 1"}}); return err },
 		"flushed":    func() error { _, err := s.Flushed(ctx, []int{1}); return err },
+		"announce":   func() error { return s.Announce(ctx, diagnose.Process{Host: "a"}) },
+		"withdraw":   func() error { return s.Withdraw(ctx, diagnose.Process{Host: "a"}) },
+		"processes":  func() error { _, err := s.Processes(ctx); return err },
 		"last":       func() error { _, err := s.LastResults(ctx, []string{"i1"}); return err },
 		"recent":     func() error { _, err := s.Recent(ctx, "i1"); return err },
 		"beats":      func() error { _, _, err := s.Beats(ctx, []string{"i1"}); return err },

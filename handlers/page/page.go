@@ -61,6 +61,8 @@ type Reader interface {
 	Server(ctx context.Context) (diagnose.Server, error)
 	// Workers reads the workers and the terms of the shards.
 	Workers(ctx context.Context) (diagnose.Workers, error)
+	// Processes lists the running web and cron processes.
+	Processes(ctx context.Context) ([]diagnose.Process, error)
 }
 
 // Webhooks reads the subscriptions.

@@ -205,3 +205,25 @@ func TestTheWeightDialogAndADrainOfSeveral(t *testing.T) {
 	b.visit("/events")
 	b.until("times are local, with UTC on hover", `(() => { const t = document.querySelector("time.clock"); return t.textContent === new Date(t.dateTime).toLocaleTimeString([], { hour12: false }) && t.title.endsWith("UTC"); })()`)
 }
+
+// TestTheSystemListsThisProcess looks at a process while it runs, and at its entry after its end.
+func TestTheSystemListsThisProcess(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	b := open(t, s, "/system")
+	b.until("the process has all shards", `document.querySelector("tr[id^=o-] .num")?.textContent === "256"`)
+	version := eval[string](b, `document.getElementById("version").textContent`)
+	if got := eval[string](b, `document.querySelector("tr[id^=o-] .why").textContent`); got != version {
+		t.Errorf("the version of the process is %q, and it says that it is %q", got, version)
+	}
+	for _, width := range []int64{390, 1280} {
+		b.look(width, 900, "dark")
+		b.audit("system")
+	}
+	b.shoot("system-1280-dark")
+	b.expect("net::ERR_")
+	s.stop()
+	if n := s.redis.Client(t).ZCard(t.Context(), "rollcall:processes").Val(); n != 0 {
+		t.Errorf("%d processes are listed after the end of the only one", n)
+	}
+}
