@@ -24,22 +24,26 @@ func Doctor(ctx context.Context, environ []string, out, logs io.Writer) error {
 		if err != nil {
 			return err
 		}
-		findings = append(findings, more...)
-		sick := 0
-		for _, f := range findings {
-			if f.Severity == diagnose.Error {
-				sick++
-			}
-			if _, err := fmt.Fprintf(out, "%-7s  %s\n         -> %s\n", f.Severity, f.Problem, f.Fix); err != nil {
-				return err
-			}
-		}
-		if sick > 0 {
-			return fmt.Errorf("%w: %d of %d findings are errors", ErrUnwell, sick, len(findings))
-		}
-		_, err = fmt.Fprintf(out, "no errors; remember that Rollcall cannot see Hipache's settings: leave its lruCache off\n")
-		return err
+		return printFindings(out, append(findings, more...))
 	})
+}
+
+// printFindings returns ErrUnwell if a finding is an error.
+func printFindings(out io.Writer, findings []diagnose.Finding) error {
+	sick := 0
+	for _, f := range findings {
+		if f.Severity == diagnose.Error {
+			sick++
+		}
+		if _, err := fmt.Fprintf(out, "%-7s  %s\n         -> %s\n", f.Severity, f.Problem, f.Fix); err != nil {
+			return err
+		}
+	}
+	if sick > 0 {
+		return fmt.Errorf("%w: %d of %d findings are errors", ErrUnwell, sick, len(findings))
+	}
+	_, err := fmt.Fprintf(out, "no errors; remember that Rollcall cannot see Hipache's settings: leave its lruCache off\n")
+	return err
 }
 
 func (p *Process) examineSchema(ctx context.Context) ([]diagnose.Finding, error) {

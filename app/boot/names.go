@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"rollcall/app"
 )
 
 // clientVariables are the variables of the entrypoint hooks and of the commands that call the API. A container may have them
@@ -55,15 +57,7 @@ func MisspeltClientVariables(environ []string) (lines []string) {
 }
 
 // isTypo reports whether two names differ in one letter or in two swapped neighbours.
-func isTypo(a, b string) bool {
-	for a != "" && b != "" && a[0] == b[0] {
-		a, b = a[1:], b[1:]
-	}
-	for a != "" && b != "" && a[len(a)-1] == b[len(b)-1] {
-		a, b = a[:len(a)-1], b[:len(b)-1]
-	}
-	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
-}
+func isTypo(a, b string) bool { return app.Edits(a, b) <= 1 }
 
 // nearest returns the variable with the most similar name, or "" if no name is similar, and whether the names are equal.
 func nearest(name string) (near string, known bool) {
@@ -71,30 +65,9 @@ func nearest(name string) (near string, known bool) {
 	for f := range reflect.TypeFor[Config]().Fields() {
 		all = append(all, f.Tag.Get("env"))
 	}
-	near = slices.MinFunc(all, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	if distance(name, near) > len(near)/4 {
+	near = slices.MinFunc(all, func(a, b string) int { return app.Edits(name, a) - app.Edits(name, b) })
+	if app.Edits(name, near) > len(near)/4 {
 		return "", false
 	}
 	return near, near == name
-}
-
-// distance returns the Levenshtein distance of two names in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -88,15 +88,20 @@ func New(ctx context.Context, c Config, roles Roles, mayEmbed bool, log *slog.Lo
 		}
 	}()
 	p.roles, p.self = roles, describe(roles, p.store.Now())
+	return p, p.prepare(ctx)
+}
+
+// prepare checks that the process can serve, and binds its listeners.
+func (p *Process) prepare(ctx context.Context) error {
 	if err := p.checkSchema(ctx); err != nil {
-		return p, err
+		return err
 	}
-	if roles.Web {
+	if p.roles.Web {
 		if err := p.guarded(ctx); err != nil {
-			return p, err
+			return err
 		}
 	}
-	return p, p.bind()
+	return p.bind()
 }
 
 // bind binds the listeners of the process's roles.
@@ -179,16 +184,13 @@ func (p *Process) checkSchema(ctx context.Context) error {
 			return wrapSchema(err)
 		}
 		from, to, err := migrations.Run(ctx, p.rdb, p.config.Prefix)
-		switch {
-		case err == nil:
+		if err == nil {
 			p.log.InfoContext(ctx, "schema migrated", "from", from, "to", to)
-			return nil
-		case !errors.Is(err, migrations.ErrBusy):
+		}
+		if !errors.Is(err, migrations.ErrBusy) {
 			return wrapSchema(err)
 		}
-		select {
-		case <-time.After(schemaEvery / 10):
-		case <-ctx.Done():
+		if sleep(ctx, schemaEvery/10) != nil {
 			return wrapSchema(err)
 		}
 	}

@@ -29,22 +29,13 @@ var (
 
 // Run runs a program until its context is over.
 func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer) error {
-	load := Load
-	if g.Roles == Edge.Roles {
-		load = LoadEdge
-	}
-	c, err := load(environ)
+	c, err := g.load(environ)
 	if err != nil {
 		return err
 	}
-	roles := g.Roles
-	roles.DNS = roles.DNS || g.MayEmbed && c.DNSPort != nil // serve and dev answer DNS if a port is configured
-	p, err := New(ctx, c, roles, g.MayEmbed, newLog(logs, c, g.Text))
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil // the process was stopped before it served
-	}
+	p, err := New(ctx, c, g.rolesIn(c), g.MayEmbed, newLog(logs, c, g.Text))
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	if g.Text {
 		if err := p.greet(out); err != nil {
@@ -53,6 +44,28 @@ func (g Program) Run(ctx context.Context, environ []string, out, logs io.Writer)
 		}
 	}
 	return p.Run(ctx)
+}
+
+// unlessStopped returns the error of a start, or nil if the process was stopped before it served.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+func (g Program) load(environ []string) (Config, error) {
+	if g.Roles == Edge.Roles {
+		return LoadEdge(environ)
+	}
+	return Load(environ)
+}
+
+// rolesIn returns the program's roles. The programs serve and dev answer DNS if a port is configured.
+func (g Program) rolesIn(c Config) Roles {
+	roles := g.Roles
+	roles.DNS = roles.DNS || g.MayEmbed && c.DNSPort != nil
+	return roles
 }
 
 // greet prints the addresses and a first call.

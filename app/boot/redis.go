@@ -69,20 +69,24 @@ func sentinelOptions(o *redis.UniversalOptions, rest string) error {
 		return bad
 	}
 	if hasDB {
-		n, err := strconv.Atoi(db)
-		if err != nil || n < 0 {
+		n, err := strconv.ParseUint(db, 10, 31)
+		if err != nil {
 			return bad
 		}
-		o.DB = n
+		o.DB = int(n)
 	}
-	o.MasterName = primary
+	o.MasterName, o.Addrs = primary, sentinelAddrs(hosts)
+	return nil
+}
+
+func sentinelAddrs(hosts string) (addrs []string) {
 	for h := range strings.SplitSeq(hosts, ",") {
 		if _, _, err := net.SplitHostPort(h); err != nil {
 			h = net.JoinHostPort(h, "26379")
 		}
-		o.Addrs = append(o.Addrs, h)
+		addrs = append(addrs, h)
 	}
-	return nil
+	return addrs
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -106,39 +110,50 @@ func connect(ctx context.Context, raw string, patience time.Duration, log *slog.
 	if err != nil {
 		return nil, fmt.Errorf("REDIS_URL %w", err)
 	}
-	var rdb *redis.Client
+	rdb := newClient(o)
+	if err := awaitAnswer(ctx, rdb, patience, log.With("addr", strings.Join(o.Addrs, ","))); err != nil {
+		return nil, errors.Join(err, rdb.Close())
+	}
+	return rdb, nil
+}
+
+func newClient(o *redis.UniversalOptions) redis.UniversalClient {
 	if o.MasterName == "" {
-		rdb = redis.NewClient(o.Simple())
-	} else {
-		rdb = redis.NewFailoverClient(o.Failover())
+		return redis.NewClient(o.Simple())
 	}
-	starting := ctx
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	return redis.NewFailoverClient(o.Failover())
+}
+
+// awaitAnswer waits for the first answer of Redis.
+func awaitAnswer(starting context.Context, rdb redis.UniversalClient, patience time.Duration, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(starting, patience)
 	defer cancel()
-	var why error // of the last attempt
-	for said := false; ; said = true {
+	for last := error(nil); ; {
 		err := rdb.Ping(ctx).Err()
-		if err == nil {
-			return rdb, nil
+		switch _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); {
+		case err == nil:
+			return nil
+		case starting.Err() != nil:
+			return starting.Err()
+		case untrusted: // waiting does not help
+			return fmt.Errorf("REDIS_URL: %w (SSL_CERT_FILE names a file with the authorities that are trusted)", err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("REDIS_URL: no good answer from Redis for %s: %w", patience, cmp.Or(last, err))
+		case last == nil:
+			log.WarnContext(ctx, "waiting for Redis", "err", err)
 		}
-		if starting.Err() != nil {
-			return nil, errors.Join(starting.Err(), rdb.Close())
-		}
-		if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted { // waiting does not help
-			return nil, errors.Join(fmt.Errorf("REDIS_URL: %w (SSL_CERT_FILE names a file with the authorities that are trusted)", err), rdb.Close())
-		}
-		if ctx.Err() != nil {
-			return nil, errors.Join(fmt.Errorf("REDIS_URL: no good answer from Redis for %s: %w", patience, cmp.Or(why, err)), rdb.Close())
-		}
-		why = err
-		if !said {
-			log.WarnContext(ctx, "waiting for Redis", "addr", strings.Join(o.Addrs, ","), "err", err)
-		}
-		select {
-		case <-time.After(250 * time.Millisecond):
-		case <-ctx.Done():
-		}
+		last = err
+		_ = sleep(ctx, 250*time.Millisecond)
 	}
+}
+
+// sleep waits for a time. It returns the error of ctx if that is done earlier.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // embeddedVersion is the version of Redis with which the embedded Redis is compatible.

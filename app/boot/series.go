@@ -131,11 +131,7 @@ func (s *series) bounded(all map[string]*counts) (labelled map[string]*counts, f
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(all) >= maxSeries {
-		for name := range s.flips {
-			if all[name] == nil && name != remainder {
-				delete(s.flips, name)
-			}
-		}
+		maps.DeleteFunc(s.flips, func(name string, _ int) bool { return all[name] == nil && name != remainder })
 	}
 	labelled, flips = map[string]*counts{}, map[string]int{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"rollcall/app"
 	"rollcall/app/client"
 )
 
@@ -70,34 +71,9 @@ func suggesting(err error, name string, names []string) error {
 func nearest(name string, names []string) (near string) {
 	least := 3
 	for _, candidate := range names {
-		if n := edits(name, candidate); n < least && n < len(name) {
+		if n := app.Edits(name, candidate); n < least && n < len(name) {
 			near, least = candidate, n
 		}
 	}
 	return near
-}
-
-// edits returns the number of edits from a to b: a character more, less, or another one, or two neighbours exchanged
-// (the optimal string alignment distance).
-func edits(a, b string) int {
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	for n := range last {
-		last[n] = n
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			same := last[j]
-			if a[i] != b[j] {
-				same++
-			}
-			row[j+1] = min(same, row[j]+1, last[j+1]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }
