@@ -23,13 +23,9 @@ type registerCmd struct {
 
 // Run registers an instance with the fields of the API, and prints what happens next.
 func (c registerCmd) Run(s *session) error {
-	form := url.Values{}
-	for _, field := range c.Fields {
-		name, value, ok := strings.Cut(field, "=")
-		if !ok || name == "" {
-			return usageError{fmt.Errorf("%q is no field: write it as name=value, such as port=8080", field)}
-		}
-		form.Add(name, value)
+	form, err := formOf(c.Fields)
+	if err != nil {
+		return err
 	}
 	api, ctx, cancel, err := c.client(s.ctx)
 	defer cancel()
@@ -50,6 +46,18 @@ func (c registerCmd) Run(s *session) error {
 	t := table{head: []string{"SERVICE", "INSTANCE", "ADDRESS", "STATE", "NEXT"}}
 	t.add(r.Id, r.Service, r.Id, r.Address, string(r.State), r.Next)
 	return c.print(s, r, t)
+}
+
+func formOf(fields []string) (url.Values, error) {
+	form := url.Values{}
+	for _, field := range fields {
+		name, value, ok := strings.Cut(field, "=")
+		if !ok || name == "" {
+			return nil, usageError{fmt.Errorf("%q is no field: write it as name=value, such as port=8080", field)}
+		}
+		form.Add(name, value)
+	}
+	return form, nil
 }
 
 // eachID calls a function for each id. It reports every error, and returns the first one.

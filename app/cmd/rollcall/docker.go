@@ -58,17 +58,21 @@ func (c dockerCmd) Run(s *session) error {
 
 func (c dockerCmd) placement() (docker.Placement, error) {
 	host := cmp.Or(c.Advertise, c.HostIP)
-	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || ip.IsLoopback() || ip.IsUnspecified()) {
+	if host != "" && !isReachable(host) {
 		return docker.Placement{}, fmt.Errorf("docker: --advertise or --host-ip is %q; give an IP address of the host that Rollcall and the proxy can reach", host)
 	}
-	node := c.Node
-	if node == "" {
-		node, _ = os.Hostname()
-	}
+	name, _ := os.Hostname()
+	node := cmp.Or(c.Node, name)
 	if node == "" {
 		return docker.Placement{}, errors.New("docker: the host has no name; give --node NAME")
 	}
 	return docker.Placement{Prefix: c.LabelPrefix, Node: node, HostIP: host, Network: c.Network, Published: c.Published || c.Advertise != ""}, nil
+}
+
+// isReachable reports whether text is an IP address that other machines can reach.
+func isReachable(text string) bool {
+	ip, err := netip.ParseAddr(text)
+	return err == nil && !ip.IsLoopback() && !ip.IsUnspecified()
 }
 
 func dryRun(ctx context.Context, agent *docker.Agent, out io.Writer) error {

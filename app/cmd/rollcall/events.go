@@ -82,11 +82,15 @@ func (c eventsCmd) Run(s *session) error {
 	}
 	from := time.Now().Add(-c.Since)
 	return pastEvents(ctx, api, func(m client.Message, e app.Event) error {
-		if e.At.Before(from) || c.Service != "" && e.Service != c.Service || c.Kind != "" && string(e.Kind) != c.Kind {
+		if e.At.Before(from) || !c.selects(e) {
 			return nil
 		}
 		return c.print(s, m)
 	})
+}
+
+func (c eventsCmd) selects(e app.Event) bool {
+	return (c.Service == "" || e.Service == c.Service) && (c.Kind == "" || string(e.Kind) == c.Kind)
 }
 
 // errEnd means that the stream has reached the present.
@@ -104,11 +108,8 @@ func pastEvents(ctx context.Context, api *client.Client, each func(client.Messag
 		return nil
 	}
 	err = api.Stream(ctx, client.EventsParams{LastEventID: &oldest}, func(m client.Message) error {
-		var e app.Event
-		if m.Kind != "gap" && json.Unmarshal([]byte(m.Data), &e) == nil {
-			if err := each(m, e); err != nil {
-				return err
-			}
+		if err := readEvent(m, each); err != nil {
+			return err
 		}
 		if id := app.Revision(m.ID); id.Valid() && id.Compare(last) >= 0 {
 			return errEnd
@@ -119,4 +120,13 @@ func pastEvents(ctx context.Context, api *client.Client, each func(client.Messag
 		return nil
 	}
 	return err
+}
+
+// readEvent calls each with the event of a message, if it has one.
+func readEvent(m client.Message, each func(client.Message, app.Event) error) error {
+	var e app.Event
+	if m.Kind == "gap" || json.Unmarshal([]byte(m.Data), &e) != nil {
+		return nil
+	}
+	return each(m, e)
 }

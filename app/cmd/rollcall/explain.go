@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -38,26 +39,30 @@ func (c explainCmd) Run(s *session) error {
 		if n.Wins {
 			wins = "<- answers"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d slots\t%s\n", n.Key, n.Type, n.Slots, wins)
+		fmt.Fprintf(t, "%s\t%s\t%d backends\t%s\n", n.Key, n.Type, n.Slots, wins)
 	}
 	if e.Frontend != nil {
-		fmt.Fprintf(t, "\nSLOT\tBACKEND\tINSTANCE\tREQUESTS\tWHY\n")
-		for n, slot := range e.Frontend.Slots {
-			fmt.Fprintf(t, "%d\t%s%s\n", n, slotColumns(slot), leavesIn(slot))
-		}
-		for _, slot := range e.Frontend.Unlisted {
-			fmt.Fprintf(t, "-\t%s\n", slotColumns(slot))
-		}
+		printBackends(t, *e.Frontend)
 	}
 	return t.Flush()
 }
 
-func slotColumns(s client.Slot) string {
-	instance := ""
-	if s.Instance != nil {
-		instance = *s.Instance
+func printBackends(out io.Writer, f client.Frontend) {
+	fmt.Fprintf(out, "\nPOSITION\tBACKEND\tINSTANCE\tREQUESTS\tWHY\n")
+	for n, b := range f.Slots {
+		fmt.Fprintf(out, "%d\t%s%s\n", n, backendColumns(b), leavesIn(b))
 	}
-	return fmt.Sprintf("%s\t%s\t%t\t%s", s.Url, instance, s.Routed, app.Visible(s.Why))
+	for _, b := range f.Unlisted {
+		fmt.Fprintf(out, "-\t%s\n", backendColumns(b))
+	}
+}
+
+func backendColumns(b client.Slot) string {
+	instance := ""
+	if b.Instance != nil {
+		instance = *b.Instance
+	}
+	return fmt.Sprintf("%s\t%s\t%t\t%s", b.Url, instance, b.Routed, app.Visible(b.Why))
 }
 
 // leavesIn returns when a backend leaves its list, such as " in 4.2s".

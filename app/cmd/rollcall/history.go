@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -43,9 +44,13 @@ func (c historyCmd) Run(s *session) error {
 	if err := json.Unmarshal(answer, &h); err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
+	return printHistory(s.out, h, c.Range)
+}
+
+func printHistory(out io.Writer, h client.History, span string) error {
 	n := h.Total
-	fmt.Fprintf(s.out, "%s  %s\n\n", strip(h.Buckets), c.Range)
-	t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintf(out, "%s  %s\n\n", strip(h.Buckets), span)
+	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "AVAILABILITY\tUNKNOWN\tCHECKS\tFAILED\tFLIPS\tINSTANCES\tJOINED\tP50\tP95")
 	unknown := (time.Duration(n.UnknownSeconds) * time.Second).String()
 	fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", percent(n.Availability), unknown, n.Passed+n.Failed, n.Failed, n.Flips, n.Instances, n.Joined,

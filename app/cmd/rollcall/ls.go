@@ -42,12 +42,9 @@ func (c lsCmd) Run(s *session) error {
 }
 
 func (c lsCmd) instances(ctx context.Context, api *client.Client) ([]client.Instance, error) {
-	names := []string{c.Service}
-	if c.Service == "" {
-		var err error
-		if names, err = serviceNames(ctx, api); err != nil {
-			return nil, err
-		}
+	names, err := c.services(ctx, api)
+	if err != nil {
+		return nil, err
 	}
 	all := []client.Instance{}
 	for _, name := range names {
@@ -61,6 +58,14 @@ func (c lsCmd) instances(ctx context.Context, api *client.Client) ([]client.Inst
 		all = append(all, instances...)
 	}
 	return all, nil
+}
+
+// services returns the given service, or the names of all services.
+func (c lsCmd) services(ctx context.Context, api *client.Client) ([]string, error) {
+	if c.Service != "" {
+		return []string{c.Service}, nil
+	}
+	return serviceNames(ctx, api)
 }
 
 // wants reports whether an instance passes the filters. A filter with several values takes each of them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -170,15 +171,15 @@ func (s *session) setTerminal(out io.Writer, environ []string) {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return
 	}
-	s.terminal, s.color = true, true
+	s.terminal, s.color = true, !slices.ContainsFunc(environ, refusesColor)
 	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 		s.width = width
 	}
-	for _, variable := range environ {
-		if name, value, _ := strings.Cut(variable, "="); name == "NO_COLOR" && value != "" || variable == "TERM=dumb" {
-			s.color = false
-		}
-	}
+}
+
+// refusesColor reports whether an environment variable forbids colours.
+func refusesColor(variable string) bool {
+	return strings.HasPrefix(variable, "NO_COLOR=") && variable != "NO_COLOR=" || variable == "TERM=dumb"
 }
 
 // watching repeats a command.
@@ -201,20 +202,23 @@ func (w watching) repeat(s *session, once func(*session) error) error {
 			return err
 		}
 		if text := b.String(); text != last {
-			if s.terminal {
-				text = "\x1b[H\x1b[2J" + text
-			}
-			if err := s.printf("%s", text); err != nil {
+			if err := s.redraw(text); err != nil {
 				return err
 			}
-			last = b.String()
+			last = text
 		}
-		select {
-		case <-time.After(watchEvery):
-		case <-s.ctx.Done():
-			return s.ctx.Err()
+		if err := sleep(s.ctx, watchEvery); err != nil {
+			return err
 		}
 	}
+}
+
+// redraw replaces the text on a terminal. Elsewhere it appends the new text.
+func (s *session) redraw(text string) error {
+	if s.terminal {
+		text = "\x1b[H\x1b[2J" + text
+	}
+	return s.printf("%s", text)
 }
 
 // age returns the time since a moment, in its largest unit: 12s, 5m, 3h or 4d.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,19 +64,13 @@ func eventsOf(ctx context.Context, api *client.Client, id string) (past []app.Ev
 func (c showCmd) details(s *session, i client.InstanceDetail, past []app.Event) error {
 	var b strings.Builder
 	for _, f := range fieldsOf(i) {
-		if f[1] != "" {
-			fmt.Fprintf(&b, "%-12s  %s\n", f[0], app.Visible(f[1]))
-		}
+		fmt.Fprintf(&b, "%-12s  %s\n", f[0], app.Visible(f[1]))
 	}
 	if len(i.Results) > 0 {
 		b.WriteString("\nresults\n")
 	}
 	for _, r := range i.Results[max(0, len(i.Results)-shown):] {
-		verdict := "passed"
-		if !r.Passed {
-			verdict = "failed"
-		}
-		fmt.Fprintf(&b, "  %s  %s  %6s  %s\n", r.At.Local().Format("15:04:05"), verdict, strconv.Itoa(r.LatencyMs)+"ms", app.Visible(r.Reason))
+		fmt.Fprintf(&b, "  %s  %s  %6s  %s\n", r.At.Local().Format("15:04:05"), outcomeOf(r), strconv.Itoa(r.LatencyMs)+"ms", app.Visible(r.Reason))
 	}
 	if len(past) > 0 {
 		b.WriteString("\nevents\n")
@@ -86,16 +81,15 @@ func (c showCmd) details(s *session, i client.InstanceDetail, past []app.Event) 
 	return s.printf("%s", b.String())
 }
 
+func outcomeOf(r client.Result) string {
+	if r.Passed {
+		return "passed"
+	}
+	return "failed"
+}
+
 // fieldsOf returns the names and values that show prints, in order.
 func fieldsOf(i client.InstanceDetail) [][2]string {
-	standing := client.Instance{State: i.State, Flapping: i.Flapping, Override: i.Override}.Standing()
-	state := fmt.Sprintf("%s for %s", standing, age(i.Since))
-	if i.Last != nil {
-		state += ": " + i.Last.Reason
-	}
-	if i.Disputed != nil && *i.Disputed {
-		state += "; another worker reaches it"
-	}
 	check := fmt.Sprintf("every %s, timeout %s, rise %d, fall %d", i.Check.Interval, i.Check.Timeout, i.Check.Rise, i.Check.Fall)
 	target := string(i.Check.Kind)
 	if i.Check.Target != nil {
@@ -105,7 +99,7 @@ func fieldsOf(i client.InstanceDetail) [][2]string {
 		{"id", i.Id},
 		{"service", i.Service},
 		{"address", i.Address},
-		{"state", state},
+		{"state", stateText(i)},
 		{"check", target + " " + check},
 		{"vhosts", strings.Join(i.Hosts, " ")},
 		{"weight", strconv.Itoa(i.Weight)},
@@ -122,7 +116,19 @@ func fieldsOf(i client.InstanceDetail) [][2]string {
 	if i.Deadline != nil {
 		fields = append(fields, [2]string{"deadline", "in " + time.Until(*i.Deadline).Round(time.Second).String()})
 	}
-	return fields
+	return slices.DeleteFunc(fields, func(f [2]string) bool { return f[1] == "" })
+}
+
+func stateText(i client.InstanceDetail) string {
+	standing := client.Instance{State: i.State, Flapping: i.Flapping, Override: i.Override}.Standing()
+	text := fmt.Sprintf("%s for %s", standing, age(i.Since))
+	if i.Last != nil {
+		text += ": " + i.Last.Reason
+	}
+	if i.Disputed != nil && *i.Disputed {
+		text += "; another worker reaches it"
+	}
+	return text
 }
 
 type frontendsCmd struct {

@@ -26,10 +26,8 @@ const progressEvery = time.Second
 // Run returns as soon as every service has a healthy instance. At the timeout it returns an error with the reason for
 // each service that has none. An answer that no wait can change, such as an invalid name, ends it at once.
 func (c waitCmd) Run(s *session) error {
-	for _, name := range c.Services {
-		if err := app.ValidService(name); err != nil {
-			return usageError{err}
-		}
+	if err := validServices(c.Services); err != nil {
+		return usageError{err}
 	}
 	api, err := c.api()
 	if err != nil {
@@ -57,26 +55,41 @@ func (c waitCmd) Run(s *session) error {
 	return c.result(s, api, errs)
 }
 
+func validServices(names []string) error {
+	for _, name := range names {
+		if err := app.ValidService(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // result returns nil, the context's error, a final answer of the API, or the reasons of the missing services.
 func (c waitCmd) result(s *session, api *client.Client, errs []error) error {
-	if err := s.ctx.Err(); err != nil {
-		return err
+	if s.ctx.Err() != nil || errors.Join(errs...) == nil {
+		return s.ctx.Err()
 	}
-	var missing []string
 	for n, name := range c.Services {
-		if refused, ok := errors.AsType[*client.Error](errs[n]); ok && !errors.Is(errs[n], context.DeadlineExceeded) && !errors.Is(errs[n], context.Canceled) {
+		if refused := refusalIn(errs[n]); refused != nil {
 			return fmt.Errorf("%s: %w", name, refused)
 		}
 	}
+	var missing []string
 	for n, name := range c.Services {
 		if errs[n] != nil {
 			missing = append(missing, api.Unhealthy(s.ctx, name, errs[n]))
 		}
 	}
-	if missing == nil {
+	return answerNo{fmt.Errorf("not healthy after %s: %s", c.Timeout, strings.Join(missing, "; "))}
+}
+
+// refusalIn returns the answer that ended a wait, or nil if the time or the command ended it.
+func refusalIn(err error) error {
+	refused, ok := errors.AsType[*client.Error](err)
+	if !ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return nil
 	}
-	return answerNo{fmt.Errorf("not healthy after %s: %s", c.Timeout, strings.Join(missing, "; "))}
+	return refused
 }
 
 // waiting is the progress of wait.
@@ -106,23 +119,36 @@ func (w *waiting) names() (names []string) {
 // each change. It ends when no service is missing.
 func (w *waiting) progress(ctx context.Context, done func(), s *session) {
 	defer done()
-	for last := ""; ; {
-		select {
-		case <-time.After(progressEvery):
-		case <-ctx.Done():
-		}
+	last := ""
+	for sleep(ctx, progressEvery) == nil {
 		names := w.names()
-		if ctx.Err() != nil || len(names) == 0 {
-			if s.terminal && last != "" {
-				fmt.Fprint(s.err, "\r\x1b[K")
-			}
-			return
+		if len(names) == 0 {
+			break
 		}
 		if text := w.reasons(ctx, names); text != last && ctx.Err() == nil {
 			last = text
 			s.update(text)
 		}
 	}
+	if last != "" {
+		s.clear()
+	}
+}
+
+// clear removes the line of progress from a terminal.
+func (s *session) clear() {
+	if s.terminal {
+		fmt.Fprint(s.err, "\r\x1b[K")
+	}
+}
+
+// sleep waits for a time. It returns the error of ctx if that is done earlier.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 func (w *waiting) reasons(ctx context.Context, names []string) string {
