@@ -6,15 +6,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
-	"rollcall/tests/apptest"
+	"rollcall/app/redisstore/storetest"
 )
 
 // TestARegistrationSetsAndComparesItsFields changes each field of an instance in turn.
 func TestARegistrationSetsAndComparesItsFields(t *testing.T) {
 	t.Parallel()
-	full := apptest.Full()
-	for path, changed := range apptest.Changed() {
-		registered := apptest.FieldTag(path, "from") == "registration"
+	full := storetest.Full()
+	for path, changed := range storetest.Changed() {
+		registered := storetest.FieldTag(path, "from") == "registration"
 		if got := app.SameFields(full, changed); got == registered {
 			t.Errorf("another %s: the registration is the same: %t", path, got)
 		}

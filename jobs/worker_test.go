@@ -17,17 +17,17 @@ import (
 	"rollcall/app"
 	"rollcall/app/history"
 	"rollcall/app/ownership"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/jobs"
-	"rollcall/tests/ownershiptest"
 )
 
 // memoryStore is a store of instances and shards by the same rules as the real one, on the
 // bubble's clock. Its replicas receive each change at once.
 type memoryStore struct {
 	mu        sync.Mutex
-	table     *ownershiptest.Table
+	table     *storetest.Table
 	instances map[string]app.Instance
 	records   map[int][]byte
 	beats     map[string]int64
@@ -48,7 +48,7 @@ type memoryStore struct {
 }
 
 func newMemoryStore(instances ...app.Instance) *memoryStore {
-	g := &memoryStore{table: ownershiptest.NewTable(), instances: map[string]app.Instance{}, records: map[int][]byte{}, beats: map[string]int64{}}
+	g := &memoryStore{table: storetest.NewTable(), instances: map[string]app.Instance{}, records: map[int][]byte{}, beats: map[string]int64{}}
 	for _, i := range instances {
 		g.instances[i.ID] = i
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"rollcall/app/ownership"
-	"rollcall/tests/ownershiptest"
+	"rollcall/app/redisstore/storetest"
 )
 
 // The model is the protocol without Redis: workers that join, stop, die, freeze and run
@@ -33,7 +33,7 @@ type model struct {
 
 // registry is the content of Redis: the tables, and the documents in the order of their writes.
 type registry struct {
-	*ownershiptest.Table
+	*storetest.Table
 	docs   map[string]document
 	stream []string // ids of the documents that changed, oldest first
 	named  [ownership.Shards]held
@@ -125,7 +125,7 @@ type held struct {
 func run(seed uint64, mutant string, workers int) error {
 	m := &model{
 		r: rand.New(rand.NewPCG(seed, 1)), mutant: mutant, now: time.Unix(1_000_000, 0),
-		redis: &registry{Table: ownershiptest.NewTable(), docs: map[string]document{}},
+		redis: &registry{Table: storetest.NewTable(), docs: map[string]document{}},
 	}
 	m.redis.Mutant = mutant
 	for _, id := range ids {
@@ -224,7 +224,7 @@ func (m *model) disturb() {
 		m.redis.Workers, m.redis.Doubts = map[string]int64{}, map[string]bool{}
 	case x < 34:
 		docs, stream := m.redis.docs, m.redis.stream
-		m.redis = &registry{Table: ownershiptest.NewTable(), docs: docs, stream: stream}
+		m.redis = &registry{Table: storetest.NewTable(), docs: docs, stream: stream}
 		m.redis.Mutant = m.mutant
 	case x < 39:
 		w := any()

@@ -15,8 +15,8 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/hipache"
-	"rollcall/tests/apptest"
 	"rollcall/tests/harness"
 )
 
@@ -236,10 +236,10 @@ func TestWeightIsANumberOfSlots(t *testing.T) {
 	s.wantList(t, "a.test", "web 1 1 2 1")
 	s.register(t, saying(1))
 	s.wantList(t, "a.test", "web 1 1! 2 1!")
-	s.clock.Pass(apptest.Settle - time.Second)
+	s.clock.Pass(storetest.Settle - time.Second)
 	s.check(t, "i1", "--") // its last slot waits a settle time of its own
 	s.clock.Pass(time.Second)
-	if n, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); n != 0 || err != nil {
+	if n, err := storetest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); n != 0 || err != nil {
 		t.Errorf("compacted %d, %v, want none", n, err)
 	}
 	s.wantList(t, "a.test", "web 1! 1! 2 1!")
@@ -581,7 +581,7 @@ func TestAnUnchangedVhostIsNotWritten(t *testing.T) {
 	if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
 		t.Errorf("repaired %+v, %v, want nothing", repairs, err)
 	}
-	if n, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); n != 0 || err != nil {
+	if n, err := storetest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); n != 0 || err != nil {
 		t.Errorf("compacted %d, %v, want nothing", n, err)
 	}
 	s.register(t, saying(1, weight(2)))

@@ -16,8 +16,8 @@ import (
 	"pgregory.net/rapid"
 
 	"rollcall/app"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/hipache"
-	"rollcall/tests/apptest"
 	"rollcall/tests/harness"
 )
 
@@ -108,7 +108,7 @@ func (v *modelVhost) follow(now time.Time, settled bool, changes ...modelChange)
 			return false
 		}
 		if m.begins() {
-			m.leave, m.fewer = now.Add(apptest.Settle).UnixMilli(), false
+			m.leave, m.fewer = now.Add(storetest.Settle).UnixMilli(), false
 		}
 		if v.wildcard || settled && m.leave <= now.UnixMilli() {
 			return true
@@ -418,7 +418,7 @@ func (r *modelRun) timePasses(t *rapid.T) {
 }
 
 func (r *modelRun) compact(t *rapid.T) {
-	if _, err := apptest.RemoveSettled(r.ctx, r.site.vhosts, r.clock.Now()); err != nil {
+	if _, err := storetest.RemoveSettled(r.ctx, r.site.vhosts, r.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range r.vhosts {

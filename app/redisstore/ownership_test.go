@@ -13,11 +13,11 @@ import (
 
 	"rollcall/app/ownership"
 	"rollcall/app/redisstore"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/tests/harness"
-	"rollcall/tests/ownershiptest"
 )
 
-// The property tests of the protocol run on ownershiptest.Table. The script must behave the same.
+// The property tests of the protocol run on storetest.Table. The script must behave the same.
 func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 	t.Parallel()
 	rdb := harness.SharedRedis(t)
@@ -25,7 +25,7 @@ func TestOwnLuaIsTheTableOfTheModel(t *testing.T) {
 		prefix := harness.Prefix(t)
 		s := redisstore.New(rdb, redisstore.Options{Prefix: prefix})
 		r := rand.New(rand.NewPCG(seed, 7))
-		table := ownershiptest.NewTable()
+		table := storetest.NewTable()
 		counts := map[string]int64{}
 		version := map[string]string{}
 		for n := range 60 {

@@ -7,13 +7,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
-	"rollcall/tests/apptest"
+	"rollcall/app/redisstore/storetest"
 )
 
 // TestARecordKeepsEveryField changes each field of an instance in turn.
 func TestARecordKeepsEveryField(t *testing.T) {
 	t.Parallel()
-	for path, i := range apptest.Changed() {
+	for path, i := range storetest.Changed() {
 		doc, err := encode(i, i.Rev)
 		if err != nil {
 			t.Fatal(err)
@@ -24,7 +24,7 @@ func TestARecordKeepsEveryField(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
 			t.Errorf("with another %s: %v (-want +got):\n%s", path, err, diff)
 		}
-		if left := apptest.FieldTag(path, "record") == "-"; left != (path == "AssertedAt") {
+		if left := storetest.FieldTag(path, "record") == "-"; left != (path == "AssertedAt") {
 			t.Errorf("%s: the tag record does not agree with this test", path)
 		}
 	}

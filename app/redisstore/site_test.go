@@ -12,9 +12,9 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/redisstore"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/app/registry"
 	"rollcall/hipache"
-	"rollcall/tests/apptest"
 	"rollcall/tests/harness"
 )
 
@@ -25,7 +25,7 @@ type site struct {
 	prefix string // of Rollcall's keys
 	proxy  hipache.Keys
 	vhosts *redisstore.Vhosts
-	clock  *apptest.Clock
+	clock  *storetest.Clock
 	verbs  *registry.Registry
 }
 
@@ -44,8 +44,8 @@ func prefixedSite(c *redis.Client, prefix string) *site {
 
 // siteOn returns the registry on any Redis.
 func siteOn(c *redis.Client, o redisstore.Options) *site {
-	s := &site{rdb: c, prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache, clock: apptest.NewClock()}
-	o.Settle, o.Now = apptest.Settle, s.clock.Now
+	s := &site{rdb: c, prefix: cmp.Or(o.Prefix, "rollcall:"), proxy: o.Hipache, clock: storetest.NewClock()}
+	o.Settle, o.Now = storetest.Settle, s.clock.Now
 	s.Store = redisstore.New(c, o)
 	s.vhosts = s.Vhosts()
 	s.verbs = registry.New(s.Store, nil, s.Now, hold, func(context.Context, app.Step) {})
@@ -183,8 +183,8 @@ func (s *site) deregister(t *testing.T, n int) {
 // settle lets the settle time pass and removes settled backends.
 func (s *site) settle(t *testing.T) {
 	t.Helper()
-	s.clock.Pass(apptest.Settle)
-	if _, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); err != nil {
+	s.clock.Pass(storetest.Settle)
+	if _, err := storetest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); err != nil {
 		t.Fatal(err)
 	}
 }

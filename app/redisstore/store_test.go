@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"rollcall/app/redisstore"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/hipache"
-	"rollcall/tests/apptest"
 	"rollcall/tests/harness"
 )
 
@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	apptest.StoreContract(t, func(t *testing.T) apptest.Subject {
+	storetest.StoreContract(t, func(t *testing.T) storetest.Subject {
 		return subject(harness.SharedRedis(t), harness.Prefix(t))
 	})
 }
@@ -26,20 +26,20 @@ func TestStore(t *testing.T) {
 // The embedded default of rollcall dev fulfils the same contract.
 func TestStoreOnMiniredis(t *testing.T) {
 	t.Parallel()
-	apptest.StoreContract(t, func(t *testing.T) apptest.Subject {
+	storetest.StoreContract(t, func(t *testing.T) storetest.Subject {
 		c := redis.NewClient(&redis.Options{Addr: miniredis.RunT(t).Addr(), ContextTimeoutEnabled: true})
 		t.Cleanup(func() { _ = c.Close() })
 		return subject(c, "")
 	})
 }
 
-func subject(c *redis.Client, prefix string) apptest.Subject {
-	clock := apptest.NewClock()
+func subject(c *redis.Client, prefix string) storetest.Subject {
+	clock := storetest.NewClock()
 	s := redisstore.New(c, redisstore.Options{
-		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Now: clock.Now,
+		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: storetest.Settle, Now: clock.Now,
 		Timeout: time.Minute, // the machine may be busy
 	})
-	return apptest.Subject{
+	return storetest.Subject{
 		Store: s, Vhosts: s.Vhosts(), Clock: clock,
 	}
 }

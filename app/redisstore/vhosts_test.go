@@ -15,8 +15,8 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/ownership"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/hipache"
-	"rollcall/tests/apptest"
 	"rollcall/tests/harness"
 )
 
@@ -295,7 +295,7 @@ func TestAVhostWithManyBackendsIsChangedAsOneWithFew(t *testing.T) {
 				s.clock.Pass(time.Duration(rapid.IntRange(1, 6000).Draw(rt, "ms")) * time.Millisecond)
 			},
 			"settled": func(*rapid.T) {
-				if _, err := apptest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); err != nil {
+				if _, err := storetest.RemoveSettled(t.Context(), s.vhosts, s.clock.Now()); err != nil {
 					rt.Fatal(err)
 				}
 			},

@@ -13,10 +13,10 @@ import (
 	"rollcall/app"
 	"rollcall/app/auth"
 	"rollcall/app/redisstore"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/hipache"
-	"rollcall/tests/apptest"
 	"rollcall/tests/harness"
 )
 
@@ -24,16 +24,16 @@ import (
 type rollcall struct {
 	*registry.Registry
 	store  *redisstore.Store
-	clock  *apptest.Clock
+	clock  *storetest.Clock
 	events []string // kind and instance of each
 }
 
 func newRollcall(t *testing.T) *rollcall {
 	t.Helper()
 	prefix := harness.Prefix(t)
-	r := &rollcall{clock: apptest.NewClock()}
+	r := &rollcall{clock: storetest.NewClock()}
 	r.store = redisstore.New(harness.SharedRedis(t), redisstore.Options{
-		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: apptest.Settle, Timeout: time.Minute, Now: r.clock.Now,
+		Prefix: prefix, Hipache: hipache.Keys{Prefix: prefix}, Settle: storetest.Settle, Timeout: time.Minute, Now: r.clock.Now,
 	})
 	r.setReplica(nil)
 	return r

@@ -17,8 +17,8 @@ import (
 	"pgregory.net/rapid"
 
 	"rollcall/app"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/app/replica"
-	"rollcall/tests/apptest"
 )
 
 var epoch = time.UnixMilli(1_700_000_000_000)
@@ -607,7 +607,7 @@ func TestReplicaHasConcurrentReaders(t *testing.T) {
 // TestAReplicaKeepsEveryField changes each field of an instance in turn.
 func TestAReplicaKeepsEveryField(t *testing.T) {
 	t.Parallel()
-	for path, i := range apptest.Changed() {
+	for path, i := range storetest.Changed() {
 		r := replica.New()
 		r.Reset([]app.Instance{i}, "1-0")
 		want := i
@@ -619,7 +619,7 @@ func TestAReplicaKeepsEveryField(t *testing.T) {
 		if all := slices.Collect(r.All()); len(all) != 1 || cmp.Diff(want, all[0]) != "" {
 			t.Errorf("with another %s, all instances are %+v", path, all)
 		}
-		if left := apptest.FieldTag(path, "replica") == "-"; left != (path == "AssertedAt") {
+		if left := storetest.FieldTag(path, "replica") == "-"; left != (path == "AssertedAt") {
 			t.Errorf("%s: the tag replica does not agree with this test", path)
 		}
 	}

@@ -19,8 +19,8 @@ import (
 	"go.uber.org/goleak"
 
 	"rollcall/app"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/app/webhook"
-	"rollcall/tests/apptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,7 +51,7 @@ type post struct {
 // bubble is a courier with its outbox and its receivers in a synctest bubble.
 type bubble struct {
 	t      *testing.T
-	outbox *apptest.MemWebhooks
+	outbox *storetest.MemWebhooks
 	sender *webhook.Sender
 	began  time.Time
 
@@ -73,7 +73,7 @@ func inBubble(t *testing.T, test func(b *bubble)) {
 }
 
 func newBubble(t *testing.T) *bubble {
-	b := &bubble{t: t, outbox: apptest.NewMemWebhooks(time.Now), sender: webhook.NewSender(nil, time.Now), began: time.Now()}
+	b := &bubble{t: t, outbox: storetest.NewMemWebhooks(time.Now), sender: webhook.NewSender(nil, time.Now), began: time.Now()}
 	b.sender.SetTransport(b)
 	return b
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"rollcall/app"
+	"rollcall/app/redisstore/storetest"
 	"rollcall/handlers/view"
-	"rollcall/tests/apptest"
 )
 
 // TestAViewShowsEveryField changes each field of an instance in turn.
@@ -19,12 +19,12 @@ func TestAViewShowsEveryField(t *testing.T) {
 		}
 		return string(doc)
 	}
-	full := text(apptest.Full())
-	for path, i := range apptest.Changed() {
+	full := text(storetest.Full())
+	for path, i := range storetest.Changed() {
 		if path == "DrainPeriod" {
 			continue // only draining instances have it
 		}
-		if hidden := apptest.FieldTag(path, "view") == "-"; hidden != (text(i) == full) {
+		if hidden := storetest.FieldTag(path, "view") == "-"; hidden != (text(i) == full) {
 			t.Errorf("%s: hidden %t, and with another value the view is %s", path, hidden, text(i))
 		}
 	}

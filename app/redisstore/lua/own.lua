@@ -1,5 +1,5 @@
 -- own.lua is called by each worker once a second. It renews the worker's lease, drops workers that are gone, and moves
--- shards. tests/ownershiptest/table.go implements the same in Go.
+-- shards. storetest/table.go implements the same in Go.
 --
 -- KEYS[1]  workers  hash: worker id -> its own counter, followed by ' s' while it is suspended. A suspended
 --                   worker gets shards only if all workers are suspended

@@ -1,4 +1,4 @@
-package apptest
+package storetest
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package apptest
+package storetest
 
 import (
 	"fmt"
@@ -58,7 +58,7 @@ func FieldTag(path, key string) string {
 	}
 	field, ok := reflect.TypeFor[app.Instance]().FieldByName(name)
 	if !ok {
-		panic("apptest: no field " + path)
+		panic("storetest: no field " + path)
 	}
 	return field.Tag.Get(key)
 }
@@ -122,6 +122,6 @@ func change(v reflect.Value) {
 		}
 		v.Set(reflect.Append(v.Slice3(0, v.Len(), v.Len()), element))
 	default:
-		panic(fmt.Sprintf("apptest: no other value of %s", v.Type()))
+		panic(fmt.Sprintf("storetest: no other value of %s", v.Type()))
 	}
 }

@@ -1,5 +1,6 @@
-// Package apptest holds the contracts of the domain's stores, which the tests of several packages share.
-package apptest
+// Package storetest tests stores: it holds the contracts that each implementation passes, the implementations in memory that
+// the tests of other packages use, and instances with a value in each field.
+package storetest
 
 import (
 	"context"

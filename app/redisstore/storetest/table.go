@@ -1,5 +1,4 @@
-// Package ownershiptest implements own.lua in Go, for tests of the ownership protocol.
-package ownershiptest
+package storetest
 
 import (
 	"fmt"
