@@ -128,23 +128,42 @@ type retrying struct {
 
 // Do implements HttpRequestDoer.
 func (r retrying) Do(req *http.Request) (*http.Response, error) {
-	for n := 1; ; n++ {
+	for range tries - 1 {
 		resp, err := r.client.Do(req)
-		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || r.once || n == tries || creates(req) || req.Body != nil && req.GetBody == nil {
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || !r.repeatable(req) {
 			return resp, err
 		}
-		select {
-		case <-time.After(retryAfter):
-		case <-req.Context().Done():
+		if sleep(req.Context(), retryAfter) != nil {
 			return resp, nil
 		}
 		_ = resp.Body.Close()
-		if req.GetBody != nil {
-			if req.Body, err = req.GetBody(); err != nil {
-				return nil, err
-			}
+		if err := rewind(req); err != nil {
+			return nil, err
 		}
 	}
+	return r.client.Do(req)
+}
+
+// repeatable reports whether a call may be made again.
+func (r retrying) repeatable(req *http.Request) bool {
+	return !r.once && !creates(req) && (req.Body == nil || req.GetBody != nil)
+}
+
+// rewind makes the body of a request readable from its beginning again.
+func rewind(req *http.Request) (err error) {
+	if req.GetBody != nil {
+		req.Body, err = req.GetBody()
+	}
+	return err
+}
+
+// sleep waits for a time. It returns the error of ctx if that is done earlier.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // creates reports whether each repetition of a call would create another object.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,10 +23,14 @@ func (i Instance) Standing() string {
 	if f := i.Flapping; f != nil && (f.Until == nil || time.Now().Before(*f.Until)) {
 		state += ",flapping"
 	}
-	if o := i.Override; o != nil && o.Maintenance != nil && *o.Maintenance {
+	if i.inMaintenance() {
 		state += ",maintenance"
 	}
 	return state
+}
+
+func (i Instance) inMaintenance() bool {
+	return i.Override != nil && i.Override.Maintenance != nil && *i.Override.Maintenance
 }
 
 // InState lists the instances of a service in a state, or in "any".
@@ -71,10 +76,7 @@ func (c *Client) AwaitHealthy(ctx context.Context, service string) error {
 		}
 		if tag = next; err != nil {
 			tag = ""
-			select {
-			case <-time.After(askAgain):
-			case <-ctx.Done():
-			}
+			_ = sleep(ctx, askAgain)
 		}
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), err)
@@ -85,15 +87,10 @@ func (c *Client) AwaitHealthy(ctx context.Context, service string) error {
 // isFinal reports whether an answer stays the same until the caller changes its call or its token.
 func isFinal(err error) bool {
 	refused, ok := errors.AsType[*Error](err)
-	if !ok {
-		return false
-	}
-	switch refused.Status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity:
-		return true
-	}
-	return false
+	return ok && slices.Contains(finalStatuses, refused.Status)
 }
+
+var finalStatuses = []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity}
 
 // Unhealthy describes why a service has no healthy instance: its instances with their states and last failures. waited
 // is the error of AwaitHealthy, for the case that the API gives no reason.
@@ -111,11 +108,16 @@ func (c *Client) Unhealthy(ctx context.Context, service string, waited error) st
 	}
 	var each []string
 	for _, i := range instances {
-		text := i.Id + " is " + i.Standing()
-		if detail, err := Read[InstanceDetail](c.Instance(ctx, i.Id)); err == nil && detail.Last != nil {
-			text += " (" + detail.Last.Reason + ")"
-		}
-		each = append(each, text)
+		each = append(each, i.Id+" is "+i.Standing()+c.lastFailure(ctx, i.Id))
 	}
 	return fmt.Sprintf("%s: %s", service, strings.Join(each, ", "))
+}
+
+// lastFailure returns the last result of an instance in parentheses, or "" if there is none.
+func (c *Client) lastFailure(ctx context.Context, id string) string {
+	detail, err := Read[InstanceDetail](c.Instance(ctx, id))
+	if err != nil || detail.Last == nil {
+		return ""
+	}
+	return " (" + detail.Last.Reason + ")"
 }

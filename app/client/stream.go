@@ -26,39 +26,51 @@ type Message struct{ ID, Kind, Data string }
 func (c *Client) Stream(ctx context.Context, params EventsParams, each func(Message) error, onBreak func(error)) error {
 	for connected := false; ; {
 		resp, err := Accepted(c.Events(ctx, &params))
-		switch {
-		case IsStatus(err, http.StatusGone): // start at the oldest event
+		if IsStatus(err, http.StatusGone) { // start at the oldest event
 			onBreak(err)
 			oldest := "0"
 			params.LastEventID = &oldest
 			continue
-		case err != nil && !connected && ctx.Err() == nil:
-			return err
-		case err == nil:
+		}
+		if err == nil {
 			connected = true
-			err = readMessages(resp.Body, func(m Message) error {
-				if err := each(m); err != nil {
-					return &stopError{err}
-				}
-				if m.ID != "" {
-					params.LastEventID = &m.ID
-				}
-				return nil
-			})
+			err = params.follow(resp.Body, each)
 		}
-		if stopped, ok := errors.AsType[*stopError](err); ok {
-			return stopped.error
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if final := endOfStream(ctx, err, connected); final != nil {
+			return final
 		}
 		onBreak(err)
-		select {
-		case <-time.After(reconnectAfter):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep(ctx, reconnectAfter); err != nil {
+			return err
 		}
 	}
+}
+
+// endOfStream returns the error that ends Stream, or nil if it reconnects.
+func endOfStream(ctx context.Context, err error, connected bool) error {
+	stopped, ok := errors.AsType[*stopError](err)
+	switch {
+	case ok:
+		return stopped.error
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !connected:
+		return err
+	}
+	return nil
+}
+
+// follow reads the events of a stream and remembers the last one. It returns a stopError if each returns an error.
+func (p *EventsParams) follow(stream io.ReadCloser, each func(Message) error) error {
+	return readMessages(stream, func(m Message) error {
+		if err := each(m); err != nil {
+			return &stopError{err}
+		}
+		if m.ID != "" {
+			p.LastEventID = &m.ID
+		}
+		return nil
+	})
 }
 
 // A stopError is an error of the function that gets the messages.
@@ -74,21 +86,28 @@ func readMessages(stream io.ReadCloser, each func(Message) error) error {
 	lines := bufio.NewScanner(stream)
 	for lines.Scan() {
 		quiet.Reset(maxSilence)
-		name, value, field := strings.Cut(lines.Text(), ":")
-		value = strings.TrimPrefix(value, " ")
-		switch {
-		case field && name == "id":
-			m.ID = value
-		case field && name == "event":
-			m.Kind = value
-		case field && name == "data":
-			m.Data = value
-		case lines.Text() == "":
-			if err := each(m); err != nil {
-				return err
-			}
-			m = Message{}
+		if lines.Text() != "" {
+			m.read(lines.Text())
+			continue
 		}
+		if err := each(m); err != nil {
+			return err
+		}
+		m = Message{}
 	}
 	return cmp.Or(lines.Err(), errors.New("the stream has ended"))
+}
+
+// read sets the field of one line of a message.
+func (m *Message) read(line string) {
+	name, value, _ := strings.Cut(line, ":")
+	value = strings.TrimPrefix(value, " ")
+	switch name {
+	case "id":
+		m.ID = value
+	case "event":
+		m.Kind = value
+	case "data":
+		m.Data = value
+	}
 }
