@@ -18,6 +18,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +126,7 @@ func (s *Server) Answer(query *dns.Msg, udp bool) *dns.Msg {
 func (s *Server) resolve(m *dns.Msg, q dns.Question) {
 	name, in := s.within(q.Name)
 	switch _, err := s.replica.Age(s.now()); {
-	case !in || q.Qclass != dns.ClassINET || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR:
+	case !in || !answerable(q):
 		m.Rcode, m.Authoritative, m.RecursionAvailable = dns.RcodeRefused, false, false
 		return
 	case err != nil:
@@ -135,26 +136,31 @@ func (s *Server) resolve(m *dns.Msg, q dns.Question) {
 		m.Answer = []dns.RR{&dns.HINFO{Hdr: s.header(q.Name, dns.TypeHINFO), Cpu: "RFC8482"}}
 		return
 	}
-	known := false
-	switch {
-	case name == "":
-		known = true
-		if q.Qtype == dns.TypeSOA {
-			m.Answer = []dns.RR{s.soa(q.Name)}
-		}
-	case name == "service" || name == "addr":
-		known = true
-	case strings.HasSuffix(name, ".service"):
-		known = s.service(m, q, strings.TrimSuffix(name, ".service"))
-	case strings.HasSuffix(name, ".addr"):
-		known = s.address(m, q, strings.TrimSuffix(name, ".addr"))
-	}
-	if !known {
+	if !s.addRecords(m, q, name) {
 		m.Rcode = dns.RcodeNameError
 	}
 	if len(m.Answer) == 0 { // RFC 2308: both kinds of negative answers have the SOA
 		m.Ns = []dns.RR{s.soa(s.zone)}
 	}
+}
+
+// answerable reports whether a question is for records of the Internet, and not for the whole zone.
+func answerable(q dns.Question) bool {
+	return q.Qclass == dns.ClassINET && q.Qtype != dns.TypeAXFR && q.Qtype != dns.TypeIXFR
+}
+
+// addRecords adds the records of a name in the zone. It reports whether the name exists.
+func (s *Server) addRecords(m *dns.Msg, q dns.Question, name string) bool {
+	if service, ok := strings.CutSuffix(name, ".service"); ok {
+		return s.service(m, q, service)
+	}
+	if address, ok := strings.CutSuffix(name, ".addr"); ok {
+		return s.address(m, q, address)
+	}
+	if name == "" && q.Qtype == dns.TypeSOA {
+		m.Answer = []dns.RR{s.soa(q.Name)}
+	}
+	return slices.Contains([]string{"", "service", "addr"}, name)
 }
 
 // within returns the part of a name left of the zone, in lower case and without the last dot, and whether the

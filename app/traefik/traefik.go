@@ -61,19 +61,7 @@ type server struct {
 // the vhost, with the routable instances as servers. A vhost without a routable instance keeps its router. The
 // same instances give the same bytes, in any order.
 func Encode(instances iter.Seq[app.Instance], o Options) ([]byte, error) {
-	vhosts := map[string][]server{}
-	for i := range instances {
-		for _, host := range i.Hosts {
-			servers := vhosts[host]
-			if servers == nil {
-				servers = []server{} // null is refused
-			}
-			if i.Routable() {
-				servers = append(servers, server{URL: i.URL(), Weight: i.Slots()})
-			}
-			vhosts[host] = servers
-		}
-	}
+	vhosts := serversOf(instances)
 	if len(vhosts) == 0 {
 		return []byte("{}"), nil
 	}
@@ -85,6 +73,25 @@ func Encode(instances iter.Seq[app.Instance], o Options) ([]byte, error) {
 		c.Routers[host] = newRouter(host, o)
 	}
 	return json.Marshal(document{&c})
+}
+
+// serversOf returns the servers of each vhost. A vhost without a routable instance has an empty slice, because Traefik
+// refuses null.
+func serversOf(instances iter.Seq[app.Instance]) map[string][]server {
+	vhosts := map[string][]server{}
+	for i := range instances {
+		for _, host := range i.Hosts {
+			servers := vhosts[host]
+			if servers == nil {
+				servers = []server{}
+			}
+			if i.Routable() {
+				servers = append(servers, server{URL: i.URL(), Weight: i.Slots()})
+			}
+			vhosts[host] = servers
+		}
+	}
+	return vhosts
 }
 
 // omitEqualWeights leaves out the weights when all are 1.
