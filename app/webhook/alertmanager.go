@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rollcall/app"
@@ -39,34 +40,35 @@ func nextAlerts(ctx context.Context, log EventLog, firing Firing, w app.Webhook,
 	if err != nil {
 		return step{}, err
 	}
-	var wanted []app.Event
-	for _, e := range events {
-		s.then.Cursor = e.Revision
-		if wants(w, e) {
-			wanted = append(wanted, e)
-		}
+	if len(events) > 0 {
+		s.then.Cursor = events[len(events)-1].Revision
 	}
-	if len(wanted) > 0 {
+	if wanted := wantedOf(w, events); len(wanted) > 0 {
 		s.message = digest(wanted)
 		return s, nil
 	}
 	if s.due = w.Repeated.Add(alertsEvery); now.Before(s.due) {
 		return s, nil
 	}
+	return s.repeatAlerts(ctx, firing, now)
+}
+
+// repeatAlerts makes a message of all firing alerts.
+func (s step) repeatAlerts(ctx context.Context, firing Firing, now time.Time) (step, error) {
 	all, err := firing(ctx)
 	if err != nil {
 		return step{}, err
 	}
-	for _, e := range all {
-		if wants(w, e) {
-			wanted = append(wanted, e)
-		}
-	}
 	s.then.Repeated, s.due = now, now.Add(alertsEvery)
-	if len(wanted) > 0 {
+	if wanted := wantedOf(s.then, all); len(wanted) > 0 {
 		s.message = &message{id: fmt.Sprintf("firing_%d", now.UnixMilli()), kind: "firing", at: now, events: wanted}
 	}
 	return s, nil
+}
+
+// wantedOf returns the events that a webhook subscribes to.
+func wantedOf(w app.Webhook, events []app.Event) []app.Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e app.Event) bool { return !wants(w, e) })
 }
 
 // Firing returns an event for each alert that is firing, as if it had just begun.

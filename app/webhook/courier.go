@@ -52,10 +52,7 @@ func (c *Courier) Work(ctx context.Context) {
 	failing := false
 	for {
 		claims, next, err := c.outbox.Claim(ctx, maxAttempts-len(places))
-		if ctx.Err() != nil && err != nil {
-			return
-		}
-		if err != nil && !failing {
+		if err != nil && !failing && ctx.Err() == nil {
 			c.log.ErrorContext(ctx, "claiming webhooks fails", "err", err)
 		}
 		failing = err != nil
@@ -67,17 +64,21 @@ func (c *Courier) Work(ctx context.Context) {
 				c.Poke()
 			})
 		}
-		idle := pollEvery
-		if !next.IsZero() {
-			idle = min(max(next.Sub(c.now()), time.Millisecond), pollEvery)
-		}
 		select {
 		case <-c.wake:
-		case <-time.After(idle):
+		case <-time.After(c.until(next)):
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// until returns how long no delivery is due. next is when the next one is; zero: none.
+func (c *Courier) until(next time.Time) time.Duration {
+	if next.IsZero() {
+		return pollEvery
+	}
+	return min(max(next.Sub(c.now()), time.Millisecond), pollEvery)
 }
 
 // Once delivers until no webhook is due.

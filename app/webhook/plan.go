@@ -56,17 +56,10 @@ func nextLive(ctx context.Context, log EventLog, w app.Webhook, now time.Time) (
 				s.then.Cursor = e.Revision
 				continue
 			}
-			at := e.Revision.Time()
-			if at.Sub(s.then.Minute) >= time.Minute {
-				s.then.Minute, s.then.Told = at, 0
-			}
-			if s.then.Told < w.Rate {
-				s.then.Told++
-				s.then.Cursor = e.Revision
-				s.message = single(e, false)
+			if s.sendAlone(e) {
 				return s, nil
 			}
-			if s.due = at.Add(digestPeriod); now.Before(s.due) {
+			if s.due = e.Revision.Time().Add(digestPeriod); now.Before(s.due) {
 				return s, nil
 			}
 			return collectDigest(ctx, log, s)
@@ -75,6 +68,21 @@ func nextLive(ctx context.Context, log EventLog, w app.Webhook, now time.Time) (
 			return s, nil
 		}
 	}
+}
+
+// sendAlone makes an event a message of its own. It reports false if the webhook's rate forbids that.
+func (s *step) sendAlone(e app.Event) bool {
+	at := e.Revision.Time()
+	if at.Sub(s.then.Minute) >= time.Minute {
+		s.then.Minute, s.then.Told = at, 0
+	}
+	if s.then.Told >= s.then.Rate {
+		return false
+	}
+	s.then.Told++
+	s.then.Cursor = e.Revision
+	s.message = single(e, false)
+	return true
 }
 
 // wants reports whether the receiver gets an event. An Alertmanager gets only events that begin or end

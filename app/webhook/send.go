@@ -109,11 +109,7 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 	if err != nil {
 		return nil, err
 	}
-	signer, err := standardwebhooks.NewWebhook(w.Secret)
-	if err != nil {
-		return nil, errors.New("the secret is invalid") // the library's error may quote it
-	}
-	signature, err := signer.Sign(m.id, at, body)
+	signature, err := sign(w.Secret, m.id, at, body)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +129,14 @@ func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.R
 		r.Header.Set(name, value)
 	}
 	return r, nil
+}
+
+func sign(secret, id string, at time.Time, body []byte) (string, error) {
+	signer, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		return "", errors.New("the secret is invalid") // the library's error may quote it
+	}
+	return signer.Sign(id, at, body)
 }
 
 func firstWord(body io.Reader) string {
