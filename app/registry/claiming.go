@@ -18,7 +18,7 @@ func (r *Registry) idIsHeld(ctx context.Context, held app.Step, want app.Instanc
 	if was.Service != want.Service && r.givesWay(ctx, was, want) {
 		return r.freeID(ctx, was, want)
 	}
-	if was.Service == want.Service && !app.SameRivalry(was.Claims, is.Claims) {
+	if was.Service == want.Service {
 		if err := r.recordClaim(ctx, was, is, want); err != nil {
 			return err
 		}
@@ -48,8 +48,12 @@ func (r *Registry) freeID(ctx context.Context, was, want app.Instance) error {
 	return app.ErrConflict
 }
 
-// recordClaim writes a claim on the id of an instance, with an event if it is the first one.
+// recordClaim writes a claim on the id of an instance, with an event if it is the first one. A repeated claim needs no
+// write.
 func (r *Registry) recordClaim(ctx context.Context, was, is, want app.Instance) error {
+	if app.SameRivalry(was.Claims, is.Claims) {
+		return nil
+	}
 	step := app.Step{Was: was, Is: is}
 	if was.Claims.HeldAt.IsZero() {
 		step.Event = app.NewEvent(app.EventContested, was, is, r.now(), fmt.Sprintf("%s at %s also claims the id; %s keeps it until it is unhealthy, gone, or silent for %s",
@@ -167,18 +171,23 @@ func (r *Registry) claimHost(ctx context.Context, host, service string, by app.I
 		}
 	}
 	if len(holders) > 0 {
-		for _, h := range holders[:min(len(holders), maxNamed)] {
-			if err := r.probeNow(ctx, h); err != nil {
-				return app.Change{}, err
-			}
-		}
-		return app.Change{}, hostIsHeld(caller, host, holders)
+		return app.Change{}, r.refuseHost(ctx, host, holders)
 	}
 	if c.Takes == nil {
 		c.Takes = map[string]string{}
 	}
 	c.Takes[host] = service
 	return c, nil
+}
+
+// refuseHost has the holders of a vhost probed at once. It returns a FieldError, or the error of that.
+func (r *Registry) refuseHost(ctx context.Context, host string, holders []app.Instance) error {
+	for _, h := range holders[:min(len(holders), maxNamed)] {
+		if err := r.probeNow(ctx, h); err != nil {
+			return err
+		}
+	}
+	return hostIsHeld(app.CallerOf(ctx), host, holders)
 }
 
 // keepsHost reports whether an instance keeps a vhost that an instance of another service claims

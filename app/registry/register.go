@@ -33,10 +33,8 @@ func (r *Registry) Register(ctx context.Context, reg app.Registration) (Register
 		return Registered{}, err
 	}
 	was, known, fresh := r.lookup(want.ID)
-	if known && was.State == app.Healthy && was.Claims.HeldAt.IsZero() {
-		if step, err := was.Reregister(want, reg, r.now()); err == nil && step.Event == nil {
-			return Registered{Instance: was, Source: source}, nil
-		}
+	if r.isUnchanged(was, want, reg) {
+		return Registered{Instance: was, Source: source}, nil
 	}
 	call := registering{
 		Registry: r, reg: reg, want: want, done: Registered{Source: source}, absent: fresh && !known,
@@ -45,6 +43,15 @@ func (r *Registry) Register(ctx context.Context, reg app.Registration) (Register
 		return Registered{}, fmt.Errorf("register %s: %w", want.ID, err)
 	}
 	return call.done, nil
+}
+
+// isUnchanged reports whether a registration changes neither the fields nor the claims of a healthy instance.
+func (r *Registry) isUnchanged(was, want app.Instance, reg app.Registration) bool {
+	if was.State != app.Healthy || !was.Claims.HeldAt.IsZero() {
+		return false
+	}
+	step, err := was.Reregister(want, reg, r.now())
+	return err == nil && step.Event == nil
 }
 
 // registering is one call of Register. Each attempt reads the instance, decides the step, and

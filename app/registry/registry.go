@@ -211,13 +211,12 @@ func (r *Registry) takeover(ctx context.Context, step app.Step, c app.Change) (a
 	step.Is.ReplaceOver = true
 	c.Steps = append(c.Steps, step)
 	old, err := r.store.Get(ctx, step.Is.Replaces)
-	if errors.Is(err, app.ErrNotFound) {
+	switch {
+	case errors.Is(err, app.ErrNotFound):
 		return c, nil
-	}
-	if err != nil {
+	case err != nil:
 		return app.Change{}, err
-	}
-	if old.Service != step.Is.Service || old.State == app.Draining || c.Step(old.ID) != nil {
+	case old.Service != step.Is.Service, old.State == app.Draining, c.Step(old.ID) != nil:
 		return c, nil
 	}
 	now := r.now()

@@ -15,7 +15,7 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 	detail = app.CleanNote(detail)
 	was, known, _ := r.lookup(id)
 	err := app.ErrConflict
-	if known && passed && was.State == app.Healthy && was.Understood() && app.CallerOf(ctx).MayChange(was) {
+	if known && passed && renewable(ctx, was) {
 		err = r.renew(ctx, was, detail)
 	}
 	if errors.Is(err, app.ErrConflict) { // the replica does not have the instance as stored
@@ -25,6 +25,11 @@ func (r *Registry) Report(ctx context.Context, id string, passed bool, detail st
 		return fmt.Errorf("heartbeat of %s: %w", id, err)
 	}
 	return nil
+}
+
+// renewable reports whether a report that passed changes only the lease of an instance.
+func renewable(ctx context.Context, i app.Instance) bool {
+	return i.State == app.Healthy && i.Understood() && app.CallerOf(ctx).MayChange(i)
 }
 
 // renew renews the lease of a healthy instance that reports to be healthy. It returns ErrConflict
@@ -46,11 +51,21 @@ func (r *Registry) report(ctx context.Context, id string, passed bool, detail st
 		return app.ErrGone
 	case !was.Understood():
 		return r.reportNewer(ctx, was, passed)
-	case was.Check.Kind != app.Heartbeat && passed:
-		return nil
 	case was.Check.Kind != app.Heartbeat:
-		return app.Invalid("status", "is fail, but the health of this instance is probed by "+string(was.Check.Kind), "register it with health=heartbeat")
+		return reportProbed(was, passed)
 	}
+	return r.applyReport(ctx, was, passed, detail)
+}
+
+// reportProbed answers to a report of an instance that Rollcall probes. The report changes nothing.
+func reportProbed(was app.Instance, passed bool) error {
+	if passed {
+		return nil
+	}
+	return app.Invalid("status", "is fail, but the health of this instance is probed by "+string(was.Check.Kind), "register it with health=heartbeat")
+}
+
+func (r *Registry) applyReport(ctx context.Context, was app.Instance, passed bool, detail string) error {
 	now := r.now()
 	result := app.Result{At: now, Passed: passed, Detail: detail}
 	if !passed {

@@ -45,16 +45,8 @@ func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (app.Instance, er
 		if applied = step.Is; !errors.Is(err, app.ErrConflict) {
 			return err
 		}
-		fresh, err := r.store.Get(ctx, was.ID)
-		switch {
-		case errors.Is(err, app.ErrNotFound), err == nil && !fresh.SameProbe(o.Was):
-			return app.ErrNotOwner
-		case err != nil:
+		if was, err = r.refresh(ctx, o.Was); err != nil {
 			return err
-		}
-		was = fresh
-		if was.State == o.Was.State { // the owner counts the streak: a pass ends one without a write
-			was.Streak, was.StreakAt = o.Was.Streak, o.Was.StreakAt
 		}
 		return app.ErrConflict
 	})
@@ -62,6 +54,22 @@ func (r *Registry) ApplyResult(ctx context.Context, o Outcome) (app.Instance, er
 		return app.Instance{}, fmt.Errorf("apply a result to %s: %w", o.Was.ID, err)
 	}
 	return applied, nil
+}
+
+// refresh returns an instance as stored, with the streak of its owner. It returns ErrNotOwner if the result belongs to
+// another probe now.
+func (r *Registry) refresh(ctx context.Context, was app.Instance) (app.Instance, error) {
+	fresh, err := r.store.Get(ctx, was.ID)
+	switch {
+	case errors.Is(err, app.ErrNotFound), err == nil && !fresh.SameProbe(was):
+		return app.Instance{}, app.ErrNotOwner
+	case err != nil:
+		return app.Instance{}, err
+	}
+	if fresh.State == was.State { // the owner counts the streak: a pass ends one without a write
+		fresh.Streak, fresh.StreakAt = was.Streak, was.StreakAt
+	}
+	return fresh, nil
 }
 
 // observe returns an instance after a result. A flapping instance that passes waits only while its
@@ -102,26 +110,36 @@ func (r *Registry) Expire(ctx context.Context, was app.Instance, f app.Fence, be
 func expiryReason(was, is app.Instance) string {
 	switch was.State {
 	case app.Starting:
-		reason := "not healthy within its grace of " + was.Check.Grace.String()
-		if was.Last.Code != app.OK || was.Last.Detail != "" {
-			reason += " (" + was.Last.Reason() + ")"
-		}
-		if was.Replaces != "" {
-			reason += "; " + was.Replaces + " stays"
-		}
-		return reason
+		return startingReason(was)
 	case app.Healthy:
 		return resultReason(was, is)
 	case app.Unhealthy, app.Failed:
-		if was.Check.Probed() && !was.Last.Code.Answered() {
-			return fmt.Sprintf("gone: no answer for %s (%s)", was.Check.Forget, was.Last.Reason())
-		}
-		return fmt.Sprintf("%s for %s (%s)", was.State, is.ChangedAt.Sub(was.ChangedAt).Round(time.Second), was.Last.Reason())
+		return forgottenReason(was, is)
 	case app.Draining:
 		return "drained"
 	case app.Gone:
 	}
 	return ""
+}
+
+// forgottenReason words the end of the forget period of an instance.
+func forgottenReason(was, is app.Instance) string {
+	if was.Check.Probed() && !was.Last.Code.Answered() {
+		return fmt.Sprintf("gone: no answer for %s (%s)", was.Check.Forget, was.Last.Reason())
+	}
+	return fmt.Sprintf("%s for %s (%s)", was.State, is.ChangedAt.Sub(was.ChangedAt).Round(time.Second), was.Last.Reason())
+}
+
+// startingReason words the end of the grace of an instance.
+func startingReason(was app.Instance) string {
+	reason := "not healthy within its grace of " + was.Check.Grace.String()
+	if was.Last.Code != app.OK || was.Last.Detail != "" {
+		reason += " (" + was.Last.Reason() + ")"
+	}
+	if was.Replaces != "" {
+		reason += "; " + was.Replaces + " stays"
+	}
+	return reason
 }
 
 // resultReason says why a result has changed the state.
@@ -130,12 +148,12 @@ func resultReason(was, is app.Instance) string {
 	switch {
 	case is.State == app.Unhealthy && is.Falls >= 2:
 		return fmt.Sprintf("%s; flapping: unhealthy %d times, it has to pass for %s before it is healthy again", reason, is.Falls, is.Wait())
-	case is.State == app.Healthy && was.Falls >= 2 && is.Last.At.Sub(is.StreakAt) < was.Wait():
+	case is.State != app.Healthy, was.Falls < 2:
+		return reason
+	case is.Last.At.Sub(is.StreakAt) < was.Wait():
 		return reason + "; flapping, and healthy without a wait: fewer than half of its service's instances are routable"
-	case is.State == app.Healthy && was.Falls >= 2:
-		return fmt.Sprintf("%s for %s; it was flapping", reason, was.Wait())
 	}
-	return reason
+	return fmt.Sprintf("%s for %s; it was flapping", reason, was.Wait())
 }
 
 // commitResult writes the step of a result, and sets the step's revision.

@@ -18,32 +18,37 @@ func (r *Registry) DrainInTurn(ctx context.Context, id, boot string, period time
 		return app.Instance{}, "", app.Invalid("keep", fmt.Sprintf("is %d", keep), fmt.Sprintf("give a number from 1 to %d", app.MaxKeep))
 	}
 	err = r.retry(ctx, func() error {
-		was, err := r.own(ctx, id)
-		if err != nil {
-			return err
-		}
-		if err := startedBy(was, boot); err != nil {
-			return err
-		}
-		now := r.now()
-		if is = was.Drain(period, now); is.State == was.State {
-			return nil
-		}
-		var others []app.Instance
-		if was.Routable() {
-			if others, err = r.routableOthers(ctx, was, keep); err != nil {
-				return err
-			}
-		}
-		event := app.NewEvent(app.EventDraining, was, is, now, "told to drain in its turn")
-		rev, err = r.commit(ctx, app.Change{Steps: []app.Step{{Was: was, Is: is, Event: event}}, Seen: others})
-		is.Rev++
+		is, rev, err = r.drainInTurn(ctx, id, boot, period, keep)
 		return err
 	})
 	if err != nil {
 		return app.Instance{}, "", fmt.Errorf("drain %s: %w", id, err)
 	}
 	return is, rev, nil
+}
+
+func (r *Registry) drainInTurn(ctx context.Context, id, boot string, period time.Duration, keep int) (is app.Instance, rev app.Revision, err error) {
+	was, err := r.own(ctx, id)
+	if err != nil {
+		return is, "", err
+	}
+	if err := startedBy(was, boot); err != nil {
+		return is, "", err
+	}
+	now := r.now()
+	if is = was.Drain(period, now); is.State == was.State {
+		return is, "", nil
+	}
+	var others []app.Instance
+	if was.Routable() {
+		if others, err = r.routableOthers(ctx, was, keep); err != nil {
+			return is, "", err
+		}
+	}
+	event := app.NewEvent(app.EventDraining, was, is, now, "told to drain in its turn")
+	rev, err = r.commit(ctx, app.Change{Steps: []app.Step{{Was: was, Is: is, Event: event}}, Seen: others})
+	is.Rev++
+	return is, rev, err
 }
 
 // routableOthers returns n other routable instances of the service of i, as stored now, or a
@@ -61,15 +66,19 @@ func (r *Registry) routableOthers(ctx context.Context, i app.Instance, n int) ([
 		if err != nil && !errors.Is(err, app.ErrNotFound) {
 			return nil, err
 		}
-		if err != nil || !other.Routable() || other.Service != i.Service {
+		if !other.Routable() || other.Service != i.Service {
 			continue
 		}
 		if others = append(others, other); len(others) == n {
 			return others, nil
 		}
 	}
-	return nil, &app.FieldError{
-		Field: "keep", Held: true, Problem: fmt.Sprintf("is %d, and %d other instances of %s are healthy", n, len(others), i.Service),
+	return nil, fewOthers(i.Service, len(others), n)
+}
+
+func fewOthers(service string, healthy, keep int) error {
+	return &app.FieldError{
+		Field: "keep", Held: true, Problem: fmt.Sprintf("is %d, and %d other instances of %s are healthy", keep, healthy, service),
 		Want: "ask again until another instance has restarted, or leave keep out to drain now",
 	}
 }
