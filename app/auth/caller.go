@@ -31,18 +31,23 @@ const (
 )
 
 func (s Scope) validate() error {
-	services, registers := strings.CutPrefix(string(s), registerScope)
-	hosts, serves := strings.CutPrefix(string(s), hostScope)
-	switch {
-	case s == ScopeRead, s == ScopeAdmin:
-		return nil
-	case registers && (services == "*" || app.ValidService(strings.TrimSuffix(services, "*")) == nil):
-		return nil
-	case serves && (hosts == "*" || app.ValidHostName(strings.TrimPrefix(hosts, "*."))):
+	if s == ScopeRead || s == ScopeAdmin || s.namesServices() || s.namesHosts() {
 		return nil
 	}
 	return invalid("scope", fmt.Sprintf("is %.80q", string(s)),
 		"give read, admin, register: with a service, its beginning and *, or *; or host: with a lower-case vhost, *. and a name for all below it, or *")
+}
+
+// namesServices reports whether the scope is register: with a service, the beginning of a service and *, or *.
+func (s Scope) namesServices() bool {
+	services, ok := strings.CutPrefix(string(s), registerScope)
+	return ok && (services == "*" || app.ValidService(strings.TrimSuffix(services, "*")) == nil)
+}
+
+// namesHosts reports whether the scope is host: with a vhost, a wildcard, or *.
+func (s Scope) namesHosts() bool {
+	hosts, ok := strings.CutPrefix(string(s), hostScope)
+	return ok && (hosts == "*" || app.ValidHostName(strings.TrimPrefix(hosts, "*.")))
 }
 
 // registers reports whether the scope covers a service.

@@ -141,10 +141,15 @@ func (t *Tokens) keyHolder(credential string) (Caller, bool) {
 	text, _, whole := cutLast(text)
 	id, since, two := cutLast(text)
 	registered, err := strconv.ParseInt(since, 36, 64)
-	if len(t.read.Load().secret) == 0 || !ok || !whole || !two || err != nil || subtle.ConstantTimeCompare([]byte(t.key(id, registered)), []byte(credential)) != 1 {
+	if !ok || !whole || !two || err != nil || !t.isKey(credential, id, registered) {
 		return Caller{}, false
 	}
 	return Caller{Name: "key:" + id, instance: id, registered: registered}, true
+}
+
+// isKey reports whether a credential is the key of an instance. Without a secret no credential is.
+func (t *Tokens) isKey(credential, id string, registered int64) bool {
+	return len(t.read.Load().secret) > 0 && subtle.ConstantTimeCompare([]byte(t.key(id, registered)), []byte(credential)) == 1
 }
 
 // cutLast splits s at its last underscore.
@@ -209,12 +214,16 @@ func validToken(name string, scopes []Scope, expires time.Duration) error {
 	case expires < 0:
 		return invalid("expires", "is "+expires.String(), "give a duration such as 720h, or leave it out")
 	}
+	return cmp.Or(validScopes(scopes), app.ValidID("name", name))
+}
+
+func validScopes(scopes []Scope) error {
 	for _, s := range scopes {
 		if err := s.validate(); err != nil {
 			return err
 		}
 	}
-	return app.ValidID("name", name)
+	return nil
 }
 
 // joined returns the scopes, separated by spaces.

@@ -129,13 +129,7 @@ func (d Doctor) disputes(ctx context.Context) ([]Finding, error) {
 
 // workerFindings compares two reads of the workers.
 func workerFindings(first, second Workers) (found []Finding) {
-	switch second.Web {
-	case "":
-		found = append(found, warnf("start rollcall web", "no web process has ever been here"))
-	case first.Web:
-		found = append(found, problemf("start rollcall web, and look at its log",
-			"no web process has been heard of for %s: instances cannot report, and no grace, lease or forget period runs", observed))
-	}
+	found = webFindings(first, second)
 	alive := map[string]bool{}
 	var silent []string
 	for id, counter := range second.Counters {
@@ -156,6 +150,17 @@ func workerFindings(first, second Workers) (found []Finding) {
 	return append(found, shardFindings(first, second, alive)...)
 }
 
+func webFindings(first, second Workers) []Finding {
+	switch second.Web {
+	case "":
+		return []Finding{warnf("start rollcall web", "no web process has ever been here")}
+	case first.Web:
+		return []Finding{problemf("start rollcall web, and look at its log",
+			"no web process has been heard of for %s: instances cannot report, and no grace, lease or forget period runs", observed)}
+	}
+	return nil
+}
+
 // shardFindings looks for shards without a living owner, and for workers with more than their share.
 func shardFindings(first, second Workers, alive map[string]bool) (found []Finding) {
 	orphans, sizes := 0, map[string]int{}
@@ -170,6 +175,11 @@ func shardFindings(first, second Workers, alive map[string]bool) (found []Findin
 		found = append(found, problemf("look at the logs of all cron processes",
 			"%d of %d shards have no living owner: their instances are not probed", orphans, ownership.Shards))
 	}
+	return append(found, shareFindings(first, sizes, alive)...)
+}
+
+// shareFindings finds the workers that own more than their share of the shards. sizes counts the shards of each worker.
+func shareFindings(first Workers, sizes map[string]int, alive map[string]bool) (found []Finding) {
 	share := ownership.Share(len(alive))
 	for _, id := range slices.Sorted(maps.Keys(alive)) {
 		if sizes[id] > share && first.Counters[id] != "" {
@@ -223,19 +233,26 @@ func (l List) findings(byID map[string]app.Instance) (found []Finding) {
 			"%s is a %s, not a list: the proxy cannot answer for %s", l.Key, l.Type, l.Host)}
 	}
 	if l.Identifier != "" && l.Identifier != l.Service {
-		fix := "nothing, if it was meant: Rollcall leaves it alone"
-		if strings.Contains(l.Identifier, "://") {
-			fix = "the first entry is never routed: LPUSH an identifier before it"
-		}
-		found = append(found, warnf(fix, "%s begins with %q, which Rollcall did not write", l.Key, l.Identifier))
+		found = append(found, warnf(l.identifierFix(), "%s begins with %q, which Rollcall did not write", l.Key, l.Identifier))
 	}
-	found = append(found, l.foreign()...)
+	return slices.Concat(found, l.foreign(), l.missing(byID), l.counts(byID))
+}
+
+// missing finds the routable instances that the list does not contain.
+func (l List) missing(byID map[string]app.Instance) (found []Finding) {
 	for _, id := range l.Unlisted {
 		if byID[id].Routable() {
 			found = append(found, problemf("rollcall jobs run reconcile appends it", "%s is healthy and not in %s", id, l.Key))
 		}
 	}
-	return append(found, l.counts(byID)...)
+	return found
+}
+
+func (l List) identifierFix() string {
+	if strings.Contains(l.Identifier, "://") {
+		return "the first entry is never routed: LPUSH an identifier before it"
+	}
+	return "nothing, if it was meant: Rollcall leaves it alone"
 }
 
 // foreign looks for entries that Rollcall did not write.
@@ -262,12 +279,7 @@ func (l List) foreign() (found []Finding) {
 
 // counts compares the number of entries of each instance with its weight.
 func (l List) counts(byID map[string]app.Instance) (found []Finding) {
-	entries := map[string]int{}
-	for _, s := range l.Slots {
-		if !s.Unusable && !s.Foreign && s.Leaves.IsZero() {
-			entries[s.Instance]++
-		}
-	}
+	entries := l.staying()
 	for _, id := range slices.Sorted(maps.Keys(entries)) {
 		i, registered := byID[id]
 		mayStay := i.Slots() == 0 && i.MayStay()
@@ -276,6 +288,17 @@ func (l List) counts(byID map[string]app.Instance) (found []Finding) {
 		}
 	}
 	return found
+}
+
+// staying counts the backends of each instance that do not leave the list.
+func (l List) staying() map[string]int {
+	entries := map[string]int{}
+	for _, s := range l.Slots {
+		if !s.Unusable && !s.Foreign && s.Leaves.IsZero() {
+			entries[s.Instance]++
+		}
+	}
+	return entries
 }
 
 // deadSets looks for dead sets that mark no backend, or mark one for ever, or have another type.

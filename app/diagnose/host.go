@@ -120,36 +120,28 @@ func (x Explainer) registeredFor(ctx context.Context, names []Name) string {
 
 // verdict returns the status that the proxy answers itself, 0 if it has a backend to ask, and the reason.
 func verdict(h Host) (status int, reason string) {
-	switch h.Answer {
-	case FromProxy:
-		return http.StatusOK, "the proxy answers this name by itself"
-	case NoHost:
-		return http.StatusBadRequest, "a request without a Host cannot be routed"
-	case NotFindable:
-		return http.StatusBadRequest, "it is too long, or has a semicolon: no list can be found for it"
-	case NoList:
-		return http.StatusBadRequest, "no frontend serves it: no instance with this vhost has been healthy, or the name is misspelt"
-	case KeyIsNotList:
-		return http.StatusBadGateway, "its key is not a list: the reconcile job replaces it if anybody is registered for it"
-	case FromList:
+	if v, ok := verdicts[h.Answer]; ok {
+		return v.status, v.reason
 	}
 	return listVerdict(h.Frontend.Slots, len(h.Frontend.Unlisted))
 }
 
+// verdicts are the verdicts of the answers without a frontend.
+var verdicts = map[Answer]struct {
+	status int
+	reason string
+}{
+	FromProxy:    {http.StatusOK, "the proxy answers this name by itself"},
+	NoHost:       {http.StatusBadRequest, "a request without a Host cannot be routed"},
+	NotFindable:  {http.StatusBadRequest, "it is too long, or has a semicolon: no list can be found for it"},
+	NoList:       {http.StatusBadRequest, "no frontend serves it: no instance with this vhost has been healthy, or the name is misspelt"},
+	KeyIsNotList: {http.StatusBadGateway, "its key is not a list: the reconcile job replaces it if anybody is registered for it"},
+}
+
 // listVerdict counts the backends of a list, and the instances of its vhost that are not in the list.
 func listVerdict(slots []app.Slot, unlisted int) (status int, reason string) {
-	var routed, marked, unusable int
-	for _, s := range slots {
-		switch {
-		case s.Marked:
-			marked++
-		case s.Unusable:
-			unusable++
-		default:
-			routed++
-		}
-	}
-	total := len(slots) + unlisted
+	marked, unusable := faultyBackends(slots)
+	routed, total := len(slots)-marked-unusable, len(slots)+unlisted
 	switch {
 	case len(slots) == 0:
 		return http.StatusBadGateway, "its list has no backend; the identifier alone keeps wildcards from answering for it"
@@ -161,6 +153,20 @@ func listVerdict(slots []app.Slot, unlisted int) (status int, reason string) {
 		return 0, "its 1 backend gets requests"
 	}
 	return 0, fmt.Sprintf("all of its %d backends get requests", total)
+}
+
+// faultyBackends counts the backends that get no requests because of a mark, and those without a mark because of
+// their entry.
+func faultyBackends(slots []app.Slot) (marked, unusable int) {
+	for _, s := range slots {
+		switch {
+		case s.Marked:
+			marked++
+		case s.Unusable:
+			unusable++
+		}
+	}
+	return marked, unusable
 }
 
 // faults names the reasons why backends get no requests, with the number of backends of each reason.

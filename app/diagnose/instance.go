@@ -36,10 +36,15 @@ func State(i app.Instance) string {
 	if i.State == app.Unhealthy && i.Wait() > 0 {
 		state += ", flapping: it has to pass for " + Duration(i.Wait())
 	}
-	if i.State != app.Healthy && i.State != app.Draining && i.Last != (app.Result{}) {
-		return state + " (" + i.Last.Reason() + ")"
+	return state + lastFailure(i)
+}
+
+// lastFailure returns the last result in parentheses if it explains the state.
+func lastFailure(i app.Instance) string {
+	if i.State == app.Healthy || i.State == app.Draining || i.Last == (app.Result{}) {
+		return ""
 	}
-	return state
+	return " (" + i.Last.Reason() + ")"
 }
 
 // Summary returns the reason of the state in a few words, for a row of a table that shows the state beside it.
@@ -61,11 +66,7 @@ func Instance(i app.Instance, recent app.Recent) string {
 	text, results := "", recent.Results
 	switch i.State {
 	case app.Healthy:
-		text = healthy(i, newest(i, results))
-		if recent.Disputed {
-			text = fmt.Sprintf("It is disputed: the worker that owns it does not reach it (%s), and another worker does. It is not removed. "+
-				"Check the routes from the worker to the instance.", newest(i, results))
-		}
+		text = healthy(i, newest(i, results), recent.Disputed)
 	case app.Starting:
 		text = fmt.Sprintf("It gets requests when it has passed %s, and has %d of %d passes: %s.",
 			times(i.Check.Rise), i.Streak, i.Check.Rise, newest(i, results))
@@ -83,8 +84,11 @@ func Instance(i app.Instance, recent app.Recent) string {
 	return text
 }
 
-func healthy(i app.Instance, last string) string {
+func healthy(i app.Instance, last string, disputed bool) string {
 	switch {
+	case disputed:
+		return fmt.Sprintf("It is disputed: the worker that owns it does not reach it (%s), and another worker does. It is not removed. "+
+			"Check the routes from the worker to the instance.", last)
 	case i.Check.Kind == app.None:
 		return "It is not checked: it counts as healthy from its registration on."
 	case i.Streak > 0:

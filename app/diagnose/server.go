@@ -25,10 +25,12 @@ func (s Server) Findings() (found []Finding) {
 }
 
 func (s Server) persistence() (found []Finding) {
-	if save, known := s["save"]; known && s["aof_enabled"] == "0" && save == "" {
+	switch save, known := s["save"]; {
+	case !known, s["aof_enabled"] != "0":
+	case save == "":
 		found = append(found, problemf("set appendonly yes (CONFIG SET appendonly yes, and in redis.conf)",
 			"nothing is persisted: a restart of Redis empties the registry"))
-	} else if known && s["aof_enabled"] == "0" {
+	default:
 		found = append(found, warnf("set appendonly yes, which loses a second at most",
 			"only snapshots are persisted (save %s): a crash of Redis loses what was written since the last one", save))
 	}

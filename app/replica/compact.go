@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"math"
 	"time"
 	"unique"
@@ -83,10 +84,15 @@ func NewCompact(i app.Instance) *Compact {
 		streakAt: momentOf(i.StreakAt), registeredAt: momentOf(i.RegisteredAt), changedAt: momentOf(i.ChangedAt),
 		lastAt: momentOf(i.Last.At), lastLatency: i.Last.Latency, lastCode: i.Last.Code, lastPassed: i.Last.Passed,
 	}
-	if i.Replaces != "" || i.ReplaceOver || i.Tags != nil || i.Meta != nil || !i.Claims.IsZero() || i.DrainPeriod != 0 || i.Last.Detail != "" {
-		h.rare = &rare{i.Replaces, i.ReplaceOver, i.Tags, i.Meta, i.Claims, i.DrainPeriod, i.Last.Detail}
+	if r := (rare{i.Replaces, i.ReplaceOver, i.Tags, i.Meta, i.Claims, i.DrainPeriod, i.Last.Detail}); !r.isZero() {
+		h.rare = new(r)
 	}
 	return h
+}
+
+func (r rare) isZero() bool {
+	return !r.replaceOver && r.tags == nil && r.meta == nil && r.claims.IsZero() && r.drainPeriod == 0 &&
+		cmp.Or(r.replaces, r.lastDetail) == ""
 }
 
 // Instance returns the instance.

@@ -112,6 +112,18 @@ func (r *Replica) Load(instances []*Compact, at app.Revision, last ...app.Event)
 	for _, h := range instances {
 		r.put(h, at)
 	}
+	r.notifyAll(was)
+	r.revision, r.loaded = at, true
+	r.resets++
+	r.recent, r.before = last, at
+	if len(last) > 0 {
+		r.before = last[0].Revision
+	}
+	r.wake()
+}
+
+// notifyAll tells the watchers of every instance that was present before a load or is present now. The caller holds the lock.
+func (r *Replica) notifyAll(was map[string]*Compact) {
 	for _, w := range r.watchers {
 		for id, h := range was {
 			if r.instances[id] == nil {
@@ -122,13 +134,6 @@ func (r *Replica) Load(instances []*Compact, at app.Revision, last ...app.Event)
 			w.changed(id, was[id], h)
 		}
 	}
-	r.revision, r.loaded = at, true
-	r.resets++
-	r.recent, r.before = last, at
-	if len(last) > 0 {
-		r.before = last[0].Revision
-	}
-	r.wake()
 }
 
 // Apply applies entries of the event stream, oldest first.
@@ -142,24 +147,29 @@ func (r *Replica) Apply(entries []app.Entry) {
 		return
 	}
 	for _, e := range entries {
-		was := r.instances[e.Event.Instance]
-		r.remove(e.Event.Instance, e.Event.Revision)
-		if e.Instance.ID != "" {
-			r.put(NewCompact(e.Instance), e.Event.Revision)
-		}
-		for _, w := range r.watchers {
-			if e.Event.Instance != "" {
-				w.changed(e.Event.Instance, was, r.instances[e.Event.Instance])
-			}
-		}
-		r.revision = e.Event.Revision
-		r.recent = append(r.recent, e.Event)
+		r.apply(e)
 	}
 	if old := len(r.recent) - keptEvents; old > keptEvents/8 { // not with every one
 		r.before = r.recent[old-1].Revision
 		r.recent = slices.Delete(r.recent, 0, old)
 	}
 	r.wake()
+}
+
+// apply applies one entry. The caller holds the lock.
+func (r *Replica) apply(e app.Entry) {
+	was := r.instances[e.Event.Instance]
+	r.remove(e.Event.Instance, e.Event.Revision)
+	if e.Instance.ID != "" {
+		r.put(NewCompact(e.Instance), e.Event.Revision)
+	}
+	if e.Event.Instance != "" {
+		for _, w := range r.watchers {
+			w.changed(e.Event.Instance, was, r.instances[e.Event.Instance])
+		}
+	}
+	r.revision = e.Event.Revision
+	r.recent = append(r.recent, e.Event)
 }
 
 // SetCurrent records that the replica has all events until at.
