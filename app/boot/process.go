@@ -190,7 +190,7 @@ func (p *Process) checkSchema(ctx context.Context) error {
 		if !errors.Is(err, migrations.ErrBusy) {
 			return wrapSchema(err)
 		}
-		if sleep(ctx, schemaEvery/10) != nil {
+		if app.Sleep(ctx, schemaEvery/10) != nil {
 			return wrapSchema(err)
 		}
 	}
@@ -210,9 +210,7 @@ const schemaEvery = time.Second
 // gives this program's schema to a registry that was emptied or restored from an old copy.
 func (p *Process) watchSchema(ctx context.Context) error {
 	for {
-		select {
-		case <-time.After(schemaEvery):
-		case <-ctx.Done():
+		if app.Sleep(ctx, schemaEvery) != nil {
 			return nil
 		}
 		if err := p.checkSchema(ctx); errors.Is(err, migrations.ErrNewer) {
@@ -369,10 +367,8 @@ func (p *Process) workOnce(ctx context.Context) error {
 		if time.Now().After(until) {
 			return err
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := app.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"rollcall/app"
+
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
@@ -143,17 +145,8 @@ func awaitAnswer(starting context.Context, rdb redis.UniversalClient, patience t
 			log.WarnContext(ctx, "waiting for Redis", "err", err)
 		}
 		last = err
-		_ = sleep(ctx, 250*time.Millisecond)
+		_ = app.Sleep(ctx, 250*time.Millisecond)
 	}
-}
-
-// sleep waits for a time. It returns the error of ctx if that is done earlier.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-	return ctx.Err()
 }
 
 // embeddedVersion is the version of Redis with which the embedded Redis is compatible.

@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -100,14 +101,8 @@ func (d Doctor) workers(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	wait := d.Observe
-	if wait == 0 {
-		wait = observed
-	}
-	select {
-	case <-time.After(wait):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := app.Sleep(ctx, cmp.Or(d.Observe, observed)); err != nil {
+		return nil, err
 	}
 	second, err := d.Source.Workers(ctx)
 	if err != nil {

@@ -207,7 +207,7 @@ func (w watching) repeat(s *session, once func(*session) error) error {
 			}
 			last = text
 		}
-		if err := sleep(s.ctx, watchEvery); err != nil {
+		if err := app.Sleep(s.ctx, watchEvery); err != nil {
 			return err
 		}
 	}

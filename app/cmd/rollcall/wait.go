@@ -120,7 +120,7 @@ func (w *waiting) names() (names []string) {
 func (w *waiting) progress(ctx context.Context, done func(), s *session) {
 	defer done()
 	last := ""
-	for sleep(ctx, progressEvery) == nil {
+	for app.Sleep(ctx, progressEvery) == nil {
 		names := w.names()
 		if len(names) == 0 {
 			break
@@ -140,15 +140,6 @@ func (s *session) clear() {
 	if s.terminal {
 		fmt.Fprint(s.err, "\r\x1b[K")
 	}
-}
-
-// sleep waits for a time. It returns the error of ctx if that is done earlier.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-	return ctx.Err()
 }
 
 func (w *waiting) reasons(ctx context.Context, names []string) string {
