@@ -75,6 +75,11 @@ func Run(ctx context.Context, rdb redis.UniversalClient, prefix string) (from, t
 			err = fmt.Errorf("unlock the schema: %w", e)
 		}
 	}()
+	return runSteps(ctx, rdb, prefix)
+}
+
+// runSteps runs the steps from the schema's version to Latest. The caller holds the lock.
+func runSteps(ctx context.Context, rdb redis.UniversalClient, prefix string) (from, to int, err error) {
 	if from, err = Version(ctx, rdb, prefix); err != nil {
 		return from, from, err
 	}
