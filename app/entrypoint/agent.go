@@ -205,8 +205,7 @@ func (a *agent) report(ctx context.Context) (known bool) {
 	}
 	a.failing = !passed
 	r := a.api.heartbeat(ctx, a.id, passed, note)
-	rejected := r.status/100 == 4 && r.status != http.StatusNotFound && r.status != http.StatusGone
-	if rejected && a.lastRejection != r.reason() {
+	if r.rejected() && a.lastRejection != r.reason() {
 		a.lastRejection = r.reason()
 		a.log("heartbeat refused: %s", a.lastRejection)
 	}

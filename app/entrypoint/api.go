@@ -70,6 +70,11 @@ func (a answer) ok() bool { return a.status/100 == 2 }
 // idHeld reports whether a registration was refused because another instance has the id.
 func (a answer) idHeld() bool { return a.status == http.StatusConflict && a.Field == "id" }
 
+// rejected reports whether the API refused a heartbeat of a registered instance.
+func (a answer) rejected() bool {
+	return a.status/100 == 4 && a.status != http.StatusNotFound && a.status != http.StatusGone
+}
+
 // temporary reports whether the same call may succeed later.
 func (a answer) temporary() bool {
 	switch a.status {

@@ -4,6 +4,7 @@ package entrypoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,17 +46,21 @@ func (h *healthCommand) run(ctx context.Context) (passed bool, note string) {
 		err = h.reaper.wait(c)
 	}
 	note = out.line()
-	switch {
-	case err == nil, errors.Is(err, exec.ErrWaitDelay):
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return true, note
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return false, "no result within " + h.timeout.String()
-	case c.ProcessState == nil:
-		return false, noteOf(err.Error())
-	case note == "":
-		return false, fmt.Sprintf("exit code %d", exitCode(c.ProcessState.Sys().(syscall.WaitStatus)))
 	}
-	return false, note
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return false, "no result within " + h.timeout.String()
+	}
+	return false, cmp.Or(note, failureOf(c, err))
+}
+
+// failureOf words the failure of a command that printed nothing.
+func failureOf(c *exec.Cmd, err error) string {
+	if c.ProcessState == nil {
+		return noteOf(err.Error())
+	}
+	return fmt.Sprintf("exit code %d", exitCode(c.ProcessState.Sys().(syscall.WaitStatus)))
 }
 
 // lastBytes keeps the last bytes written to it.

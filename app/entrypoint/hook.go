@@ -68,12 +68,13 @@ type hook struct {
 // link waits for the linked services and adds their variables to the command's environment.
 func (h *hook) link(ctx context.Context, o Options) error {
 	follow := o.OnChange != "" || o.LinksFile != ""
-	switch {
-	case len(o.Links) == 0 && follow:
-		return errors.New("--on-change and --env-file are about the services of --env, and there is none")
-	case len(o.Links) == 0:
+	if len(o.Links) == 0 {
+		if follow {
+			return errors.New("--on-change and --env-file are about the services of --env, and there is none")
+		}
 		return nil
-	case h.url == "":
+	}
+	if h.url == "" {
 		return errors.New("--env needs ROLLCALL_URL, which is not set")
 	}
 	l := newLinks(h.api.once, o.Links, h.log)

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"rollcall/app"
 	"rollcall/app/client"
 )
 
@@ -48,23 +49,12 @@ func (l *links) await(ctx context.Context, timeout time.Duration) error {
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
-		missing := map[string]error{}
-		for _, name := range l.names {
-			v, err := l.lookUp(waiting, name)
-			if isRefusal(err) {
-				return fmt.Errorf("--env %s: %w", name, err)
-			}
-			if l.variables[name] = v; err != nil {
-				missing[name] = err
-			}
+		missing, err := l.lookUpAll(waiting)
+		if err != nil || len(missing) == 0 {
+			return err
 		}
-		if len(missing) == 0 {
-			return nil
-		}
-		select {
-		case <-time.After(lookUpAgain):
+		if app.Sleep(waiting, lookUpAgain) == nil {
 			continue
-		case <-waiting.Done():
 		}
 		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("told to end before the command was started: %w", err)
@@ -75,6 +65,21 @@ func (l *links) await(ctx context.Context, timeout time.Duration) error {
 		}
 		return fmt.Errorf("not healthy after %s: %s", timeout, strings.Join(why, "; "))
 	}
+}
+
+// lookUpAll looks up each link, and returns the errors of the links that a later look-up may find.
+func (l *links) lookUpAll(ctx context.Context) (missing map[string]error, err error) {
+	missing = map[string]error{}
+	for _, name := range l.names {
+		v, err := l.lookUp(ctx, name)
+		if isRefusal(err) {
+			return nil, fmt.Errorf("--env %s: %w", name, err)
+		}
+		if l.variables[name] = v; err != nil {
+			missing[name] = err
+		}
+	}
+	return missing, nil
 }
 
 // serviceOf returns the service of a link.
@@ -203,10 +208,7 @@ func (l *links) followOne(ctx context.Context, name string) {
 			return
 		case err != nil:
 			stays(err)
-			select {
-			case <-time.After(jitter(pause)):
-			case <-ctx.Done():
-			}
+			_ = app.Sleep(ctx, jitter(pause))
 			next, pause = "", min(2*pause, longestLookUp)
 		case next == tag: // no change
 		case len(healthy) == 0:

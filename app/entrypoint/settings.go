@@ -3,9 +3,11 @@
 package entrypoint
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -149,10 +151,7 @@ func (env environmentMap) duration(name string, def time.Duration, log logFunc) 
 
 // form returns the fields of the registration that do not change.
 func (env environmentMap) form(id string) url.Values {
-	form := url.Values{"id": {id}, "boot": {env["ROLLCALL_BOOT"]}}
-	if env["ROLLCALL_BOOT"] == "" {
-		form.Set("boot", rand.Text())
-	}
+	form := url.Values{"id": {id}, "boot": {cmp.Or(env["ROLLCALL_BOOT"], rand.Text())}}
 	for _, field := range []string{
 		"service", "replaces", "health", "health_host", "health_method", "interval", "timeout", "rise", "fall", "grace", "forget", "weight", "fail_open",
 	} {
@@ -163,6 +162,12 @@ func (env environmentMap) form(id string) url.Values {
 	if env["ROLLCALL_HEALTH_CMD"] != "" {
 		form.Set("health", "heartbeat")
 	}
+	env.addLists(form)
+	return form
+}
+
+// addLists adds the fields that a variable may contain several times.
+func (env environmentMap) addLists(form url.Values) {
 	for field, separators := range map[string]string{"host": ", \n", "tag": ",", "expect": "\n"} {
 		for _, item := range items(env["ROLLCALL_"+strings.ToUpper(field)], separators) {
 			form.Add(field, item)
@@ -172,7 +177,6 @@ func (env environmentMap) form(id string) url.Values {
 		name, value, _ := strings.Cut(item, "=")
 		form.Add("meta."+name, value)
 	}
-	return form
 }
 
 // items splits a list. It trims spaces and omits empty items.
@@ -197,14 +201,7 @@ func defaultID(service, address, port string) string {
 	if port != "" {
 		id += "-" + port
 	}
-	clean := []byte(id)
-	for i, c := range clean {
-		switch {
-		case c >= 'A' && c <= 'Z':
-			clean[i] = c + 'a' - 'A'
-		case (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_':
-			clean[i] = '-'
-		}
-	}
-	return string(clean)
+	return notInID.ReplaceAllStringFunc(strings.ToLower(id), func(s string) string { return strings.Repeat("-", len(s)) })
 }
+
+var notInID = regexp.MustCompile(`[^a-z0-9._]`)

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"rollcall/app"
 )
 
 // phase is the hook's relation to its running command.
@@ -128,12 +130,7 @@ func (s *supervisor) drain(ctx context.Context) (a answer) {
 		if pause <= 0 {
 			return a
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return a
-		}
-		if !a.temporary() {
+		if app.Sleep(ctx, pause) != nil || !a.temporary() {
 			return a
 		}
 	}

@@ -37,7 +37,7 @@ func (t terminal) give(group int) {
 // stopped continues a command that the terminal has stopped, in the foreground. If the supervisor is in the
 // background itself, the command stays stopped until the supervisor receives CONT.
 func (t terminal) stopped(command int, s syscall.Signal) {
-	if t.tty == nil || s != syscall.SIGTTIN && s != syscall.SIGTTOU && s != syscall.SIGTSTP {
+	if t.tty == nil || !isStop(s) {
 		return
 	}
 	switch t.foreground() {
@@ -47,6 +47,11 @@ func (t terminal) stopped(command int, s syscall.Signal) {
 	case command:
 		_ = syscall.Kill(-command, syscall.SIGCONT)
 	}
+}
+
+// isStop reports whether a terminal stops commands with a signal.
+func isStop(s os.Signal) bool {
+	return s == syscall.SIGTSTP || s == syscall.SIGTTIN || s == syscall.SIGTTOU
 }
 
 // close takes the foreground back after the end of the command.
@@ -66,9 +71,9 @@ func (t terminal) close(command int) {
 func (t terminal) send(command *os.Process, s os.Signal) {
 	switch {
 	case t.tty == nil:
-	case s == syscall.SIGTSTP || s == syscall.SIGTTIN || s == syscall.SIGTTOU:
+	case isStop(s):
 		return
-	case s == syscall.SIGINT || s == syscall.SIGQUIT || s == syscall.SIGWINCH:
+	case s == syscall.SIGINT, s == syscall.SIGQUIT, s == syscall.SIGWINCH:
 		_ = syscall.Kill(-command.Pid, s.(syscall.Signal)) //nolint:forcetypeassert // all of them are
 		return
 	}

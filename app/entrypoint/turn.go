@@ -52,9 +52,7 @@ func (h *hook) awaitTurn(ctx context.Context, id string) {
 		if !said {
 			h.log("waiting for other instances to restart first: %s", a.reason())
 		}
-		select {
-		case <-time.After(jitter(time.Second)):
-		case <-waiting.Done():
+		if app.Sleep(waiting, jitter(time.Second)) != nil {
 			return
 		}
 	}
