@@ -3,6 +3,7 @@ package app
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -42,6 +43,10 @@ type Check struct {
 	Body     string   // HTTP: text the first 4 KiB of the body must contain; empty means any
 	Host     string   // HTTP: the Host header; empty: the first vhost without a wildcard, else the probed address
 	Method   string   // HTTP: HEAD; empty means GET
+
+	TLS        bool   // the probe speaks TLS
+	SkipVerify bool   // TLS: every certificate passes
+	ServerName string // TLS: the name that the certificate must have; empty: a name of the instance
 
 	Interval time.Duration // between probes; for Heartbeat, between reports
 	Timeout  time.Duration // one probe's limit; for Heartbeat, how late a report may be
@@ -88,7 +93,8 @@ func (c Check) Probed() bool { return c.Kind != Heartbeat && c.Kind != None }
 
 // target returns the fields that determine how a probe asks, without the timing.
 func (c Check) target() Check {
-	return Check{Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method}
+	c.Interval, c.Timeout, c.Rise, c.Fall, c.Grace, c.Forget = 0, 0, 0, 0, 0, 0
+	return c
 }
 
 // Lease is how long a report keeps a heartbeat instance alive: Fall intervals, plus Timeout. Other
@@ -126,7 +132,8 @@ func within[T cmp.Ordered](value, least, most T) bool { return least <= value &&
 
 // parseHealth parses the health field of an instance at address:
 //
-//	/path  :8081/path  http://own-host:port/path  tcp  tcp:8081  grpc  grpc:9090
+//	/path  :8081/path  http://own-host:port/path  https:/path  https:8443/path
+//	https://own-host:port/path  tcp  tcp:8081  grpc  grpc:9090
 //	memcached  redis  heartbeat  none
 //
 // An empty field means tcp.
@@ -139,7 +146,9 @@ func parseHealth(health, address string) (Check, error) {
 	case strings.HasPrefix(health, "/"):
 		return parseHealthPath(health, 0)
 	case strings.HasPrefix(health, ":"):
-		return parseHealthPort(health)
+		return parseHealthPort(health, health[1:])
+	case strings.HasPrefix(health, "https:") && !strings.HasPrefix(health, "https://"):
+		return parseHealthHTTPS(health)
 	case strings.Contains(health, "://"):
 		return parseHealthURL(health, address)
 	}
@@ -148,9 +157,21 @@ func parseHealth(health, address string) (Check, error) {
 
 func notVisibleASCII(r rune) bool { return r <= ' ' || r > '~' }
 
-// parseHealthPort parses :port/path.
-func parseHealthPort(health string) (Check, error) {
-	port, path, found := strings.Cut(health[1:], "/")
+// parseHealthHTTPS parses https:/path and https:8443/path.
+func parseHealthHTTPS(health string) (c Check, err error) {
+	rest := strings.TrimPrefix(health, "https:")
+	if strings.HasPrefix(rest, "/") {
+		c, err = parseHealthPath(rest, 0)
+	} else {
+		c, err = parseHealthPort(health, rest)
+	}
+	c.TLS = err == nil
+	return c, err
+}
+
+// parseHealthPort parses the end of a health field: a port and a path.
+func parseHealthPort(health, end string) (Check, error) {
+	port, path, found := strings.Cut(end, "/")
 	n, err := parsePort(port)
 	if err != nil || !found {
 		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
@@ -182,7 +203,7 @@ func parseHealthKind(health string) (Check, error) {
 
 func invalidHealth(problem string) error {
 	return Invalid("health", problem,
-		"give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none")
+		"give /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:name, grpcs, memcached, redis, heartbeat or none")
 }
 
 func parseHealthPath(path string, port int) (Check, error) {
@@ -202,7 +223,11 @@ func parseHealthURL(health, address string) (Check, error) {
 	if err != nil {
 		return Check{}, err
 	}
-	port, err := parsePort(cmp.Or(u.Port(), "80"))
+	usual, isTLS := "80", u.Scheme == "https"
+	if isTLS {
+		usual = "443"
+	}
+	port, err := parsePort(cmp.Or(u.Port(), usual))
 	if err != nil {
 		return Check{}, Invalid("health", fmt.Sprintf("has the port %q", u.Port()), "give a port from 1 to 65535")
 	}
@@ -212,7 +237,12 @@ func parseHealthURL(health, address string) (Check, error) {
 		return Check{}, Invalid("health", fmt.Sprintf("has the host %q", u.Hostname()),
 			"a health URL is on the instance's own host, here "+own+"; give only :port/path")
 	}
-	return parseHealthPath(u.RequestURI(), port)
+	c, err := parseHealthPath(u.RequestURI(), port)
+	c.TLS = isTLS && err == nil
+	if _, notAddress := netip.ParseAddr(host); c.TLS && notAddress != nil {
+		c.ServerName = host
+	}
+	return c, err
 }
 
 // plainURL parses a URL of a host, a port and a path.
@@ -221,8 +251,8 @@ func plainURL(health string) (*url.URL, error) {
 	switch {
 	case err != nil, u.Host == "", u.Opaque != "":
 		return nil, Invalid("health", fmt.Sprintf("is %q, which is not a URL", health), "give a path such as /healthz")
-	case u.Scheme != "http":
-		return nil, Invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "probes speak plain http")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, Invalid("health", fmt.Sprintf("has the scheme %q", u.Scheme), "give http or https")
 	case u.User != nil:
 		return nil, Invalid("health", "has a user name or password", "leave them out")
 	case u.Fragment != "":

@@ -114,6 +114,32 @@ func TestParseHealth(t *testing.T) {
 	}
 }
 
+func TestParseHealthOverTLS(t *testing.T) {
+	t.Parallel()
+	type check struct {
+		port       int
+		path, name string
+	}
+	for _, c := range []struct {
+		health, address string
+		want            check
+	}{
+		{"https:/healthz?a=b", "10.0.0.7:8080", check{0, "/healthz?a=b", ""}},
+		{"https:/x?to=http://example.com/", "10.0.0.7:8080", check{0, "/x?to=http://example.com/", ""}},
+		{"https:8443/", "10.0.0.7:8080", check{8443, "/", ""}},
+		{"https://10.0.0.7/x", "10.0.0.7:8080", check{443, "/x", ""}},
+		{"HTTPS://10.0.0.7:8443", "10.0.0.7:8080", check{8443, "/", ""}},
+		{"https://Web.test:8443/x", "web.test:8080", check{8443, "/x", "web.test"}},
+	} {
+		want := app.DefaultCheck(app.HTTP)
+		want.TLS, want.Port, want.Path, want.ServerName = true, c.want.port, c.want.path, c.want.name
+		got, err := app.ParseHealth(c.health, c.address)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%q at %s: %v (-want +got):\n%s", c.health, c.address, err, diff)
+		}
+	}
+}
+
 func TestParseHealthRefuses(t *testing.T) {
 	t.Parallel()
 	const (
@@ -143,6 +169,11 @@ func TestParseHealthRefuses(t *testing.T) {
 		"http":           `is "http"`,
 		"http:8081":      `is "http:8081"`,
 		"https":          `is "https"`,
+		"https:":         `is "https:"`,
+		"https:8443":     `is "https:8443"`,
+		"https::8443/":   `is "https::8443/"`,
+		"https:0/":       `is "https:0/"`,
+		"HTTPS:/":        `is "HTTPS:/"`,
 		"udp":            `is "udp"`,
 		"healthz":        `is "healthz"`,
 		"10.0.0.7":       `is "10.0.0.7"`,
@@ -185,7 +216,9 @@ func TestParseHealthRefuses(t *testing.T) {
 		"http://10.0.0.7:x/":         `is "http://10.0.0.7:x/", which is not a URL`,
 		"http://[::1/":               `is "http://[::1/", which is not a URL`,
 		"http://%31%30.0.0.7/":       `is "http://%31%30.0.0.7/", which is not a URL`,
-		"https://10.0.0.7/":          `has the scheme "https"`,
+		"ftp://10.0.0.7/":            `has the scheme "ftp"`,
+		"https://10.0.0.8/":          `has the host "10.0.0.8"`,
+		"https://a@10.0.0.7/":        user,
 		"tcp://10.0.0.7:81":          `has the scheme "tcp"`,
 		"file://10.0.0.7/etc/passwd": `has the scheme "file"`,
 		"http://a@10.0.0.7/":         user,

@@ -39,10 +39,14 @@ type Registration struct {
 	HealthHost   string   // health_host: the Host header of an http check; may have a port
 	HealthMethod string   // health_method: GET or HEAD
 	Expect       []string // at most one list of statuses ("200-299,401") and one text of the body
-	Weight       *int
-	FailOpen     *bool
-	Tags         []string
-	Meta         map[string]string
+
+	TLSSkipVerify *bool
+	TLSServerName string
+
+	Weight   *int
+	FailOpen *bool
+	Tags     []string
+	Meta     map[string]string
 
 	Interval, Timeout, Grace, Forget *time.Duration
 	Rise, Fall                       *int
@@ -184,15 +188,16 @@ func (r Registration) check(address string) (Check, error) {
 		return Check{}, err
 	}
 	r.setTiming(&c)
-	if c.Kind != HTTP {
-		if err := r.refuseRequest(); err != nil {
-			return Check{}, err
-		}
+	if err := r.refuseMisplaced(c); err != nil {
+		return Check{}, err
 	}
 	if err := r.expect(&c); err != nil {
 		return Check{}, err
 	}
 	if err := r.request(&c); err != nil {
+		return Check{}, err
+	}
+	if err := r.tls(&c); err != nil {
 		return Check{}, err
 	}
 	return c, c.validate()
@@ -212,14 +217,23 @@ func (r Registration) setTiming(c *Check) {
 	c.Rise, c.Fall = valueOr(r.Rise, c.Rise), valueOr(r.Fall, c.Fall)
 }
 
-// refuseRequest refuses the fields of an http check in a registration with another check.
-func (r Registration) refuseRequest() error {
+// refuseMisplaced refuses fields of an http check, and of one over TLS, in a registration with another check.
+func (r Registration) refuseMisplaced(c Check) error {
+	const path, tls = "goes with an http check only; leave it out, or give health as a path", "goes with a check over TLS only; leave it out, or give health as https:/path"
 	for _, field := range []struct {
-		name  string
-		given bool
-	}{{"expect", len(r.Expect) > 0}, {"health_host", r.HealthHost != ""}, {"health_method", r.HealthMethod != ""}} {
-		if field.given {
-			return Invalid(field.name, "goes with an http check only", "leave it out, or give health as a path")
+		name            string
+		given, possible bool
+		refusal         string
+	}{
+		{"expect", len(r.Expect) > 0, c.Kind == HTTP, path},
+		{"health_host", r.HealthHost != "", c.Kind == HTTP, path},
+		{"health_method", r.HealthMethod != "", c.Kind == HTTP, path},
+		{"tls_skip_verify", valueOr(r.TLSSkipVerify, false), c.TLS, tls},
+		{"tls_server_name", r.TLSServerName != "", c.TLS, tls},
+	} {
+		if field.given && !field.possible {
+			problem, want, _ := strings.Cut(field.refusal, "; ")
+			return Invalid(field.name, problem, want)
 		}
 	}
 	return nil
@@ -267,6 +281,20 @@ func parseHealthMethod(given string) (string, error) {
 		return http.MethodHead, nil
 	}
 	return "", Invalid("health_method", fmt.Sprintf("is %.80q", given), "give GET or HEAD")
+}
+
+// tls sets how a probe verifies the certificate of the instance.
+func (r Registration) tls(c *Check) error {
+	c.SkipVerify = valueOr(r.TLSSkipVerify, false)
+	if r.TLSServerName == "" {
+		return nil
+	}
+	name, err := canonicalHost(r.TLSServerName)
+	if err != nil {
+		return Invalid("tls_server_name", fmt.Sprintf("is %.80q", r.TLSServerName), "give a name of the certificate, such as shop.example")
+	}
+	c.ServerName = name
+	return nil
 }
 
 // parseHealthHost returns a Host header in canonical form.

@@ -296,7 +296,7 @@ func TestRegistrationRefuses(t *testing.T) {
 		{func(r *reg) { r.Health = "/" + strings.Repeat("a", 512) }, "health", "is longer than 512 characters", health},
 		{func(r *reg) { r.Health = "/a#b" }, "health", "has a fragment", "leave out # and the text after it"},
 		{func(r *reg) { r.Health = "/%" }, "health", `is "/%", which is not a path`, "a path such as /healthz"},
-		{func(r *reg) { r.Health = "https://10.0.0.7/" }, "health", `has the scheme "https"`, "plain http"},
+		{func(r *reg) { r.Health = "ftp://10.0.0.7/" }, "health", `has the scheme "ftp"`, "http or https"},
 		{func(r *reg) { r.Health = "http://a:b@10.0.0.7/" }, "health", "has a user name or password", "leave them out"},
 		{func(r *reg) { r.Health = "http://10.0.0.7:0/" }, "health", `has the port "0"`, "a port from 1 to 65535"},
 		{func(r *reg) { r.Health = "http://10.0.0.8/" }, "health", `has the host "10.0.0.8"`, "here 10.0.0.7; give only :port/path"},

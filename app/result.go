@@ -29,6 +29,7 @@ const (
 	ReportedSick  Code = 21 // a heartbeat with status=fail
 	Stalled       Code = 22 // connected, but no complete answer within the timeout
 	NotUnderstood Code = 25 // inconclusive: the instance has a check that this version does not know
+	TLSFailed     Code = 26 // the certificate is not accepted, or the port does not speak TLS
 	minHTTPStatus Code = 100
 )
 
@@ -55,6 +56,7 @@ var codeTexts = map[Code]string{
 
 	NameServerFailed: "the name could not be looked up",
 	NotUnderstood:    "a newer version's check, not made",
+	TLSFailed:        "TLS failed",
 }
 
 // String returns the code in words.
@@ -73,7 +75,7 @@ func (c Code) String() string {
 // address and a refusal by the worker's own policy prove no path.
 func (c Code) ProvesPath() bool {
 	switch c {
-	case Refused, Reset, ClosedEarly, BodyMismatch, BadAnswer, NotServing, Stalled:
+	case Refused, Reset, ClosedEarly, BodyMismatch, BadAnswer, NotServing, Stalled, TLSFailed:
 		return true
 	default: // the code of a newer version counts as an answer, so that it removes no instance
 		return c >= minHTTPStatus

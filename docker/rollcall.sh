@@ -20,7 +20,7 @@
 #   ROLLCALL_META        name=value, separated by commas
 #   ROLLCALL_EXPECT      as in a registration; a status and a text on a line each
 #   ROLLCALL_{HEALTH,HEALTH_HOST,HEALTH_METHOD,INTERVAL,TIMEOUT,RISE,FALL,GRACE,FORGET}
-#   ROLLCALL_{WEIGHT,FAIL_OPEN,REPLACES}
+#   ROLLCALL_{TLS_SKIP_VERIFY,TLS_SERVER_NAME,WEIGHT,FAIL_OPEN,REPLACES}
 #                        as in a registration
 #   ROLLCALL_ID          default: service-hostname-port, and a suffix when another
 #                        container has that id
@@ -404,6 +404,8 @@ fields() {
   given health "${health:-$ROLLCALL_HEALTH}"
   given health_host "$ROLLCALL_HEALTH_HOST"
   given health_method "$ROLLCALL_HEALTH_METHOD"
+  given tls_skip_verify "$ROLLCALL_TLS_SKIP_VERIFY"
+  given tls_server_name "$ROLLCALL_TLS_SERVER_NAME"
   given interval "$ROLLCALL_INTERVAL"
   given timeout "$ROLLCALL_TIMEOUT"
   given rise "$ROLLCALL_RISE"
@@ -621,7 +623,7 @@ if [ $# = 0 ]; then
   exit 2
 fi
 known='URL TOKEN SERVICE PORT HOST ADDRESS ID BOOT TAG META WEIGHT REPLACES FAIL_OPEN HEALTH
-  HEALTH_CMD HEALTH_HOST HEALTH_METHOD EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
+  HEALTH_CMD HEALTH_HOST HEALTH_METHOD TLS_SKIP_VERIFY TLS_SERVER_NAME EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
 # shellcheck disable=SC2046 # a list
 misspelt $(env | sed -n 's/^ROLLCALL_\([A-Za-z0-9_]*\)=.*/\1/p')
 

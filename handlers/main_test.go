@@ -320,6 +320,9 @@ type check struct {
 	ExpectBody           string `json:"expect_body"`
 	Host                 string `json:"health_host"`
 	Method               string `json:"health_method"`
+	TLS                  bool   `json:"tls"`
+	SkipVerify           bool   `json:"tls_skip_verify"`
+	ServerName           string `json:"tls_server_name"`
 	Interval, Timeout    string
 	Rise, Fall           int
 	Grace, Forget, Lease string

@@ -26,7 +26,7 @@ func TestBadFields(t *testing.T) {
 		address  = "give host:port, such as 10.0.0.7:8080"
 		name     = "give an IP address or a host name"
 		host     = "which is not a host name; give a name such as shop.example.com, *.example.com or *"
-		health   = "give /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none"
+		health   = "give /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:name, grpcs, memcached, redis, heartbeat or none"
 		expect   = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
 		own      = "give the host name that the application answers to, such as shop.example or shop.example:8080"
 		duration = "give a duration with its unit, such as 500ms, 2s or 1m"
@@ -35,7 +35,7 @@ func TestBadFields(t *testing.T) {
 		twice    = "is given twice; give it once"
 		plain    = "is not plain text; give UTF-8 without control characters"
 		unknown  = "is not a field of this call; it has service, id, boot, replaces, address, port, host, health, health_host, health_method, expect, " +
-			"weight, fail_open, tag, meta.*, interval, timeout, grace, forget, rise, fall"
+			"tls_skip_verify, tls_server_name, weight, fail_open, tag, meta.*, interval, timeout, grace, forget, rise, fall"
 	)
 	long := strings.Repeat("a", 1000)
 	s := newService(t)
@@ -103,7 +103,7 @@ func TestBadFields(t *testing.T) {
 		{[]string{"health", "/a b"}, "health contains a space, a control character or a character outside ASCII; " + health},
 		{[]string{"health", "/\r\nHost: x"}, "health contains a space, a control character or a character outside ASCII; " + health},
 		{[]string{"health", "/" + long}, "health is longer than 512 characters; " + health},
-		{[]string{"health", "https://10.0.0.7/"}, `health has the scheme "https"; probes speak plain http`},
+		{[]string{"health", "ftp://10.0.0.7/"}, `health has the scheme "ftp"; give http or https`},
 		{[]string{"health", "http://10.0.0.8/"}, `health has the host "10.0.0.8"; a health URL is on the instance's own host, here 10.0.0.7; give only :port/path`},
 		{[]string{"health", "tcp", "health", "grpc"}, "health " + twice},
 
@@ -117,6 +117,10 @@ func TestBadFields(t *testing.T) {
 			[]string{"health", "/", "health_method", "HEAD", "expect", "ok"},
 			"health_method is HEAD, and its answers have no body; give GET, or leave the text out of expect",
 		},
+		{[]string{"health", "/", "tls_skip_verify", "true"}, "tls_skip_verify goes with a check over TLS only; leave it out, or give health as https:/path"},
+		{[]string{"health", "/", "tls_server_name", "a.test"}, "tls_server_name goes with a check over TLS only; leave it out, or give health as https:/path"},
+		{[]string{"health", "https:/", "tls_skip_verify", "yes"}, `tls_skip_verify is "yes"; give true or false`},
+		{[]string{"health", "https:/", "tls_server_name", "a/b"}, `tls_server_name is "a/b"; give a name of the certificate, such as shop.example`},
 		{[]string{"health", "/", "expect", ""}, "expect " + empty},
 		{[]string{"health", "/", "expect", "200", "expect", "201"}, "expect is given twice; " + expect},
 		{[]string{"health", "/", "expect", "a", "expect", "b"}, "expect is given twice; " + expect},

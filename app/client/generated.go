@@ -483,6 +483,15 @@ type Check struct {
 	// Target The probed address or URL.
 	Target  *string `json:"target,omitempty"`
 	Timeout string  `json:"timeout"`
+
+	// Tls True if probes use TLS.
+	Tls *bool `json:"tls,omitempty"`
+
+	// TlsServerName The name of the certificate if the registration or the health URL has one.
+	TlsServerName *string `json:"tls_server_name,omitempty"`
+
+	// TlsSkipVerify True if probes accept every certificate.
+	TlsSkipVerify *bool `json:"tls_skip_verify,omitempty"`
 }
 
 // CheckKind defines model for Check.Kind.
@@ -841,7 +850,7 @@ type Registration struct {
 	// Grace Time to become healthy. Default: 1m.
 	Grace *string `json:"grace,omitempty"`
 
-	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
+	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
 	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
@@ -873,6 +882,12 @@ type Registration struct {
 
 	// Timeout Time that one probe may take. Default: 1s.
 	Timeout *string `json:"timeout,omitempty"`
+
+	// TlsServerName The name that the certificate of a check over TLS must have. Default: the name of a health URL, else of health_host, else the first vhost without a wildcard, else the host of the address.
+	TlsServerName *string `json:"tls_server_name,omitempty"`
+
+	// TlsSkipVerify Accept every certificate of a check over TLS. Default: false.
+	TlsSkipVerify *Boolean `json:"tls_skip_verify,omitempty"`
 
 	// Weight Backends in each frontend, up to 100. Default: 1.
 	Weight *Integer `json:"weight,omitempty"`
@@ -906,7 +921,7 @@ type RegistrationForm struct {
 	// Grace Time to become healthy. Default: 1m.
 	Grace *string `json:"grace,omitempty"`
 
-	// Health /path, :port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
+	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
 	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
@@ -935,6 +950,12 @@ type RegistrationForm struct {
 
 	// Timeout Time that one probe may take. Default: 1s.
 	Timeout *string `json:"timeout,omitempty"`
+
+	// TlsServerName The name that the certificate of a check over TLS must have. Default: the name of a health URL, else of health_host, else the first vhost without a wildcard, else the host of the address.
+	TlsServerName *string `json:"tls_server_name,omitempty"`
+
+	// TlsSkipVerify Accept every certificate of a check over TLS. Default: false.
+	TlsSkipVerify *bool `json:"tls_skip_verify,omitempty"`
 
 	// Weight Backends in each frontend, up to 100. Default: 1.
 	Weight *int `json:"weight,omitempty"`

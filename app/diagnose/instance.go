@@ -130,6 +130,8 @@ func Deadline(i app.Instance) (outcome, unless string) {
 // Target returns the URL or address that the check of an instance probes; empty without a probe.
 func Target(i app.Instance) string {
 	switch {
+	case i.Check.Kind == app.HTTP && i.Check.TLS:
+		return "https://" + i.Target() + i.Check.Path
 	case i.Check.Kind == app.HTTP:
 		return "http://" + i.Target() + i.Check.Path
 	case i.Check.Probed():

@@ -153,7 +153,7 @@ func (env environmentMap) duration(name string, def time.Duration, log logFunc) 
 func (env environmentMap) form(id string) url.Values {
 	form := url.Values{"id": {id}, "boot": {cmp.Or(env["ROLLCALL_BOOT"], rand.Text())}}
 	for _, field := range []string{
-		"service", "replaces", "health", "health_host", "health_method", "interval", "timeout", "rise", "fall", "grace", "forget", "weight", "fail_open",
+		"service", "replaces", "health", "health_host", "health_method", "tls_skip_verify", "tls_server_name", "interval", "timeout", "rise", "fall", "grace", "forget", "weight", "fail_open",
 	} {
 		if value := env["ROLLCALL_"+strings.ToUpper(field)]; value != "" {
 			form.Set(field, value)

@@ -3,6 +3,7 @@ package probe_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -64,4 +65,21 @@ func floor(ctx context.Context, d *net.Dialer, address string, request []byte) e
 	_, err = bufio.NewReader(c).ReadSlice('\n')
 	_ = c.(*net.TCPConn).SetLinger(0)
 	return err
+}
+
+// BenchmarkHTTPS is a probe over TLS. The server signs with an ECDSA key, in this process.
+func BenchmarkHTTPS(b *testing.B) {
+	ca := newAuthority(b)
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		b.Run(protocol, func(b *testing.B) {
+			address := serveHTTPS(b, &tls.Config{Certificates: []tls.Certificate{ca.issue(b, certificate("127.0.0.1"))}}, protocol)
+			i := overTLS(app.HTTP, address)
+			p := ca.prober()
+			for b.Loop() {
+				if r := p.Probe(b.Context(), i); !r.Passed {
+					b.Fatal(r.Reason())
+				}
+			}
+		})
+	}
 }

@@ -102,6 +102,15 @@ func (c *conn) fail(err error) error {
 	return err
 }
 
+// cause returns the error that ended reading if there is one, else err. A parser's error about an incomplete
+// line would hide it.
+func (c *conn) cause(err error) error {
+	if broken := c.broken.Load(); err != nil && broken != nil {
+		return *broken
+	}
+	return err
+}
+
 // serverClosed reports whether a read has found that the server closed the connection.
 func (c *conn) serverClosed() bool {
 	broken := c.broken.Load()

@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"net"
 	"sync/atomic"
 
@@ -23,6 +24,9 @@ func (p *Prober) SetNameServer(addresses ...string) {
 		return new(net.Dialer).DialContext(ctx, network, addresses[n])
 	})
 }
+
+// SetRoots makes p trust the issuers of roots instead of the system's.
+func (p *Prober) SetRoots(roots *x509.CertPool) { p.roots = roots }
 
 // Wait returns once the servers of finished probes have closed their connections or the limit
 // has passed.

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,9 @@ func failure(ctx context.Context, err error) app.Result {
 	r := outbound.Failure(ctx, err)
 	if r.Code == app.BadAnswer && r.Detail == "" {
 		r.Detail = err.Error()
+	}
+	if _, ok := errors.AsType[*handshakeError](err); ok && r.Conclusive() {
+		r.Detail = "no TLS handshake; give health without https: if the port speaks plain HTTP"
 	}
 	return r
 }

@@ -5,24 +5,19 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
 	"rollcall/app"
 )
 
 const (
-	// maxHTTP2 is the number of bytes that a probe reads of a connection: settings, headers,
+	// maxGRPC is the number of bytes that a probe reads of a connection: settings, headers,
 	// message and trailers.
-	maxHTTP2 = 64 << 10
+	maxGRPC = 64 << 10
 	// maxFramed is the number of bytes that a probe reads of the answer's body. Its one
 	// message has two bytes.
 	maxFramed = 1 << 10
@@ -37,22 +32,12 @@ const (
 // probeGRPC calls grpc.health.v1.Health/Check without a service name, which asks for the
 // health of the whole server. It passes on SERVING, and if the server requires credentials.
 func probeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error) {
-	c.left = maxHTTP2
+	c.left = maxGRPC
 	request, err := healthRequest(ctx, "http", i.Target())
 	if err != nil {
 		return app.Result{}, err
 	}
-	client, err := newTransport(c).NewClientConn(ctx, request.URL.Scheme, request.URL.Host)
-	if err != nil {
-		return app.Result{}, err
-	}
-	defer client.Close()
-	response, err := client.RoundTrip(request) //nolint:bodyclose // closing the connection ends the body
-	if err != nil {
-		return app.Result{}, err
-	}
-	c.resetOnClose() // the server has answered, and gRPC has no request to close the connection
-	return responseResult(response)
+	return roundTrip(c, nil, request, responseResult)
 }
 
 // healthRequest returns the call of Health/Check on the server at target.
@@ -69,80 +54,6 @@ func healthRequest(ctx context.Context, scheme, target string) (*http.Request, e
 		"User-Agent":   {userAgent},
 	}
 	return request, nil
-}
-
-// newTransport returns a transport that speaks only unencrypted HTTP/2, on c.
-func newTransport(c *conn) *http.Transport {
-	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Transport{
-		Protocols:              &protocols,
-		DialContext:            func(context.Context, string, string) (net.Conn, error) { return newHTTP2Conn(c), nil },
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-		// The transport keeps the memory of a closed connection for this time, 5 s by default.
-		IdleConnTimeout: time.Second,
-	}
-}
-
-// prefaceWait is how long a probe waits for the server's first frame before it sends the request.
-const prefaceWait = 100 * time.Millisecond
-
-// An HTTP/2 frame begins with a length of 24 bits and a type of 8 bits (RFC 9113, 4.1).
-const (
-	frameHeader   = 9
-	settingsFrame = 4
-)
-
-// http2Conn fails with the first word of the answer unless the answer begins with SETTINGS,
-// as HTTP/2 does. The errors of net/http do not name another protocol.
-//
-// It writes the client's preface and then waits for the first frame header of the server. A server of another protocol
-// answers the preface and closes the connection; further bytes would make it reset the connection, and the answer would be
-// lost. A server of HTTP/2 sends SETTINGS first (RFC 9113, 3.4), and usually without waiting for a request.
-type http2Conn struct {
-	*conn
-	first   []byte        // the first bytes of the answer, at most frameHeader
-	began   chan struct{} // closed when first is complete, or the connection has failed
-	begin   func()        // closes began
-	preface atomic.Bool   // the preface has been written
-}
-
-func newHTTP2Conn(c *conn) *http2Conn {
-	began := make(chan struct{})
-	return &http2Conn{conn: c, began: began, begin: sync.OnceFunc(func() { close(began) })}
-}
-
-// Read reads from the connection and checks the first frame header.
-func (c *http2Conn) Read(b []byte) (int, error) {
-	n, err := c.conn.Read(b)
-	if missing := frameHeader - len(c.first); missing > 0 {
-		c.first = append(c.first, b[:min(n, missing)]...)
-		if len(c.first) == frameHeader || err != nil {
-			defer c.begin()
-		}
-		if len(c.first) == frameHeader && c.first[3] != settingsFrame {
-			return 0, c.fail(errors.New(beginning(c.first)))
-		}
-	}
-	return n, err
-}
-
-// Write writes to the connection, all but the preface after the first frame header of the server.
-func (c *http2Conn) Write(b []byte) (int, error) {
-	if c.preface.Swap(true) {
-		select {
-		case <-c.began:
-		case <-time.After(prefaceWait):
-		}
-	}
-	return c.conn.Write(b)
-}
-
-// Close ends a Write that waits.
-func (c *http2Conn) Close() error {
-	defer c.begin()
-	return c.conn.Close()
 }
 
 // responseResult protocols the response to the call of Health/Check.

@@ -43,7 +43,7 @@ var hostileHealth = []string{
 	"http://10.0.0.1@127.0.0.1:PORT/", "http://10.0.0.1:80@127.0.0.1:PORT/", "http://user:pw@10.0.0.1/", "http://10.0.0.1#@127.0.0.1:PORT/",
 	`http://10.0.0.1\@127.0.0.1:PORT/`, "http://10.0.0.1%00@127.0.0.1:PORT/", "http://10.0.0.1%2f@127.0.0.1:PORT/", "http://10.0.0.1:80/#x", "http://１０.0.0.1/",
 	"http:/127.0.0.1:PORT/", "http:127.0.0.1:PORT", "http:///127.0.0.1:PORT/", "http://10.0.0.1 127.0.0.1:PORT/", "http://10.0.0.1:80/\r\nHost: 127.0.0.1",
-	"https://10.0.0.1/", "file:///etc/passwd", "gopher://127.0.0.1:PORT/_x", "unix:///run/docker.sock", "dict://127.0.0.1:PORT/",
+	"https://127.0.0.1:PORT/", "https://10.0.0.1@127.0.0.1:PORT/", "https:127.0.0.1:PORT/", "https:/127.0.0.1:PORT/x#", "https::PORT/", "ftp://10.0.0.1/", "file:///etc/passwd", "gopher://127.0.0.1:PORT/_x", "unix:///run/docker.sock", "dict://127.0.0.1:PORT/",
 	"tcp:127.0.0.1:PORT", "tcp://127.0.0.1:PORT", "grpc:127.0.0.1:PORT", "redis://127.0.0.1:PORT", "memcached:127.0.0.1:PORT", ":127.0.0.1:PORT/", ":PORT@127.0.0.1/",
 	":080/", ":0x50/", ":70000/", "/\r\nHost: 127.0.0.1", "/ HTTP/1.1\r\nX: y", "/a b", "/\x00", "/#x", "exec:true", "|true",
 }

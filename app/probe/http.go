@@ -58,21 +58,17 @@ func probeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 		return app.Result{}, err
 	} else if string(b) != "HTTP/" {
 		b, _ = x.in.Peek(x.in.Buffered())
-		return failed(app.BadAnswer, beginning(b)), nil
+		return otherProtocol(b)
 	}
 	a, err := x.readFinal()
 	if err != nil {
 		return app.Result{}, err
 	}
 	c.closing = a.status != http.StatusSwitchingProtocols
-	code := app.Code(a.status) //nolint:gosec // three digits
-	if !i.Check.Statuses.Contains(a.status) {
-		return failed(code, "want "+string(i.Check.Statuses)), nil
+	if result, done := statusResult(i.Check, a.status); done {
+		return result, nil
 	}
 	c.left = maxEncoded
-	if i.Check.Method == http.MethodHead {
-		return passed(code), nil
-	}
 	encoded, err := a.body(x.in)
 	if err != nil {
 		return app.Result{}, err
@@ -81,10 +77,40 @@ func probeHTTP(_ context.Context, c *conn, i app.Instance) (app.Result, error) {
 	if err != nil {
 		return app.Result{}, err
 	}
-	if !bytes.Contains(body, []byte(i.Check.Body)) {
-		return failed(app.BodyMismatch, fmt.Sprintf("status %d, looked at %d bytes", code, len(body))), nil
+	return bodyResult(i.Check, a.status, body), nil
+}
+
+// statusResult returns the result of a status. It is not done if the body decides.
+func statusResult(c app.Check, status int) (r app.Result, done bool) {
+	code := app.Code(status) //nolint:gosec // three digits
+	if !c.Statuses.Contains(status) {
+		return failed(code, "want "+string(c.Statuses)), true
 	}
-	return passed(code), nil
+	return passed(code), c.Method == http.MethodHead
+}
+
+// bodyResult returns the result of an answer with a status of the check.
+func bodyResult(c app.Check, status int, body []byte) app.Result {
+	if !bytes.Contains(body, []byte(c.Body)) {
+		return failed(app.BodyMismatch, fmt.Sprintf("status %d, looked at %d bytes", status, len(body)))
+	}
+	return passed(app.Code(status)) //nolint:gosec // three digits
+}
+
+// An http2Error means that a server speaks only HTTP/2. It is the beginning of the answer.
+type http2Error string
+
+func (e http2Error) Error() string { return string(e) }
+
+// otherProtocol returns the result of an answer that is not HTTP/1.
+func otherProtocol(begin []byte) (app.Result, error) {
+	switch {
+	case isSettings(begin):
+		return app.Result{}, http2Error(beginning(begin))
+	case len(begin) > 1 && begin[0] == tlsAlert && begin[1] == tlsMajor:
+		return failed(app.BadAnswer, "the port speaks TLS; give health=https:/path"), nil
+	}
+	return failed(app.BadAnswer, beginning(begin)), nil
 }
 
 // appendRequest appends the request to b. Path, host and address contain no space and no control

@@ -132,9 +132,8 @@ func startRedis(t *testing.T, options ...string) string {
 	return start(t, "redis-server", append(options, "--port")...)
 }
 
-// start runs a server with a free port as its last argument until the test ends. It waits until the
-// server accepts connections, and returns its address.
-func start(t *testing.T, name string, args ...string) string {
+// installed returns the path of a program. Outside CI the test is skipped without it.
+func installed(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -143,16 +142,35 @@ func start(t *testing.T, name string, args ...string) string {
 		}
 		t.Skip(err)
 	}
+	return path
+}
+
+// start runs a server with a free port as its last argument until the test ends. It waits until the
+// server accepts connections, and returns its address.
+func start(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	path := installed(t, name)
+	address := freeAddress(t)
+	_, port, _ := net.SplitHostPort(address)
+	startOn(t, address, path, append(args, port)...)
+	return address
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
+	defer l.Close()
+	return l.Addr().String()
+}
 
+// startOn runs a server until the test ends. It waits until the server accepts connections at the address.
+func startOn(t *testing.T, address, path string, args ...string) {
+	t.Helper()
 	ctx, kill := context.WithCancel(context.WithoutCancel(t.Context()))
-	cmd := exec.CommandContext(ctx, path, append(args, port)...)
+	cmd := exec.CommandContext(ctx, path, args...)
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
@@ -170,9 +188,8 @@ func start(t *testing.T, name string, args ...string) string {
 	for !p.Probe(t.Context(), instance(app.TCP, address, ample)).Passed {
 		select {
 		case err := <-exited:
-			t.Fatalf("%s: %v\n%s", name, err, output.String())
+			t.Fatalf("%s: %v\n%s", path, err, output.String())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return address
 }

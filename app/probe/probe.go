@@ -10,6 +10,7 @@ package probe
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,8 @@ type Options struct {
 // Connections of finished probes may wait up to 5 s for their servers; Close ends them.
 type Prober struct {
 	dialer *net.Dialer
-	strict *net.Resolver // like the dialer's, but one error of a name server fails the lookup
+	strict *net.Resolver  // like the dialer's, but one error of a name server fails the lookup
+	roots  *x509.CertPool // nil: the system's
 	now    func() time.Time
 
 	hangUps hangUps
@@ -96,19 +98,35 @@ var protocols = map[app.Kind]protocol{
 func probeTCP(context.Context, *conn, app.Instance) (app.Result, error) { return passed(app.OK), nil }
 
 // probe probes the instance. A memcached server may need a second connection with the binary
-// protocol.
+// protocol, and an HTTP server one with HTTP/2.
 func (p *Prober) probe(ctx context.Context, i app.Instance) (app.Result, error) {
 	run, ok := protocols[i.Check.Kind]
 	if !ok {
 		return failed(app.NotUnderstood, fmt.Sprintf("kind %q", i.Check.Kind)), nil
 	}
+	if i.Check.TLS {
+		run = p.probeTLS
+	}
 	r, err := p.probeOn(ctx, i, run)
-	if i.Check.Kind == app.Memcached && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
-		if binary, err := p.probeOn(ctx, i, probeBinaryMemcached); err == nil && binary.Passed {
-			return binary, nil
+	if next := otherVersion(i.Check, err); next != nil {
+		if second, err := p.probeOn(ctx, i, next); err == nil && (second.Passed || i.Check.Kind == app.HTTP) {
+			return second, nil
 		}
 	}
 	return r, err
+}
+
+// otherVersion returns the protocol that a server may speak which has ended the first connection; nil: none.
+func otherVersion(c app.Check, err error) protocol {
+	_, isHTTP2 := errors.AsType[http2Error](err)
+	closed := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	switch {
+	case c.Kind == app.HTTP && !c.TLS && (isHTTP2 || closed):
+		return probeH2C
+	case c.Kind == app.Memcached && closed:
+		return probeBinaryMemcached
+	}
+	return nil
 }
 
 // probeOn probes the instance on a new connection.
@@ -119,10 +137,7 @@ func (p *Prober) probeOn(ctx context.Context, i app.Instance, run protocol) (app
 	}
 	defer p.hangUps.hangUp(c)
 	r, err := run(ctx, c, i)
-	if broken := c.broken.Load(); err != nil && broken != nil {
-		err = *broken // a parser's error about an incomplete line would hide the cause
-	}
-	return r, err
+	return r, c.cause(err)
 }
 
 func passed(code app.Code) app.Result { return app.Result{Passed: true, Code: code} }

@@ -58,12 +58,17 @@ type checkRecord struct {
 	Body     string       `json:"body,omitempty"`
 	Host     string       `json:"host,omitempty"`
 	Method   string       `json:"method,omitempty"`
-	Interval int64        `json:"interval,omitempty"`
-	Timeout  int64        `json:"timeout,omitempty"`
-	Rise     int          `json:"rise,omitempty"`
-	Fall     int          `json:"fall,omitempty"`
-	Grace    int64        `json:"grace,omitempty"`
-	Forget   int64        `json:"forget,omitempty"`
+
+	TLS        bool   `json:"tls,omitempty"`
+	SkipVerify bool   `json:"skip_verify,omitempty"`
+	ServerName string `json:"server_name,omitempty"`
+
+	Interval int64 `json:"interval,omitempty"`
+	Timeout  int64 `json:"timeout,omitempty"`
+	Rise     int   `json:"rise,omitempty"`
+	Fall     int   `json:"fall,omitempty"`
+	Grace    int64 `json:"grace,omitempty"`
+	Forget   int64 `json:"forget,omitempty"`
 }
 
 // usual holds the value of each check field that a record omits. It describes the stored
@@ -198,6 +203,7 @@ func recordOf(i app.Instance, rev int64) record {
 		Claims: recordOfClaims(i.Claims),
 		Check: checkRecord{
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
+			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
 		}.short(),
@@ -244,6 +250,7 @@ func (r record) instance(id string) app.Instance {
 		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, ReplaceOver: r.Replaced, Tags: r.Tags, Meta: r.Meta,
 		Check: app.Check{
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
+			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName,
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),
 		},

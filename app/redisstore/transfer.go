@@ -220,5 +220,9 @@ func registrationOf(i app.Instance) app.Registration {
 			r.Expect = append(r.Expect, c.Body)
 		}
 	}
+	if c.TLS {
+		r.Health = "https:" + strings.TrimPrefix(r.Health, ":")
+		r.TLSSkipVerify, r.TLSServerName = &c.SkipVerify, c.ServerName
+	}
 	return r
 }

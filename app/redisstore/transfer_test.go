@@ -49,7 +49,9 @@ func everything(t *testing.T) *site {
 		r.Meta, r.FailOpen = map[string]string{"owner": "somebody"}, new(false)
 		r.Interval, r.Forget = new(7*time.Second), new(time.Hour)
 	})
-	s.up(t, 1, hosts("a.test"))
+	s.up(t, 1, hosts("a.test"), func(r *app.Registration) {
+		r.Health, r.TLSSkipVerify, r.TLSServerName = "https:8443/healthz", new(true), "cert.test"
+	})
 	s.check(t, "i1", "--")
 	s.register(t, saying(6, hosts("a.test")))
 	s.register(t, saying(7, hosts("a.test"), func(r *app.Registration) { r.Service, r.Hosts, r.Health = "beats", nil, "heartbeat" }))

@@ -18,21 +18,25 @@ type registration struct {
 	Port         int    `field:"port"`
 	Caller       string // set by the handler, from the connection
 	Rules        app.Rules
-	Hosts        []string          `field:"host"`
-	Health       string            `field:"health"`
-	HealthHost   string            `field:"health_host" validate:"text=300"`
-	HealthMethod string            `field:"health_method" validate:"text=80"`
-	Expect       []string          `field:"expect" validate:"dive,text=200"`
-	Weight       *int              `field:"weight"`
-	FailOpen     *bool             `field:"fail_open"`
-	Tags         []string          `field:"tag" validate:"max=20,dive,text=64"`
-	Meta         map[string]string `field:"meta" validate:"max=20,dive,keys,text=64,endkeys,text=256"`
-	Interval     *time.Duration    `field:"interval"`
-	Timeout      *time.Duration    `field:"timeout"`
-	Grace        *time.Duration    `field:"grace"`
-	Forget       *time.Duration    `field:"forget"`
-	Rise         *int              `field:"rise"`
-	Fall         *int              `field:"fall"`
+	Hosts        []string `field:"host"`
+	Health       string   `field:"health"`
+	HealthHost   string   `field:"health_host" validate:"text=300"`
+	HealthMethod string   `field:"health_method" validate:"text=80"`
+	Expect       []string `field:"expect" validate:"dive,text=200"`
+
+	TLSSkipVerify *bool  `field:"tls_skip_verify"`
+	TLSServerName string `field:"tls_server_name" validate:"text=300"`
+
+	Weight   *int              `field:"weight"`
+	FailOpen *bool             `field:"fail_open"`
+	Tags     []string          `field:"tag" validate:"max=20,dive,text=64"`
+	Meta     map[string]string `field:"meta" validate:"max=20,dive,keys,text=64,endkeys,text=256"`
+	Interval *time.Duration    `field:"interval"`
+	Timeout  *time.Duration    `field:"timeout"`
+	Grace    *time.Duration    `field:"grace"`
+	Forget   *time.Duration    `field:"forget"`
+	Rise     *int              `field:"rise"`
+	Fall     *int              `field:"fall"`
 
 	Declared, Awaited bool // set by the handler: see app.Registration
 }

@@ -45,19 +45,24 @@ type Override struct {
 
 // Check is the check of an instance.
 type Check struct {
-	Kind     app.Kind `json:"kind"`
-	Target   string   `json:"target,omitempty"` // URL or address that is probed
-	Expect   string   `json:"expect,omitempty"`
-	Body     string   `json:"expect_body,omitempty"`
-	Host     string   `json:"health_host,omitempty"`
-	Method   string   `json:"health_method,omitempty"`
-	Interval string   `json:"interval"`
-	Timeout  string   `json:"timeout"`
-	Rise     int      `json:"rise"`
-	Fall     int      `json:"fall"`
-	Grace    string   `json:"grace"`
-	Forget   string   `json:"forget"`
-	Lease    string   `json:"lease,omitempty"` // of a heartbeat instance
+	Kind   app.Kind `json:"kind"`
+	Target string   `json:"target,omitempty"` // URL or address that is probed
+	Expect string   `json:"expect,omitempty"`
+	Body   string   `json:"expect_body,omitempty"`
+	Host   string   `json:"health_host,omitempty"`
+	Method string   `json:"health_method,omitempty"`
+
+	TLS        bool   `json:"tls,omitempty"`
+	SkipVerify bool   `json:"tls_skip_verify,omitempty"`
+	ServerName string `json:"tls_server_name,omitempty"`
+
+	Interval string `json:"interval"`
+	Timeout  string `json:"timeout"`
+	Rise     int    `json:"rise"`
+	Fall     int    `json:"fall"`
+	Grace    string `json:"grace"`
+	Forget   string `json:"forget"`
+	Lease    string `json:"lease,omitempty"` // of a heartbeat instance
 }
 
 // Result is the result of one check.
@@ -111,6 +116,7 @@ func CheckOf(i app.Instance) Check {
 	v := Check{
 		Kind: c.Kind, Interval: c.Interval.String(), Timeout: c.Timeout.String(), Rise: c.Rise, Fall: c.Fall,
 		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body, Host: c.Host, Method: c.Method, Target: diagnose.Target(i),
+		TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName,
 	}
 	if c.Kind == app.HTTP {
 		v.Expect = string(c.Statuses)
