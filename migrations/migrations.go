@@ -3,8 +3,8 @@
 // a change in which processes of older versions must not take part.
 //
 // Steps are numbered, append-only and idempotent. One process at a time runs them: the first web or cron of a new version, or
-// rollcall migrate. A step ends the older versions: their processes refuse to start, and since schema 2 the running ones
-// end within seconds. The keys of the proxy are a contract and are never migrated.
+// rollcall migrate. A process refuses to start on a newer schema. A running process of an older version goes on if every step
+// since its schema is additive, and ends within seconds otherwise. The keys of the proxy are a contract and are never migrated.
 package migrations
 
 import (
@@ -19,13 +19,18 @@ import (
 )
 
 // A step changes the keys under a prefix from one version to the next. A part of its work may already be done.
-type step func(ctx context.Context, rdb redis.UniversalClient, prefix string) error
+type step struct {
+	run func(ctx context.Context, rdb redis.UniversalClient, prefix string) error
+
+	// additive means that running processes of the version before may go on: they read and write all keys as before.
+	additive bool
+}
 
 // steps are all steps; steps[n] leads to version n+1.
 var steps = []step{
-	first,
-	keepOldVersionsOut,
-	probeFromMemory,
+	{run: first},
+	{run: keepOldVersionsOut},
+	{run: probeFromMemory},
 }
 
 // Latest is the schema version of this program.
@@ -39,6 +44,27 @@ var (
 )
 
 const lockFor = time.Minute
+
+// oldest returns the lowest version whose running processes may go on beside the schema of the given version.
+func oldest(all []step, version int) int {
+	for version > 1 && all[version-1].additive {
+		version--
+	}
+	return version
+}
+
+// MayGoOn reports whether a running process of this program may go on beside a newer schema. Only the newer program knows:
+// Run wrote the answer.
+func MayGoOn(ctx context.Context, rdb redis.UniversalClient, prefix string) (bool, error) {
+	v, err := rdb.Get(ctx, prefix+"schema:oldest").Int()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the oldest version of the schema: %w", err)
+	}
+	return v <= Latest, nil
+}
 
 // Version returns the schema version of the keys under a prefix; 0 if there are no keys.
 func Version(ctx context.Context, rdb redis.UniversalClient, prefix string) (int, error) {
@@ -84,11 +110,11 @@ func runSteps(ctx context.Context, rdb redis.UniversalClient, prefix string) (fr
 		return from, from, err
 	}
 	for to = from; to < Latest; {
-		if err := steps[to](ctx, rdb, prefix); err != nil {
+		if err := steps[to].run(ctx, rdb, prefix); err != nil {
 			return from, to, fmt.Errorf("step %d: %w", to+1, err)
 		}
 		to++
-		if err := rdb.Set(ctx, prefix+"schema", to, 0).Err(); err != nil {
+		if err := rdb.MSet(ctx, prefix+"schema", to, prefix+"schema:oldest", oldest(steps, to)).Err(); err != nil {
 			return from, to - 1, fmt.Errorf("write the schema version: %w", err)
 		}
 	}

@@ -50,6 +50,38 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
+func TestARunningProcessGoesOnAfterAdditiveSteps(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
+	for _, c := range []struct {
+		oldest any
+		want   bool
+	}{{nil, false}, {migrations.Latest, true}, {1, true}, {migrations.Latest + 1, false}} {
+		rdb.Set(t.Context(), prefix+"schema", migrations.Latest+1, 0)
+		if c.oldest != nil {
+			rdb.Set(t.Context(), prefix+"schema:oldest", c.oldest, 0)
+		}
+		if got, err := migrations.MayGoOn(t.Context(), rdb, prefix); got != c.want || err != nil {
+			t.Errorf("beside a newer schema that admits %v: %v, %v, want %v", c.oldest, got, err, c.want)
+		}
+	}
+	rdb.Set(t.Context(), prefix+"schema:oldest", "x", 0)
+	if _, err := migrations.MayGoOn(t.Context(), rdb, prefix); err == nil {
+		t.Error("an oldest version that is no number is no error")
+	}
+}
+
+func TestRunWritesTheOldestVersion(t *testing.T) {
+	t.Parallel()
+	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
+	if _, _, err := migrations.Run(t.Context(), rdb, prefix); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := rdb.Get(t.Context(), prefix+"schema:oldest").Int(); got != migrations.Latest || err != nil {
+		t.Errorf("the oldest version is %d (%v), want %d: step %d is not additive", got, err, migrations.Latest, migrations.Latest)
+	}
+}
+
 func TestOneProcessMigrates(t *testing.T) {
 	t.Parallel()
 	rdb, prefix := harness.SharedRedis(t), harness.Prefix(t)
@@ -83,7 +115,7 @@ func (d during) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 func (d during) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		key, _ := cmd.Args()[min(1, len(cmd.Args())-1)].(string)
-		if cmd.Name() != "set" || !strings.HasSuffix(key, "schema") {
+		if cmd.Name() != "mset" || !strings.HasSuffix(key, "schema") {
 			return next(ctx, cmd)
 		}
 		d.before()

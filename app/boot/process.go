@@ -206,15 +206,24 @@ func wrapSchema(err error) error {
 // schemaEvery is the time between two reads of the schema version.
 const schemaEvery = time.Second
 
-// watchSchema returns an error when a newer program has raised the schema, after which this process must not write. It
-// gives this program's schema to a registry that was emptied or restored from an old copy.
+// watchSchema returns an error when a newer program has raised the schema with a step that is not additive: this process must
+// not write any more. It gives this program's schema to a registry that was emptied or restored from an old copy.
 func (p *Process) watchSchema(ctx context.Context) error {
+	logged := false
 	for {
 		if app.Sleep(ctx, schemaEvery) != nil {
 			return nil
 		}
-		if err := p.checkSchema(ctx); errors.Is(err, migrations.ErrNewer) {
+		err := p.checkSchema(ctx)
+		if !errors.Is(err, migrations.ErrNewer) {
+			continue
+		}
+		if goesOn, failed := migrations.MayGoOn(ctx, p.rdb, p.config.Prefix); failed == nil && !goesOn {
 			return err
+		}
+		if !logged {
+			p.log.WarnContext(ctx, "a newer version has migrated the keys; this process goes on, and would not start again", "err", err)
+			logged = true
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,13 +14,14 @@ import (
 	"rollcall/tests/harness"
 )
 
-// The process managers for a Procfile. npm's foreman is not among them: it does not pass on SIGTERM. Each gives the first process the base port, the second one 100 more, and so on.
-var managers = map[string]func(procfile, base string) []string{
-	"foreman": func(procfile, base string) []string { // Debian's ruby-foreman
-		return []string{"foreman", "start", "-f", procfile, "-p", base}
-	},
-	"honcho":   func(procfile, base string) []string { return []string{"honcho", "-f", procfile, "-p", base, "start"} },
-	"overmind": func(procfile, base string) []string { return []string{"overmind", "start", "-f", procfile, "-p", base} },
+// managers are the command lines of the process managers for a Procfile, without its path and the base port. Each manager gives
+// the first process the base port, the second one 100 more, and so on.
+var managers = map[string][]string{
+	"foreman":  {"foreman", "start", "-f"}, // Debian's ruby-foreman
+	"honcho":   {"honcho", "start", "-f"},
+	"overmind": {"overmind", "start", "-f"},
+	// npm's foreman does not pass on SIGTERM: the test ends it as Ctrl-C does, with SIGINT to its process group.
+	"nf": {"bash", "-c", `setsid nf start "$@" & trap 'kill -INT -- -$!' TERM; wait $!; wait $!`, "nf", "-j"},
 }
 
 func TestProcessManagersRunTheProcfile(t *testing.T) {
@@ -27,11 +29,11 @@ func TestProcessManagersRunTheProcfile(t *testing.T) {
 	for name, command := range managers {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			needManager(t, name)
+			env := needManager(t, name)
 			server, base := harness.StartRedis(t), basePort(t)
-			line := command(harness.ProcfilePath(), strconv.Itoa(base))
+			line := append(slices.Clone(command), harness.ProcfilePath(), "-p", strconv.Itoa(base))
 			// No process has migrated the keys of this Redis: all three try to at the same time.
-			p := harness.StartProcess(t, []string{"REDIS_URL=redis://" + server.Addr()}, line[0], line[1:]...)
+			p := harness.StartProcess(t, append(env, "REDIS_URL=redis://"+server.Addr()), line[0], line[1:]...)
 			a := api{t: t, base: "http://" + loopback(base)}
 			a.ready()
 
@@ -66,6 +68,22 @@ func TestForemanExportsUnitsOfSystemd(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
+	checkUnits(t, dir)
+}
+
+func TestNpmForemanExportsUnitsOfSystemd(t *testing.T) {
+	t.Parallel()
+	env, dir := needManager(t, "nf"), t.TempDir()
+	p := harness.StartProcess(t, env, "bash", "-c", `nf export -t systemd -o "$0" -a rollcall -u nobody -j "$1"`, dir, harness.ProcfilePath())
+	if code := p.Wait(); code != 0 {
+		t.Fatalf("it ends with %d\n%s%s", code, p.Out.String(), p.Log.String())
+	}
+	checkUnits(t, dir)
+}
+
+// checkUnits checks that a folder has a unit of each process of the Procfile.
+func checkUnits(t *testing.T, dir string) {
+	t.Helper()
 	for name := range harness.Procfile(t) {
 		units, _ := filepath.Glob(filepath.Join(dir, "rollcall-"+name+"*.service"))
 		if len(units) != 1 {
@@ -79,15 +97,20 @@ func TestForemanExportsUnitsOfSystemd(t *testing.T) {
 	}
 }
 
-// needManager skips a test without a process manager.
-func needManager(t *testing.T, name string) {
+// needManager skips a test without a process manager. It returns the environment in which the manager is found.
+func needManager(t *testing.T, name string) (env []string) {
 	t.Helper()
+	if name == "nf" {
+		bin := harness.Npm(t, t.TempDir(), "foreman@3.0.1")
+		return []string{"PATH=" + filepath.Dir(harness.Binary(t)) + ":" + bin + ":" + os.Getenv("PATH")}
+	}
 	if _, err := exec.LookPath(name); err != nil {
 		if name == "foreman" && os.Getenv("CI") == "true" {
 			t.Fatalf("%v: tests/install.sh installs it", err)
 		}
 		t.Skipf("needs %s: %v", name, err)
 	}
+	return nil
 }
 
 // basePort returns a port that is free, as are the ports 100 and 200 above it.
