@@ -10,7 +10,10 @@ import (
 	"rollcall/app/ownership"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/jobs/pool"
 )
+
+const maxWrites = 32 // writes of changed instances at once
 
 // probe queues an instance to be probed at once.
 func (w *Worker) probe(e *target) {
@@ -23,17 +26,17 @@ func (w *Worker) probe(e *target) {
 // enqueue queues an instance, which the wheel does not hold, for a probe with a due time.
 func (w *Worker) enqueue(e *target, due int64) {
 	e.queued, e.due = true, due
-	w.pool.add(e)
+	w.pool.Add(e)
 }
 
 // run probes an instance. The caller holds the lock; run releases it during the probe and returns with it held.
-func (w *Worker) run(e *target, f *flight) {
+func (w *Worker) run(e *target, place *pool.Place) {
 	now := time.Now()
 	if !w.mayBegin(e, now) {
 		return
 	}
 	doc, ctx, due := e.compact, w.ctx, e.due
-	w.pool.begin(f, now)
+	w.pool.Begin(place, now)
 	w.mu.Unlock()
 	if w.Late != nil {
 		w.Late(max(0, time.Duration(w.at(now)-due)*time.Millisecond))
@@ -47,7 +50,7 @@ func (w *Worker) run(e *target, f *flight) {
 	}
 	after := w.ms()
 	w.mu.Lock()
-	w.pool.end(f)
+	w.pool.End(place)
 	e.queued = false
 	if e.share == nil || ctx.Err() != nil {
 		return

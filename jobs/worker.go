@@ -21,6 +21,7 @@ import (
 	"rollcall/app/ownership"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/jobs/pool"
 	"rollcall/jobs/schedule"
 	"rollcall/jobs/selfcheck"
 )
@@ -94,7 +95,7 @@ type Worker struct {
 	stepped int64         // running when the worker last noticed a step of the store's clock
 	ready   bool          // redis is known
 	flushed int           // the last shard that Flush wrote
-	pool    pool
+	pool    pool.Pool[target]
 	ctx     context.Context //nolint:containedctx // of Work: probes begin in calls that have none
 	writes  sync.WaitGroup
 	room    chan struct{}
@@ -147,8 +148,7 @@ func NewWorker(o WorkerOptions) *Worker {
 	w.epoch = w.start.UnixMilli()
 	w.wheel = ownership.NewWheel[target](slot.Milliseconds(), wheelSlots, w.epoch)
 	w.endings = ownership.NewWheel[ending](time.Second.Milliseconds(), wheelSlots, 0)
-	w.pool.init(&w.mu)
-	w.pool.work = w.run
+	w.pool.Init(&w.mu, w.run)
 	w.unwatch = o.Replica.Watch(w.applyChange)
 	return w
 }
@@ -237,10 +237,8 @@ func (w *Worker) waitReplica(ctx context.Context) error {
 		if err == nil || w.Replica.Revision() != "" || time.Now().After(until) {
 			return err
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := app.Sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }
@@ -480,10 +478,8 @@ func (w *Worker) Work(ctx context.Context) {
 	w.mu.Unlock()
 	for ctx.Err() == nil {
 		w.sweep(time.Now())
-		select { // wakes in the middle of a slot: no probe of the slot is early or late by more than half a slot
-		case <-time.After(slot - (time.Duration(w.ms())*time.Millisecond+slot/2)%slot):
-		case <-ctx.Done():
-		}
+		// It wakes in the middle of a slot: no probe of the slot is early or late by more than half a slot.
+		_ = app.Sleep(ctx, slot-(time.Duration(w.ms())*time.Millisecond+slot/2)%slot)
 	}
 	stop()
 	w.leave(context.WithoutCancel(ctx))
@@ -493,13 +489,13 @@ func (w *Worker) Work(ctx context.Context) {
 func (w *Worker) sweep(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pool.age(now)
+	w.pool.Age(now)
 	if w.member.Lost(now) {
 		return // another worker may own the shards by now
 	}
 	at := w.at(now)
 	w.wheel.Advance(at, func(e *target) { w.fire(e, at) })
-	if w.pool.backlog() == 0 {
+	if w.pool.Backlog() == 0 {
 		w.swept = w.Now()
 	}
 }
@@ -518,7 +514,7 @@ func (w *Worker) fire(e *target, now int64) {
 
 // leave waits for the probes and writes in progress, flushes all shards and releases them.
 func (w *Worker) leave(ctx context.Context) {
-	w.pool.close()
+	w.pool.Close()
 	w.self.Wait()
 	w.asking.Wait()
 	w.writes.Wait()
@@ -555,24 +551,8 @@ func (w *Worker) Once(ctx context.Context) error {
 	w.ctx, w.once = ctx, true
 	w.mu.Unlock()
 	defer w.unwatch()
-	for {
-		if err := w.callWithoutShards(ctx); err != nil {
-			return err
-		}
-		w.mu.Lock()
-		others, live := w.member.Workers(), w.member.OthersAlive()
-		w.mu.Unlock()
-		if others == 0 {
-			break
-		}
-		if live {
-			return nil
-		}
-		select {
-		case <-time.After(ownership.Every):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if alone, err := w.awaitAlone(ctx); err != nil || !alone {
+		return err
 	}
 	defer w.leave(context.WithoutCancel(ctx))
 	if err := w.Tick(ctx); err != nil {
@@ -585,11 +565,29 @@ func (w *Worker) Once(ctx context.Context) error {
 	now := w.ms()
 	w.wheel.Advance(now, func(e *target) { w.fire(e, now) })
 	w.mu.Unlock()
-	if err := w.pool.idle(ctx); err != nil {
+	if err := w.pool.Idle(ctx, slot); err != nil {
 		return err
 	}
 	w.writes.Wait()
 	return w.End(ctx)
+}
+
+// awaitAlone waits until the worker is the only one. It reports false if another worker is alive.
+func (w *Worker) awaitAlone(ctx context.Context) (alone bool, err error) {
+	for {
+		if err := w.callWithoutShards(ctx); err != nil {
+			return false, err
+		}
+		w.mu.Lock()
+		others, live := w.member.Workers(), w.member.OthersAlive()
+		w.mu.Unlock()
+		if others == 0 || live {
+			return others == 0, nil
+		}
+		if err := app.Sleep(ctx, ownership.Every); err != nil {
+			return false, err
+		}
+	}
 }
 
 // callWithoutShards makes a call that takes no shards.
