@@ -64,15 +64,7 @@ func (w *Worker) later(some []*ending) {
 // extendRenewed reads the heartbeats of instances with a timeout that is over, and extends the timeout
 // of each instance with a new heartbeat. It returns the extended endings.
 func (w *Worker) extendRenewed(ctx context.Context, due []*ending) (map[*ending]bool, error) {
-	var some []*ending
-	var ids []string
-	w.mu.Lock()
-	for _, e := range due {
-		if s := e.target.compact.State(); !e.override && s != app.Starting && s != app.Draining {
-			some, ids = append(some, e), append(ids, e.target.compact.ID())
-		}
-	}
-	w.mu.Unlock()
+	some, ids := w.renewable(due)
 	if len(some) == 0 {
 		return nil, nil
 	}
@@ -85,31 +77,50 @@ func (w *Worker) extendRenewed(ctx context.Context, due []*ending) (map[*ending]
 	defer w.mu.Unlock()
 	w.setClock(now)
 	for n, e := range some {
-		if beats[n] == e.beat || beats[n] == 0 {
-			continue
+		if w.extend(e, beats[n], now) {
+			out[e] = true
 		}
-		// The heartbeat is newer than the last look, and newer than the state.
-		age := min(max(now-beats[n], 0), w.runs()-e.looked)
-		if w.stepped > e.looked {
-			age = 0 // a step of the store's clock in between makes the age unknown
-		}
-		e.beat, e.looked = beats[n], w.runs()
-		d, ends := e.target.compact.Instance().StateTimeout()
-		if e.target.stateEnd != e || !ends || age >= d.Milliseconds() {
-			continue
-		}
-		e.began = w.runs() - age
-		w.endAt(e, e.began+d.Milliseconds())
-		out[e] = true
 	}
 	return out, nil
+}
+
+// renewable returns the endings that a heartbeat can extend, with the ids of their instances.
+func (w *Worker) renewable(due []*ending) (some []*ending, ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range due {
+		if s := e.target.compact.State(); !e.override && s != app.Starting && s != app.Draining {
+			some, ids = append(some, e), append(ids, e.target.compact.ID())
+		}
+	}
+	return some, ids
+}
+
+// extend extends a timeout by a heartbeat. It reports false for a heartbeat that is not newer than the last look and the
+// state, or too old. The caller holds the lock.
+func (w *Worker) extend(e *ending, beat, now int64) bool {
+	if beat == e.beat || beat == 0 {
+		return false
+	}
+	age := min(max(now-beat, 0), w.runs()-e.looked)
+	if w.stepped > e.looked {
+		age = 0 // a step of the store's clock in between makes the age unknown
+	}
+	e.beat, e.looked = beat, w.runs()
+	d, ends := e.target.compact.Instance().StateTimeout()
+	if e.target.stateEnd != e || !ends || age >= d.Milliseconds() {
+		return false
+	}
+	e.began = w.runs() - age
+	w.endAt(e, e.began+d.Milliseconds())
+	return true
 }
 
 // end writes the change of one ending.
 func (w *Worker) end(ctx context.Context, e *ending) error {
 	w.mu.Lock()
 	of := e.target
-	if of.share == nil || of.stateEnd != e && of.overrideEnd != e || e.timer.Set() {
+	if e.isObsolete() {
 		w.mu.Unlock()
 		return nil
 	}
@@ -131,4 +142,10 @@ func (w *Worker) end(ctx context.Context, e *ending) error {
 		w.update(of, replica.NewCompact(is))
 	}
 	return nil
+}
+
+// isObsolete reports whether the worker has dropped the instance, or the timeout has been replaced or started again.
+func (e *ending) isObsolete() bool {
+	of := e.target
+	return of.share == nil || of.stateEnd != e && of.overrideEnd != e || e.timer.Set()
 }

@@ -89,16 +89,7 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 	}
 	f.Record = ownership.AppendRecord(make([]byte, 0, 256*len(sh.entries)), w.Now().UnixMilli())
 	for id, e := range sh.entries {
-		p := ownership.Progress{ID: id, Changed: e.compact.ChangedAt().UnixMilli(), History: e.history.Packed(), Dispute: w.opinions.isDisputed(id)}
-		if e.probe.Set() {
-			p.Due = e.probe.At()
-		}
-		if e.stateEnd != nil {
-			p.Elapsed = w.runs() - e.stateEnd.began
-		}
-		if e.overrideEnd != nil {
-			p.Left = max(1, e.overrideEnd.at-w.runs())
-		}
+		p := w.progress(id, e)
 		f.Record = p.Append(f.Record)
 	}
 	for of, is := range sh.departures {
@@ -106,6 +97,21 @@ func (w *Worker) record(number int) (f ownership.Flush, owned bool) {
 		f.Record = p.Append(f.Record)
 	}
 	return f, true
+}
+
+// progress returns the progress of an instance. The caller holds the lock.
+func (w *Worker) progress(id string, e *target) ownership.Progress {
+	p := ownership.Progress{ID: id, Changed: e.compact.ChangedAt().UnixMilli(), History: e.history.Packed(), Dispute: w.opinions.isDisputed(id)}
+	if e.probe.Set() {
+		p.Due = e.probe.At()
+	}
+	if e.stateEnd != nil {
+		p.Elapsed = w.runs() - e.stateEnd.began
+	}
+	if e.overrideEnd != nil {
+		p.Left = max(1, e.overrideEnd.at-w.runs())
+	}
+	return p
 }
 
 // Asked flushes a shard because a client reads one of its instances. It reports whether

@@ -158,13 +158,10 @@ func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion)
 	d := o.disputes[i.ID]
 	switch {
 	case passed:
-		if o.confirm(i.ID, peer, now) {
-			reaches := "worker " + peer + " reaches"
-			if about == nil {
-				reaches = "other workers reach"
-			}
-			reason := fmt.Sprintf("%s instances that do not answer this worker, such as %s at %s: they are not removed", reaches, i.ID, i.Address)
-			w.writes.Go(func() { w.Changed(context.WithoutCancel(ctx), app.EventDisputed, reason) })
+		if about == nil {
+			w.confirm(ctx, i, peer, "other workers reach", now)
+		} else {
+			w.confirm(ctx, i, peer, "worker "+peer+" reaches", now)
 		}
 		return true
 	case !known && d != nil && now.Sub(d.last) < disputeFor: // a lost answer does not end a dispute
@@ -172,6 +169,15 @@ func (w *Worker) isDisputed(ctx context.Context, i app.Instance, about *opinion)
 	}
 	delete(o.disputes, i.ID)
 	return false
+}
+
+// confirm begins or extends a dispute, with an event if it needs one. The caller holds the lock of the opinions.
+func (w *Worker) confirm(ctx context.Context, i app.Instance, peer, reaches string, now time.Time) {
+	if !w.opinions.confirm(i.ID, peer, now) {
+		return
+	}
+	reason := fmt.Sprintf("%s instances that do not answer this worker, such as %s at %s: they are not removed", reaches, i.ID, i.Address)
+	w.writes.Go(func() { w.Changed(context.WithoutCancel(ctx), app.EventDisputed, reason) })
 }
 
 // wait waits until the answer arrives, or is late.
@@ -275,19 +281,28 @@ func (w *Worker) Question(q ownership.Question) {
 
 func (w *Worker) answerQuestion(ctx context.Context, q ownership.Question) {
 	i, known := w.Replica.Instance(q.Instance)
-	if !known || i.Address != q.Address || i.State != app.Healthy || !i.Understood() {
+	if !known || i.Address != q.Address {
 		return
+	}
+	passed, certain := w.opinionOf(ctx, i)
+	if !certain {
+		return
+	}
+	if err := w.Peers.SendOpinion(ctx, ownership.Opinion{Number: q.Number, From: q.To, To: q.From, Passed: passed}); err != nil {
+		w.Log.DebugContext(ctx, "cannot send an opinion to another worker", "instance", i.ID, "worker", q.From, "err", err)
+	}
+}
+
+// opinionOf probes a healthy instance. The opinion is certain unless the failure may be this worker's.
+func (w *Worker) opinionOf(ctx context.Context, i app.Instance) (passed, certain bool) {
+	if i.State != app.Healthy || !i.Understood() {
+		return false, false
 	}
 	r := w.Prober.Probe(ctx, i)
 	if ctx.Err() != nil || !r.Conclusive() {
-		return
+		return false, false
 	}
-	if !r.Passed && !w.self.Allow(ctx, registry.Outcome{Was: i, Result: r}) {
-		return
-	}
-	if err := w.Peers.SendOpinion(ctx, ownership.Opinion{Number: q.Number, From: q.To, To: q.From, Passed: r.Passed}); err != nil {
-		w.Log.DebugContext(ctx, "cannot send an opinion to another worker", "instance", i.ID, "worker", q.From, "err", err)
-	}
+	return r.Passed, r.Passed || w.self.Allow(ctx, registry.Outcome{Was: i, Result: r})
 }
 
 // gifts returns the shards of lasting disputes, each with the worker that reaches its instance. With more than
@@ -296,11 +311,7 @@ func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 	o := w.opinions
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for number, is := range o.pending {
-		if now.After(is.until) {
-			delete(o.pending, number)
-		}
-	}
+	o.dropOverdue(now)
 	given := map[int]bool{}
 	for id, d := range o.disputes {
 		shard := ownership.ShardOf(id)
@@ -311,18 +322,36 @@ func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 		given[shard] = true
 		gifts = append(gifts, ownership.Gift{Shard: shard, Worker: d.peer})
 	}
-	if len(gifts) > maxGifts && !o.unfit {
-		o.unfit = true
-		for id := range o.disputes { // a sample shows as well that the network is back
-			if len(o.disputes) > selfcheck.SampleSize {
-				delete(o.disputes, id)
-			}
-		}
+	if len(gifts) > maxGifts {
+		o.becomeUnfit()
 	}
 	if o.unfit {
 		return nil
 	}
 	return slices.DeleteFunc(gifts, func(g ownership.Gift) bool { return !slices.Contains(w.peers(), g.Worker) })
+}
+
+// dropOverdue drops the questions whose answers came too late or not at all. The caller holds the lock of o.
+func (o *opinions) dropOverdue(now time.Time) {
+	for number, is := range o.pending {
+		if now.After(is.until) {
+			delete(o.pending, number)
+		}
+	}
+}
+
+// becomeUnfit makes the worker unfit, with a sample of its disputes: a sample shows as well that the network is back. The
+// caller holds the lock of o.
+func (o *opinions) becomeUnfit() {
+	if o.unfit {
+		return
+	}
+	o.unfit = true
+	for id := range o.disputes {
+		if len(o.disputes) > selfcheck.SampleSize {
+			delete(o.disputes, id)
+		}
+	}
 }
 
 // review probes the sample of disputed instances of an unfit worker. The worker is fit again once it reaches

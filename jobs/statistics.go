@@ -124,7 +124,7 @@ func (s *share) watch(series string, now int64) *history.Meter {
 
 // countChange counts a change of the replica, for services and vhosts that the worker owns.
 func (w *Worker) countChange(was, is *replica.Compact) {
-	if w.Statistics == nil || was != nil && is != nil && was.Service() == is.Service() && was.Routable() == is.Routable() && slices.Equal(was.Hosts(), is.Hosts()) {
+	if w.Statistics == nil || sameCounts(was, is) {
 		return
 	}
 	w.countInstance(was, -1)
@@ -135,6 +135,11 @@ func (w *Worker) countChange(was, is *replica.Compact) {
 	if x := w.watch(is.Service(), history.ServiceSeries); x != nil {
 		x.Record.Joined++
 	}
+}
+
+// sameCounts reports whether a change of an instance leaves the counts of its service and its vhosts unchanged.
+func sameCounts(was, is *replica.Compact) bool {
+	return was != nil && is != nil && was.Service() == is.Service() && was.Routable() == is.Routable() && slices.Equal(was.Hosts(), is.Hosts())
 }
 
 // countInstance adds an instance n times to its service and vhosts. It ignores a nil instance.
@@ -161,12 +166,7 @@ func (w *Worker) countAll(gained map[int]ownership.Term) {
 	w.Replica.Read(func(all iter.Seq[*replica.Compact]) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		fresh := map[*share]bool{}
-		for n, term := range gained {
-			if sh := w.shards[n]; sh != nil && sh.term == term && !sh.counted {
-				fresh[sh], sh.counted = true, true
-			}
-		}
+		fresh := w.uncounted(gained)
 		now := w.ms()
 		for h := range all {
 			routable := 0
@@ -183,6 +183,17 @@ func (w *Worker) countAll(gained map[int]ownership.Term) {
 			}
 		}
 	})
+}
+
+// uncounted returns the gained shards that are not counted yet, and notes that they are. The caller holds the lock.
+func (w *Worker) uncounted(gained map[int]ownership.Term) map[*share]bool {
+	fresh := map[*share]bool{}
+	for n, term := range gained {
+		if sh := w.shards[n]; sh != nil && sh.term == term && !sh.counted {
+			fresh[sh], sh.counted = true, true
+		}
+	}
+	return fresh
 }
 
 // confirmTimes confirms the availability until now, after a call that renewed the lease. It drops the
@@ -375,18 +386,23 @@ func (w *Worker) contributeLast(ctx context.Context, numbers []int) {
 	if !w.member.Lost(time.Now()) && w.ready {
 		w.confirmTimes()
 		at := w.storeTime()
-		w.gather(at, func(yield func(*share) bool) {
-			for _, n := range numbers {
-				if sh := w.shards[n]; sh != nil && !yield(sh) {
-					return
-				}
-			}
-		})
+		w.gather(at, w.sharesOf(numbers))
 	}
 	w.dropAll(numbers)
 	w.mu.Unlock()
 	if err := w.send(ctx); err != nil {
 		w.Log.WarnContext(ctx, "releasing shards without the statistics of the last minute", "shards", len(numbers), "err", err)
+	}
+}
+
+// sharesOf returns the shares that the worker has of some shards. The caller holds the lock.
+func (w *Worker) sharesOf(numbers []int) iter.Seq[*share] {
+	return func(yield func(*share) bool) {
+		for _, n := range numbers {
+			if sh := w.shards[n]; sh != nil && !yield(sh) {
+				return
+			}
+		}
 	}
 }
 

@@ -140,11 +140,11 @@ func (w *Worker) updateProbe(e *target, was, is app.Instance) {
 	switch {
 	case !is.Probed():
 		w.wheel.Stop(&e.probe)
-	case e.queued || e.deciding:
+	case e.busy():
 		e.again = e.again || !was.SameProbe(is)
-	case !was.SameProbe(is) || !was.Probed():
+	case !was.SameProbe(is), !was.Probed():
 		w.probe(e)
-	case was.Check.Interval > is.Check.Interval || was.Streak != is.Streak:
+	case was.Check.Interval > is.Check.Interval, was.Streak != is.Streak:
 		w.schedule(e, is)
 	}
 }
@@ -219,22 +219,31 @@ func (w *Worker) ProbeNow(id string, clearMarks bool) bool {
 	if sh == nil || sh.entries[id] == nil || !sh.entries[id].compact.Instance().Probed() {
 		return false
 	}
-	e, now := sh.entries[id], w.ms()
+	e := sh.entries[id]
 	e.clear = e.clear || clearMarks
-	early := e.hurried == 0 || now-e.hurried >= hurryEvery.Milliseconds()
+	return w.hurry(e)
+}
+
+// hurry brings the probe of an instance forward, or limits the time of the next one.
+func (w *Worker) hurry(e *target) (forward bool) {
+	now, next := w.ms(), e.hurried+hurryEvery.Milliseconds()
+	forward = e.hurried == 0 || now >= next
 	switch {
-	case early && (e.queued || e.deciding): // it may have begun before there was a reason to ask
+	case forward && e.busy(): // the probe may have begun before there was a reason to ask
 		e.hurried, e.again = now, true
-	case early:
+	case forward:
 		e.hurried = now
 		w.probe(e)
-	case e.queued || e.deciding:
-		e.next = e.hurried + hurryEvery.Milliseconds()
-	case e.probe.At() > e.hurried+hurryEvery.Milliseconds():
-		w.wheel.Put(&e.probe, e.hurried+hurryEvery.Milliseconds())
+	case e.busy():
+		e.next = next
+	case e.probe.At() > next:
+		w.wheel.Put(&e.probe, next)
 	}
-	return early
+	return forward
 }
+
+// busy reports whether a probe is queued or under way, or its result is being written.
+func (e *target) busy() bool { return e.queued || e.deciding }
 
 // setStateEnd sets when the present state of an instance ends. elapsed is the part of the timeout that has passed, in ms.
 func (w *Worker) setStateEnd(e *target, i app.Instance, elapsed int64) {

@@ -144,11 +144,8 @@ func (w *Worker) Compare(ctx context.Context) error {
 	if w.Vhosts == nil {
 		return nil
 	}
-	if w.search.Swap(false) {
-		if err := w.Vhosts.FindMarks(ctx, w.Owns); err != nil {
-			w.search.Store(true)
-			return err
-		}
+	if err := w.findMarks(ctx); err != nil {
+		return err
 	}
 	found, err := w.Vhosts.Compare(ctx, w.Owns, compared)
 	w.refused(found.Refused)
@@ -159,6 +156,18 @@ func (w *Worker) Compare(ctx context.Context) error {
 		} else if err := w.Registry.ProbeNow(ctx, id); err != nil {
 			return err
 		}
+	}
+	return err
+}
+
+// findMarks searches for marks once after the worker has gained shards.
+func (w *Worker) findMarks(ctx context.Context) error {
+	if !w.search.Swap(false) {
+		return nil
+	}
+	err := w.Vhosts.FindMarks(ctx, w.Owns)
+	if err != nil {
+		w.search.Store(true)
 	}
 	return err
 }

@@ -104,14 +104,19 @@ func (r *Runner) tick(ctx context.Context, j *entry) {
 		return
 	}
 	err := r.once(ctx, j)
-	switch {
-	case ctx.Err() != nil:
-	case err != nil && !j.failing:
-		r.log.ErrorContext(ctx, "job failed", "job", j.Name, "err", err)
-	case err == nil && j.failing:
-		r.log.InfoContext(ctx, "job works again", "job", j.Name)
+	if ctx.Err() == nil && (err != nil) != j.failing {
+		r.logChange(ctx, j, err)
 	}
 	j.failing = err != nil
+}
+
+// logChange logs that a job has begun to fail, or works again.
+func (r *Runner) logChange(ctx context.Context, j *entry, err error) {
+	if err != nil {
+		r.log.ErrorContext(ctx, "job failed", "job", j.Name, "err", err)
+		return
+	}
+	r.log.InfoContext(ctx, "job works again", "job", j.Name)
 }
 
 func (r *Runner) once(ctx context.Context, j *entry) (err error) {

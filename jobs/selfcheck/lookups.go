@@ -37,13 +37,8 @@ func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason st
 	case r.Conclusive():
 		l.forget(i.ID)
 	}
-	if now.Sub(l.swept) > time.Second { // drops instances that are gone: no worker looks them up again
-		l.swept = now
-		for id, f := range l.failed {
-			if now.After(f.until) {
-				l.forget(id)
-			}
-		}
+	if now.Sub(l.swept) > time.Second {
+		l.sweep(now)
 	}
 	switch {
 	case was == 0 && l.names > 0:
@@ -52,6 +47,16 @@ func (l *Lookups) Record(i app.Instance, r app.Result, now time.Time) (reason st
 		return "names can be looked up again", true
 	}
 	return "", false
+}
+
+// sweep drops instances that are gone: no worker looks them up again.
+func (l *Lookups) sweep(now time.Time) {
+	l.swept = now
+	for id, f := range l.failed {
+		if now.After(f.until) {
+			l.forget(id)
+		}
+	}
 }
 
 // Idle reports whether Lookups holds no failed lookup. A conclusive result then changes nothing.
