@@ -6,17 +6,14 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"rollcall/tests/harness"
 )
 
 // TestAlertRules checks the rules, and that each alert fires in a unit test of promtool.
 func TestAlertRules(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("promtool"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("promtool is not on PATH, and CI is set")
-		}
-		t.Skip("promtool is not on PATH")
-	}
+	harness.Need(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts.test.yaml"}} {
 		if out, err := exec.Command("promtool", args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)

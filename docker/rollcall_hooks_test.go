@@ -275,11 +275,7 @@ func (p *running) line(prefix string) (rest string) {
 
 func (p *running) eventually(what string, is func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("after %s it is not true that %s", patience, what)
-		}
-	}
+	harness.Await(p.t, what, is)
 }
 
 func (p *running) awaitState(state string) (i instance) {

@@ -105,15 +105,7 @@ func (s *service) storeOn(rdb *redis.Client) *redisstore.Store {
 // await waits until the replica is as it should be.
 func (s *service) await(done func() bool) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			s.t.Fatal("it does not come to that")
-		case <-time.After(time.Millisecond):
-		}
-	}
+	harness.Await(s.t, "the replica is as it should be", done)
 }
 
 // stored is everything in Redis that belongs to the test.

@@ -24,6 +24,7 @@ import (
 	"github.com/moby/moby/client"
 
 	api "rollcall/app/client"
+	"rollcall/tests/harness"
 )
 
 // simulated is a Docker engine on a unix socket, with containers in memory.
@@ -221,15 +222,6 @@ func (r *rollcall) called(call string) func() bool {
 	}
 }
 
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-	}
-}
-
 // watch runs an agent of node n1 until its cancel function is called, or the test ends.
 func watch(t *testing.T, s *simulated, r *rollcall) (stop func()) {
 	t.Helper()
@@ -263,25 +255,25 @@ func TestAgentFollowsTheLifeOfContainers(t *testing.T) {
 	s.start("bad", nil, "weight", "heavy")
 	s.start("odd", nil, "colour", "blue")
 	watch(t, s, r)
-	await(t, "the container that runs is registered, beside two refused ones", r.has("a"))
+	harness.Await(t, "the container that runs is registered, beside two refused ones", r.has("a"))
 
 	s.start("b", nil)
-	await(t, "a started container is registered", r.has("a", "b"))
+	harness.Await(t, "a started container is registered", r.has("a", "b"))
 	s.change("b", events.ActionPause, func(c *container.InspectResponse) { c.State.Paused = true })
-	await(t, "a paused container is out", r.has("a"))
+	harness.Await(t, "a paused container is out", r.has("a"))
 	s.change("b", events.ActionUnPause, func(c *container.InspectResponse) { c.State.Paused = false })
-	await(t, "it is back", r.has("a", "b"))
+	harness.Await(t, "it is back", r.has("a", "b"))
 
 	s.change("a", events.ActionKill, nil, "signal", "1")
 	s.change("b", events.ActionKill, nil, "signal", "15")
-	await(t, "a stopping container is drained", r.called("drain b"))
+	harness.Await(t, "a stopping container is drained", r.called("drain b"))
 	if r.called("drain a")() {
 		t.Error("SIGHUP drained an instance")
 	}
 	s.change("b", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
-	await(t, "a dead container is removed", r.has("a"))
+	harness.Await(t, "a dead container is removed", r.has("a"))
 	s.change("b", events.ActionStart, func(c *container.InspectResponse) { c.State.Running, c.State.StartedAt = true, "later" })
-	await(t, "its next start is registered", r.has("a", "b"))
+	harness.Await(t, "its next start is registered", r.has("a", "b"))
 }
 
 func TestAgentLooksAgainForAnAddress(t *testing.T) {
@@ -295,7 +287,7 @@ func TestAgentLooksAgainForAnAddress(t *testing.T) {
 	}
 	s.change("late", "", networks)
 	s.change("later", events.ActionConnect, networks)
-	await(t, "both have an address and are registered", r.has("late", "later"))
+	harness.Await(t, "both have an address and are registered", r.has("late", "later"))
 }
 
 func TestAgentReportsDockersHealth(t *testing.T) {
@@ -306,11 +298,11 @@ func TestAgentReportsDockersHealth(t *testing.T) {
 		return func(c *container.InspectResponse) { c.State.Health = &container.Health{Status: h} }
 	}
 	s.start("a", health(container.Starting), "health", "docker")
-	await(t, "it is registered at once", r.has("a"))
+	harness.Await(t, "it is registered at once", r.has("a"))
 	s.change("a", "health_status: healthy", health(container.Healthy))
-	await(t, "it passes", r.called(`report a {"status":"pass"`))
+	harness.Await(t, "it passes", r.called(`report a {"status":"pass"`))
 	s.change("a", "health_status: unhealthy", health(container.Unhealthy))
-	await(t, "it fails", r.called(`report a {"status":"fail"`))
+	harness.Await(t, "it fails", r.called(`report a {"status":"fail"`))
 }
 
 func TestAgentRemovesOnlyInstancesOfItsNode(t *testing.T) {
@@ -323,7 +315,7 @@ func TestAgentRemovesOnlyInstancesOfItsNode(t *testing.T) {
 	}}
 	s.start("a", nil)
 	stop := watch(t, s, r)
-	await(t, "the former instance is removed, and no other", r.has("a", "other", "own"))
+	harness.Await(t, "the former instance is removed, and no other", r.has("a", "other", "own"))
 	stop()
 
 	s.Lock()
@@ -331,7 +323,7 @@ func TestAgentRemovesOnlyInstancesOfItsNode(t *testing.T) {
 	s.Unlock()
 	s.start("b", nil)
 	watch(t, s, r)
-	await(t, "a restarted agent corrects the changes that it missed", r.has("b", "other", "own"))
+	harness.Await(t, "a restarted agent corrects the changes that it missed", r.has("b", "other", "own"))
 }
 
 func TestEngineAwayChangesNothing(t *testing.T) {
@@ -340,11 +332,11 @@ func TestEngineAwayChangesNothing(t *testing.T) {
 	s.start("a", nil)
 	s.start("b", nil)
 	watch(t, s, r)
-	await(t, "both are registered", r.has("a", "b"))
+	harness.Await(t, "both are registered", r.has("a", "b"))
 	s.disconnect(true)
 	s.change("a", "", func(c *container.InspectResponse) { c.State.Running = false })
 	s.start("c", nil)
-	await(t, "the agent connects again", func() bool {
+	harness.Await(t, "the agent connects again", func() bool {
 		s.Lock()
 		defer s.Unlock()
 		return len(s.streams) > 0
@@ -353,7 +345,7 @@ func TestEngineAwayChangesNothing(t *testing.T) {
 		t.Error("registrations changed while the engine listed no containers")
 	}
 	s.disconnect(false)
-	await(t, "the changes of the meantime are seen", r.has("b", "c"))
+	harness.Await(t, "the changes of the meantime are seen", r.has("b", "c"))
 }
 
 func TestAgentListsTwoThousandContainers(t *testing.T) {
@@ -364,7 +356,7 @@ func TestAgentListsTwoThousandContainers(t *testing.T) {
 	}
 	began := time.Now()
 	watch(t, s, r)
-	await(t, "all are registered", func() bool {
+	harness.Await(t, "all are registered", func() bool {
 		r.Lock()
 		defer r.Unlock()
 		return len(r.instances) == 2000

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/probe"
+	"rollcall/tests/harness"
 )
 
 // Servers that log an error or exit if a client resets a connection that they still read or write.
@@ -166,13 +166,7 @@ type script struct {
 // startScript runs code with node or python3, and returns once it listens.
 func startScript(t *testing.T, program, code string) *script {
 	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	path := harness.Need(t, program)
 	flag := map[string]string{"node": "-e", "python3": "-c"}[program]
 	ctx, kill := context.WithCancel(context.WithoutCancel(t.Context()))
 	s := &script{exited: make(chan struct{}), kill: kill, stderr: new(strings.Builder)}

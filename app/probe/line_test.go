@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/probe"
+	"rollcall/tests/harness"
 )
 
 func TestLineAnswers(t *testing.T) {
@@ -87,9 +88,7 @@ func TestRealMemcachedWithSASLIsAlive(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(config, "memcached.conf"), []byte("mech_list: plain\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exec.LookPath("memcached"); err != nil {
-		t.Skip(err)
-	}
+	harness.Need(t, "memcached")
 	address := start(t, "env", "SASL_CONF_PATH="+config, "memcached", "-l", "127.0.0.1", "-u", "root", "-t", "1", "-S", "-p")
 	expect(t, instance(app.Memcached, address, ample), pass(app.OK))
 }
@@ -132,24 +131,11 @@ func startRedis(t *testing.T, options ...string) string {
 	return start(t, "redis-server", append(options, "--port")...)
 }
 
-// installed returns the path of a program. Outside CI the test is skipped without it.
-func installed(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return path
-}
-
 // start runs a server with a free port as its last argument until the test ends. It waits until the
 // server accepts connections, and returns its address.
 func start(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	path := installed(t, name)
+	path := harness.Need(t, name)
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
 	startOn(t, address, path, append(args, port)...)

@@ -21,6 +21,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/probe"
+	"rollcall/tests/harness"
 )
 
 // authority issues the certificates of a test.
@@ -286,7 +287,7 @@ func TestTLSDoesNotBypassTheAddressPolicy(t *testing.T) {
 // TestRealNginx probes Debian's nginx: a Host allow-list that answers 421 to other hosts, with and without TLS.
 func TestRealNginx(t *testing.T) {
 	t.Parallel()
-	nginx, dir := installed(t, "nginx"), t.TempDir()
+	nginx, dir := harness.Need(t, "nginx"), t.TempDir()
 	ca := newAuthority(t)
 	writePair(t, dir, ca.issue(t, certificate("shop.test")))
 	plain, secure := freeAddress(t), freeAddress(t)

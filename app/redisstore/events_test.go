@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"rollcall/app"
+	"rollcall/tests/harness"
 )
 
 func TestEvents(t *testing.T) {
@@ -90,7 +91,7 @@ func TestAFollowerHasTheEventsBeforeItsStart(t *testing.T) {
 		want = append([]app.Revision{s.register(t, saying(n+1)).Revision}, want...)
 	}
 	rep := s.follow(t)
-	eventually(t, "it has read the registry", func() bool { return rep.Revision() == want[0] })
+	harness.Await(t, "it has read the registry", func() bool { return rep.Revision() == want[0] })
 	var got []app.Revision
 	for _, e := range rep.Latest("", 10, func(app.Event) bool { return true }) {
 		got = append(got, e.Revision)

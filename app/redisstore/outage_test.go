@@ -90,13 +90,13 @@ func TestRedisAwayIsSaidSoWithinASecond(t *testing.T) {
 	server.Freeze()
 	s.wantUnavailable(t, "frozen")
 	server.Thaw()
-	eventually(t, "a thawed server answers", answers)
+	harness.Await(t, "a thawed server answers", answers)
 	s.wantList(t, "a.test", "web 1 2")
 
 	server.Kill()
 	s.wantUnavailable(t, "killed")
 	server.Restart(t, "--appendonly", "yes", "--appendfsync", "always")
-	eventually(t, "a restarted server answers", answers)
+	harness.Await(t, "a restarted server answers", answers)
 	s.wantList(t, "a.test", "web 1 2")
 	s.check(t, "i1", "--") // the server has none of the scripts
 	s.wantList(t, "a.test", "web 1! 2")
@@ -122,7 +122,7 @@ func TestAChangeWithoutAnAnswerIsUncertainOnlyIfItWasSent(t *testing.T) {
 	server.Freeze()
 	sent := make(chan error, 1)
 	go func() { sent <- commit(2, time.Second) }()
-	eventually(t, "a call is under way", s.Busy)
+	harness.Await(t, "a call is under way", s.Busy)
 	if err := commit(3, time.Millisecond); !errors.Is(err, app.ErrUnavailable) || errors.Is(err, app.ErrUncertain) {
 		t.Errorf("a change that was not sent: got %v, want it unavailable and not uncertain", err)
 	}
@@ -130,13 +130,13 @@ func TestAChangeWithoutAnAnswerIsUncertainOnlyIfItWasSent(t *testing.T) {
 		t.Errorf("a change that was sent: got %v, want it unavailable and uncertain", err)
 	}
 	server.Thaw()
-	eventually(t, "the change that was sent is made", func() bool { _, err := s.Get(t.Context(), "i2"); return err == nil })
+	harness.Await(t, "the change that was sent is made", func() bool { _, err := s.Get(t.Context(), "i2"); return err == nil })
 	if _, err := s.Get(t.Context(), "i3"); !errors.Is(err, app.ErrNotFound) {
 		t.Errorf("the change that was not sent: got %v, want that it is not made", err)
 	}
 
 	server.Kill()
-	eventually(t, "a change is certainly not made while connections are refused", func() bool {
+	harness.Await(t, "a change is certainly not made while connections are refused", func() bool {
 		err := commit(4, time.Second)
 		return errors.Is(err, app.ErrUnavailable) && !errors.Is(err, app.ErrUncertain)
 	})
@@ -182,12 +182,12 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	s.up(t, 2)
 	s.do(t, "DEL ~events") // no event announces the other registry
 	rep := s.follow(t)
-	eventually(t, "the replica has both", func() bool { return len(rep.Instances("")) == 2 })
+	harness.Await(t, "the replica has both", func() bool { return len(rep.Instances("")) == 2 })
 
 	if err := s.rdb.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the replica is empty", func() bool { return len(rep.Instances("")) == 0 })
+	harness.Await(t, "the replica is empty", func() bool { return len(rep.Instances("")) == 0 })
 	registered := s.register(t, saying(1))
 	if !registered.New || registered.Instance.Rev == 0 {
 		t.Errorf("registered %+v, want it new", registered)
@@ -199,10 +199,10 @@ func TestRedisThatComesBackEmptyIsFilledAgain(t *testing.T) {
 	s.wantList(t, "a.test", "web 1")
 
 	server.Restart(t) // all data is lost
-	eventually(t, "the replica is empty again", func() bool { return len(rep.Instances("")) == 0 })
+	harness.Await(t, "the replica is empty again", func() bool { return len(rep.Instances("")) == 0 })
 	s.up(t, 2)
 	s.wantList(t, "a.test", "web 2")
-	eventually(t, "the replica has the one there is", func() bool {
+	harness.Await(t, "the replica has the one there is", func() bool {
 		i, ok := rep.Instance("i2")
 		_, err := rep.Age(time.Now())
 		return ok && i.State == app.Healthy && err == nil
@@ -238,14 +238,14 @@ func TestAFollowerThatMissedEventsReadsEverythingAnew(t *testing.T) {
 	s.rdb.XDel(t.Context(), s.prefix+"events", string(two.Revision))
 	s.rdb.Del(t.Context(), s.prefix+"instance:i2")
 	s.rdb.HDel(t.Context(), s.prefix+"service:web", two.Instance.Address)
-	eventually(t, "the follower has noticed", func() bool { _, known := rep.Instance("i2"); return !known })
+	harness.Await(t, "the follower has noticed", func() bool { _, known := rep.Instance("i2"); return !known })
 	if _, known := rep.Instance("i1"); !known {
 		t.Error("i1 is not known any more")
 	}
 
 	s.rdb.XTrimMaxLen(t.Context(), s.prefix+"events", 0)
 	three := s.register(t, saying(3))
-	eventually(t, "the follower goes on", func() bool { _, known := rep.Instance("i3"); return known })
+	harness.Await(t, "the follower goes on", func() bool { _, known := rep.Instance("i3"); return known })
 	if err := rep.WaitRevision(t.Context(), three.Revision); err != nil {
 		t.Fatal(err)
 	}
@@ -258,14 +258,14 @@ func TestAFollowerOfARedisThatIsAwayGrowsOld(t *testing.T) {
 	s.up(t, 1)
 	rep := s.follow(t)
 	fresh := func() bool { _, err := rep.Age(time.Now()); return err == nil }
-	eventually(t, "the replica is fresh", fresh)
+	harness.Await(t, "the replica is fresh", fresh)
 	server.Freeze()
-	eventually(t, "the replica is old", func() bool { return !fresh() })
+	harness.Await(t, "the replica is old", func() bool { return !fresh() })
 	if _, known := rep.Instance("i1"); !known {
 		t.Error("what is known is forgotten")
 	}
 	server.Thaw()
-	eventually(t, "the replica is fresh again", fresh)
+	harness.Await(t, "the replica is fresh again", fresh)
 }
 
 func TestAWorkerAnswersOtherProcesses(t *testing.T) {
@@ -296,7 +296,7 @@ func TestAWorkerAnswersOtherProcesses(t *testing.T) {
 			Shares: func() { shares <- struct{}{} }, Flush: flush, Probe: func(id string) { probes <- id },
 		})
 	})
-	eventually(t, "the worker listens", func() bool {
+	harness.Await(t, "the worker listens", func() bool {
 		return s.rdb.PubSubNumSub(t.Context(), s.prefix+"probe").Val()[s.prefix+"probe"] == 1
 	})
 	if err := s.ProbeNow(t.Context(), "i1"); err != nil {

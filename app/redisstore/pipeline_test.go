@@ -70,7 +70,7 @@ func TestChangesOfTheSameMomentShareARoundTrip(t *testing.T) {
 	made(3, nil)
 	made(1, app.ErrConflict) // each call has its own answer
 	made(4, nil)
-	eventually(t, "three wait", func() bool { return s.Waiting() == 3 })
+	harness.Await(t, "three wait", func() bool { return s.Waiting() == 3 })
 	impatient, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := commit(impatient, 5); !errors.Is(err, context.Canceled) {

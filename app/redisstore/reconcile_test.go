@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rollcall/app"
+	"rollcall/tests/harness"
 )
 
 // state returns all data that is derived from the registry: queues, indexes, lists and marks.
@@ -170,5 +171,5 @@ func TestAnUnreadableInstanceBlocksNoOther(t *testing.T) {
 	}
 	s.wantList(t, "a.test", "web 1 2 3")
 	rep := s.follow(t)
-	eventually(t, "the replica has the two", func() bool { return len(rep.Instances("")) == 2 })
+	harness.Await(t, "the replica has the two", func() bool { return len(rep.Instances("")) == 2 })
 }

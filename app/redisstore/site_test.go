@@ -247,13 +247,3 @@ func (s *site) wantList(t testing.TB, host, want string) {
 		t.Errorf("%s is %q, want %q", host, got, want)
 	}
 }
-
-// eventually waits until a condition is true.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within 10 s: %s", what)
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"rollcall/app"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/tests/harness"
 )
 
 // witness is a store that records its calls.
@@ -74,7 +75,7 @@ func TestTheReplicaAnswersACallWithoutAChange(t *testing.T) {
 	}
 	knows := func(id string, state app.State) {
 		t.Helper()
-		eventually(t, id+" is "+string(state), func() bool {
+		harness.Await(t, id+" is "+string(state), func() bool {
 			i, _ := rep.Instance(id)
 			_, err := rep.Age(time.Now())
 			return i.State == state && err == nil
@@ -118,7 +119,7 @@ func TestTheReplicaAnswersACallWithoutAChange(t *testing.T) {
 	}
 	stop()
 	following.Wait()
-	eventually(t, "the replica is old", func() bool { _, err := rep.Age(time.Now()); return err != nil })
+	harness.Await(t, "the replica is old", func() bool { _, err := rep.Age(time.Now()); return err != nil })
 	store.called()
 	if err := s.again(t, two); err != nil || !slices.Equal(strings.Fields(store.called()), []string{"get"}) {
 		t.Errorf("a replica that has heard nothing for long is believed: %v", err)

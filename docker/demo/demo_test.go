@@ -9,13 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rollcall/tests/harness"
 )
 
 // directory replaces Rollcall: it lists the addresses that a test sets.
@@ -50,12 +51,7 @@ func newDirectory(t *testing.T) *directory {
 // startMemcached starts a memcached on an address, or on any free one, and lists it.
 func (d *directory) startMemcached(t *testing.T, addr string) (at string, stop func()) {
 	t.Helper()
-	if _, err := exec.LookPath("memcached"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("memcached is not on PATH, and CI is set")
-		}
-		t.Skip("memcached is not on PATH")
-	}
+	harness.Need(t, "memcached")
 	if addr == "" {
 		addr = freeAddress(t)
 	}
@@ -69,7 +65,7 @@ func (d *directory) startMemcached(t *testing.T, addr string) (at string, stop f
 		_ = cmd.Wait()
 	})
 	t.Cleanup(stop)
-	await(t, "memcached listens", func() bool {
+	harness.Await(t, "memcached listens", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close()
@@ -240,7 +236,7 @@ func TestRequestsInFlightEndBeforeTheProcess(t *testing.T) {
 	c := config{listen: freeAddress(t), admin: freeAddress(t)}
 	ended := make(chan error, 1)
 	go func() { ended <- serve(ctx, c, "role", role, quiet()) }()
-	await(t, "it is healthy", func() bool {
+	harness.Await(t, "it is healthy", func() bool {
 		resp, err := http.Get("http://" + c.admin + "/healthcheck")
 		if err == nil {
 			_ = resp.Body.Close()
@@ -260,7 +256,7 @@ func TestRequestsInFlightEndBeforeTheProcess(t *testing.T) {
 	}()
 	<-entered
 	stop()
-	await(t, "it listens no more", func() bool {
+	harness.Await(t, "it listens no more", func() bool {
 		c, err := net.Dial("tcp", c.listen)
 		if err == nil {
 			_ = c.Close()
@@ -286,13 +282,4 @@ func freeAddress(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
-}
-
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("in vain: ", what)
-		}
-	}
 }

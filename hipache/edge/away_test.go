@@ -85,9 +85,9 @@ func TestRedisUnavailable(t *testing.T) {
 			}
 
 			c.back(t, r)
-			eventually(t, "another host is served", func() bool { return s.get("other.test").body == "other" })
+			harness.Await(t, "another host is served", func() bool { return s.get("other.test").body == "other" })
 			s.frontend("new.test", named(t, "new").URL)
-			eventually(t, "changes are seen", func() bool { return s.get("new.test").body == "new" })
+			harness.Await(t, "changes are seen", func() bool { return s.get("new.test").body == "new" })
 			if log.count("redis is unavailable, serving the last known frontends") == 0 || log.count("redis is available again") == 0 {
 				t.Errorf("got %v", log.lines)
 			}
@@ -104,7 +104,7 @@ func TestAnEmptyRedisReplacesRememberedFrontends(t *testing.T) {
 		t.Fatalf("got %d %q", got.StatusCode, got.body)
 	}
 	r.Restart(t)
-	eventually(t, "400", func() bool { return s.get("a.test").StatusCode == http.StatusBadRequest })
+	harness.Await(t, "400", func() bool { return s.get("a.test").StatusCode == http.StatusBadRequest })
 }
 
 func TestADeadBackendIsSkippedWhileRedisIsUnavailable(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rollcall/hipache/edge"
+	"rollcall/tests/harness"
 )
 
 // places is the number of clients of an edge with 30 files.
@@ -93,7 +94,7 @@ func TestAWaitingClientDoesNotDelayShutdown(t *testing.T) {
 	for range places + 1 {
 		s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
 	}
-	eventually(t, "every place is taken", func() bool { return hits.Load() == places })
+	harness.Await(t, "every place is taken", func() bool { return hits.Load() == places })
 	stop()
 	select {
 	case err := <-served:

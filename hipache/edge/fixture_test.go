@@ -211,12 +211,3 @@ func (s *stage) silent(host string, heard <-chan string) {
 		s.Errorf("heard %q, want no announcement", got)
 	}
 }
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}

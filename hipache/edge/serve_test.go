@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rollcall/hipache/edge"
+	"rollcall/tests/harness"
 )
 
 func TestServeEndsRequestsAndThenTunnels(t *testing.T) {
@@ -40,7 +41,7 @@ func TestServeEndsRequestsAndThenTunnels(t *testing.T) {
 	_, slow := s.raw("GET / HTTP/1.1\r\nHost: slow.test\r\n\r\n")
 	<-asked
 	stop()
-	eventually(t, "no more connections", func() bool {
+	harness.Await(t, "no more connections", func() bool {
 		c, err := net.Dial("tcp", s.addr)
 		if err == nil {
 			_ = c.Close()
@@ -70,7 +71,7 @@ func TestServeEndsAfterItsGrace(t *testing.T) {
 	s.frontend("a.test", url)
 	stop, served := s.serveAnother(edge.Options{Grace: 50 * time.Millisecond})
 	s.raw("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
-	eventually(t, "a request is under way", func() bool { return hits.Load() == 1 })
+	harness.Await(t, "a request is under way", func() bool { return hits.Load() == 1 })
 	stop()
 	if err := <-served; !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want to hear that requests were cut", err)

@@ -171,12 +171,7 @@ func needsRoot(t *testing.T, program string) *testing.T {
 	if os.Getuid() != 0 {
 		t.Skip("it needs root")
 	}
-	if _, err := exec.LookPath(program); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	harness.Need(t, program)
 	return t
 }
 

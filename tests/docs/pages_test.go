@@ -44,9 +44,7 @@ var (
 func TestPagesCanBeFollowed(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"bash", "curl", "python3", "redis-cli", "dig", "openssl"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s: %v", program, err)
-		}
+		harness.Need(t, program)
 	}
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil || len(pages) < 15 {

@@ -22,9 +22,7 @@ var block = regexp.MustCompile("(?s)```console\n(.*?)```")
 func TestReadmeCanBeFollowed(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"bash", "curl", "python3"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("needs %s: %v", program, err)
-		}
+		harness.Need(t, program)
 	}
 	ports, env := map[string]string{}, []string{}
 	for port, variable := range map[string]string{"8080": "PORT", "8000": "ROLLCALL_EDGE_PORT", "6390": "ROLLCALL_EMBEDDED_REDIS_PORT", "9000": "", "9001": ""} {

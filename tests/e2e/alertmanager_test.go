@@ -30,12 +30,7 @@ const alertmanagerUsers = "basic_auth_users: {rollcall: '$2b$05$abcdefghijklmnop
 
 func startAlertmanager(t testing.TB) *alertmanager {
 	t.Helper()
-	if _, err := exec.LookPath("prometheus-alertmanager"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("prometheus-alertmanager is not on PATH, and CI is set")
-		}
-		t.Skip("prometheus-alertmanager is not on PATH")
-	}
+	harness.Need(t, "prometheus-alertmanager")
 	m := &alertmanager{t: t, dir: t.TempDir(), url: "http://127.0.0.1:" + strconv.Itoa(harness.FreePort(t))}
 	for name, text := range map[string]string{
 		"config.yml": "route: {receiver: none}\nreceivers: [{name: none}]\n", "web.yml": alertmanagerUsers,

@@ -24,9 +24,6 @@ import (
 
 var update = flag.Bool("update", false, "write the golden outputs of the commands again")
 
-// quickExit makes a program with the race detector end at once. By default it waits a second for reports.
-const quickExit = "GORACE=atexit_sleep_ms=0"
-
 // transcript is a list of commands with their outputs and exit codes.
 const transcript = "testdata/commands.txt"
 
@@ -68,7 +65,7 @@ func TestCommandsPrintTheirGoldenOutputs(t *testing.T) {
 	k := newStack(t)
 	k.Process("cron")
 	_, a := k.web()
-	env := []string{"ROLLCALL_URL=" + a.base, "TZ=UTC", quickExit}
+	env := []string{"ROLLCALL_URL=" + a.base, "TZ=UTC"}
 	values := map[string]string{"RECEIVER": receiver.URL}
 	file, err := os.ReadFile(transcript)
 	if err != nil {
@@ -189,7 +186,7 @@ func TestCommandsFitTheirTerminal(t *testing.T) {
 	k := newStack(t)
 	k.Process("cron")
 	_, a := k.web()
-	env := []string{"ROLLCALL_URL=" + a.base, quickExit}
+	env := []string{"ROLLCALL_URL=" + a.base}
 	const interrupt = "\x03"
 	for _, id := range []string{"an-instance-with-a-long-id-1", "an-instance-with-a-long-id-2"} {
 		code, _, log := harness.Run(t, env, "register", "service=web", "id="+id, "address=10.0.0.1"+id[len(id)-1:]+":80", "health=none", "host=a-long-vhost.example")
@@ -242,7 +239,7 @@ func TestShellsCompleteLiveNames(t *testing.T) {
 	k := newStack(t)
 	k.Process("cron")
 	_, a := k.web()
-	env := []string{"ROLLCALL_URL=" + a.base, quickExit}
+	env := []string{"ROLLCALL_URL=" + a.base}
 	if code, _, log := harness.Run(t, env, "register", "service=web", "id=web-1", "address=10.0.0.1:80", "health=none"); code != 0 {
 		t.Fatal(log)
 	}
@@ -252,10 +249,7 @@ func TestShellsCompleteLiveNames(t *testing.T) {
 			t.Errorf("%q is completed to %q (%d, %s), want %q", line, out, code, log, want)
 		}
 	}
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("bash is not installed")
-	}
+	bash := harness.Need(t, "bash")
 	path := "PATH=" + filepath.Dir(harness.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
 	c := programInTerminal(t, 100, append(env, path, "PS1=ready> "), bash, "--norc", "--noprofile", "-i")
 	c.shows("ready> ")

@@ -28,10 +28,6 @@ const (
 // (see ledger). No shard may have two owners. The final state must follow from the instances alone.
 func TestManyProcessesKeepOneTruth(t *testing.T) {
 	t.Parallel()
-	run := time.Minute
-	if testing.Short() {
-		run = 15 * time.Second
-	}
 	k := newStack(t, "ROLLCALL_SETTLE=2s", "ROLLCALL_DRAIN_HOLD=500ms")
 	l := watch(t, k.Server.Addr())
 	crons := []*harness.Process{k.Process("cron"), k.Process("cron")}
@@ -44,7 +40,7 @@ func TestManyProcessesKeepOneTruth(t *testing.T) {
 		c.expect(c.apis[n%2], http.MethodPost, "/v1/register", c.staff[n].form(), 201)
 	}
 
-	end := time.Now().Add(run)
+	end := time.Now().Add(loadFor(t, 20*time.Second))
 	var at sync.WaitGroup
 	for n := range clerks {
 		at.Go(func() { c.clerk(end, n) })

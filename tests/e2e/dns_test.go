@@ -36,12 +36,7 @@ var dnsProxies = []dnsProxy{
 // start runs the proxy on a free port, with a DNS server and a port of all instances, and returns its address.
 func (p dnsProxy) start(t *testing.T, server, port string) string {
 	t.Helper()
-	if _, err := exec.LookPath(p.name); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(p.name + " is not on PATH, and CI is set")
-		}
-		t.Skip(p.name + " is not on PATH")
-	}
+	harness.Need(t, p.name)
 	text, err := os.ReadFile(filepath.Join("../../docker", p.file))
 	if err != nil {
 		t.Fatal(err)

@@ -41,10 +41,7 @@ type flapper struct {
 func TestFlappingBackendCostsOnlyTheRequestsItFailedItself(t *testing.T) {
 	t.Parallel()
 	const allowed = 0.005 // share of requests that may fail with the flapping backend's own answer
-	run := 15 * time.Second
-	if testing.Short() {
-		run = 2 * halfPeriod
-	}
+	const run = 15 * time.Second
 	// With a settle time below the half-period, lists shrink and grow during the load. It must exceed
 	// the lateness of the slow answers.
 	k := newStack(t, "ROLLCALL_SETTLE=1700ms")

@@ -44,3 +44,17 @@ func throughout(t testing.TB, d time.Duration, check func() error) {
 		}
 	}
 }
+
+// loadFor returns how long a test puts load on its processes: usual, or E2E_LOAD, as in E2E_LOAD=10m.
+func loadFor(t testing.TB, usual time.Duration) time.Duration {
+	t.Helper()
+	given, ok := os.LookupEnv("E2E_LOAD")
+	if !ok {
+		return usual
+	}
+	d, err := time.ParseDuration(given)
+	if err != nil {
+		t.Fatalf("E2E_LOAD: %v", err)
+	}
+	return d
+}

@@ -113,12 +113,7 @@ func TestPrometheusDiscovers(t *testing.T) {
 func needPrometheus(t *testing.T) {
 	t.Helper()
 	for _, program := range []string{"prometheus", "promtool"} { // of one package
-		if _, err := exec.LookPath(program); err != nil {
-			if os.Getenv("CI") != "" {
-				t.Fatal(program + " is not on PATH, and CI is set")
-			}
-			t.Skip(program + " is not on PATH")
-		}
+		harness.Need(t, program)
 	}
 }
 

@@ -18,10 +18,7 @@ import (
 // permits it.
 func TestRollingReplacementsFailNobodysRequest(t *testing.T) {
 	t.Parallel()
-	rounds := 9
-	if testing.Short() {
-		rounds = 3
-	}
+	const rounds = 4
 	const hold = time.Second
 	k := newStack(t, "ROLLCALL_DRAIN_HOLD="+hold.String(), "ROLLCALL_SETTLE=1500ms")
 	k.Process("cron")

@@ -52,7 +52,7 @@ func (s output) String() string { return fmt.Sprintf("%d, %q, %q", s.code, s.out
 func command(t testing.TB, env []string, script string) *exec.Cmd {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), "sh", "-euc", script)
-	c.Env = append([]string{"PATH=" + filepath.Dir(harness.Binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	c.Env = append([]string{"PATH=" + filepath.Dir(harness.Binary(t)) + ":" + os.Getenv("PATH"), "HOME=" + t.TempDir(), harness.QuickExit}, env...)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // all processes of a pipe end with it
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = time.Second

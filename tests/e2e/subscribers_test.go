@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -34,21 +33,6 @@ const (
 	watchedServices = 20
 	changesPer      = 20 * time.Millisecond // one change each
 )
-
-// loadFor is how long changes go on: E2E_SUBSCRIBERS_LOAD=30s for longer.
-func loadFor(t testing.TB) time.Duration {
-	d := 5 * time.Second
-	if testing.Short() {
-		d = 2 * time.Second
-	}
-	if given := os.Getenv("E2E_SUBSCRIBERS_LOAD"); given != "" {
-		var err error
-		if d, err = time.ParseDuration(given); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return d
-}
 
 // TestSubscribersMissNothing has two web processes with a hundred listeners and a
 // hundred pollers, whose connections break all the time, while fifty changes are made
@@ -103,7 +87,7 @@ func TestSubscribersMissNothing(t *testing.T) { //nolint:paralleltest // it meas
 	}
 
 	before := heap()
-	made := world.run(loadFor(t), func() { oneReadPerProcess(t, named, len(webs)) })
+	made := world.run(loadFor(t, 5*time.Second), func() { oneReadPerProcess(t, named, len(webs)) })
 	truth := world.truth()
 	t.Logf("%d changes, %d events", made, len(truth))
 

@@ -69,8 +69,10 @@ func runAtEnd() (err error) {
 }
 
 // Need returns the path of the first of some programs that is on PATH. Without one the test is skipped; with CI set it fails.
+// With -short, tests that start a process are skipped.
 func Need(t testing.TB, programs ...string) (path string) {
 	t.Helper()
+	skipIfShort(t)
 	for _, name := range programs {
 		if path, err := exec.LookPath(name); err == nil {
 			return path
@@ -81,6 +83,13 @@ func Need(t testing.TB, programs ...string) (path string) {
 	}
 	t.Skipf("%s is not on PATH", programs[0])
 	return ""
+}
+
+func skipIfShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it starts a process, and -short is set")
+	}
 }
 
 // Chromium are the names of the browser, for Need.

@@ -70,9 +70,13 @@ func readSources() error {
 	return nil
 }
 
+// QuickExit makes a program with the race detector end at once. By default it waits a second for reports.
+const QuickExit = "GORACE=atexit_sleep_ms=0"
+
 // Binary returns the path of the program, which it builds once.
 func Binary(t testing.TB) string {
 	t.Helper()
+	skipIfShort(t)
 	path, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +126,7 @@ func StartProcess(t testing.TB, env []string, name string, args ...string) *Proc
 		name = Binary(t)
 	}
 	p := &Process{t: t, Name: strings.Join(args, " "), cmd: exec.Command(name, args...), exited: make(chan struct{}), Started: time.Now()}
-	p.cmd.Env = append([]string{"PATH=" + path, "HOME=" + t.TempDir()}, env...)
+	p.cmd.Env = append([]string{"PATH=" + path, "HOME=" + t.TempDir(), QuickExit}, env...)
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Stdout, p.cmd.Stderr = &p.Out, &p.Log
 	p.cmd.SysProcAttr = dieWithParent()
