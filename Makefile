@@ -17,9 +17,13 @@ export RAPID_NOFAILFILE ?= true
 SHUFFLE ?= 1
 GOTEST := go test -race -shuffle=$(SHUFFLE) -timeout $(TIMEOUT)
 
-# These packages start servers and put load on them, so they run one after the other. The second list takes routes, disks
-# and the network away: parts of it need root, and AS_ROOT is the command that gives it.
-PROCESSES := ./docker/... ./tests/harness ./tests/e2e ./tests/docs
+# The race detector waits for late reports before a program ends: by default a second.
+export GORACE ?= atexit_sleep_ms=50
+
+# The packages of each list start servers and put load on them, so they run one after the other; they mostly wait, so the
+# lists run side by side. ROOT takes routes, disks and the network away: parts of it need root, and AS_ROOT is the command
+# that gives it.
+PROCESSES := ./tests/e2e ./docker/... ./tests/docs ./tests/harness
 ROOT := ./tests/chaos ./tests/containers
 AS_ROOT ?=
 
@@ -27,7 +31,7 @@ AS_ROOT ?=
 # not make, which would report an error.
 JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
 
-.PHONY: all help generators screenshots run demo image build test soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
+.PHONY: all help generators screenshots run demo image build test test-fast test-units test-processes test-root soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -55,11 +59,21 @@ test: deps ## run all tests under the race detector; PKG=./hipache for one packa
 	$(GOTEST) $(PKG)
 else
 test: deps
-	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(PROCESSES) $(ROOT))")
-	$(GOTEST) -p 1 $(PROCESSES)
-	go -C tests/load test ./...
-	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
+	@$(MAKE) --no-print-directory -j 3 test-units test-processes test-root
 endif
+
+test-units:
+	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(PROCESSES) $(ROOT))")
+	go -C tests/load test ./...
+
+test-processes:
+	$(GOTEST) -p 1 $(PROCESSES)
+
+test-root:
+	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
+
+test-fast: ## run the tests that start no process, without the race detector: for daily work
+	go test -short -shuffle=$(SHUFFLE) $$(go list ./app/... ./handlers/... ./hipache/... ./jobs/... ./migrations)
 
 generators: ## generate clients with oapi-codegen, ogen and openapi-typescript, run them, lint openapi.yaml; needs the Go module proxy and npm
 	ROLLCALL_GENERATORS=all $(GOTEST) -count=1 -v -run 'TestGeneratedClients|TestOpenAPIWithNpm' ./tests/docs
