@@ -180,6 +180,31 @@ func TestAnAddressPassesToTheNextInstance(t *testing.T) {
 	}
 }
 
+// An instance that has moved no longer writes to the backend at its former address, once another instance has it.
+func TestAFormerAddressBelongsToItsNextInstance(t *testing.T) {
+	t.Parallel()
+	for name, leave := range map[string]func(*testing.T, *site){
+		"the former instance leaves": func(t *testing.T, s *site) { s.deregister(t, 1) },
+		"the former instance moves on": func(t *testing.T, s *site) {
+			s.register(t, saying(1, func(r *app.Registration) { r.Address = "10.0.0.8" }))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.up(t, 1)
+			s.register(t, saying(1, func(r *app.Registration) { r.Address = "10.0.0.9" }))
+			s.up(t, 2, func(r *app.Registration) { r.Address = "10.0.0.1" })
+			leave(t, s)
+			s.settle(t)
+			s.wantList(t, "a.test", "web 1")
+			if repairs, err := s.Reconcile(t.Context(), app.Everything); err != nil || !repairs.None() {
+				t.Errorf("to reconcile: %+v, %v, want nothing", repairs, err)
+			}
+		})
+	}
+}
+
 // A new container may have the address of a dead one of any service. It must not inherit the dead instance's health.
 func TestANewStartRemovesTheInstancesAtItsAddress(t *testing.T) {
 	t.Parallel()
