@@ -20,18 +20,18 @@ GOTEST := go test -race -shuffle=$(SHUFFLE) -timeout $(TIMEOUT)
 # The race detector waits for late reports before a program ends: by default a second.
 export GORACE ?= atexit_sleep_ms=50
 
-# The packages of each list start servers and put load on them, so they run one after the other; they mostly wait, so the
-# lists run side by side. ROOT takes routes, disks and the network away: parts of it need root, and AS_ROOT is the command
-# that gives it.
-PROCESSES := ./tests/e2e ./docker/... ./tests/docs ./tests/harness
-ROOT := ./tests/chaos ./tests/containers
+# These packages run beside the others, because they mostly wait, except for tests/chaos: it compares times with promises.
+# Parts of CONTAINERS and CHAOS need root; AS_ROOT is the command that gives it.
+E2E := ./tests/e2e
+CONTAINERS := ./tests/containers
+CHAOS := ./tests/chaos
 AS_ROOT ?=
 
 # In the foreground of a terminal, a recipe gives its program a process group of its own: Ctrl-C then ends the program and
 # not make, which would report an error.
 JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
 
-.PHONY: all help generators screenshots run demo image build test test-fast test-units test-processes test-root soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
+.PHONY: all help generators screenshots run demo image build test test-fast test-units test-e2e test-containers soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -59,18 +59,19 @@ test: deps ## run all tests under the race detector; PKG=./hipache for one packa
 	$(GOTEST) $(PKG)
 else
 test: deps
-	@$(MAKE) --no-print-directory -j 3 test-units test-processes test-root
+	@$(MAKE) --no-print-directory -j 3 test-units test-e2e test-containers
+	$(AS_ROOT) $(GOTEST) $(CHAOS)
 endif
 
 test-units:
-	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(PROCESSES) $(ROOT))")
+	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(E2E) $(CONTAINERS) $(CHAOS))")
 	go -C tests/load test ./...
 
-test-processes:
-	$(GOTEST) -p 1 $(PROCESSES)
+test-e2e:
+	$(GOTEST) $(E2E)
 
-test-root:
-	$(AS_ROOT) $(GOTEST) -p 1 $(ROOT)
+test-containers:
+	$(AS_ROOT) $(GOTEST) $(CONTAINERS)
 
 test-fast: ## run the tests that start no process, without the race detector: for daily work
 	go test -short -shuffle=$(SHUFFLE) $$(go list ./app/... ./handlers/... ./hipache/... ./jobs/... ./migrations)

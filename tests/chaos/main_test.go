@@ -17,4 +17,4 @@ import (
 // all selects every row, at full length.
 var all = os.Getenv("ROLLCALL_CHAOS") == "all"
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m, 4).Run()) }

@@ -20,24 +20,29 @@ import (
 // Patience is how long a test waits for a condition. It decides no result: the condition normally holds within a second.
 const Patience = 2 * time.Minute
 
-// Parallel is the number of tests of one package that run at a time, unless go test -parallel says otherwise. Tests mostly
+// parallel is the number of tests of one package that run at a time, unless go test -parallel says otherwise. Tests mostly
 // wait: with one test per core, they would wait for each other.
-const Parallel = 8
+const parallel = 8
 
 // Main wraps m so that tests run in parallel, and so that all that they share ends after them. Use it as
 //
 //	func TestMain(m *testing.M) { os.Exit(harness.Main(m).Run()) }
 //
-// or pass it to goleak.VerifyTestMain.
-func Main(m *testing.M) interface{ Run() int } { return runner{m} }
+// or pass it to goleak.VerifyTestMain. A package whose tests load the machine passes a lower number of tests at a time.
+func Main(m *testing.M, atATime ...int) interface{ Run() int } {
+	return runner{m, append(atATime, parallel)[0]}
+}
 
-type runner struct{ m *testing.M }
+type runner struct {
+	m        *testing.M
+	parallel int
+}
 
 // Run runs the tests and returns the exit code.
 func (r runner) Run() int {
 	flag.Parse()
 	if p := flag.Lookup("test.parallel"); p.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = flag.Set("test.parallel", strconv.Itoa(Parallel))
+		_ = flag.Set("test.parallel", strconv.Itoa(r.parallel))
 	}
 	code := r.m.Run()
 	if err := runAtEnd(); err != nil {
