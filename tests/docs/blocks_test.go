@@ -83,8 +83,11 @@ func complete(command string) bool {
 	return err == nil && len(said) == 0 && !strings.HasSuffix(command, `\`)
 }
 
-// matches reports whether an output is the one that a page shows. In a shown answer, "…" stands for any text within a line. A
-// line with only "…" stands for any number of lines.
+// trailing is the space at the ends of lines. A page has none.
+var trailing = regexp.MustCompile(`(?m)[ \t]+$`)
+
+// matches reports whether an output is the one that a page shows, but for space at the ends of lines. In a shown answer, "…" stands
+// for any text within a line. A line with only "…" stands for any number of lines.
 func matches(shown, output string) bool {
 	var pattern strings.Builder
 	for line := range strings.Lines(strings.TrimRight(shown, "\n") + "\n") {
@@ -94,5 +97,5 @@ func matches(shown, output string) bool {
 		}
 		pattern.WriteString(strings.ReplaceAll(regexp.QuoteMeta(line), "…", ".*"))
 	}
-	return regexp.MustCompile(`^` + pattern.String() + `$`).MatchString(strings.TrimRight(output, "\n ") + "\n")
+	return regexp.MustCompile(`^` + pattern.String() + `$`).MatchString(strings.TrimRight(trailing.ReplaceAllString(output, ""), "\n") + "\n")
 }
