@@ -48,6 +48,8 @@ type Check struct {
 	SkipVerify bool   // TLS: every certificate passes
 	ServerName string // TLS: the name that the certificate must have; empty: a name of the instance
 
+	GRPCService string // GRPC: the service in the health request; empty: the whole server
+
 	Interval time.Duration // between probes; for Heartbeat, between reports
 	Timeout  time.Duration // one probe's limit; for Heartbeat, how late a report may be
 	Rise     int           // consecutive passes that make an instance healthy
@@ -133,7 +135,7 @@ func within[T cmp.Ordered](value, least, most T) bool { return least <= value &&
 // parseHealth parses the health field of an instance at address:
 //
 //	/path  :8081/path  http://own-host:port/path  https:/path  https:8443/path
-//	https://own-host:port/path  tcp  tcp:8081  grpc  grpc:9090
+//	https://own-host:port/path  tcp  tcp:8081  grpc  grpc:9090  grpc:name  grpc:9090/name  grpcs
 //	memcached  redis  heartbeat  none
 //
 // An empty field means tcp.
@@ -183,6 +185,9 @@ func parseHealthPort(health, end string) (Check, error) {
 func parseHealthKind(health string) (Check, error) {
 	name, port, hasPort := strings.Cut(health, ":")
 	kind := cmp.Or(Kind(name), TCP)
+	if hasPort && kind == GRPC || kind == grpcs {
+		return parseHealthGRPC(health)
+	}
 	if !kind.known() || kind == HTTP { // http needs a path
 		return Check{}, invalidHealth(fmt.Sprintf("is %q", health))
 	}
@@ -200,6 +205,37 @@ func parseHealthKind(health string) (Check, error) {
 	c.Port = n
 	return c, nil
 }
+
+const grpcs = "grpcs"
+
+// parseHealthGRPC parses grpcs, and grpc or grpcs with a port, a service or both. A service that begins with a digit
+// needs a slash before it.
+func parseHealthGRPC(health string) (Check, error) {
+	name, rest, given := strings.Cut(health, ":")
+	c := DefaultCheck(GRPC)
+	c.TLS = name == grpcs
+	if !given {
+		return c, nil
+	}
+	port, service, both := strings.Cut(rest, "/")
+	if !both && strings.Trim(port[:min(1, len(port))], "0123456789") != "" {
+		port, service = "", port
+	}
+	if port != "" || service == "" {
+		n, err := parsePort(port)
+		if err != nil {
+			return Check{}, invalidHealth(fmt.Sprintf("is %q: the port is not a number from 1 to 65535", health))
+		}
+		c.Port = n
+	}
+	if !validGRPCService(service) || both && service == "" {
+		return Check{}, invalidHealth(fmt.Sprintf("is %q: the name of a gRPC service has letters, digits and ._-/ only", health))
+	}
+	c.GRPCService = service
+	return c, nil
+}
+
+func validGRPCService(s string) bool { return strings.Trim(s, alphanumerics+"._-/") == "" }
 
 func invalidHealth(problem string) error {
 	return Invalid("health", problem,

@@ -140,6 +140,35 @@ func TestParseHealthOverTLS(t *testing.T) {
 	}
 }
 
+func TestParseHealthOfGRPC(t *testing.T) {
+	t.Parallel()
+	type check struct {
+		tls     bool
+		port    int
+		service string
+	}
+	for health, c := range map[string]check{
+		"grpc":                  {},
+		"grpc:9090":             {false, 9090, ""},
+		"grpc:orders":           {false, 0, "orders"},
+		"grpc:shop.v1.Orders":   {false, 0, "shop.v1.Orders"},
+		"grpc:9090/orders":      {false, 9090, "orders"},
+		"grpc:/1st":             {false, 0, "1st"},
+		"grpc:/a/b":             {false, 0, "a/b"},
+		"grpcs":                 {true, 0, ""},
+		"grpcs:9090":            {true, 9090, ""},
+		"grpcs:orders":          {true, 0, "orders"},
+		"grpcs:9090/shop.Order": {true, 9090, "shop.Order"},
+	} {
+		want := app.DefaultCheck(app.GRPC)
+		want.TLS, want.Port, want.GRPCService = c.tls, c.port, c.service
+		got, err := app.ParseHealth(health, "10.0.0.7:80")
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%q: %v (-want +got):\n%s", health, err, diff)
+		}
+	}
+}
+
 func TestParseHealthRefuses(t *testing.T) {
 	t.Parallel()
 	const (
@@ -198,6 +227,14 @@ func TestParseHealthRefuses(t *testing.T) {
 		"tcp:0":       `is "tcp:0": the port is not a number from 1 to 65535`,
 		"tcp:08081":   `is "tcp:08081": the port is not a number from 1 to 65535`,
 		"grpc:70000":  `is "grpc:70000": the port is not a number from 1 to 65535`,
+		"grpc:":       `is "grpc:": the port is not a number from 1 to 65535`,
+		"grpcs:0":     `is "grpcs:0": the port is not a number from 1 to 65535`,
+		"grpc:/":      `is "grpc:/": the port is not a number from 1 to 65535`,
+		"grpc:1st":    `is "grpc:1st": the port is not a number from 1 to 65535`,
+		"grpc:9090/":  `is "grpc:9090/": the name of a gRPC service has letters, digits and ._-/ only`,
+		"grpc:a:b":    `is "grpc:a:b": the name of a gRPC service has letters, digits and ._-/ only`,
+		"grpc:a?b":    `is "grpc:a?b": the name of a gRPC service has letters, digits and ._-/ only`,
+		"grpcs/a":     `is "grpcs/a"`,
 		"redis:1:2":   `is "redis:1:2": the port is not a number from 1 to 65535`,
 		"memcached:x": `is "memcached:x": the port is not a number from 1 to 65535`,
 

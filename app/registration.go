@@ -219,7 +219,7 @@ func (r Registration) setTiming(c *Check) {
 
 // refuseMisplaced refuses fields of an http check, and of one over TLS, in a registration with another check.
 func (r Registration) refuseMisplaced(c Check) error {
-	const path, tls = "goes with an http check only; leave it out, or give health as a path", "goes with a check over TLS only; leave it out, or give health as https:/path"
+	const path, tls = "goes with an http check only; leave it out, or give health as a path", "goes with a check over TLS only; leave it out, or give health as https:/path or grpcs"
 	for _, field := range []struct {
 		name            string
 		given, possible bool
@@ -408,10 +408,11 @@ func ValidID(field, s string) error {
 	return nil
 }
 
+const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
 // validWord reports whether s is an ASCII letter or digit, followed by letters, digits, hyphens,
 // dots and underscores.
 func validWord(s string) bool {
-	const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 	return s != "" && strings.IndexByte(alphanumerics, s[0]) >= 0 && strings.Trim(s, alphanumerics+"-._") == ""
 }
 

@@ -468,6 +468,9 @@ type Check struct {
 	Forget     string  `json:"forget"`
 	Grace      string  `json:"grace"`
 
+	// GrpcService The service that a gRPC probe asks for; left out for the whole server.
+	GrpcService *string `json:"grpc_service,omitempty"`
+
 	// HealthHost The Host header if the registration has one.
 	HealthHost *string `json:"health_host,omitempty"`
 
@@ -850,7 +853,7 @@ type Registration struct {
 	// Grace Time to become healthy. Default: 1m.
 	Grace *string `json:"grace,omitempty"`
 
-	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
+	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:port, grpc:name, grpc:port/name, grpcs (likewise), memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
 	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
@@ -921,7 +924,7 @@ type RegistrationForm struct {
 	// Grace Time to become healthy. Default: 1m.
 	Grace *string `json:"grace,omitempty"`
 
-	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, memcached, redis, heartbeat or none. Default: tcp.
+	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:port, grpc:name, grpc:port/name, grpcs (likewise), memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
 	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.

@@ -19,7 +19,7 @@ func failure(ctx context.Context, err error) app.Result {
 		r.Detail = err.Error()
 	}
 	if _, ok := errors.AsType[*handshakeError](err); ok && r.Conclusive() {
-		r.Detail = "no TLS handshake; give health without https: if the port speaks plain HTTP"
+		r.Detail = "no TLS handshake; give a check without TLS if the port speaks none"
 	}
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -23,8 +24,9 @@ const (
 	maxFramed = 1 << 10
 )
 
-// The gRPC statuses of a server that requires credentials.
+// The gRPC statuses of an unknown service, and of a server that requires credentials.
 const (
+	statusNotFound         = "5"
 	statusPermissionDenied = "7"
 	statusUnauthenticated  = "16"
 )
@@ -33,18 +35,31 @@ const (
 // health of the whole server. It passes on SERVING, and if the server requires credentials.
 func probeGRPC(ctx context.Context, c *conn, i app.Instance) (app.Result, error) {
 	c.left = maxGRPC
-	request, err := healthRequest(ctx, "http", i.Target())
+	return callHealth(ctx, c, nil, i)
+}
+
+// callHealth is probeGRPC, over TLS unless secure is nil.
+func callHealth(ctx context.Context, c *conn, secure *tls.Conn, i app.Instance) (app.Result, error) {
+	scheme := "http"
+	if secure != nil {
+		scheme = "https"
+	}
+	request, err := healthRequest(ctx, scheme, i.Target(), i.Check.GRPCService)
 	if err != nil {
 		return app.Result{}, err
 	}
-	return roundTrip(c, nil, request, responseResult)
+	return roundTrip(c, secure, request, func(r *http.Response) (app.Result, error) { return responseResult(r, i.Check.GRPCService) })
 }
 
-// healthRequest returns the call of Health/Check on the server at target.
-func healthRequest(ctx context.Context, scheme, target string) (*http.Request, error) {
-	var message [5]byte // not compressed, length 0: a HealthCheckRequest without a service name
+// healthRequest returns the call of Health/Check on the server at target. Without a service it asks for the whole server.
+func healthRequest(ctx context.Context, scheme, target, service string) (*http.Request, error) {
+	var message []byte // a HealthCheckRequest: the name is field 1
+	if service != "" {
+		message = append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(service))), service...)
+	}
+	framed := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) // 0: not compressed
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		scheme+"://"+target+"/grpc.health.v1.Health/Check", bytes.NewReader(message[:]))
+		scheme+"://"+target+"/grpc.health.v1.Health/Check", bytes.NewReader(append(framed, message...)))
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +72,7 @@ func healthRequest(ctx context.Context, scheme, target string) (*http.Request, e
 }
 
 // responseResult protocols the response to the call of Health/Check.
-func responseResult(r *http.Response) (app.Result, error) {
+func responseResult(r *http.Response, service string) (app.Result, error) {
 	switch r.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden: // gRPC maps them to the statuses below
 		return passed(app.OK), nil
@@ -79,6 +94,10 @@ func responseResult(r *http.Response) (app.Result, error) {
 		return healthResult(body), nil
 	case statusPermissionDenied, statusUnauthenticated:
 		return passed(app.OK), nil
+	case statusNotFound:
+		if service != "" {
+			return failed(app.NotServing, fmt.Sprintf("no gRPC service is named %.80q; give health=grpc:NAME with a name of the server's health service", service)), nil
+		}
 	}
 	return failed(app.BadAnswer, "gRPC status "+statusName(status)), nil
 }

@@ -3,6 +3,7 @@ package probe_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -41,6 +43,70 @@ func TestRealGRPCHealthService(t *testing.T) {
 			grpc_health_v1.RegisterHealthServer(server, h)
 			expect(t, instance(app.GRPC, serveGRPC(t, server), ample), want)
 		})
+	}
+}
+
+func TestRealGRPCOfANamedService(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("Long", 50)
+	h := health.NewServer()
+	h.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	h.SetServingStatus("orders", grpc_health_v1.HealthCheckResponse_SERVING)
+	h.SetServingStatus(long, grpc_health_v1.HealthCheckResponse_SERVING)
+	h.SetServingStatus("stock", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	server := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(server, h)
+	i := instance(app.GRPC, serveGRPC(t, server), ample)
+	for service, want := range map[string]app.Result{
+		"": fail(app.NotServing, "NOT_SERVING"), "orders": pass(app.OK), long: pass(app.OK), "stock": fail(app.NotServing, "NOT_SERVING"),
+		"absent": fail(app.NotServing, `no gRPC service is named "absent"; give health=grpc:NAME with a name of the server's health service`),
+	} {
+		i.Check.GRPCService = service
+		expect(t, i, want)
+	}
+}
+
+func TestRealGRPCOverTLS(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	serve := func(config *tls.Config, options ...grpc.ServerOption) string {
+		h := health.NewServer()
+		h.SetServingStatus("orders", grpc_health_v1.HealthCheckResponse_SERVING)
+		config.Certificates = []tls.Certificate{ca.issue(t, certificate("127.0.0.1", "orders.test"))}
+		server := grpc.NewServer(append(options, grpc.Creds(credentials.NewTLS(config)))...)
+		grpc_health_v1.RegisterHealthServer(server, h)
+		return serveGRPC(t, server)
+	}
+	locked := grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+		return nil, status.Error(codes.Unauthenticated, "secret")
+	})
+	plain := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(plain, health.NewServer())
+	open := serve(&tls.Config{})
+	for name, c := range map[string]struct {
+		address string
+		edit    func(*app.Check)
+		want    app.Result
+	}{
+		"serving":              {open, func(*app.Check) {}, pass(app.OK)},
+		"a service":            {open, func(c *app.Check) { c.GRPCService = "orders" }, pass(app.OK)},
+		"a name":               {open, certName("orders.test"), pass(app.OK)},
+		"a wrong name":         {open, certName("stock.test"), fail(app.TLSFailed, `the certificate is for orders.test, 127.0.0.1, not for "stock.test"; set tls_server_name`)},
+		"unauthenticated":      {serve(&tls.Config{}, locked), func(*app.Check) {}, pass(app.OK)},
+		"a client certificate": {serve(&tls.Config{ClientAuth: tls.RequireAnyClientCert}), func(*app.Check) {}, fail(app.TLSFailed, "the server refuses: certificate required; probes have no client certificate: give health=tcp, or a port that needs none")},
+		"without TLS":          {serveGRPC(t, plain), func(*app.Check) {}, fail(app.TLSFailed, "the port speaks HTTP/2 without TLS; give health=grpc")},
+		"HTTP/1.1 only": {
+			serveHTTPS(t, &tls.Config{Certificates: []tls.Certificate{ca.issue(t, certificate("127.0.0.1"))}}, "http/1.1"), func(*app.Check) {},
+			fail(app.TLSFailed, "the server offers no HTTP/2 (ALPN h2), which gRPC needs"),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			same(t, run(t, ca.prober(), overTLS(app.GRPC, c.address, c.edit)), c.want)
+		})
+	}
+	if r := run(t, ca.prober(), instance(app.GRPC, open, ample)); r.Passed {
+		t.Error("a probe without TLS passes on a port with TLS")
 	}
 }
 

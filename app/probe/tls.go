@@ -42,16 +42,35 @@ func (p *Prober) probeTLS(ctx context.Context, c *conn, i app.Instance) (app.Res
 		return app.Result{}, err
 	}
 	r, err := speakOver(ctx, c, secure, i)
-	if detail, ok := refusal(err, i); ok { // TLS 1.3: the refusal of the client follows the client's handshake
+	if detail, ok := refusal(lateRefusal(c, secure, err), i); ok {
 		return failed(app.TLSFailed, detail), nil
 	}
 	_ = secure.CloseWrite() // OpenSSL reports an end without close_notify as an error
 	return r, err
 }
 
+// lateRefusal returns the alert that ended an exchange, or nil. In TLS 1.3 the server refuses the client after the
+// client's handshake. net/http replaces the alert by an error of its own, and TLS repeats it.
+func lateRefusal(c *conn, secure *tls.Conn, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = c.cause(err)
+	c.broken.Store(&err) // reading again must not replace it
+	_ = c.SetDeadline(longAgo)
+	_, again := secure.Read(make([]byte, 1))
+	return again
+}
+
 // speakOver probes the instance with the protocol of the check, after the handshake.
 func speakOver(ctx context.Context, c *conn, secure *tls.Conn, i app.Instance) (app.Result, error) {
-	if secure.ConnectionState().NegotiatedProtocol == alpnHTTP2 {
+	isHTTP2 := secure.ConnectionState().NegotiatedProtocol == alpnHTTP2
+	switch {
+	case i.Check.Kind == app.GRPC && isHTTP2:
+		return callHealth(ctx, c, secure, i)
+	case i.Check.Kind == app.GRPC:
+		return failed(app.TLSFailed, withoutHTTP2), nil
+	case isHTTP2:
 		return probeHTTP2(ctx, c, secure, i)
 	}
 	inner := &conn{Conn: plaintext{secure}}
@@ -59,6 +78,8 @@ func speakOver(ctx context.Context, c *conn, secure *tls.Conn, i app.Instance) (
 	c.closing = inner.closing
 	return r, inner.cause(err)
 }
+
+const withoutHTTP2 = "the server offers no HTTP/2 (ALPN h2), which gRPC needs"
 
 // plaintext is the decrypted side of a connection.
 type plaintext struct{ *tls.Conn }
@@ -74,8 +95,12 @@ func (p plaintext) Read(b []byte) (int, error) {
 }
 
 func (p *Prober) tlsConfig(i app.Instance) *tls.Config {
+	offered := []string{alpnHTTP2, "http/1.1"}
+	if i.Check.Kind == app.GRPC {
+		offered = offered[:1]
+	}
 	return &tls.Config{
-		RootCAs: p.roots, ServerName: serverName(i), NextProtos: []string{alpnHTTP2, "http/1.1"},
+		RootCAs: p.roots, ServerName: serverName(i), NextProtos: offered,
 		InsecureSkipVerify: i.Check.SkipVerify, //nolint:gosec // the registration asks for it
 	}
 }
@@ -106,15 +131,27 @@ func tlsFault(err error, i app.Instance) string {
 		return certificateFault(e, i)
 	}
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		if string(e.RecordHeader[:]) == "HTTP/" {
-			return "the port speaks plain HTTP; give health without https:"
-		}
-		return "the port does not speak TLS, its answer " + beginning(e.RecordHeader[:])
+		return plainFault(e.RecordHeader[:], i.Check.Kind)
 	}
 	if ofNetwork(err) {
 		return ""
 	}
 	return strings.TrimPrefix(err.Error(), "tls: ")
+}
+
+// plainFault returns the fault of a port that does not speak TLS, from the beginning of its answer.
+func plainFault(begin []byte, kind app.Kind) string {
+	remedy := "; give health without https:"
+	if kind == app.GRPC {
+		remedy = "; give health=grpc"
+	}
+	switch {
+	case string(begin) == "HTTP/":
+		return "the port speaks plain HTTP" + remedy
+	case begin[3] == settingsFrame:
+		return "the port speaks HTTP/2 without TLS" + remedy
+	}
+	return "the port does not speak TLS, its answer " + beginning(begin)
 }
 
 // ofNetwork reports whether an error says nothing about TLS.
@@ -140,7 +177,11 @@ func refusal(err error, i app.Instance) (detail string, ok bool) {
 		"bad certificate":                noCertificate,
 		"handshake failure":              noCertificate,
 		"unrecognized name":              fmt.Sprintf(" %q; set tls_server_name", serverName(i)),
+		"no application protocol":        "; it offers neither HTTP/1.1 nor HTTP/2",
 		"protocol version not supported": "; probes speak TLS 1.2 and 1.3",
+	}
+	if alert == "no application protocol" && i.Check.Kind == app.GRPC {
+		return withoutHTTP2, true
 	}
 	return "the server refuses: " + alert + remedy[alert], true
 }

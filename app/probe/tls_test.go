@@ -198,7 +198,7 @@ func TestTheDefaultServerNameIsTheHostHeader(t *testing.T) {
 
 func TestAServerWithoutTLSFailsWithTheRemedy(t *testing.T) {
 	t.Parallel()
-	const noHandshake = "no TLS handshake; give health without https: if the port speaks plain HTTP"
+	const noHandshake = "no TLS handshake; give a check without TLS if the port speaks none"
 	for name, c := range map[string]struct {
 		address string
 		want    app.Result

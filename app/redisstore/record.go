@@ -63,6 +63,8 @@ type checkRecord struct {
 	SkipVerify bool   `json:"skip_verify,omitempty"`
 	ServerName string `json:"server_name,omitempty"`
 
+	GRPCService string `json:"grpc_service,omitempty"`
+
 	Interval int64 `json:"interval,omitempty"`
 	Timeout  int64 `json:"timeout,omitempty"`
 	Rise     int   `json:"rise,omitempty"`
@@ -203,7 +205,7 @@ func recordOf(i app.Instance, rev int64) record {
 		Claims: recordOfClaims(i.Claims),
 		Check: checkRecord{
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
-			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName,
+			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName, GRPCService: c.GRPCService,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
 		}.short(),
@@ -250,7 +252,7 @@ func (r record) instance(id string) app.Instance {
 		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, ReplaceOver: r.Replaced, Tags: r.Tags, Meta: r.Meta,
 		Check: app.Check{
 			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
-			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName,
+			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName, GRPCService: c.GRPCService,
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),
 		},

@@ -85,6 +85,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 		{"another expectation", func(r *app.Registration) { r.Expect = []string{"204"} }, app.Starting, app.EventRegistered},
 		{"another Host header", func(r *app.Registration) { r.HealthHost = "b.test" }, app.Starting, app.EventRegistered},
 		{"another method", func(r *app.Registration) { r.HealthMethod = "HEAD" }, app.Starting, app.EventRegistered},
+		{"a gRPC service", func(r *app.Registration) { r.Health = "grpc:81/orders" }, app.Starting, app.EventRegistered},
 		{"TLS", func(r *app.Registration) { r.Health = "https:81/health" }, app.Starting, app.EventRegistered},
 		{"another address", func(r *app.Registration) { r.Address = "10.0.0.9" }, app.Starting, app.EventRegistered},
 		{"another start", func(r *app.Registration) { r.Boot = "boot-2" }, app.Starting, app.EventRegistered},

@@ -206,14 +206,11 @@ func registrationOf(i app.Instance) app.Registration {
 	c := i.Check
 	r := app.Registration{
 		Service: i.Service, ID: i.ID, Boot: i.Boot, Replaces: i.Replaces, Address: i.Address, Hosts: i.Hosts,
-		Health: string(c.Kind), Weight: &i.Weight, FailOpen: &i.FailOpen, Tags: i.Tags, Meta: i.Meta,
+		Weight: &i.Weight, FailOpen: &i.FailOpen, Tags: i.Tags, Meta: i.Meta,
 		Interval: &c.Interval, Timeout: &c.Timeout, Grace: &c.Grace, Forget: &c.Forget, Rise: &c.Rise, Fall: &c.Fall,
 	}
-	if c.Port > 0 {
-		r.Health += ":" + strconv.Itoa(c.Port)
-	}
+	r.Health = healthOf(c)
 	if c.Kind == app.HTTP {
-		r.Health = strings.TrimPrefix(r.Health, string(app.HTTP)) + c.Path
 		r.Expect = []string{string(c.Statuses)}
 		r.HealthHost, r.HealthMethod = c.Host, c.Method
 		if c.Body != "" {
@@ -221,8 +218,27 @@ func registrationOf(i app.Instance) app.Registration {
 		}
 	}
 	if c.TLS {
-		r.Health = "https:" + strings.TrimPrefix(r.Health, ":")
 		r.TLSSkipVerify, r.TLSServerName = &c.SkipVerify, c.ServerName
 	}
 	return r
+}
+
+// healthOf returns the health field that makes the check.
+func healthOf(c app.Check) string {
+	kind, port := string(c.Kind), ""
+	if c.Port > 0 {
+		port = ":" + strconv.Itoa(c.Port)
+	}
+	switch {
+	case c.Kind == app.HTTP && c.TLS:
+		return "https:" + strings.TrimPrefix(port, ":") + c.Path
+	case c.Kind == app.HTTP:
+		return port + c.Path
+	case c.TLS:
+		kind += "s"
+	}
+	if c.GRPCService != "" {
+		return kind + ":" + strings.TrimPrefix(port, ":") + "/" + c.GRPCService
+	}
+	return kind + port
 }

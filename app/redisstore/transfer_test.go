@@ -53,7 +53,7 @@ func everything(t *testing.T) *site {
 		r.Health, r.TLSSkipVerify, r.TLSServerName = "https:8443/healthz", new(true), "cert.test"
 	})
 	s.check(t, "i1", "--")
-	s.register(t, saying(6, hosts("a.test")))
+	s.register(t, saying(6, hosts("a.test"), func(r *app.Registration) { r.Health = "grpcs:/orders" }))
 	s.register(t, saying(7, hosts("a.test"), func(r *app.Registration) { r.Service, r.Hosts, r.Health = "beats", nil, "heartbeat" }))
 	if err := s.verbs.Report(t.Context(), "i7", true, ""); err != nil {
 		t.Fatal(err)

@@ -56,6 +56,8 @@ type Check struct {
 	SkipVerify bool   `json:"tls_skip_verify,omitempty"`
 	ServerName string `json:"tls_server_name,omitempty"`
 
+	GRPCService string `json:"grpc_service,omitempty"`
+
 	Interval string `json:"interval"`
 	Timeout  string `json:"timeout"`
 	Rise     int    `json:"rise"`
@@ -116,7 +118,7 @@ func CheckOf(i app.Instance) Check {
 	v := Check{
 		Kind: c.Kind, Interval: c.Interval.String(), Timeout: c.Timeout.String(), Rise: c.Rise, Fall: c.Fall,
 		Grace: c.Grace.String(), Forget: c.Forget.String(), Body: c.Body, Host: c.Host, Method: c.Method, Target: diagnose.Target(i),
-		TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName,
+		TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName, GRPCService: c.GRPCService,
 	}
 	if c.Kind == app.HTTP {
 		v.Expect = string(c.Statuses)

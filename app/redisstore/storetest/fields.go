@@ -18,6 +18,7 @@ func Full() app.Instance {
 	check.Port, check.Path, check.Statuses, check.Body = 8081, "/healthz", "200-299,401", "fine"
 	check.Host, check.Method = "health.test", "HEAD"
 	check.TLS, check.SkipVerify, check.ServerName = true, true, "cert.test"
+	check.GRPCService = "shop.Orders"
 	return app.Instance{
 		Rev: 7, ID: "web-1", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.test", "b.test"}, Weight: 3, FailOpen: true,
 		Boot: "nonce", Replaces: "web-0", ReplaceOver: true, Tags: []string{"blue"}, Meta: map[string]string{"owner": "shop"},
