@@ -58,21 +58,33 @@ func (r *Runner) Names() []string {
 // Run runs every job at once and then on schedule, until ctx ends. It returns when the last run
 // has ended.
 func (r *Runner) Run(ctx context.Context) {
-	c := cron.New(cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger))
-	var first sync.WaitGroup
+	var running sync.WaitGroup
 	for _, j := range r.jobs {
-		c.Schedule(cron.Every(j.Every), cron.FuncJob(func() { r.tick(ctx, j) }))
+		running.Go(func() { r.repeat(ctx, j, &running) })
 	}
-	c.Start()
-	first.Go(func() { // in sequence, to limit the load at start
+	running.Go(func() { // in sequence, to limit the load at start
 		for _, j := range r.jobs {
 			r.tick(ctx, j)
 		}
 	})
-	<-ctx.Done()
-	<-c.Stop().Done()
-	first.Wait()
+	running.Wait()
 }
+
+// repeat starts a job on its schedule until ctx ends. A cron.Cron compares wall clocks: if the machine's clock steps back by
+// an hour, it starts no job for an hour.
+func (r *Runner) repeat(ctx context.Context, j *entry, running *sync.WaitGroup) {
+	for {
+		select {
+		case <-time.After(time.Until(j.next())):
+			running.Go(func() { r.tick(ctx, j) })
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// next returns the time of the next run, with a reading of the monotonic clock.
+func (j *entry) next() time.Time { return cron.Every(j.Every).Next(time.Now()) }
 
 // RunOnce runs a job now. It first waits for a run in progress to end.
 func (r *Runner) RunOnce(ctx context.Context, name string) error {
