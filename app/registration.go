@@ -387,6 +387,16 @@ func notUTF8(s string) bool { return !utf8.ValidString(s) }
 
 func notText(field string) error { return Invalid(field, "is not text in UTF-8", "give it in UTF-8") }
 
+// ValidServices returns a FieldError unless each of the names is the name of a service.
+func ValidServices(names []string) error {
+	for _, name := range names {
+		if err := ValidService(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ValidService returns a FieldError unless s is the name of a service.
 func ValidService(s string) error {
 	const want = "give 1 to 63 lower-case letters, digits, hyphens, dots or underscores, beginning with a letter or digit"

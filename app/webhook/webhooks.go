@@ -91,9 +91,9 @@ func NewWebhooks(store Store, sender Pinger, now func() time.Time, onCommit func
 func (v *Webhooks) Create(ctx context.Context, w app.Webhook) (app.Webhook, error) {
 	w.ID, w.CreatedAt = "wh-"+strings.ToLower(rand.Text()[:16]), v.now()
 	if w.Secret == "" {
-		w.Secret = app.NewWebhookSecret()
+		w.Secret = newSecret()
 	}
-	if err := w.Validate(); err != nil {
+	if err := validate(w); err != nil {
 		return app.Webhook{}, err
 	}
 	if ping := v.sender.Ping(ctx, w); !ping.Passed {

@@ -26,7 +26,7 @@ const progressEvery = time.Second
 // Run returns as soon as every service has a healthy instance. At the timeout it returns an error with the reason for
 // each service that has none. An answer that no wait can change, such as an invalid name, ends it at once.
 func (c waitCmd) Run(s *session) error {
-	if err := validServices(c.Services); err != nil {
+	if err := app.ValidServices(c.Services); err != nil {
 		return usageError{err}
 	}
 	api, err := c.api()
@@ -53,15 +53,6 @@ func (c waitCmd) Run(s *session) error {
 	}
 	all.Wait()
 	return c.result(s, api, errs)
-}
-
-func validServices(names []string) error {
-	for _, name := range names {
-		if err := app.ValidService(name); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // result returns nil, the context's error, a final answer of the API, or the reasons of the missing services.
