@@ -49,24 +49,24 @@ func (a serviceHistory) get(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	answer := past.over(ranges[query.Range], a.now())
+	answer := past.Over(ranges[query.Range], a.now())
 	answer.Range = query.Range
 	return c.JSON(http.StatusOK, answer)
 }
 
 // read reads the history of a service. It returns ErrNotFound if the service has neither an instance nor a history.
-func (a serviceHistory) read(ctx context.Context, name string) (servicePast, error) {
+func (a serviceHistory) read(ctx context.Context, name string) (view.Past, error) {
 	instances := a.replica.Instances(name)
-	past := servicePast{name: name, hosts: hostsOf(instances)}
-	series, err := a.histories.Series(ctx, past.seriesNames()...)
+	past := view.Past{Service: name, Hosts: hostsOf(instances)}
+	series, err := a.histories.Series(ctx, seriesOf(name, past.Hosts)...)
 	if err != nil {
 		return past, err
 	}
-	past.service, past.vhosts = series[0], series[1:]
-	if past.departed, err = a.histories.Departed(ctx, name); err != nil {
+	past.Series, past.Vhosts = series[0], series[1:]
+	if past.Departed, err = a.histories.Departed(ctx, name); err != nil {
 		return past, err
 	}
-	if len(instances) == 0 && past.service.Empty() && len(past.departed) == 0 {
+	if len(instances) == 0 && past.Series.Empty() && len(past.Departed) == 0 {
 		return past, fmt.Errorf("service %s: %w", input.Quote(name), app.ErrNotFound)
 	}
 	return past, nil
@@ -82,49 +82,11 @@ func hostsOf(instances []app.Instance) []string {
 	return slices.Compact(hosts)
 }
 
-// servicePast is the history of a service: its statistics, the statistics of each of its present vhosts, and the
-// instances that left.
-type servicePast struct {
-	name     string
-	service  *stats.Series
-	hosts    []string
-	vhosts   []*stats.Series // in the order of hosts
-	departed []stats.Departure
-}
-
-// seriesNames returns the names of the service's series and of the series of its vhosts, in their order.
-func (p servicePast) seriesNames() []string {
-	names := []string{stats.ServiceSeries(p.name)}
-	for _, h := range p.hosts {
+// seriesOf returns the names of a service's series and of the series of vhosts, in their order.
+func seriesOf(service string, vhosts []string) []string {
+	names := []string{stats.ServiceSeries(service)}
+	for _, h := range vhosts {
 		names = append(names, stats.VhostSeries(h))
 	}
 	return names
-}
-
-// serviceHistoryAnswer is the answer to GET /v1/services/:name/history.
-type serviceHistoryAnswer struct {
-	Service  string              `json:"service"`
-	Range    string              `json:"range"`
-	Bucket   float64             `json:"bucket_seconds"`
-	Total    view.Statistics     `json:"total"`
-	Buckets  []view.Bucket       `json:"buckets"`
-	Vhosts   []view.VhostHistory `json:"vhosts"`
-	Departed []stats.Departure   `json:"departed"`
-}
-
-// over returns the history over a span of time until now.
-func (p servicePast) over(span time.Duration, now time.Time) serviceHistoryAnswer {
-	points := p.service.Range(now, span)
-	answer := serviceHistoryAnswer{
-		Service: p.name, Bucket: points[0].Width.Seconds(), Total: view.TotalOf(points, now),
-		Buckets: []view.Bucket{}, Vhosts: []view.VhostHistory{}, Departed: p.departed,
-	}
-	for _, point := range points {
-		answer.Buckets = append(answer.Buckets, view.Bucket{At: point.At.UTC(), Statistics: view.StatisticsOf(point.Record, point.Unknown(now))})
-	}
-	for n, h := range p.hosts {
-		total := view.TotalOf(p.vhosts[n].Range(now, span), now)
-		answer.Vhosts = append(answer.Vhosts, view.VhostHistory{Host: h, Availability: total.Availability, Observed: total.Observed, Unknown: total.Unknown})
-	}
-	return answer
 }

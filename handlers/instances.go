@@ -34,7 +34,7 @@ type instanceDetail struct {
 	Results  []view.Result `json:"results"`            // last results, oldest first
 	AsOf     *time.Time    `json:"as_of,omitempty"`    // age of Results and NextDue
 	Disputed bool          `json:"disputed,omitempty"` // another worker reaches the instance, and its owner does not
-	Links    links         `json:"links"`
+	Links    instanceLinks `json:"links"`
 }
 
 // get answers with an instance and its last results.

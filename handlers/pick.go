@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"unicode"
 
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
 	"rollcall/handlers/input"
+	"rollcall/handlers/links"
 	"rollcall/handlers/view"
 )
 
@@ -123,7 +123,7 @@ func (h *services) prometheus(c echo.Context) error {
 			"__meta_rollcall_vhosts": joined(i.Hosts), "__meta_rollcall_tags": joined(i.Tags),
 		}
 		for _, name := range slices.Sorted(maps.Keys(i.Meta)) { // two names may give one label: the last in order wins
-			labels["__meta_rollcall_meta_"+strings.Map(labelRune, name)] = i.Meta[name]
+			labels["__meta_rollcall_meta_"+strings.Map(links.LabelRune, name)] = i.Meta[name]
 		}
 		groups = append(groups, group{Targets: []string{i.Address}, Labels: labels})
 	}
@@ -137,12 +137,4 @@ func joined(items []string) string {
 		return ""
 	}
 	return "," + strings.Join(items, ",") + ","
-}
-
-// labelRune returns a character of a label or variable: letters and digits as they are, and _ for any other.
-func labelRune(r rune) rune {
-	if r <= unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
-		return r
-	}
-	return '_'
 }

@@ -22,7 +22,7 @@ type receipt struct {
 	Frontends   []frontendChange  `json:"frontends"`
 	Replaces    string            `json:"replaces,omitempty"`
 	Next        string            `json:"next"` // the next step, in words
-	Links       links             `json:"links"`
+	Links       instanceLinks     `json:"links"`
 	Revision    app.Revision      `json:"revision,omitempty"` // absent if the registration needed no write
 	Key         string            `json:"key,omitempty"`      // a token for this instance alone, where one is required
 }
@@ -35,17 +35,17 @@ type frontendChange struct {
 	Slots   int    `json:"slots"`
 }
 
-// links are the calls on an instance.
-type links struct {
+// instanceLinks are the calls on an instance.
+type instanceLinks struct {
 	Self       string `json:"self"`
 	Heartbeat  string `json:"heartbeat"`
 	Drain      string `json:"drain"`
 	Deregister string `json:"deregister"`
 }
 
-func linksOf(id string) links {
+func linksOf(id string) instanceLinks {
 	self := "/v1/instances/" + id
-	return links{
+	return instanceLinks{
 		Self: "GET " + self, Heartbeat: "POST " + self + "/heartbeat",
 		Drain: "POST " + self + "/drain", Deregister: "DELETE " + self,
 	}

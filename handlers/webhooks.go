@@ -41,7 +41,7 @@ func (n newWebhook) webhook() (app.Webhook, error) {
 		w.Headers = map[string]string{}
 	}
 	for _, line := range n.Headers {
-		name, value, err := app.ParseHeader(line)
+		name, value, err := webhook.ParseHeader(line)
 		if err != nil {
 			return w, err
 		}

@@ -62,3 +62,41 @@ func TotalOf(points []history.Point, now time.Time) Statistics {
 	}
 	return StatisticsOf(history.Total(points), unknown)
 }
+
+// Past is the history of a service: its statistics, the statistics of each of its present vhosts, and the instances that
+// left.
+type Past struct {
+	Service  string
+	Series   *history.Series
+	Hosts    []string
+	Vhosts   []*history.Series // in the order of Hosts
+	Departed []history.Departure
+}
+
+// History is the answer to GET /v1/services/:name/history.
+type History struct {
+	Service  string              `json:"service"`
+	Range    string              `json:"range"`
+	Bucket   float64             `json:"bucket_seconds"`
+	Total    Statistics          `json:"total"`
+	Buckets  []Bucket            `json:"buckets"`
+	Vhosts   []VhostHistory      `json:"vhosts"`
+	Departed []history.Departure `json:"departed"`
+}
+
+// Over returns the history over a span of time until now, without the name of the span.
+func (p Past) Over(span time.Duration, now time.Time) History {
+	points := p.Series.Range(now, span)
+	answer := History{
+		Service: p.Service, Bucket: points[0].Width.Seconds(), Total: TotalOf(points, now),
+		Buckets: []Bucket{}, Vhosts: []VhostHistory{}, Departed: p.Departed,
+	}
+	for _, point := range points {
+		answer.Buckets = append(answer.Buckets, Bucket{At: point.At.UTC(), Statistics: StatisticsOf(point.Record, point.Unknown(now))})
+	}
+	for n, h := range p.Hosts {
+		total := TotalOf(p.Vhosts[n].Range(now, span), now)
+		answer.Vhosts = append(answer.Vhosts, VhostHistory{Host: h, Availability: total.Availability, Observed: total.Observed, Unknown: total.Unknown})
+	}
+	return answer
+}
