@@ -102,6 +102,8 @@ func run(ctx context.Context, args, environ []string, out, logs io.Writer) error
 	}
 	completion.Register(parser, predictors(ctx)...)
 	switch {
+	case exited: // a shell has its completions
+		return nil
 	case len(args) == 0:
 		return usageError{errors.New("no command is given; rollcall --help lists them")}
 	case args[0] == "help":
