@@ -249,18 +249,32 @@ func TestShellsCompleteLiveNames(t *testing.T) {
 			t.Errorf("%q is completed to %q (%d, %s), want %q", line, out, code, log, want)
 		}
 	}
-	bash := harness.Need(t, "bash")
-	path := "PATH=" + filepath.Dir(harness.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
-	c := programInTerminal(t, 100, append(env, path, "PS1=ready> "), bash, "--norc", "--noprofile", "-i")
-	c.shows("ready> ")
-	c.types("source <(rollcall completion -c bash); echo sour''ced\n")
-	c.shows("\rsourced")
-	c.types("rollcall sho\twe\t")
-	c.shows("rollcall show web-1")
-	c.types("\n")
-	c.shows("10.0.0.1:80")
-	c.types("exit 0\n")
-	if code := c.ends(); code != 0 {
-		t.Errorf("bash ends with %d", code)
+	for _, shell := range []struct {
+		name string
+		args []string
+		line string // turns on completion
+	}{
+		{"bash", []string{"--norc", "--noprofile", "-i"}, "source <(rollcall completion -c bash)"},
+		{"zsh", []string{"--no-rcs", "-i"}, "source <(rollcall completion -c zsh)"},
+		{"fish", []string{"--no-config", "-i"}, "rollcall completion -c fish | source"},
+	} {
+		t.Run(shell.name, func(t *testing.T) {
+			t.Parallel()
+			program := harness.Need(t, shell.name)
+			path := "PATH=" + filepath.Dir(harness.Binary(t)) + string(os.PathListSeparator) + os.Getenv("PATH")
+			c := programInTerminal(t, 100, append(env, path, "PS1=ready> "), program, shell.args...)
+			c.types("echo be''gun\n")
+			c.shows("begun")
+			c.types(shell.line + "; echo sour''ced\n")
+			c.shows("sourced")
+			c.types("rollcall sho\twe\t")
+			c.shows("web-1")
+			c.types("\n")
+			c.shows("10.0.0.1:80")
+			c.types("exit 0\n")
+			if code := c.ends(); code != 0 {
+				t.Errorf("%s ends with %d", shell.name, code)
+			}
+		})
 	}
 }

@@ -2,14 +2,29 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 
+	"github.com/alecthomas/kong"
 	completion "github.com/jotaen/kong-completion"
 	"github.com/posener/complete"
 
 	"rollcall/app/client"
 )
+
+type completionCmd struct{ completion.Completion }
+
+// initZsh turns on zsh's completion if no start file has done so. bashcompinit, which the code of the library uses, needs it.
+const initZsh = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i; }"
+
+// Run prints how to turn on completion, or with -c the code that does so.
+func (c *completionCmd) Run(ctx *kong.Context) error {
+	if c.Code && c.Shell == "zsh" {
+		fmt.Fprintln(ctx.Stdout, initZsh)
+	}
+	return c.Completion.Run(ctx)
+}
 
 // completeWithin is how long a completion may take: the shell waits for it.
 const completeWithin = time.Second

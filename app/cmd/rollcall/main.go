@@ -54,9 +54,9 @@ type cli struct {
 	Import importCmd `cmd:"" help:"Add the instances of an export that are not known."`
 	Health healthCmd `cmd:"" help:"Ask the web or edge of this container whether it is alive; for HEALTHCHECK."`
 
-	Completion completion.Completion `cmd:"" help:"Print how to turn on completion in bash, zsh or fish."`
-	Help       helpCmd               `cmd:"" help:"Show the help of a command."`
-	Version    versionCmd            `cmd:"" help:"Print the version."`
+	Completion completionCmd `cmd:"" help:"Print how to turn on completion in bash, zsh or fish."`
+	Help       helpCmd       `cmd:"" help:"Show the help of a command."`
+	Version    versionCmd    `cmd:"" help:"Print the version."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version and exit."`
 }
