@@ -41,6 +41,8 @@ haproxy|haproxy|haproxy
 nginx|nginx-light|nginx
 caddy|caddy|caddy
 python3|python3|python
+zsh|zsh|zsh
+fish|fish|fish
 dig|bind9-dnsutils|bind
 openssl|openssl|openssl'
 fi

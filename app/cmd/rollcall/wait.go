@@ -24,7 +24,7 @@ type waitCmd struct {
 const progressEvery = time.Second
 
 // Run returns as soon as every service has a healthy instance. At the timeout it returns an error with the reason for
-// each service that has none. An answer that no wait can change, such as an invalid name, ends it at once.
+// each service that has none. An answer that no wait can change, such as an invalid or misspelt name, ends it at once.
 func (c waitCmd) Run(s *session) error {
 	if err := app.ValidServices(c.Services); err != nil {
 		return usageError{err}
@@ -48,10 +48,19 @@ func (c waitCmd) Run(s *session) error {
 			}
 		})
 	}
+	var wrong error
+	all.Go(func() {
+		if wrong = misspelt(ctx, api, c.Services); wrong != nil {
+			cancel()
+		}
+	})
 	if !c.Quiet {
 		all.Go(func() { w.progress(ctx, cancel, s) })
 	}
 	all.Wait()
+	if wrong != nil && errors.Join(errs...) != nil && s.ctx.Err() == nil {
+		return wrong
+	}
 	return c.result(s, api, errs)
 }
 
