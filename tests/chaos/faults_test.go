@@ -68,6 +68,18 @@ var faults = []fault{
 	{name: "redis's clock is set ahead by an hour", selected: true, prepare: withOwnClock, inject: clockSetWhileSettling(time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
 	{name: "redis's clock is set back by an hour", selected: true, prepare: withOwnClock, inject: clockSetWhileSettling(-time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
 	{name: "redis's clock is set back by 20 s", prepare: withOwnClock, inject: clockSetWhileSettling(-20 * time.Second), lasts: 2 * time.Second, lift: settledAndHealed},
+	{name: "the primary changes to a replica whose clock is 20 s behind", prepare: withSentinelAndALateReplica, inject: whileSettling(primaryKilled), lasts: 12 * time.Second, lift: settledAndHealed, blind: true, delay: 10 * time.Second, forgets: aSecond},
+	{name: "the primary is frozen", prepare: withSentinel, inject: redisFrozen, lasts: 5 * time.Second, lift: redisThawed, blind: true, delay: 10 * time.Second, forgets: aSecond},
+	{name: "the sentinel is frozen", prepare: withSentinel, inject: sentinelFrozen, lasts: 5 * time.Second, lift: sentinelThawed},
+	{name: "a web process starts without a sentinel", prepare: withSentinel, inject: webStartsWithoutSentinel, lasts: 4 * time.Second, lift: sentinelStarted},
+	{name: "redis's file is cut short", inject: fileCutShort, lasts: time.Second, lift: redisRestarted, blind: true, delay: back, forgets: aSecond},
+	{name: "redis's scripts are flushed ten times a second", selected: true, inject: scriptsFlushed, lasts: 4 * time.Second, lift: drained},
+	{name: "redis pauses its clients", inject: clientsPaused, lasts: 4 * time.Second, blind: true, delay: back},
+	{name: "redis's connections are cut all the time", selected: true, prepare: withLink, inject: repliesCut, lasts: 4 * time.Second, lift: drained, blind: true, delay: back},
+	{name: "redis's replies are lost", prepare: withLink, inject: repliesLost, lasts: 5 * time.Second, lift: linkMended, blind: true, delay: back},
+	{name: "redis's replies are late by 200 ms", prepare: withLink, inject: repliesLate(200 * time.Millisecond), lasts: 5 * time.Second, lift: linkMended, delay: time.Second},
+	{name: "redis's replies are late by 2 s", prepare: withLink, inject: repliesLate(2 * time.Second), lasts: 6 * time.Second, lift: linkMended, blind: true, delay: back + 2*time.Second},
+	{name: "another installation has the same Redis and another prefix", inject: otherPrefix, lasts: time.Second},
 
 	// Foreign writes to keys.
 	{name: "lists are deleted by hand", inject: listsDeleted, lasts: time.Second, lift: reconcile, visits: true, unlists: true, mends: true},
@@ -85,11 +97,18 @@ var faults = []fault{
 	{name: "all workers are restarted", inject: workersRestarted, delay: claims},
 	{name: "a worker's clock is ahead", inject: clockStepped(30 * time.Second), lasts: 4 * time.Second, lift: clockLifted, delay: claims},
 	{name: "a worker's clock is behind", inject: clockStepped(-30 * time.Second), lasts: 4 * time.Second, lift: clockLifted, delay: claims},
+	{name: "the clocks of all processes are set ahead by an hour", prepare: withSteppingClocks, inject: clockSetWhileSettling(time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
+	{name: "the clocks of all processes are set back by an hour", prepare: withSteppingClocks, inject: clockSetWhileSettling(-time.Hour), lasts: 2 * time.Second, lift: settledAndHealed},
+	{name: "three of twelve workers are killed", inject: threeOfTwelveKilled, lasts: 6 * time.Second, lift: heal, delay: claims},
+	{name: "processes are ended while they start", inject: endedWhileStarting},
 	{name: "a web process is killed", selected: true, inject: webKilled, lasts: 4 * time.Second, lift: webStarted},
 	{name: "a web process is frozen", inject: webFrozen, lasts: 6 * time.Second, lift: webThawed},
 	{name: "web processes are restarted", inject: websRestarted},
 	{name: "the edge is restarted", inject: edgeRestarted, visits: true},
 	{name: "a newer version is at work as well", inject: newerVersion, lasts: 4 * time.Second, blind: true},
+
+	{name: "subscribers do not read", inject: deafSubscribers, lasts: 5 * time.Second, lift: drained},
+	{name: "nothing happens for a minute", inject: func(*world) {}, lasts: time.Minute},
 
 	// Containers.
 	{name: "a container comes and goes all the time", inject: flapping, lasts: 5 * time.Second, lift: flapped},

@@ -229,9 +229,28 @@ func redisDrained(w *world) {
 // withSentinel adds a replica and a sentinel to the Redis.
 func withSentinel(w *world, primary *harness.Server) []string {
 	w.t.Helper()
-	host, port, _ := net.SplitHostPort(primary.Addr())
 	replica := harness.StartRedis(w.t)
-	replica.Restart(w.t, append(persistent, "--replicaof", host+" "+port)...)
+	replica.Restart(w.t, replicaOf(primary)...)
+	return w.guarded(primary, replica)
+}
+
+// withSentinelAndALateReplica adds a replica whose clock is 20 s behind that of the primary.
+func withSentinelAndALateReplica(w *world, primary *harness.Server) []string {
+	w.t.Helper()
+	replica := harness.StartRedis(w.t)
+	replica.OwnClock(w.t, replicaOf(primary)...)(-20 * time.Second)
+	return w.guarded(primary, replica)
+}
+
+func replicaOf(primary *harness.Server) (options []string) {
+	host, port, _ := net.SplitHostPort(primary.Addr())
+	return append(slices.Clone(persistent), "--replicaof", host+" "+port)
+}
+
+// guarded starts a sentinel of a primary and its replica.
+func (w *world) guarded(primary, replica *harness.Server) []string {
+	w.t.Helper()
+	host, port, _ := net.SplitHostPort(primary.Addr())
 	ctx := w.t.Context()
 	info := replica.Client(w.t)
 	harness.Eventually(w.t, func() error {
@@ -253,8 +272,8 @@ func withSentinel(w *world, primary *harness.Server) []string {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	harness.StartProcess(w.t, nil, "redis-server", config, "--sentinel")
-	w.sentinel = "127.0.0.1:" + sentinel
+	w.guard = func() *harness.Process { return harness.StartProcess(w.t, nil, "redis-server", config, "--sentinel") }
+	w.sentry, w.sentinel = w.guard(), "127.0.0.1:"+sentinel
 	watched := redis.NewSentinelClient(&redis.Options{Addr: w.sentinel})
 	w.t.Cleanup(func() { _ = watched.Close() })
 	harness.Eventually(w.t, func() error {
@@ -269,21 +288,9 @@ func withSentinel(w *world, primary *harness.Server) []string {
 
 // withOwnClock gives Redis a wall clock that the fault can set.
 func withOwnClock(w *world, server *harness.Server) []string {
-	w.setClock = server.OwnClock(w.t, persistent...)
-	return nil
-}
-
-// clockSetWhileSettling has backends fail, and sets the clock of Redis while they are marked and still listed.
-func clockSetWhileSettling(ahead time.Duration) func(*world) {
-	return func(w *world) {
-		sicken(harness.Refuses, 1)(w)
-		harness.Eventually(w.t, func() error { return w.calm(w.t.Context()) })
-		for _, host := range vhosts {
-			if _, list, err := harness.Routed(w.t.Context(), w.Redis, host); err != nil || !slices.Contains(list, w.hosts[host][0].URL()) {
-				w.t.Errorf("%s: the list is %q, %v, before the clock is set: nothing was tested", host, list, err)
-			}
-		}
-		w.setClock(ahead)
+	set := server.OwnClock(w.t, persistent...)
+	w.setClock = func(ahead time.Duration) {
+		set(ahead)
 		harness.Eventually(w.t, func() error {
 			is, err := w.Redis.Time(w.t.Context()).Result()
 			if off := time.Until(is) - ahead; err == nil && off.Abs() > 5*time.Second {
@@ -292,6 +299,39 @@ func clockSetWhileSettling(ahead time.Duration) func(*world) {
 			return err
 		})
 	}
+	return nil
+}
+
+// whileSettling has backends fail, and injects a fault while they are marked and still listed. On a busy machine it may miss
+// that time, and tries again.
+func whileSettling(inject func(*world)) func(*world) {
+	return func(w *world) {
+		for range 5 {
+			sicken(harness.Refuses, 1)(w)
+			w.awaitCalm()
+			if w.settling() {
+				inject(w)
+				return
+			}
+			heal(w)
+			w.awaitCalm()
+		}
+		w.t.Error("no backend was marked and still listed: nothing was tested")
+	}
+}
+
+// settling reports whether the first backend of each vhost is still listed.
+func (w *world) settling() bool {
+	for _, host := range vhosts {
+		if _, list, err := harness.Routed(w.t.Context(), w.Redis, host); err != nil || !slices.Contains(list, w.hosts[host][0].URL()) {
+			return false
+		}
+	}
+	return true
+}
+
+func clockSetWhileSettling(ahead time.Duration) func(*world) {
+	return whileSettling(func(w *world) { w.setClock(ahead) })
 }
 
 // settledAndHealed waits until the failing backends have left their lists, which takes a settle time, and has them

@@ -158,7 +158,7 @@ func (w *world) judgeEvents(slack time.Duration) {
 	})
 	w.reader.mu.Lock()
 	defer w.reader.mu.Unlock()
-	if gaps := w.reader.gaps; len(gaps) > 0 && w.fault.forgets != everything {
+	if gaps := w.reader.gaps; len(gaps) > 0 && w.fault.forgets == nothing {
 		w.t.Errorf("the reader was told that it has missed something: %q", gaps)
 	}
 	in := map[string]bool{}

@@ -180,3 +180,39 @@ func workersComeAndGo(w *world) {
 func twoWorkersLeft(w *world) {
 	harness.Eventually(w.t, func() error { return w.sharedBy(2) })
 }
+
+// threeOfTwelveKilled has ten further workers join, and kills three of the twelve when each has its share.
+func threeOfTwelveKilled(w *world) {
+	for range 10 {
+		p := w.Process("cron")
+		w.mu.Lock()
+		w.crons = append(w.crons, p)
+		w.mu.Unlock()
+	}
+	harness.Eventually(w.t, func() error { return w.sharedBy(12) })
+	sicken(harness.Hangs, 1)(w)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.crons[:3] {
+		p.Kill()
+	}
+	w.crons = w.crons[3:]
+}
+
+// endedWhileStarting ends a process of each kind 0 to 200 ms after its start. Before its signal handler is in place, a
+// process dies from SIGTERM.
+func endedWhileStarting(w *world) {
+	for lived := time.Duration(0); lived <= 200*time.Millisecond; lived += 20 * time.Millisecond {
+		var all sync.WaitGroup
+		for _, name := range []string{"web", "cron", "edge"} {
+			p := w.Process(name)
+			all.Go(func() {
+				sleep(w.ctx, lived)
+				if code := p.End(); code > 0 {
+					w.t.Errorf("%s ended with %d, %s after its start", name, code, lived)
+				}
+			})
+		}
+		all.Wait()
+	}
+}

@@ -41,11 +41,14 @@ type world struct {
 
 	// Used by single faults.
 	sentinel string                    // its address
+	guard    func() *harness.Process   // starts the sentinel
+	sentry   *harness.Process          // the sentinel
+	link     *harness.Link             // between all processes and Redis
 	disk     string                    // folder of Redis's files
 	crowd    *harness.Backend          // shared by many instances
 	drain    func()                    // ends the cause of the fault
 	frozen   map[string]string         // workers that the others dropped
-	setClock func(ahead time.Duration) // of Redis
+	setClock func(ahead time.Duration) // of Redis, or of all processes
 
 	mu          sync.Mutex
 	webs, crons []*harness.Process
@@ -155,8 +158,10 @@ func newWorld(t *testing.T, f fault) *world {
 }
 
 // startWeb starts the nth web process.
-func (w *world) startWeb(n int) {
-	p := w.Process("web")
+func (w *world) startWeb(n int) { w.awaitWeb(n, w.Process("web")) }
+
+// awaitWeb waits until a process is ready, and makes it the nth web process.
+func (w *world) awaitWeb(n int, p *harness.Process) {
 	base := "http://" + p.Addr("API")
 	harness.Eventually(w.t, func() error {
 		status, body, err := w.callAt(w.t.Context(), base, http.MethodGet, "/readyz", nil)
@@ -308,7 +313,7 @@ func (w *world) processes() []*harness.Process {
 func (w *world) mended() (said []string) {
 	for _, p := range w.processes() {
 		for line := range strings.Lines(p.Log.String()) {
-			if strings.Contains(line, "were mended") {
+			if strings.Contains(line, "repaired differences") {
 				said = append(said, p.Name+": "+line)
 			}
 		}

@@ -69,7 +69,7 @@ func TestManyProcessesKeepOneTruth(t *testing.T) {
 		p.Stop()
 		for line := range strings.Lines(p.Log.String()) {
 			slow := strings.Contains(line, "unavailable") // Redis on a busy machine
-			if strings.Contains(line, "were mended") || strings.Contains(line, `"level":"ERROR"`) && !slow {
+			if strings.Contains(line, "repaired differences") || strings.Contains(line, `"level":"ERROR"`) && !slow {
 				t.Errorf("%s says: %s", p.Name, line)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Link is the network between a client and a server: it relays TCP connections to an address,
@@ -14,6 +15,7 @@ type Link struct {
 	mu    sync.RWMutex
 	to    string
 	cut   bool
+	late  time.Duration // of replies
 	conns []net.Conn
 }
 
@@ -64,6 +66,19 @@ func (k *Link) Lead(to string) {
 	k.to, k.cut, k.conns = to, false, nil
 }
 
+// Delay makes later replies of the server late by a time.
+func (k *Link) Delay(by time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.late = by
+}
+
+func (k *Link) lateness() time.Duration {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.late
+}
+
 func (k *Link) relay(from net.Conn) {
 	k.mu.Lock()
 	k.conns = append(k.conns, from)
@@ -77,29 +92,43 @@ func (k *Link) relay(from net.Conn) {
 		return
 	}
 	var both sync.WaitGroup
-	both.Go(func() { k.pump(to, from) })
-	both.Go(func() { k.pump(from, to) })
+	both.Go(func() { k.pump(to, from, func() time.Duration { return 0 }) })
+	both.Go(func() { k.pump(from, to, k.lateness) })
 	both.Wait()
+}
+
+// piece is what was read at once, with its time of delivery.
+type piece struct {
+	text []byte
+	due  time.Time
+	err  error
 }
 
 // pump copies bytes from one side to the other. The end of one side reaches the other unless the link
 // is cut.
-func (k *Link) pump(to, from net.Conn) {
-	piece := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(piece)
+func (k *Link) pump(to, from net.Conn, late func() time.Duration) {
+	pieces := make(chan piece, 1024)
+	go func() {
+		defer close(pieces)
+		for {
+			text := make([]byte, 16<<10)
+			n, err := from.Read(text)
+			pieces <- piece{text[:n], time.Now().Add(late()), err}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range pieces {
+		time.Sleep(time.Until(p.due))
 		k.mu.RLock()
-		switch {
-		case k.cut:
-		case err != nil:
-			_ = to.Close()
-			_ = from.Close()
-		default:
-			_, err = to.Write(piece[:n])
+		if !k.cut {
+			_, err := to.Write(p.text)
+			if p.err != nil || err != nil {
+				_ = to.Close()
+				_ = from.Close()
+			}
 		}
 		k.mu.RUnlock()
-		if err != nil {
-			return
-		}
 	}
 }

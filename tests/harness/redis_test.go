@@ -85,6 +85,13 @@ func TestLinkCanBeCutAndLeadElsewhere(t *testing.T) {
 	if got := here.Client(t).Get(t.Context(), "key").Val(); got != "first" {
 		t.Errorf("the server has %q, want what was written before the cut", got)
 	}
+	link.Lead(here.Addr())
+	link.Delay(100 * time.Millisecond)
+	began := time.Now()
+	if err := c.Ping(t.Context()).Err(); err != nil || time.Since(began) < 100*time.Millisecond {
+		t.Errorf("delayed: %v after %s", err, time.Since(began))
+	}
+	link.Delay(0)
 	link.Lead(there.Addr())
 	for end := time.Now().Add(time.Minute); set("third") != nil && time.Now().Before(end); {
 	}
