@@ -24,12 +24,7 @@ import (
 func TestComposeFilesBringUpTheDemo(t *testing.T) { //nolint:paralleltest // the files publish the same ports
 	compose := composeCommand(t)
 	e := docker(t)
-	if err := errors.Join(
-		e.load(redisLike(), "redis:7-alpine", "WORKDIR /data"),
-		e.load(e.base(), "memcached:1.6-alpine", "USER 11211", "EXPOSE 11211", `CMD ["memcached"]`),
-	); err != nil {
-		t.Fatal(err)
-	}
+	loadStandIns(t, e)
 	for _, file := range []string{"compose.yaml", "compose.labels.yaml"} {
 		t.Run(file, func(t *testing.T) { //nolint:paralleltest // the files publish the same ports
 			p := &project{engine: e, compose: append(slices.Clone(compose), "--file", composeFile(t, compose, file),
@@ -40,6 +35,17 @@ func TestComposeFilesBringUpTheDemo(t *testing.T) { //nolint:paralleltest // the
 			p.run(t, "up", "--detach", "--no-build", "--scale", "client=1", "--scale", "service=3", "client", "service")
 			p.awaitWays(t, 1, 3)
 		})
+	}
+}
+
+// loadStandIns loads stand-ins for the images that the compose files take from a registry.
+func loadStandIns(t *testing.T, e *engine) {
+	t.Helper()
+	if err := errors.Join(
+		e.load(redisLike(), "redis:7-alpine", "WORKDIR /data"),
+		e.load(e.base(), "memcached:1.6-alpine", "USER 11211", "EXPOSE 11211", `CMD ["memcached"]`),
+	); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rollcall/tests/docs/blocks"
 	"rollcall/tests/harness"
 )
 
@@ -73,26 +74,26 @@ func followPage(t *testing.T, path string) {
 	for _, command := range indented.FindAllString(string(text), -1) {
 		t.Errorf("%q is a command outside of a console block", command)
 	}
-	blocks, files := 0, map[string]string{}
-	var todo []step
-	for _, f := range fences(string(text)) {
-		reason, skipped := strings.CutPrefix(f.note, notRun)
-		name, written := strings.CutPrefix(f.note, file)
+	count, files := 0, map[string]string{}
+	var todo []blocks.Step
+	for _, f := range blocks.Fences(string(text)) {
+		reason, skipped := strings.CutPrefix(f.Note, notRun)
+		name, written := strings.CutPrefix(f.Note, file)
 		switch {
 		case skipped && reasons[reason] == "":
-			t.Errorf("line %d is not run because of %q, which reasons does not explain", f.line, reason)
+			t.Errorf("line %d is not run because of %q, which reasons does not explain", f.Line, reason)
 		case skipped:
-			t.Logf("line %d is not run: %s", f.line, reasons[reason])
+			t.Logf("line %d is not run: %s", f.Line, reasons[reason])
 		case written:
-			files[name] = f.text
-		case f.language == "console":
-			blocks++
-			todo = append(todo, steps(f)...)
-		case !languages[f.language]:
-			t.Errorf("line %d: a block of the language %q; write console for commands", f.line, f.language)
+			files[name] = f.Text
+		case f.Language == "console":
+			count++
+			todo = append(todo, blocks.Steps(f)...)
+		case !languages[f.Language]:
+			t.Errorf("line %d: a block of the language %q; write console for commands", f.Line, f.Language)
 		}
 	}
-	t.Logf("%d blocks with %d commands are run", blocks, len(todo))
+	t.Logf("%d blocks with %d commands are run", count, len(todo))
 	if len(todo) > 0 {
 		run(t, files, todo)
 	}
@@ -106,7 +107,7 @@ func write(t *testing.T, path, text string) {
 }
 
 // run runs commands in one shell, beside some files and on a Rollcall of their own, and compares their outputs.
-func run(t *testing.T, files map[string]string, todo []step) {
+func run(t *testing.T, files map[string]string, todo []blocks.Step) {
 	t.Helper()
 	dir := t.TempDir()
 	translate, env := start(t, dir)
@@ -116,7 +117,7 @@ func run(t *testing.T, files map[string]string, todo []step) {
 	var script strings.Builder
 	script.WriteString("trap 'kill $(jobs -p) 2>/dev/null' EXIT\n")
 	for _, s := range todo {
-		fmt.Fprintf(&script, "%s\nprintf '\\n%s%%d\\n' $?\n", translate(s.command), mark)
+		fmt.Fprintf(&script, "%s\nprintf '\\n%s%%d\\n' $?\n", translate(s.Command), mark)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
@@ -129,13 +130,13 @@ func run(t *testing.T, files map[string]string, todo []step) {
 	codes := regexp.MustCompile(`(?m)^`+mark+`(\d+)\n`).FindAllStringSubmatch(string(out), -1)
 	for i, s := range todo {
 		if i >= len(codes) {
-			t.Fatalf("line %d: %s\ndid not end: %v\n%s", s.line, s.command, err, stderr.String())
+			t.Fatalf("line %d: %s\ndid not end: %v\n%s", s.Line, s.Command, err, stderr.String())
 		}
 		if codes[i][1] != "0" {
-			t.Errorf("line %d: %s\nexit status %s, output:\n%s", s.line, s.command, codes[i][1], answers[i])
+			t.Errorf("line %d: %s\nexit status %s, output:\n%s", s.Line, s.Command, codes[i][1], answers[i])
 		}
-		if s.answer != "" && !matches(translate(s.answer), answers[i]) {
-			t.Errorf("line %d: %s\ngot\n%s\nwant\n%s", s.line, s.command, answers[i], translate(s.answer))
+		if s.Answer != "" && !blocks.Matches(translate(s.Answer), answers[i]) {
+			t.Errorf("line %d: %s\ngot\n%s\nwant\n%s", s.Line, s.Command, answers[i], translate(s.Answer))
 		}
 	}
 	if t.Failed() {

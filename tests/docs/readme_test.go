@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"rollcall/tests/docs/blocks"
 	"rollcall/tests/harness"
 )
 
@@ -58,6 +59,31 @@ func TestReadmeCanBeFollowed(t *testing.T) {
 	if got := strings.Fields(answers[2]); strings.Join(got, " ") != "50 200" {
 		t.Errorf("the visitor's answers are %q, want 50 times 200", answers[2])
 	}
+}
+
+// TestTheCommandsOfTheReadmeAnswer runs the table "Five commands for the night" on a Rollcall with the services that it names.
+func TestTheCommandsOfTheReadmeAnswer(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Five commands")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := regexp.MustCompile("(?m)^\\| `(rollcall [^`]*)` \\|").FindAllStringSubmatch(section, -1)
+	if len(rows) != 5 {
+		t.Fatalf("the table has the commands %q, want five", rows)
+	}
+	todo := []blocks.Step{{Command: "rollcall register service=web id=w address=10.0.0.1:80 health=none host=shop.example.com"},
+		{Command: "rollcall register service=memcached id=m address=10.0.0.2:11211 health=none"}}
+	for _, row := range rows {
+		command := row[1]
+		if command == "rollcall watch" {
+			command = "timeout 2 rollcall watch || [ $? = 124 ]"
+		}
+		todo = append(todo, blocks.Step{Command: command})
+	}
+	run(t, nil, todo)
 }
 
 // tryIt returns the console blocks of the section "Try it" of README.md, without prompts.

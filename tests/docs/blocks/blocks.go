@@ -1,4 +1,5 @@
-package docs
+// Package blocks reads the commands of the console blocks of a page, and compares the answers that it shows.
+package blocks
 
 import (
 	"os/exec"
@@ -6,19 +7,19 @@ import (
 	"strings"
 )
 
-// step is one command of a console block, and the answer that the page shows for it.
-type step struct {
-	line    int // of the command, from 1
-	command string
-	answer  string // empty: not compared
+// Step is one command of a console block, and the answer that the page shows for it.
+type Step struct {
+	Line    int // of the command, from 1
+	Command string
+	Answer  string // empty: not compared
 }
 
-// fence is a fenced block of a page.
-type fence struct {
-	line     int // of the opening fence, from 1
-	language string
-	text     string
-	note     string // an HTML comment in the line before the block, or in the line before a blank line
+// Fence is a fenced block of a page.
+type Fence struct {
+	Line     int // of the opening fence, from 1
+	Language string
+	Text     string
+	Note     string // an HTML comment in the line before the block, or in the line before a blank line
 }
 
 var (
@@ -26,17 +27,17 @@ var (
 	prompt  = "$ "
 )
 
-// fences returns the fenced blocks of a page.
-func fences(page string) (found []fence) {
+// Fences returns the fenced blocks of a page.
+func Fences(page string) (found []Fence) {
 	lines := strings.Split(page, "\n")
 	for n := 0; n < len(lines); n++ {
 		language, opens := strings.CutPrefix(lines[n], "```")
 		if !opens {
 			continue
 		}
-		f := fence{line: n + 1, language: language, note: noteBefore(lines[:n])}
+		f := Fence{Line: n + 1, Language: language, Note: noteBefore(lines[:n])}
 		for n++; n < len(lines) && lines[n] != "```"; n++ {
-			f.text += lines[n] + "\n"
+			f.Text += lines[n] + "\n"
 		}
 		found = append(found, f)
 	}
@@ -58,20 +59,20 @@ func noteBefore(lines []string) string {
 	return ""
 }
 
-// steps splits a console block. A command begins after the prompt and ends with the line that completes it for bash.
-func steps(f fence) (all []step) {
-	for i, line := range strings.Split(strings.TrimSuffix(f.text, "\n"), "\n") {
+// Steps splits a console block. A command begins after the prompt and ends with the line that completes it for bash.
+func Steps(f Fence) (all []Step) {
+	for i, line := range strings.Split(strings.TrimSuffix(f.Text, "\n"), "\n") {
 		last := len(all) - 1
 		command, begins := strings.CutPrefix(line, prompt)
 		switch {
 		case begins:
-			all = append(all, step{line: f.line + 1 + i, command: command})
+			all = append(all, Step{Line: f.Line + 1 + i, Command: command})
 		case last < 0:
-			all = append(all, step{line: f.line + 1 + i, command: "false # the block does not begin with a prompt"})
-		case all[last].answer == "" && !complete(all[last].command):
-			all[last].command += "\n" + line
+			all = append(all, Step{Line: f.Line + 1 + i, Command: "false # the block does not begin with a prompt"})
+		case all[last].Answer == "" && !complete(all[last].Command):
+			all[last].Command += "\n" + line
 		default:
-			all[last].answer += line + "\n"
+			all[last].Answer += line + "\n"
 		}
 	}
 	return all
@@ -86,9 +87,9 @@ func complete(command string) bool {
 // trailing is the space at the ends of lines. A page has none.
 var trailing = regexp.MustCompile(`(?m)[ \t]+$`)
 
-// matches reports whether an output is the one that a page shows, but for space at the ends of lines. In a shown answer, "…" stands
+// Matches reports whether an output is the one that a page shows, but for space at the ends of lines. In a shown answer, "…" stands
 // for any text within a line. A line with only "…" stands for any number of lines.
-func matches(shown, output string) bool {
+func Matches(shown, output string) bool {
 	var pattern strings.Builder
 	for line := range strings.Lines(strings.TrimRight(shown, "\n") + "\n") {
 		if line == "…\n" {
