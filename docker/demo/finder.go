@@ -2,15 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 	"time"
+
+	api "rollcall/app/client"
 )
 
 // fresh is the time for which a finder uses an answer without another call.
@@ -23,10 +21,10 @@ var errNoInstance = errors.New("no healthy instance")
 // second. While Rollcall does not answer, it returns the last addresses: the instances do not
 // depend on Rollcall.
 type finder struct {
-	url   string
-	token string
-	http  http.Client
-	log   *slog.Logger
+	service  string
+	rollcall *api.Client
+	err      error // of the URL of Rollcall
+	log      *slog.Logger
 
 	asking sync.Mutex // held during a call
 	mu     sync.Mutex // guards the fields below
@@ -35,12 +33,9 @@ type finder struct {
 }
 
 func newFinder(c config, service string, log *slog.Logger) *finder {
-	return &finder{
-		url:   strings.TrimSuffix(c.rollcall, "/") + "/v1/services/" + url.PathEscape(service),
-		token: c.token,
-		http:  http.Client{Timeout: time.Second},
-		log:   log,
-	}
+	f := &finder{service: service, log: log}
+	f.rollcall, f.err = api.New(c.rollcall, c.token, api.Options{Once: true})
+	return f
 }
 
 // find returns the addresses, sorted by the ids of the instances, or errNoInstance.
@@ -85,29 +80,13 @@ func noInstance(known []string) error {
 
 // ask calls Rollcall. An unknown service has no instances.
 func (f *finder) ask(ctx context.Context) ([]string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url, nil)
-	if err != nil {
-		return nil, err
+	if f.err != nil {
+		return nil, f.err
 	}
-	if f.token != "" {
-		req.Header.Set("Authorization", "Bearer "+f.token)
-	}
-	resp, err := f.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusNotFound:
-		return []string{}, nil
-	default:
-		return nil, fmt.Errorf("GET %s: %s", f.url, resp.Status)
-	}
-	var list struct {
-		Instances []struct{ Address string }
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	list, err := api.Read[api.ServiceDetail](f.rollcall.Service(ctx, f.service, nil))
+	if err != nil && !api.IsStatus(err, http.StatusNotFound) {
 		return nil, err
 	}
 	addresses := []string{}
