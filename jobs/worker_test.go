@@ -442,6 +442,29 @@ func TestAFailureIsConfirmedAtOnce(t *testing.T) {
 	})
 }
 
+// A check that could not be made says nothing about the instance, so the next one does not wait for the interval.
+func TestACheckThatCouldNotBeMadeIsMadeAgainSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		i := healthy("i")
+		i.Check.Interval = time.Hour
+		g := newMemoryStore(i)
+		var made atomic.Int32
+		w := g.start(t, proberFunc(func(context.Context, app.Instance) app.Result {
+			if made.Add(1) == 1 {
+				return app.Result{At: time.Now(), Code: app.Inconclusive}
+			}
+			return app.Result{At: time.Now(), Passed: true}
+		}))
+		time.Sleep(i.Check.Interval) // the first check is due
+		time.Sleep(10 * time.Second)
+		w.stop()
+		if n := made.Load(); n != 2 {
+			t.Errorf("the check was made %d times in its interval and 10 s, want again after the one that could not be made", n)
+		}
+	})
+}
+
 // The passes begin at moments all over the worker's tick: a probe that is due in 200 ms must not
 // wait for the next tick.
 func TestEveryPassOfAnInstanceThatIsNotHealthyIsConfirmedAtOnce(t *testing.T) {

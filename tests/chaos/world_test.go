@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -238,18 +237,8 @@ func (w *world) call(method, path string, form url.Values) (status int, text str
 }
 
 func (w *world) callAt(ctx context.Context, base, method, path string, form url.Values) (int, string, error) {
-	req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		return 0, "", err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := caller.Do(req)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(text), err
+	status, _, text, err := harness.Ask(ctx, caller, method, base+path, form)
+	return status, text, err
 }
 
 // must makes a call, repeats it until it succeeds, and fails the test after a bound.

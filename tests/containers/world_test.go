@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rollcall/tests/harness"
 )
 
 // The world of the tests: two Docker networks as two hosts. The registry is on the first host, memcached
@@ -183,27 +184,17 @@ func (w *world) registered(id, host, serve, admin string) []string {
 
 // get reads an answer of the API.
 func (w *world) get(path string, into any) error {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+apiAddr+path, nil)
+	status, _, text, err := harness.Ask(context.Background(), w.http, http.MethodGet, "http://"+apiAddr+path, nil, "Authorization", "Bearer "+token)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := w.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return &statusError{resp.StatusCode, fmt.Sprintf("GET %s: %s: %s", path, resp.Status, body)}
+	if status != http.StatusOK {
+		return &statusError{status, fmt.Sprintf("GET %s: %d %s", path, status, text)}
 	}
 	if into == nil {
 		return nil
 	}
-	return json.Unmarshal(body, into)
+	return json.Unmarshal([]byte(text), into)
 }
 
 type statusError struct {

@@ -3,10 +3,8 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -75,29 +73,15 @@ type instance struct {
 var caller = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 
 // try makes a call that may fail. With a form it sends the request of curl -d.
-func (a api) try(method, path string, form url.Values) (answer, error) {
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
-	}
-	req, err := http.NewRequestWithContext(a.t.Context(), method, a.base+path, body)
-	if err != nil {
-		return answer{}, err
-	}
-	if form != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
+func (a api) try(method, path string, form url.Values) (got answer, err error) {
+	var headers []string
 	if a.token != "" {
-		req.Header.Set("Authorization", "Bearer "+a.token)
+		headers = []string{"Authorization", "Bearer " + a.token}
 	}
 	began := time.Now()
-	resp, err := caller.Do(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{status: resp.StatusCode, header: resp.Header, body: string(text), took: time.Since(began)}, err
+	got.status, got.header, got.body, err = harness.Ask(a.t.Context(), caller, method, a.base+path, form, headers...)
+	got.took = time.Since(began)
+	return got, err
 }
 
 // once makes a call and fails the test without an answer.

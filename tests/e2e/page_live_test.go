@@ -51,7 +51,7 @@ func TestAnInstanceThatDiesShowsWithinASecond(t *testing.T) { //nolint:parallelt
 			t.Fatal(err)
 		}
 		var i struct{ Since time.Time }
-		if err := json.Unmarshal(text, &i); err != nil {
+		if err := json.Unmarshal([]byte(text), &i); err != nil {
 			t.Fatal(err)
 		}
 		late = append(late, time.UnixMilli(eval[int64](b, `seen["i-`+id+`"]`)).Sub(i.Since))

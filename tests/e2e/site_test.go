@@ -5,12 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 
@@ -22,7 +20,7 @@ import (
 
 // browser is the Chromium of all tests; each has a tab of its own.
 var browser struct {
-	sync.Once
+	sync.Mutex
 	context.Context
 	err error
 }
@@ -30,7 +28,11 @@ var browser struct {
 func chromium(t testing.TB) context.Context {
 	t.Helper()
 	path := harness.Need(t, harness.Chromium...)
-	browser.Do(func() { browser.Context, browser.err = startBrowser(path) })
+	browser.Lock()
+	defer browser.Unlock()
+	if browser.Context == nil {
+		browser.Context, browser.err = startBrowser(path)
+	}
 	if browser.err != nil {
 		t.Fatal(browser.err)
 	}
@@ -100,22 +102,10 @@ func siteOn(t testing.TB, redis *harness.Server, port string) *site {
 }
 
 // try makes a call; one that is refused is an error.
-func (s *site) try(method, path string, body io.Reader, header ...string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(s.t.Context(), method, s.base+path, body)
-	if err != nil {
-		return nil, err
-	}
-	for n := 0; n < len(header); n += 2 {
-		r.Header.Set(header[n], header[n+1])
-	}
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode > 299 {
-		err = fmt.Errorf("%s %s: %d %s", method, path, resp.StatusCode, text)
+func (s *site) try(method, path string, form url.Values) (string, error) {
+	status, _, text, err := harness.Ask(s.t.Context(), http.DefaultClient, method, s.base+path, form)
+	if err == nil && status > 299 {
+		err = fmt.Errorf("%s %s: %d %s", method, path, status, text)
 	}
 	return text, err
 }
@@ -123,14 +113,10 @@ func (s *site) try(method, path string, body io.Reader, header ...string) ([]byt
 // call sends a form: name, value, name, value, ...; again when the machine is too busy.
 func (s *site) call(method, path string, pairs ...string) (answer struct{ ID, State string }) {
 	s.t.Helper()
-	form := url.Values{}
-	for n := 0; n < len(pairs); n += 2 {
-		form.Add(pairs[n], pairs[n+1])
-	}
 	harness.Await(s.t, method+" "+path, func() error {
-		text, err := s.try(method, path, strings.NewReader(form.Encode()), "Content-Type", "application/x-www-form-urlencoded")
-		if err == nil && len(text) > 0 {
-			err = json.Unmarshal(text, &answer)
+		text, err := s.try(method, path, form(pairs...))
+		if err == nil && text != "" {
+			err = json.Unmarshal([]byte(text), &answer)
 		}
 		return err
 	})

@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -117,26 +116,9 @@ func (noJobs) Names() []string                       { return nil }
 func (noJobs) RunOnce(context.Context, string) error { return nil }
 
 // try makes a call; headers are name, value, name, value, ...
-func (w *web) try(ctx context.Context, method, path string, form url.Values, headers ...string) (answer, error) {
-	var body io.Reader
-	if form != nil {
-		body = strings.NewReader(form.Encode())
-		headers = append(headers, "Content-Type", "application/x-www-form-urlencoded")
-	}
-	r, err := http.NewRequestWithContext(ctx, method, w.base+path, body)
-	if err != nil {
-		return answer{}, err
-	}
-	for n := 0; n < len(headers); n += 2 {
-		r.Header.Set(headers[n], headers[n+1])
-	}
-	resp, err := w.client.Do(r)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	return answer{status: resp.StatusCode, header: resp.Header, body: string(text)}, err
+func (w *web) try(ctx context.Context, method, path string, form url.Values, headers ...string) (a answer, err error) {
+	a.status, a.header, a.body, err = harness.Ask(ctx, w.client, method, w.base+path, form, headers...)
+	return a, err
 }
 
 // call makes a call, and repeats it while the registry is not reachable, as on a busy machine.
