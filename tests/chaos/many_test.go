@@ -312,7 +312,10 @@ func TestABurstOfRegistrationsThatWait(t *testing.T) {
 			t.Errorf("many%d was answered %d %q; registered: %t", k, status[k], want[k], there)
 		}
 	}
-	t.Logf("answers by status: %v", counts)
+	t.Logf("answers by status, 0 for none: %v", counts)
+	if counts[http.StatusCreated] == 0 {
+		t.Error("no registration was acknowledged: nothing was tested")
+	}
 	m.enroll(n, func(k int) map[string]any { return map[string]any{"id": fmt.Sprint("many", k), "service": "many"} })
 	m.audited()
 }
@@ -324,6 +327,8 @@ func contradiction(status int, want string, there bool) bool {
 		return !there
 	case http.StatusServiceUnavailable:
 		return there && !strings.Contains(want, "may have been made")
+	case 0: // no answer: a busy web process closes connections whose request it did not read in time
+		return false
 	}
 	return true
 }
