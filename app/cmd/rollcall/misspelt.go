@@ -23,12 +23,13 @@ func misspeltFor(name string, registered, awaited []string) string {
 	if len(name) < shortestMisspelt || slices.Contains(registered, name) {
 		return ""
 	}
-	for _, is := range registered {
-		if app.Edits(name, is) == 1 && digitsOf(name) == digitsOf(is) && !slices.Contains(awaited, is) {
-			return is
-		}
+	at := slices.IndexFunc(registered, func(is string) bool {
+		return app.Edits(name, is) == 1 && digitsOf(name) == digitsOf(is) && !slices.Contains(awaited, is)
+	})
+	if at < 0 {
+		return ""
 	}
-	return ""
+	return registered[at]
 }
 
 func digitsOf(name string) string {

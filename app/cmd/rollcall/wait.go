@@ -35,52 +35,20 @@ func (c waitCmd) Run(s *session) error {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, c.Timeout)
 	defer cancel()
-	w := waiting{api: api, missing: map[string]bool{}}
-	var all sync.WaitGroup
-	errs := make([]error, len(c.Services))
-	for n, name := range c.Services {
+	w := &waiting{api: api, services: c.Services, errs: make([]error, len(c.Services)), stop: cancel, missing: map[string]bool{}}
+	for _, name := range c.Services {
 		w.missing[name] = true
-		all.Go(func() {
-			if errs[n] = api.AwaitHealthy(ctx, name); errs[n] == nil {
-				w.found(name)
-			} else if ctx.Err() == nil {
-				cancel() // no wait changes this answer
-			}
-		})
 	}
-	var wrong error
-	all.Go(func() {
-		if wrong = misspelt(ctx, api, c.Services); wrong != nil {
-			cancel()
-		}
-	})
+	var all sync.WaitGroup
+	for n := range c.Services {
+		all.Go(func() { w.await(ctx, n) })
+	}
+	all.Go(func() { w.checkNames(ctx) })
 	if !c.Quiet {
-		all.Go(func() { w.progress(ctx, cancel, s) })
+		all.Go(func() { w.progress(ctx, s) })
 	}
 	all.Wait()
-	if wrong != nil && errors.Join(errs...) != nil && s.ctx.Err() == nil {
-		return wrong
-	}
-	return c.result(s, api, errs)
-}
-
-// result returns nil, the context's error, a final answer of the API, or the reasons of the missing services.
-func (c waitCmd) result(s *session, api *client.Client, errs []error) error {
-	if s.ctx.Err() != nil || errors.Join(errs...) == nil {
-		return s.ctx.Err()
-	}
-	for n, name := range c.Services {
-		if refused := refusalIn(errs[n]); refused != nil {
-			return fmt.Errorf("%s: %w", name, refused)
-		}
-	}
-	var missing []string
-	for n, name := range c.Services {
-		if errs[n] != nil {
-			missing = append(missing, api.Unhealthy(s.ctx, name, errs[n]))
-		}
-	}
-	return answerNo{fmt.Errorf("not healthy after %s: %s", c.Timeout, strings.Join(missing, "; "))}
+	return w.result(s.ctx, c.Timeout)
 }
 
 // refusalIn returns the answer that ended a wait, or nil if the time or the command ended it.
@@ -94,16 +62,65 @@ func refusalIn(err error) error {
 
 // waiting is the progress of wait.
 type waiting struct {
-	api *client.Client
+	api      *client.Client
+	services []string
+	errs     []error // of the services, in their order
+	misspelt error
+	stop     func() // ends the wait
 
 	mu      sync.Mutex
 	missing map[string]bool
 }
 
+// await waits for one service. It ends the wait for all after an answer that no wait changes.
+func (w *waiting) await(ctx context.Context, n int) {
+	if w.errs[n] = w.api.AwaitHealthy(ctx, w.services[n]); w.errs[n] == nil {
+		w.found(w.services[n])
+	} else if ctx.Err() == nil {
+		w.stop()
+	}
+}
+
+// checkNames ends the wait if a name is probably misspelt.
+func (w *waiting) checkNames(ctx context.Context) {
+	if w.misspelt = misspelt(ctx, w.api, w.services); w.misspelt != nil {
+		w.stop()
+	}
+}
+
+// result returns nil, the context's error, a final answer, or the reasons of the missing services.
+func (w *waiting) result(ctx context.Context, timeout time.Duration) error {
+	if ctx.Err() != nil || errors.Join(w.errs...) == nil {
+		return ctx.Err()
+	}
+	if w.misspelt != nil {
+		return w.misspelt
+	}
+	for n, name := range w.services {
+		if refused := refusalIn(w.errs[n]); refused != nil {
+			return fmt.Errorf("%s: %w", name, refused)
+		}
+	}
+	return answerNo{fmt.Errorf("not healthy after %s: %s", timeout, strings.Join(w.unhealthy(ctx), "; "))}
+}
+
+// unhealthy returns the reason of each missing service.
+func (w *waiting) unhealthy(ctx context.Context) (reasons []string) {
+	for n, name := range w.services {
+		if w.errs[n] != nil {
+			reasons = append(reasons, w.api.Unhealthy(ctx, name, w.errs[n]))
+		}
+	}
+	return reasons
+}
+
+// found records that a service has a healthy instance. It ends the wait after the last one.
 func (w *waiting) found(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.missing, name)
+	if delete(w.missing, name); len(w.missing) == 0 {
+		w.stop()
+	}
 }
 
 func (w *waiting) names() (names []string) {
@@ -116,16 +133,11 @@ func (w *waiting) names() (names []string) {
 }
 
 // progress prints the missing services with their reasons: on a terminal in one line that it updates, else a line for
-// each change. It ends when no service is missing.
-func (w *waiting) progress(ctx context.Context, done func(), s *session) {
-	defer done()
+// each change. It ends with the context.
+func (w *waiting) progress(ctx context.Context, s *session) {
 	last := ""
 	for app.Sleep(ctx, progressEvery) == nil {
-		names := w.names()
-		if len(names) == 0 {
-			break
-		}
-		if text := w.reasons(ctx, names); text != last && ctx.Err() == nil {
+		if text := w.reasons(ctx, w.names()); text != last && ctx.Err() == nil {
 			last = text
 			s.update(text)
 		}
