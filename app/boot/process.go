@@ -210,10 +210,7 @@ const schemaEvery = time.Second
 // not write any more. It gives this program's schema to a registry that was emptied or restored from an old copy.
 func (p *Process) watchSchema(ctx context.Context) error {
 	logged := false
-	for {
-		if app.Sleep(ctx, schemaEvery) != nil {
-			return nil
-		}
+	for app.Sleep(ctx, schemaEvery) == nil {
 		err := p.checkSchema(ctx)
 		if !errors.Is(err, migrations.ErrNewer) {
 			continue
@@ -226,6 +223,7 @@ func (p *Process) watchSchema(ctx context.Context) error {
 			logged = true
 		}
 	}
+	return nil
 }
 
 // workerChanged writes an event about the worker of this process.

@@ -25,8 +25,8 @@ func TestComposeFilesBringUpTheDemo(t *testing.T) { //nolint:paralleltest // the
 	compose := composeCommand(t)
 	e := docker(t)
 	loadStandIns(t, e)
-	for _, file := range []string{"compose.yaml", "compose.labels.yaml"} {
-		t.Run(file, func(t *testing.T) { //nolint:paralleltest // the files publish the same ports
+	for _, file := range []string{"compose.yaml", "compose.labels.yaml"} { //nolint:paralleltest // the files publish the same ports
+		t.Run(file, func(t *testing.T) {
 			p := &project{engine: e, compose: append(slices.Clone(compose), "--file", composeFile(t, compose, file),
 				"--project-directory", repository+"/docker", "--project-name", "rollcall")}
 			t.Cleanup(func() { p.end(t) })
@@ -60,7 +60,7 @@ const edgePort = "127.0.0.1:8009"
 
 func (p *project) run(t *testing.T, args ...string) {
 	t.Helper()
-	cmd := p.command(context.Background()) // it runs when the test is over, too
+	cmd := p.command(context.Background()) //nolint:usetesting // it runs when the test is over, too
 	cmd.Path, cmd.Args = p.compose[0], append(slices.Clone(p.compose), args...)
 	cmd.Env = append(cmd.Env, "EDGE_PORT="+edgePort, "DOCKER_RUN="+p.dir)
 	if out, err := cmd.CombinedOutput(); err != nil {

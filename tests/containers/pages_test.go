@@ -59,8 +59,10 @@ type pageShell struct {
 // writeDocker writes a docker command that passes "docker compose" to the program of this machine.
 func (s pageShell) writeDocker(t *testing.T) {
 	t.Helper()
-	lines := []string{"#!/bin/bash", `[ "$1 $2" = "compose -f" ] || exec "$DOCKER" "$@"`, `file=$(basename "$3") args=()`,
-		`for a in "${@:4}"; do [ "$a" = --build ] && a=--no-build; args+=("$a"); done`, "case $file in"}
+	lines := []string{
+		"#!/bin/bash", `[ "$1 $2" = "compose -f" ] || exec "$DOCKER" "$@"`, `file=$(basename "$3") args=()`,
+		`for a in "${@:4}"; do [ "$a" = --build ] && a=--no-build; args+=("$a"); done`, "case $file in",
+	}
 	for _, file := range []string{"compose.yaml", "compose.labels.yaml"} {
 		lines = append(lines, file+") file="+composeFile(t, s.compose, file)+" ;;")
 	}

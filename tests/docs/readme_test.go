@@ -74,8 +74,10 @@ func TestTheCommandsOfTheReadmeAnswer(t *testing.T) {
 	if len(rows) != 5 {
 		t.Fatalf("the table has the commands %q, want five", rows)
 	}
-	todo := []blocks.Step{{Command: "rollcall register service=web id=w address=10.0.0.1:80 health=none host=shop.example.com"},
-		{Command: "rollcall register service=memcached id=m address=10.0.0.2:11211 health=none"}}
+	todo := []blocks.Step{
+		{Command: "rollcall register service=web id=w address=10.0.0.1:80 health=none host=shop.example.com"},
+		{Command: "rollcall register service=memcached id=m address=10.0.0.2:11211 health=none"},
+	}
 	for _, row := range rows {
 		command := row[1]
 		if command == "rollcall watch" {
