@@ -14,8 +14,16 @@ func TestAMisspeltNameDiffersByOneLetter(t *testing.T) {
 	t.Parallel()
 	registered := []string{"checkout", "api", "worker-1", "worker"}
 	for _, c := range []struct{ name, want string }{
-		{"checkuot", "checkout"}, {"chekout", "checkout"}, {"checkouts", "checkout"}, {"chackout", "checkout"},
-		{"checkout", ""}, {"chekuot", ""}, {"app", ""}, {"worker-2", ""}, {"worker2", ""}, {"workers", ""},
+		{"checkuot", "checkout"},
+		{"chekout", "checkout"},
+		{"checkouts", "checkout"},
+		{"chackout", "checkout"},
+		{"checkout", ""},
+		{"chekuot", ""},
+		{"app", ""},
+		{"worker-2", ""},
+		{"worker2", ""},
+		{"workers", ""},
 	} {
 		if got := misspeltFor(c.name, registered, []string{c.name, "worker"}); got != c.want {
 			t.Errorf("%s is taken for %q, want %q", c.name, got, c.want)
