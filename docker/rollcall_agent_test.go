@@ -101,8 +101,12 @@ func TestAHealthCommandThatHangsFails(t *testing.T) {
 		if !h.limits() {
 			t.Skip("there is no timeout command")
 		}
+		command := "/bin/sleep 60"
+		if h.name == "run" { // the children end, too: see cleanUp
+			command = "/bin/sleep 600 & wait"
+		}
 		p := h.start(t, shared(t), env{
-			"ROLLCALL_INTERVAL": "1s", "ROLLCALL_TIMEOUT": "1s", "ROLLCALL_HEALTH_CMD": "/bin/sleep 60",
+			"ROLLCALL_INTERVAL": "1s", "ROLLCALL_TIMEOUT": "1s", "ROLLCALL_HEALTH_CMD": command,
 		}, appServes)
 		p.eventually("it says so", func() bool { return p.said("rollcall: health command: fail: no result within 1") })
 		p.signal("TERM")

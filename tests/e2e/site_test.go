@@ -31,7 +31,7 @@ func chromium(t testing.TB) context.Context {
 	browser.Lock()
 	defer browser.Unlock()
 	if browser.Context == nil {
-		browser.Context, browser.err = startBrowser(path)
+		browser.Context, browser.err = startBrowser(path) //nolint:fatcontext // it is set once
 	}
 	if browser.err != nil {
 		t.Fatal(browser.err)
