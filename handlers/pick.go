@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"cmp"
-	"hash/fnv"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -14,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/handlers/input"
 	"rollcall/handlers/links"
 	"rollcall/handlers/view"
@@ -81,14 +81,7 @@ func random(from []app.Instance) app.Instance {
 // the keys that it wins or had move.
 func byKey(from []app.Instance, key string) app.Instance {
 	score := func(i app.Instance) float64 {
-		hash := fnv.New64a()
-		_, _ = hash.Write([]byte(i.ID + "\x00" + key))
-		x := hash.Sum64() // FNV spreads its last bytes badly: mix
-		x ^= x >> 33
-		x *= 0xff51afd7ed558ccd
-		x ^= x >> 33
-		x *= 0xc4ceb9fe1a85ec53
-		x ^= x >> 33
+		x := ownership.Mix(ownership.Hash(i.ID + "\x00" + key))
 		return -float64(i.Slots()) / math.Log((float64(x>>11)+0.5)/(1<<53))
 	}
 	return slices.MaxFunc(from, func(a, b app.Instance) int {

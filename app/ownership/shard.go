@@ -20,6 +20,16 @@ func Hash(name string) uint64 {
 	return h
 }
 
+// Mix mixes the bits of a Hash by the finalizer of MurmurHash3. By FNV-1a alone, names that differ in their last digits
+// are neighbours, and a sample of fleet60 to fleet90 may be one subnet.
+func Mix(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	h ^= h >> 33
+	h *= 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
+
 // ShardOf returns the shard of an instance id, a vhost or a service.
 func ShardOf(name string) int { return int(Hash(name) % Shards) }
 

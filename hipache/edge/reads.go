@@ -13,7 +13,9 @@ const (
 )
 
 // reads collects lookups that arrive during a round trip into the next one. A read that began
-// before a lookup never answers it, so the next request sees every change.
+// before a lookup never answers it, so the next request sees every change. Unlike the store's
+// pipeline of commands, it asks once for several lookups of one host, and a lookup has no time limit
+// of its own.
 type reads struct {
 	read  func(hosts []string) []hipache.Found
 	turns chan struct{}

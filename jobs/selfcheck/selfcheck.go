@@ -369,14 +369,4 @@ func (s *SelfCheck) isOwn(host string) bool {
 }
 
 // hashOf orders the witnesses.
-func hashOf(id string) uint64 { return mix(ownership.Hash(id)) }
-
-// mix mixes the bits of FNV-1a (by the finalizer of MurmurHash3): by FNV-1a alone, ids that differ in their last digits
-// are neighbours, and a sample of fleet60 to fleet90 may be one subnet.
-func mix(h uint64) uint64 {
-	h ^= h >> 33
-	h *= 0xff51afd7ed558ccd
-	h ^= h >> 33
-	h *= 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
-}
+func hashOf(id string) uint64 { return ownership.Mix(ownership.Hash(id)) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/ownership"
 	"rollcall/app/registry"
 )
 
@@ -43,7 +44,7 @@ type Witnesses struct {
 
 // Keeps reports whether a pass of a healthy instance matters to the self-check: it is a witness, or becomes one. hash is
 // ownership.Hash of its id. Keeps takes no lock, because the worker calls it with each result.
-func (w *Witnesses) Keeps(hash uint64) bool { return mix(hash) <= w.largest.Load() }
+func (w *Witnesses) Keeps(hash uint64) bool { return ownership.Mix(hash) <= w.largest.Load() }
 
 // unlock updates largest and releases the lock.
 func (w *Witnesses) unlock() {
