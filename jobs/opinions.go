@@ -331,7 +331,7 @@ func (w *Worker) gifts(now time.Time) (gifts []ownership.Gift) {
 	return slices.DeleteFunc(gifts, func(g ownership.Gift) bool { return !slices.Contains(w.peers(), g.Worker) })
 }
 
-// dropOverdue drops the questions whose answers came too late or not at all. The caller holds the lock of o.
+// dropOverdue drops questions after the time for their answers. The caller holds the lock of o.
 func (o *opinions) dropOverdue(now time.Time) {
 	for number, is := range o.pending {
 		if now.After(is.until) {

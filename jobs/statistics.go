@@ -76,7 +76,7 @@ func (s *share) counts(service string) *counter {
 	return c
 }
 
-// countIn sets the counter of a target's results; nil means none.
+// countIn sets the counter of a target's results. A nil counter counts no results.
 func (e *target) countIn(c *counter) {
 	if e.counter != nil {
 		e.counter.targets--

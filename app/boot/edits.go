@@ -1,4 +1,4 @@
-package app
+package boot
 
 // Edits returns the number of edits from a to b: one more byte, one less, another byte, or two neighbours exchanged
 // (the optimal string alignment distance).

@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"rollcall/app"
 )
 
 // clientVariables are the variables of the entrypoint hooks and of the commands that call the API. A container may have them
@@ -58,7 +56,7 @@ func MisspeltClientVariables(environ []string) (lines []string) {
 }
 
 // isTypo reports whether two names differ in one letter or in two swapped neighbours.
-func isTypo(a, b string) bool { return app.Edits(a, b) <= 1 }
+func isTypo(a, b string) bool { return Edits(a, b) <= 1 }
 
 // nearest returns the variable with the most similar name, or "" if no name is similar, and whether the names are equal.
 func nearest(name string) (near string, known bool) {
@@ -66,8 +64,8 @@ func nearest(name string) (near string, known bool) {
 	for f := range reflect.TypeFor[Config]().Fields() {
 		all = append(all, f.Tag.Get("env"))
 	}
-	near = slices.MinFunc(all, func(a, b string) int { return app.Edits(name, a) - app.Edits(name, b) })
-	if app.Edits(name, near) > len(near)/4 {
+	near = slices.MinFunc(all, func(a, b string) int { return Edits(name, a) - Edits(name, b) })
+	if Edits(name, near) > len(near)/4 {
 		return "", false
 	}
 	return near, near == name

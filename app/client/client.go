@@ -130,7 +130,7 @@ type retrying struct {
 func (r retrying) Do(req *http.Request) (*http.Response, error) {
 	for range tries - 1 {
 		resp, err := r.client.Do(req)
-		if err != nil || resp.StatusCode != http.StatusServiceUnavailable || !r.repeatable(req) {
+		if err != nil || !r.repeats(req, resp) {
 			return resp, err
 		}
 		if sleep(req.Context(), retryAfter) != nil {
@@ -144,9 +144,9 @@ func (r retrying) Do(req *http.Request) (*http.Response, error) {
 	return r.client.Do(req)
 }
 
-// repeatable reports whether a call may be made again.
-func (r retrying) repeatable(req *http.Request) bool {
-	return !r.once && !creates(req) && (req.Body == nil || req.GetBody != nil)
+// repeats reports whether a call may succeed when it is made again, and may be made again.
+func (r retrying) repeats(req *http.Request, resp *http.Response) bool {
+	return resp.StatusCode == http.StatusServiceUnavailable && !r.once && !creates(req) && (req.Body == nil || req.GetBody != nil)
 }
 
 // rewind makes the body of a request readable from its beginning again.
@@ -184,15 +184,24 @@ type Error struct {
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s answered %d %s: is this the URL of Rollcall's API?", e.URL, e.Status, http.StatusText(e.Status))
 	if e.Problem.Title != "" {
-		text = e.Problem.Title
-		if e.Problem.Detail != nil {
-			text += ": " + *e.Problem.Detail
-		}
+		text = e.problem()
 	}
 	if e.Status == http.StatusUnauthorized {
 		text += "; set ROLLCALL_TOKEN to a valid token"
 	}
 	return text
+}
+
+// problem returns the title and the detail of the problem, or the detail alone if that ends with the title's words.
+func (e *Error) problem() string {
+	title, detail := e.Problem.Title, e.Problem.Detail
+	switch {
+	case detail == nil:
+		return title
+	case strings.HasSuffix(*detail, ": "+strings.ToLower(title)):
+		return *detail
+	}
+	return title + ": " + *detail
 }
 
 // IsStatus reports whether an error is an answer with this status.

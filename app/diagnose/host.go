@@ -155,8 +155,7 @@ func listVerdict(slots []app.Slot, unlisted int) (status int, reason string) {
 	return 0, fmt.Sprintf("all of its %d backends get requests", total)
 }
 
-// faultyBackends counts the backends that get no requests because of a mark, and those without a mark because of
-// their entry.
+// faultyBackends counts the marked backends, and the unmarked backends with an entry that no proxy can use.
 func faultyBackends(slots []app.Slot) (marked, unusable int) {
 	for _, s := range slots {
 		switch {

@@ -16,7 +16,7 @@ const (
 	never        = time.Hour        // until the next registration of an agent that has ended
 )
 
-// registry is the calls of the agent.
+// registry makes the calls of the agent.
 type registry interface {
 	register(context.Context, url.Values) answer
 	heartbeat(ctx context.Context, id string, passed bool, note string) answer

@@ -59,12 +59,17 @@ func (l *links) await(ctx context.Context, timeout time.Duration) error {
 		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("told to end before the command was started: %w", err)
 		}
-		var why []string
-		for _, name := range slices.Sorted(maps.Keys(missing)) {
-			why = append(why, l.api.Unhealthy(ctx, serviceOf(name), missing[name]))
-		}
-		return fmt.Errorf("not healthy after %s: %s", timeout, strings.Join(why, "; "))
+		return fmt.Errorf("not healthy after %s: %s", timeout, l.reasons(ctx, missing))
 	}
+}
+
+// reasons describes why services have no healthy instance.
+func (l *links) reasons(ctx context.Context, missing map[string]error) string {
+	var each []string
+	for _, name := range slices.Sorted(maps.Keys(missing)) {
+		each = append(each, l.api.Unhealthy(ctx, serviceOf(name), missing[name]))
+	}
+	return strings.Join(each, "; ")
 }
 
 // lookUpAll looks up each link, and returns the errors of the links that a later look-up may find.

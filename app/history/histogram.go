@@ -72,7 +72,7 @@ func (h *Histogram) merge(o *Histogram) {
 	}
 }
 
-// plus adds counts. A sum that is too large stays at the largest one.
+// plus adds counts. It returns the largest count instead of an overflow.
 func plus(a, b uint32) uint32 {
 	if sum := a + b; sum >= a {
 		return sum

@@ -34,7 +34,7 @@ func NewWheel[T any](width int64, slots int, now int64) *Wheel[T] {
 	return w
 }
 
-// Put sets a timer. It moves one that is set already.
+// Put sets a timer to a time, also if it is set already.
 func (w *Wheel[T]) Put(t *Timer[T], at int64) {
 	w.Stop(t)
 	t.at = at

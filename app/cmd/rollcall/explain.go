@@ -28,11 +28,7 @@ func (c explainCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	status := "asks a backend"
-	if e.Status != nil {
-		status = "answers " + strconv.Itoa(*e.Status)
-	}
-	fmt.Fprintf(s.out, "%s: %s. The proxy %s.\n\n", c.Host, e.Verdict, status)
+	fmt.Fprintf(s.out, "%s: %s. The proxy %s.\n\n", c.Host, e.Verdict, answerOf(e))
 	t := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	for _, n := range e.LookedUp {
 		wins := ""
@@ -45,6 +41,14 @@ func (c explainCmd) Run(s *session) error {
 		printBackends(t, *e.Frontend)
 	}
 	return t.Flush()
+}
+
+// answerOf words the action of the proxy on a request.
+func answerOf(e client.Explanation) string {
+	if e.Status != nil {
+		return "answers " + strconv.Itoa(*e.Status)
+	}
+	return "asks a backend"
 }
 
 func printBackends(out io.Writer, f client.Frontend) {

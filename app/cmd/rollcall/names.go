@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"rollcall/app"
+	"rollcall/app/boot"
 	"rollcall/app/client"
 )
 
@@ -71,7 +71,7 @@ func suggesting(err error, name string, names []string) error {
 func nearest(name string, names []string) (near string) {
 	least := 3
 	for _, candidate := range names {
-		if n := app.Edits(name, candidate); n < least && n < len(name) {
+		if n := boot.Edits(name, candidate); n < least && n < len(name) {
 			near, least = candidate, n
 		}
 	}
