@@ -42,7 +42,7 @@ func (m *Marker) Mark(ctx context.Context, f Frontend, b Backend) (marked bool, 
 	keys := []string{m.keys.Frontend(f.Host), m.keys.Dead(f.Requested)}
 	n, err := markScript.Run(ctx, m.redis, keys, f.Requested, b.URL, m.ttl.Milliseconds()).Int()
 	if err != nil {
-		return false, fmt.Errorf("mark slot %d of %s: %w", b.Position, f.Requested, err)
+		return false, fmt.Errorf("mark position %d of %s: %w", b.Position, f.Requested, err)
 	}
 	return n > 0, nil
 }
@@ -52,7 +52,7 @@ func (m *Marker) Mark(ctx context.Context, f Frontend, b Backend) (marked bool, 
 func (m *Marker) Announce(ctx context.Context, f Frontend, b Backend) error {
 	a := Announcement{Host: f.Requested, URL: b.URL, Position: b.Position, Len: len(f.Backends)}
 	if err := m.redis.Publish(ctx, DeadChannel, a.String()).Err(); err != nil {
-		return fmt.Errorf("announce slot %d of %s: %w", b.Position, f.Requested, err)
+		return fmt.Errorf("announce position %d of %s: %w", b.Position, f.Requested, err)
 	}
 	return nil
 }

@@ -276,7 +276,7 @@ func (p *Process) WebAddr() string { return addrOf(p.web) }
 // EdgeAddr is the address of the edge; empty without the role.
 func (p *Process) EdgeAddr() string { return addrOf(p.edge) }
 
-// RedisAddr is the address of the embedded Redis; empty without one.
+// RedisAddr returns the address of the embedded Redis, or "" without an embedded Redis.
 func (p *Process) RedisAddr() string {
 	if p.embedded == nil {
 		return ""
@@ -461,7 +461,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 		p.log.WarnContext(ctx, "an announcement was lost", "host", a.Host, "backend", a.URL, "err", err)
 	case repaired:
 		p.metrics.marksMended.Inc()
-		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "slot", a.Position)
+		p.log.DebugContext(ctx, "a proxy's mark hit another backend and was taken back", "host", a.Host, "backend", a.URL, "position", a.Position)
 	case failing != "" && p.worker.ProbeNow(failing, true):
 		p.metrics.earlyProbes.Inc()
 		p.log.DebugContext(ctx, "a proxy announced a failing backend: probing it now", "host", a.Host, "instance", failing)

@@ -87,6 +87,6 @@ func (a *answer) Close() error {
 func (p *proxyRequest) logBroken(err error) {
 	if p.ctx.Err() == nil { // the client is still connected
 		p.edge.opt.Log.WarnContext(p.ctx, "backend failed in the middle of an answer",
-			"host", p.frontend.Requested, "backend", p.addr, "slot", p.backend.Position, "err", err)
+			"host", p.frontend.Requested, "backend", p.addr, "position", p.backend.Position, "err", err)
 	}
 }

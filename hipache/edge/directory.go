@@ -153,7 +153,7 @@ func (d *directory) report(ctx context.Context, f hipache.Frontend, b hipache.Ba
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.timeout)
 	defer cancel()
 	if err := write(ctx); err != nil {
-		d.log.WarnContext(ctx, "backend not marked", "host", f.Requested, "slot", b.Position, "err", err)
+		d.log.WarnContext(ctx, "backend not marked", "host", f.Requested, "position", b.Position, "err", err)
 	}
 }
 

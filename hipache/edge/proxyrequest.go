@@ -139,7 +139,7 @@ func (p *proxyRequest) pick() error {
 			return nil
 		}
 		// The log does not contain the entry, which may include a password.
-		p.edge.opt.Log.Warn("entry is not an http URL", "host", p.frontend.Host, "slot", p.backend.Position)
+		p.edge.opt.Log.Warn("entry is not an http URL", "host", p.frontend.Host, "position", p.backend.Position)
 		none = errInvalid
 		p.tried = append(p.tried, p.backend.URL)
 	}
@@ -245,6 +245,6 @@ func (p *proxyRequest) logFailure(r *http.Request, err error, marked, again bool
 	}
 	p.logged = true
 	p.edge.opt.Log.LogAttrs(context.WithoutCancel(r.Context()), level, "backend failed",
-		slog.String("host", p.frontend.Requested), slog.String("backend", p.addr), slog.Int("slot", p.backend.Position),
+		slog.String("host", p.frontend.Requested), slog.String("backend", p.addr), slog.Int("position", p.backend.Position),
 		slog.Any("err", err), slog.Bool("marked", marked), slog.Bool("retried", again))
 }
