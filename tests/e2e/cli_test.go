@@ -156,7 +156,7 @@ func TestVersionMigrateAndLsPrintWhatTheyShould(t *testing.T) {
 	if some := lines("db"); len(some) != 1 || some["other"] == nil {
 		t.Errorf("ls db prints %q", some)
 	}
-	if code, _, log := harness.Run(t, env, "ls", "nosuch"); code != 1 || !strings.Contains(log, "Not found") {
+	if code, _, log := harness.Run(t, env, "ls", "nosuch"); code != 1 || !strings.Contains(log, "not found") {
 		t.Errorf("ls of a service that is not there ends with %d and says %q", code, log)
 	}
 	if code, _, log := harness.Run(t, []string{"ROLLCALL_URL=http://127.0.0.1:1"}, "ls"); code != 3 || !strings.Contains(log, "ROLLCALL_URL") {

@@ -118,7 +118,7 @@ func TestATokenCountsAndEndsInEveryProcess(t *testing.T) {
 	if code, _, log := harness.Run(t, remote(two), "ls"); code != 4 || !strings.Contains(log, "ROLLCALL_TOKEN") || strings.Contains(log, token) {
 		t.Errorf("ls with it: %d %s", code, log)
 	}
-	if code, _, log := harness.Run(t, remote(one), "token", "revoke", id); code != 1 || !strings.Contains(log, "Not found") {
+	if code, _, log := harness.Run(t, remote(one), "token", "revoke", id); code != 1 || !strings.Contains(log, "not found") {
 		t.Errorf("token revoke again: %d %s", code, log)
 	}
 }
