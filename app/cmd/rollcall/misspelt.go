@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode"
 
-	"rollcall/app"
+	"rollcall/app/boot"
 	"rollcall/app/client"
 )
 
@@ -24,7 +24,7 @@ func misspeltFor(name string, registered, awaited []string) string {
 		return ""
 	}
 	at := slices.IndexFunc(registered, func(is string) bool {
-		return app.Edits(name, is) == 1 && digitsOf(name) == digitsOf(is) && !slices.Contains(awaited, is)
+		return boot.Edits(name, is) == 1 && digitsOf(name) == digitsOf(is) && !slices.Contains(awaited, is)
 	})
 	if at < 0 {
 		return ""
