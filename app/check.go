@@ -43,6 +43,7 @@ type Check struct {
 	Body     string   // HTTP: text the first 4 KiB of the body must contain; empty means any
 	Host     string   // HTTP: the Host header; empty: the first vhost without a wildcard, else the probed address
 	Method   string   // HTTP: HEAD; empty means GET
+	Headers  string   `view:"-"` // HTTP: further headers, "Name: value\r\n" each, sorted; secret, see HeaderLines
 
 	TLS        bool   // the probe speaks TLS
 	SkipVerify bool   // TLS: every certificate passes
@@ -93,9 +94,20 @@ func DefaultCheck(kind Kind) Check {
 // Probed reports whether Rollcall probes instances with this check.
 func (c Check) Probed() bool { return c.Kind != Heartbeat && c.Kind != None }
 
-// target returns the fields that determine how a probe asks, without the timing.
+// HeaderLines returns the further headers of a probe, "Name: value" each. Their values are secret.
+func (c Check) HeaderLines() []string {
+	if c.Headers == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(c.Headers, headerEnd), headerEnd)
+}
+
+const headerEnd = "\r\n"
+
+// target returns the fields that determine how a probe asks, without the timing and without the headers: an instance
+// goes on with another token.
 func (c Check) target() Check {
-	c.Interval, c.Timeout, c.Rise, c.Fall, c.Grace, c.Forget = 0, 0, 0, 0, 0, 0
+	c.Interval, c.Timeout, c.Rise, c.Fall, c.Grace, c.Forget, c.Headers = 0, 0, 0, 0, 0, 0, ""
 	return c
 }
 

@@ -38,6 +38,7 @@ type Registration struct {
 	Health       string
 	HealthHost   string   // health_host: the Host header of an http check; may have a port
 	HealthMethod string   // health_method: GET or HEAD
+	HealthHeader []string // health_header: "Name: value" of an http check; secret
 	Expect       []string // at most one list of statuses ("200-299,401") and one text of the body
 
 	TLSSkipVerify *bool
@@ -228,6 +229,7 @@ func (r Registration) refuseMisplaced(c Check) error {
 		{"expect", len(r.Expect) > 0, c.Kind == HTTP, path},
 		{"health_host", r.HealthHost != "", c.Kind == HTTP, path},
 		{"health_method", r.HealthMethod != "", c.Kind == HTTP, path},
+		{"health_header", len(r.HealthHeader) > 0, c.Kind == HTTP, path},
 		{"tls_skip_verify", valueOr(r.TLSSkipVerify, false), c.TLS, tls},
 		{"tls_server_name", r.TLSServerName != "", c.TLS, tls},
 	} {
@@ -266,10 +268,39 @@ func (r Registration) request(c *Check) (err error) {
 	if c.Method, err = parseHealthMethod(r.HealthMethod); err != nil {
 		return err
 	}
+	if c.Headers, err = parseHealthHeaders(r.HealthHeader); err != nil {
+		return err
+	}
 	if c.Method == http.MethodHead && c.Body != "" {
 		return Invalid("health_method", "is HEAD, and its answers have no body", "give GET, or leave the text out of expect")
 	}
 	return nil
+}
+
+// parseHealthHeaders returns the headers as Check.Headers has them.
+func parseHealthHeaders(given []string) (string, error) {
+	if len(given) > MaxHeaders {
+		return "", Invalid("health_header", fmt.Sprintf("is given %d times", len(given)), fmt.Sprintf("give at most %d", MaxHeaders))
+	}
+	values := map[string]string{}
+	for _, line := range given {
+		if strings.HasPrefix(strings.ToLower(line), "host:") {
+			return "", Invalid("health_header", "is Host", "give health_host")
+		}
+		name, value, err := ParseHeader("health_header", line)
+		switch {
+		case err != nil:
+			return "", err
+		case values[name] != "":
+			return "", Invalid("health_header", name+" is given twice", "give each header once")
+		}
+		values[name] = value
+	}
+	var lines strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		lines.WriteString(name + ": " + values[name] + headerEnd)
+	}
+	return lines.String(), nil
 }
 
 // parseHealthMethod returns HEAD, or "" for GET.

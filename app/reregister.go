@@ -92,7 +92,7 @@ func (i Instance) reclaimed(is Instance, declared bool, now time.Time) (Claims, 
 }
 
 // restarts returns the reason for which a registered instance starts again, or "" if it goes on.
-// Another interval or threshold alone does not take a healthy instance out of its frontends.
+// Another interval, threshold or header alone does not take a healthy instance out of its frontends.
 func restarts(was, is Instance) string {
 	switch {
 	case was.State == Draining:

@@ -19,6 +19,8 @@
 #   ROLLCALL_TAG         separated by commas
 #   ROLLCALL_META        name=value, separated by commas
 #   ROLLCALL_EXPECT      as in a registration; a status and a text on a line each
+#   ROLLCALL_HEALTH_HEADER
+#                        as in a registration; a header on a line
 #   ROLLCALL_{HEALTH,HEALTH_HOST,HEALTH_METHOD,INTERVAL,TIMEOUT,RISE,FALL,GRACE,FORGET}
 #   ROLLCALL_{TLS_SKIP_VERIFY,TLS_SERVER_NAME,WEIGHT,FAIL_OPEN,REPLACES}
 #                        as in a registration
@@ -213,11 +215,12 @@ request() {
   : "${status:=000}"
 }
 
-# Every user can read command lines: curl gets the token and the URL, which may contain a
-# password, through pipes.
+# Every user can read command lines: curl gets the token, the form and the URL, which may
+# contain secrets, through pipes.
 send_curl() {
-  printf '%s\n%s\n' "$url$1" "$token" | sed 's/[\\"]/\\&/g; 1s/.*/url = "&"/; 2s/..*/header = "Authorization: Bearer &"/' |
-    curl -q -sS -K - --noproxy '*' --connect-timeout 2 -m "$2" -w "${nl}status:%{http_code}" ${3+-d "$3"}
+  printf '%s\n%s\n%s\n' "$url$1" "$token" "${3-}" |
+    sed 's/[\\"]/\\&/g; 1s/.*/url = "&"/; 2s/..*/header = "Authorization: Bearer &"/; 3s/.*/'${3+data}' = "&"/; /^ = "/d' |
+    curl -q -sS -K - --noproxy '*' --connect-timeout 2 -m "$2" -w "${nl}status:%{http_code}"
 }
 
 # GNU wget takes a header only from a file: descriptor 8 is an open file without a name.
@@ -419,6 +422,7 @@ fields() {
   list tag , "$ROLLCALL_TAG"
   list meta , "$ROLLCALL_META"
   list expect "$nl" "$ROLLCALL_EXPECT"
+  list health_header "$nl" "$ROLLCALL_HEALTH_HEADER"
 }
 
 # nomad prints the address with the label http, or else the only one.
@@ -623,7 +627,7 @@ if [ $# = 0 ]; then
   exit 2
 fi
 known='URL TOKEN SERVICE PORT HOST ADDRESS ID BOOT TAG META WEIGHT REPLACES FAIL_OPEN HEALTH
-  HEALTH_CMD HEALTH_HOST HEALTH_METHOD TLS_SKIP_VERIFY TLS_SERVER_NAME EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
+  HEALTH_CMD HEALTH_HOST HEALTH_METHOD HEALTH_HEADER TLS_SKIP_VERIFY TLS_SERVER_NAME EXPECT INTERVAL TIMEOUT RISE FALL GRACE FORGET HOLD REASSERT ENV_FILE STOP_SIGNAL'
 # shellcheck disable=SC2046 # a list
 misspelt $(env | sed -n 's/^ROLLCALL_\([A-Za-z0-9_]*\)=.*/\1/p')
 

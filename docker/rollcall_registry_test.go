@@ -161,8 +161,9 @@ type instance struct {
 	Check    struct {
 		Kind, Expect, Interval, Timeout, Grace, Forget string
 
-		Body       string `json:"expect_body"`
-		Host       string `json:"health_host"`
+		Body       string   `json:"expect_body"`
+		Host       string   `json:"health_host"`
+		Headers    []string `json:"health_header"`
 		Rise, Fall int
 	}
 	Last struct{ Reason string }

@@ -63,14 +63,14 @@ func TestRegistersEveryFieldOfTheEnvironment(t *testing.T) {
 		r := shared(t)
 		p := h.start(t, r, env{
 			"ROLLCALL_HOST": "A.{svc}.test, *.{svc}.test c.{svc}.test", "ROLLCALL_TAG": "blue, two words", "ROLLCALL_META": "owner=ops, note=a=b&c",
-			"ROLLCALL_HEALTH": "/healthz?full=1", "ROLLCALL_EXPECT": "200-299\n" + oddBody, "ROLLCALL_HEALTH_HOST": "health.test", "ROLLCALL_HEALTH_METHOD": "get", "ROLLCALL_INTERVAL": "1500ms", "ROLLCALL_TIMEOUT": "1.2s",
+			"ROLLCALL_HEALTH": "/healthz?full=1", "ROLLCALL_EXPECT": "200-299\n" + oddBody, "ROLLCALL_HEALTH_HOST": "health.test", "ROLLCALL_HEALTH_METHOD": "get", "ROLLCALL_HEALTH_HEADER": "X-Token: a \"b\", c\nAccept: text/plain", "ROLLCALL_INTERVAL": "1500ms", "ROLLCALL_TIMEOUT": "1.2s",
 			"ROLLCALL_RISE": "1", "ROLLCALL_FALL": "3", "ROLLCALL_GRACE": "1m30s", "ROLLCALL_FORGET": "5m", "ROLLCALL_WEIGHT": "2", "ROLLCALL_FAIL_OPEN": "false",
 		}, appServes)
 		i := p.awaitState("healthy")
 		hosts := strings.ReplaceAll("*.{svc}.test a.{svc}.test c.{svc}.test", "{svc}", p.service)
 		for what, is := range map[string][2]string{
 			"hosts": {strings.Join(i.Hosts, " "), hosts}, "tags": {strings.Join(i.Tags, "|"), "blue|two words"}, "meta": {fmt.Sprint(i.Meta), "map[note:a=b&c owner:ops]"},
-			"expect": {i.Check.Expect, "200-299"}, "expected body": {i.Check.Body, oddBody}, "health host": {i.Check.Host, "health.test"}, "interval": {i.Check.Interval, "1.5s"}, "timeout": {i.Check.Timeout, "1.2s"},
+			"expect": {i.Check.Expect, "200-299"}, "expected body": {i.Check.Body, oddBody}, "health host": {i.Check.Host, "health.test"}, "health headers": {strings.Join(i.Check.Headers, " "), "Accept X-Token"}, "interval": {i.Check.Interval, "1.5s"}, "timeout": {i.Check.Timeout, "1.2s"},
 			"rest": {fmt.Sprintf("%d %d %s %s %d %t", i.Check.Rise, i.Check.Fall, i.Check.Grace, i.Check.Forget, i.Weight, i.FailOpen), "1 3 1m30s 5m0s 2 false"},
 		} {
 			if is[0] != is[1] {

@@ -309,12 +309,13 @@ type receipt struct {
 
 type check struct {
 	Kind, Target, Expect string
-	ExpectBody           string `json:"expect_body"`
-	Host                 string `json:"health_host"`
-	Method               string `json:"health_method"`
-	TLS                  bool   `json:"tls"`
-	SkipVerify           bool   `json:"tls_skip_verify"`
-	ServerName           string `json:"tls_server_name"`
+	ExpectBody           string   `json:"expect_body"`
+	Host                 string   `json:"health_host"`
+	Method               string   `json:"health_method"`
+	Headers              []string `json:"health_header"`
+	TLS                  bool     `json:"tls"`
+	SkipVerify           bool     `json:"tls_skip_verify"`
+	ServerName           string   `json:"tls_server_name"`
 	Interval, Timeout    string
 	Rise, Fall           int
 	Grace, Forget, Lease string

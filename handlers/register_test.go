@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,29 @@ import (
 	"rollcall/handlers"
 	"rollcall/tests/harness"
 )
+
+// TestAHeaderOfACheckIsNeverShown looks for the value in every read that shows instances or changes.
+func TestAHeaderOfACheckIsNeverShown(t *testing.T) {
+	t.Parallel()
+	const secret = "t0ken-of-the-check"
+	s := newService(t)
+	form := []string{"service", "web", "id", "web-1", "address", "10.0.0.8:80", "host", "shop.test", "health", "/", "health_header", "Authorization: Bearer " + secret}
+	got := s.register(form...)
+	same(t, "names of headers", got.Check.Headers, []string{"Authorization"})
+	if i := s.instance("web-1"); i.Check.Headers != "Authorization: Bearer "+secret+"\r\n" {
+		t.Errorf("the registry has %q", i.Check.Headers)
+	}
+	for _, path := range []string{
+		"/v1/instances/web-1", "/v1/services/web?state=any", "/v1/services/web/history", "/v1/explain?host=shop.test", "/v1/frontends", "/v1/sd/prometheus?state=any",
+		"/", "/instances/web-1", "/instances", "/services/web", "/events", "/metrics",
+	} {
+		r := httptest.NewRecorder()
+		s.http.ServeHTTP(r, s.get(path).request)
+		if text := r.Body.String(); r.Code != http.StatusOK || strings.Contains(text, secret) {
+			t.Errorf("%s: %d, shows the header: %s", path, r.Code, text)
+		}
+	}
+}
 
 func TestReceipt(t *testing.T) {
 	t.Parallel()

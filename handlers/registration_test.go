@@ -29,12 +29,13 @@ func TestBadFields(t *testing.T) {
 		health   = "give /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:name, grpcs, memcached, redis, heartbeat or none"
 		expect   = "give statuses (200, 200,204, 200-299,401 or 2xx) and text of the body, each at most once"
 		own      = "give the host name that the application answers to, such as shop.example or shop.example:8080"
+		header   = "give a name and a value, such as Authorization: Bearer TOKEN"
 		duration = "give a duration with its unit, such as 500ms, 2s or 1m"
 		whole    = "give a whole number"
 		empty    = "is empty; give a value, or leave the field out"
 		twice    = "is given twice; give it once"
 		plain    = "is not plain text; give UTF-8 without control characters"
-		unknown  = "is not a field of this call; it has service, id, boot, replaces, address, port, host, health, health_host, health_method, expect, " +
+		unknown  = "is not a field of this call; it has service, id, boot, replaces, address, port, host, health, health_host, health_method, health_header, expect, " +
 			"tls_skip_verify, tls_server_name, weight, fail_open, tag, meta.*, interval, timeout, grace, forget, rise, fall"
 	)
 	long := strings.Repeat("a", 1000)
@@ -117,6 +118,17 @@ func TestBadFields(t *testing.T) {
 			[]string{"health", "/", "health_method", "HEAD", "expect", "ok"},
 			"health_method is HEAD, and its answers have no body; give GET, or leave the text out of expect",
 		},
+		{[]string{"health", "tcp", "health_header", "A: b"}, "health_header goes with an http check only; leave it out, or give health as a path"},
+		{[]string{"health", "/", "health_header", "Bearer s3cret"}, "health_header is not Name: value; " + header},
+		{[]string{"health", "/", "health_header", "A b: s3cret"}, "health_header has a name that HTTP does not allow; " + header},
+		{[]string{"health", "/", "health_header", "A: s3cret\r\nB: c"}, "health_header A has characters other than visible ASCII; " + header},
+		{[]string{"health", "/", "health_header", "host: s3cret"}, "health_header is Host; give health_host"},
+		{[]string{"health", "/", "health_header", "connection: s3cret"}, "health_header is Connection, which Rollcall sets itself; give another one, such as Authorization"},
+		{[]string{"health", "/", "health_header", "Content-Length: 1"}, "health_header is Content-Length, which Rollcall sets itself; give another one, such as Authorization"},
+		{[]string{"health", "/", "health_header", "Transfer-Encoding: x"}, "health_header is Transfer-Encoding, which Rollcall sets itself; give another one, such as Authorization"},
+		{[]string{"health", "/", "health_header", "A: b", "health_header", "a: s3cret"}, "health_header A is given twice; give each header once"},
+		{[]string{"health", "/", "health_header", "A: " + strings.Repeat("s", 4097)}, "health_header A has 4097 bytes; give at most 4096"},
+		{append(many(11, "health_header", "A: b"), "health", "/"), "health_header is given 11 times; give at most 10"},
 		{[]string{"health", "/", "tls_skip_verify", "true"}, "tls_skip_verify goes with a check over TLS only; leave it out, or give health as https:/path or grpcs"},
 		{[]string{"health", "/", "tls_server_name", "a.test"}, "tls_server_name goes with a check over TLS only; leave it out, or give health as https:/path or grpcs"},
 		{[]string{"health", "https:/", "tls_skip_verify", "yes"}, `tls_skip_verify is "yes"; give true or false`},

@@ -60,13 +60,13 @@ func (p *Process) examineSchema(ctx context.Context) ([]diagnose.Finding, error)
 	return nil, nil
 }
 
-// Export prints every instance as a line of JSON.
-func Export(ctx context.Context, environ []string, out, logs io.Writer) error {
+// Export prints every instance as a line of JSON; see redisstore.Store.Export.
+func Export(ctx context.Context, environ []string, secrets bool, out, logs io.Writer) error {
 	return withRedis(ctx, environ, logs, func(p *Process) error {
 		if _, err := migrations.Version(ctx, p.rdb, p.config.Prefix); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
-		_, err := p.store.Export(ctx, out)
+		_, err := p.store.Export(ctx, out, secrets)
 		return err
 	})
 }

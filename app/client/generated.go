@@ -471,6 +471,9 @@ type Check struct {
 	// GrpcService The service that a gRPC probe asks for; left out for the whole server.
 	GrpcService *string `json:"grpc_service,omitempty"`
 
+	// HealthHeader The names of further headers. Their values are secret.
+	HealthHeader *[]string `json:"health_header,omitempty"`
+
 	// HealthHost The Host header if the registration has one.
 	HealthHost *string `json:"health_host,omitempty"`
 
@@ -856,6 +859,9 @@ type Registration struct {
 	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:port, grpc:name, grpc:port/name, grpcs (likewise), memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
 
+	// HealthHeader A header of an http check, as in Authorization: Bearer TOKEN. Answers and exports never contain its value.
+	HealthHeader *OneOrMore `json:"health_header,omitempty"`
+
 	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
 	HealthHost *string `json:"health_host,omitempty"`
 
@@ -926,6 +932,9 @@ type RegistrationForm struct {
 
 	// Health /path, :port/path, https:/path, https:port/path, http://own-host:port/path, tcp, tcp:port, grpc, grpc:port, grpc:name, grpc:port/name, grpcs (likewise), memcached, redis, heartbeat or none. Default: tcp.
 	Health *string `json:"health,omitempty"`
+
+	// HealthHeader A header of an http check, as in Authorization: Bearer TOKEN. Answers and exports never contain its value.
+	HealthHeader *[]string `json:"health_header,omitempty"`
 
 	// HealthHost The Host header of an http check. Default: the first vhost without a wildcard, else the probed address.
 	HealthHost *string `json:"health_host,omitempty"`

@@ -47,6 +47,20 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 // ID returns the id of the instance.
 func (e Entry) ID() string { return fmt.Sprint(e["id"]) }
 
+// Shown returns the entry without the values of its headers, which are secret.
+func (e Entry) Shown() Entry {
+	shown := maps.Clone(map[string]any(e))
+	if lines, given := shown["health_header"].([]string); given {
+		names := make([]string, len(lines))
+		for n, line := range lines {
+			name, _, _ := strings.Cut(line, ":")
+			names[n] = name + ": ***"
+		}
+		shown["health_header"] = names
+	}
+	return shown
+}
+
 func (e Entry) boot() string { return fmt.Sprint(e["boot"]) }
 
 // Metadata that marks the instances of an agent.
@@ -177,6 +191,8 @@ func (p Placement) entry(port string, labels map[string]string, c, owner contain
 		case field == "network", field == "port", field == "address":
 		case field == "host" || field == "tag":
 			entry[field] = list(value)
+		case field == "health_header":
+			entry[field] = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' })
 		default:
 			entry[field] = value
 		}

@@ -145,6 +145,23 @@ func TestAnEntryCarriesLabelsStartAndNode(t *testing.T) {
 	}
 }
 
+func TestALineOfALabelIsAHeaderWhoseValueIsNotShown(t *testing.T) {
+	t.Parallel()
+	c := box(map[string]string{"rollcall.service": "web", "rollcall.health_header": "Authorization: Bearer a,b\nX-Token: c\n"}, func(*container.InspectResponse) {})
+	entries, err := Placement{Prefix: "rollcall"}.Entries(c, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, entry := range map[string]Entry{
+		`"health_header":["Authorization: Bearer a,b","X-Token: c"]`: entries[0],
+		`"health_header":["Authorization: ***","X-Token: ***"]`:      entries[0].Shown(),
+	} {
+		if got, _ := json.Marshal(entry); !strings.Contains(string(got), want) {
+			t.Errorf("got %s, want %s in it", got, want)
+		}
+	}
+}
+
 func TestPlainLabelsAreDefaultsOfPorts(t *testing.T) {
 	t.Parallel()
 	place := Placement{Prefix: "rollcall"}

@@ -168,7 +168,7 @@ func (env environmentMap) form(id string) url.Values {
 
 // addLists adds the fields that a variable may contain several times.
 func (env environmentMap) addLists(form url.Values) {
-	for field, separators := range map[string]string{"host": ", \n", "tag": ",", "expect": "\n"} {
+	for field, separators := range map[string]string{"host": ", \n", "tag": ",", "expect": "\n", "health_header": "\n"} {
 		for _, item := range items(env["ROLLCALL_"+strings.ToUpper(field)], separators) {
 			form.Add(field, item)
 		}

@@ -21,13 +21,13 @@ func TestTheEnvironmentBecomesARegistration(t *testing.T) {
 		"ROLLCALL_URL=https://user:pass@rollcall.test/base/", "ROLLCALL_TOKEN= t0ken\n", "ROLLCALL_SERVICE=web", "PORT=8080",
 		"ROLLCALL_HOST=a.test, *.b.test\tc.test,,", "ROLLCALL_TAG=blue, two words,", "ROLLCALL_META=a=b, c=d=e ,flag",
 		"ROLLCALL_EXPECT=200-299\nall is, well\n", "ROLLCALL_BOOT=b1", "ROLLCALL_ID=web-1", "ROLLCALL_REPLACES=web-0",
-		"ROLLCALL_HEALTH=https:/up", "ROLLCALL_HEALTH_HOST=a.test", "ROLLCALL_HEALTH_METHOD=HEAD",
+		"ROLLCALL_HEALTH=https:/up", "ROLLCALL_HEALTH_HOST=a.test", "ROLLCALL_HEALTH_METHOD=HEAD", "ROLLCALL_HEALTH_HEADER=Authorization: Bearer t0ken\nX-Probe: a, b",
 		"ROLLCALL_TLS_SKIP_VERIFY=true", "ROLLCALL_TLS_SERVER_NAME=b.test", "ROLLCALL_INTERVAL=3s", "ROLLCALL_FAIL_OPEN=false", "ROLLCALL_HOLD=7s",
 	}, quiet)
 	form := map[string][]string{
 		"service": {"web"}, "id": {"web-1"}, "boot": {"b1"}, "replaces": {"web-0"}, "host": {"a.test", "*.b.test\tc.test"},
 		"tag": {"blue", "two words"}, "meta.a": {"b"}, "meta.c": {"d=e"}, "meta.flag": {""}, "expect": {"200-299", "all is, well"},
-		"health": {"https:/up"}, "health_host": {"a.test"}, "health_method": {"HEAD"}, "tls_skip_verify": {"true"}, "tls_server_name": {"b.test"}, "interval": {"3s"}, "fail_open": {"false"},
+		"health": {"https:/up"}, "health_host": {"a.test"}, "health_method": {"HEAD"}, "health_header": {"Authorization: Bearer t0ken", "X-Probe: a, b"}, "tls_skip_verify": {"true"}, "tls_server_name": {"b.test"}, "interval": {"3s"}, "fail_open": {"false"},
 	}
 	if diff := cmp.Diff(form, map[string][]string(s.form)); diff != "" {
 		t.Errorf("the form (-want +got):\n%s", diff)

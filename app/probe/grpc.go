@@ -57,7 +57,7 @@ func healthRequest(ctx context.Context, scheme, target, service string) (*http.R
 	if service != "" {
 		message = append(binary.AppendUvarint([]byte{1<<3 | 2}, uint64(len(service))), service...)
 	}
-	framed := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) // 0: not compressed
+	framed := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))) //nolint:gosec // health has at most 512 bytes; 0: not compressed
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost,
 		scheme+"://"+target+"/grpc.health.v1.Health/Check", bytes.NewReader(append(framed, message...)))
 	if err != nil {

@@ -114,14 +114,21 @@ func otherProtocol(begin []byte) (app.Result, error) {
 }
 
 // appendRequest appends the request to b. Path, host and address contain no space and no control
-// character, because registration refuses them.
+// character, and a header is well-formed, because registration refuses all others.
 func appendRequest(b []byte, i app.Instance) []byte {
 	b = append(b, cmp.Or(i.Check.Method, http.MethodGet)...)
 	b = append(b, ' ')
 	b = append(b, i.Check.Path...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, hostHeader(i)...)
-	return append(b, "\r\nUser-Agent: "+userAgent+"\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
+	if i.Check.Headers == "" {
+		return append(b, "\r\nUser-Agent: "+userAgent+"\r\nAccept: */*\r\nConnection: close\r\n\r\n"...)
+	}
+	b = append(append(b, "\r\n"...), i.Check.Headers...)
+	if !strings.Contains("\n"+i.Check.Headers, "\nAccept: ") {
+		b = append(b, "Accept: */*\r\n"...)
+	}
+	return append(b, "User-Agent: "+userAgent+"\r\nConnection: close\r\n\r\n"...)
 }
 
 // hostHeader returns the host of the check, else the first vhost of an instance without a wildcard, else the probed address. Applications with a list

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,10 @@ func probeHTTP2(ctx context.Context, c *conn, secure *tls.Conn, i app.Instance) 
 		Method: cmp.Or(i.Check.Method, http.MethodGet), URL: u, Host: hostHeader(i),
 		Header: http.Header{"User-Agent": {userAgent}, "Accept": {"*/*"}},
 	}).WithContext(ctx)
+	for _, line := range i.Check.HeaderLines() {
+		name, value, _ := strings.Cut(line, ": ")
+		request.Header.Set(name, value)
+	}
 	return roundTrip(c, secure, request, func(r *http.Response) (app.Result, error) {
 		if r.StatusCode > 599 { // an app.Code means something else there
 			return failed(app.BadAnswer, fmt.Sprintf("has the status %03d", r.StatusCode)), nil

@@ -1,6 +1,7 @@
 package probe_test
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -55,6 +56,31 @@ func TestHostHeaderIsTheGivenOneElseTheFirstVhostElseTheAddress(t *testing.T) {
 		expect(t, i, pass(200))
 		if got := <-seen; got != row.want {
 			t.Errorf("with the vhosts %q the Host header is %s, want %s", row.hosts, got, row.want)
+		}
+	}
+}
+
+func TestHTTPSendsTheHeadersOfTheCheck(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	seen := make(chan http.Header, 1)
+	handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header })
+	plain, secure := httptest.NewServer(handler), httptest.NewUnstartedServer(handler)
+	secure.TLS, secure.EnableHTTP2 = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, certificate("127.0.0.1"))}}, true
+	secure.StartTLS()
+	t.Cleanup(func() { plain.Close(); secure.Close() })
+	for address, isTLS := range map[string]bool{plain.Listener.Addr().String(): false, secure.Listener.Addr().String(): true} {
+		for headers, accept := range map[string]string{
+			"Authorization: Bearer t0ken\r\nX-Accept: b\r\n":        "*/*",
+			"Accept: text/plain\r\nAuthorization: Bearer t0ken\r\n": "text/plain",
+		} {
+			i := instance(app.HTTP, address, ample)
+			i.Check.TLS, i.Check.Headers = isTLS, headers
+			same(t, run(t, ca.prober(), i), pass(200))
+			got := <-seen
+			if all := got.Values("Accept"); got.Get("Authorization") != "Bearer t0ken" || len(all) != 1 || all[0] != accept || got.Get("User-Agent") != "rollcall-probe" {
+				t.Errorf("TLS %t, headers %q: the server got %v", isTLS, headers, got)
+			}
 		}
 	}
 }

@@ -128,7 +128,7 @@ func tlsFault(err error, i app.Instance) string {
 		return detail
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return certificateFault(e, i)
+		return certificateFault(e)
 	}
 	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return plainFault(e.RecordHeader[:], i.Check.Kind)
@@ -194,7 +194,7 @@ const (
 )
 
 // certificateFault returns why a certificate is not accepted, and the remedy.
-func certificateFault(e *tls.CertificateVerificationError, i app.Instance) string {
+func certificateFault(e *tls.CertificateVerificationError) string {
 	if wrong, ok := errors.AsType[x509.HostnameError](e); ok {
 		return fmt.Sprintf("the certificate is for %s, not for %.80q; set tls_server_name", namesOf(wrong.Certificate), wrong.Host)
 	}

@@ -310,6 +310,7 @@ http {
 	host := func(name string) func(*app.Check) { return func(c *app.Check) { c.Host = name } }
 	body := func(text string) func(*app.Check) { return func(c *app.Check) { c.Body = text } }
 	path := func(p string) func(*app.Check) { return func(c *app.Check) { c.Path = p } }
+	header := func(line string) func(*app.Check) { return func(c *app.Check) { c.Headers = line + "\r\n" } }
 	without := func(c *app.Check) { c.TLS = false }
 	for name, c := range map[string]struct {
 		i    app.Instance
@@ -324,10 +325,14 @@ http {
 		"TLS on the plain port":  {overTLS(app.HTTP, plain, host("shop.test")), fail(app.TLSFailed, "the port speaks plain HTTP; give health without https:")},
 		"plain on the TLS port":  {overTLS(app.HTTP, secure, without, host("shop.test")), fail(400, "want 200-399")},
 		"no header":              {overTLS(app.HTTP, secure, host("shop.test"), path("/private")), fail(401, "want 200-399")},
+		"a wrong header":         {overTLS(app.HTTP, secure, host("shop.test"), path("/private"), header("X-Token: wrong")), fail(401, "want 200-399")},
+		"its header":             {overTLS(app.HTTP, secure, host("shop.test"), path("/private"), header("X-Token: t0ken")), pass(200)},
+		"its header without TLS": {overTLS(app.HTTP, plain, without, host("shop.test"), path("/private"), header("X-Token: t0ken")), pass(200)},
 		"a redirect with TLS":    {overTLS(app.HTTP, secure, host("shop.test"), path("/moved"), func(c *app.Check) { c.Statuses = "200" }), fail(301, "want 200")},
 		"a redirect without TLS": {overTLS(app.HTTP, plain, without, host("shop.test"), path("/moved"), func(c *app.Check) { c.Statuses = "200" }), fail(301, "want 200")},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			same(t, run(t, ca.prober(), c.i), c.want)
 		})
 	}

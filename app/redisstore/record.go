@@ -58,6 +58,7 @@ type checkRecord struct {
 	Body     string       `json:"body,omitempty"`
 	Host     string       `json:"host,omitempty"`
 	Method   string       `json:"method,omitempty"`
+	Headers  string       `json:"headers,omitempty"`
 
 	TLS        bool   `json:"tls,omitempty"`
 	SkipVerify bool   `json:"skip_verify,omitempty"`
@@ -204,7 +205,7 @@ func recordOf(i app.Instance, rev int64) record {
 		FailClosed: !i.FailOpen, Boot: i.Boot, Replaces: i.Replaces, Replaced: i.ReplaceOver, Tags: i.Tags, Meta: i.Meta,
 		Claims: recordOfClaims(i.Claims),
 		Check: checkRecord{
-			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
+			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method, Headers: c.Headers,
 			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName, GRPCService: c.GRPCService,
 			Interval: c.Interval.Milliseconds(), Timeout: c.Timeout.Milliseconds(),
 			Rise: c.Rise, Fall: c.Fall, Grace: c.Grace.Milliseconds(), Forget: c.Forget.Milliseconds(),
@@ -251,7 +252,7 @@ func (r record) instance(id string) app.Instance {
 		Rev: r.Rev, ID: id, Service: r.Service, Address: r.Address, Hosts: r.Hosts,
 		Weight: max(r.Weight, 1), FailOpen: !r.FailClosed, Boot: r.Boot, Replaces: r.Replaces, ReplaceOver: r.Replaced, Tags: r.Tags, Meta: r.Meta,
 		Check: app.Check{
-			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method,
+			Kind: c.Kind, Port: c.Port, Path: c.Path, Statuses: c.Statuses, Body: c.Body, Host: c.Host, Method: c.Method, Headers: c.Headers,
 			TLS: c.TLS, SkipVerify: c.SkipVerify, ServerName: c.ServerName, GRPCService: c.GRPCService,
 			Interval: milliseconds(c.Interval), Timeout: milliseconds(c.Timeout),
 			Rise: c.Rise, Fall: c.Fall, Grace: milliseconds(c.Grace), Forget: milliseconds(c.Forget),

@@ -84,6 +84,7 @@ func TestRegisteringAgainRepairsEveryFieldAndKeepsTheState(t *testing.T) {
 		{"another kind", func(r *app.Registration) { r.Health = "tcp" }, app.Starting, app.EventRegistered},
 		{"another expectation", func(r *app.Registration) { r.Expect = []string{"204"} }, app.Starting, app.EventRegistered},
 		{"another Host header", func(r *app.Registration) { r.HealthHost = "b.test" }, app.Starting, app.EventRegistered},
+		{"another header", func(r *app.Registration) { r.HealthHeader = []string{"Authorization: Bearer new"} }, app.Healthy, app.EventUpdated},
 		{"another method", func(r *app.Registration) { r.HealthMethod = "HEAD" }, app.Starting, app.EventRegistered},
 		{"a gRPC service", func(r *app.Registration) { r.Health = "grpc:81/orders" }, app.Starting, app.EventRegistered},
 		{"TLS", func(r *app.Registration) { r.Health = "https:81/health" }, app.Starting, app.EventRegistered},

@@ -25,8 +25,9 @@ type exported[T any] struct {
 }
 
 // Export writes every instance except draining ones as a line of JSON, and returns their number. An import of the lines
-// in this order gives the frontends the same order, except that all backends of an instance then stand together.
-func (s *Store) Export(ctx context.Context, to io.Writer) (int, error) {
+// in this order gives the frontends the same order, except that all backends of an instance then stand together. Without
+// secrets the lines lack the headers of checks.
+func (s *Store) Export(ctx context.Context, to io.Writer, secrets bool) (int, error) {
 	instances, err := s.All(ctx)
 	if err != nil {
 		return 0, err
@@ -43,7 +44,11 @@ func (s *Store) Export(ctx context.Context, to io.Writer) (int, error) {
 	}
 	lines, n := json.NewEncoder(to), 0
 	for _, id := range ranked(byID, frontends) {
-		doc, err := encode(byID[id], 0)
+		i := byID[id]
+		if !secrets {
+			i.Check.Headers = ""
+		}
+		doc, err := encode(i, 0)
 		if err == nil {
 			err = lines.Encode(exported[json.RawMessage]{ID: id, Instance: json.RawMessage(doc)})
 		}
@@ -212,7 +217,7 @@ func registrationOf(i app.Instance) app.Registration {
 	r.Health = healthOf(c)
 	if c.Kind == app.HTTP {
 		r.Expect = []string{string(c.Statuses)}
-		r.HealthHost, r.HealthMethod = c.Host, c.Method
+		r.HealthHost, r.HealthMethod, r.HealthHeader = c.Host, c.Method, c.HeaderLines()
 		if c.Body != "" {
 			r.Expect = append(r.Expect, c.Body)
 		}

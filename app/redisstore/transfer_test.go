@@ -18,7 +18,7 @@ import (
 func (s *site) export(t *testing.T) string {
 	t.Helper()
 	var out bytes.Buffer
-	n, err := s.Export(t.Context(), &out)
+	n, err := s.Export(t.Context(), &out, true)
 	if err != nil || n != strings.Count(out.String(), "\n") {
 		t.Fatalf("%d instances in %q, %v", n, out.String(), err)
 	}
@@ -45,7 +45,7 @@ func everything(t *testing.T) *site {
 	s.up(t, 3, hosts("a.test", "c.test"))
 	s.up(t, 2, hosts("c.test", "*.c.test"), func(r *app.Registration) {
 		r.Health, r.Expect, r.Boot, r.Tags = ":8081/healthz?full=1", []string{"200-204", "fine"}, "b1", []string{"blue"}
-		r.HealthHost = "health.test:81"
+		r.HealthHost, r.HealthHeader = "health.test:81", []string{"Authorization: Bearer t0ken"}
 		r.Meta, r.FailOpen = map[string]string{"owner": "somebody"}, new(false)
 		r.Interval, r.Forget = new(7*time.Second), new(time.Hour)
 	})
@@ -72,6 +72,10 @@ func TestImportGivesTheSameRegistryAndLists(t *testing.T) {
 	t.Parallel()
 	from := everything(t)
 	text := from.export(t)
+	var shown strings.Builder
+	if _, err := from.Export(t.Context(), &shown, false); err != nil || strings.Contains(shown.String(), "t0ken") || !strings.Contains(text, "t0ken") {
+		t.Errorf("without secrets the export is, %v:\n%s\nand with secrets:\n%s", err, shown.String(), text)
+	}
 	to := taken(t, text, 9)
 	if got := to.export(t); got != text {
 		t.Errorf("exported again (-want +got):\n%s", cmp.Diff(text, got))

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
-	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -16,8 +15,6 @@ import (
 // Limits of the fields that a caller sets.
 const (
 	maxURL                             = 2048 // bytes
-	maxHeaders                         = 10
-	maxHeaderValue                     = 4096 // bytes
 	secretPrefix                       = "whsec_"
 	minSecret, maxSecret, secretLength = 24, 64, 32 // bytes
 )
@@ -37,8 +34,8 @@ func validate(w app.Webhook) error {
 	switch {
 	case !validSecret(w.Secret):
 		return app.Invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to get a new one", minSecret, maxSecret))
-	case len(w.Headers) > maxHeaders:
-		return app.Invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", maxHeaders))
+	case len(w.Headers) > app.MaxHeaders:
+		return app.Invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", app.MaxHeaders))
 	case w.Rate < 1 || w.Rate > app.MaxRate:
 		return app.Invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", app.MaxRate))
 	}
@@ -81,36 +78,6 @@ func validURLPort(port string) error {
 	return nil
 }
 
-// ownHeaders lists, by canonical name, the headers that the sender sets or that belong to the
-// connection. The headers of Standard Webhooks begin with Webhook-.
-var ownHeaders = []string{
-	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te",
-	"Trailer", "Transfer-Encoding", "Upgrade", "User-Agent",
-}
-
 // ParseHeader parses a header of a webhook's messages, "Name: value". Its FieldError never contains
 // the value, which may be a password or a token.
-func ParseHeader(line string) (name, value string, err error) {
-	name, value, found := strings.Cut(line, ":")
-	name, value = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)), strings.TrimSpace(value)
-	const want = "give a name and a value, such as Authorization: Bearer TOKEN"
-	switch {
-	case !found, value == "":
-		return "", "", app.Invalid("header", "is not Name: value", want)
-	case name == "", strings.ContainsFunc(name, notHeaderName):
-		return "", "", app.Invalid("header", "has a name that HTTP does not allow", want)
-	case slices.Contains(ownHeaders, name), strings.HasPrefix(name, "Webhook-"):
-		return "", "", app.Invalid("header", "is "+name+", which Rollcall sets itself", "give another one, such as Authorization")
-	case len(value) > maxHeaderValue:
-		return "", "", app.Invalid("header", fmt.Sprintf("%s has %d bytes", name, len(value)), fmt.Sprintf("give at most %d", maxHeaderValue))
-	case strings.ContainsFunc(value, notHeaderValue):
-		return "", "", app.Invalid("header", name+" has characters other than visible ASCII", want)
-	}
-	return name, value, nil
-}
-
-func notHeaderName(r rune) bool {
-	return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-}
-
-func notHeaderValue(r rune) bool { return r > '~' || r < ' ' && r != '\t' }
+func ParseHeader(line string) (name, value string, err error) { return app.ParseHeader("header", line) }

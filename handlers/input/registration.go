@@ -22,6 +22,7 @@ type registration struct {
 	Health       string   `field:"health"`
 	HealthHost   string   `field:"health_host" validate:"text=300"`
 	HealthMethod string   `field:"health_method" validate:"text=80"`
+	HealthHeader []string `field:"health_header"` // the domain checks it: an error must not quote it
 	Expect       []string `field:"expect" validate:"dive,text=200"`
 
 	TLSSkipVerify *bool  `field:"tls_skip_verify"`

@@ -2,6 +2,7 @@
 package view
 
 import (
+	"strings"
 	"time"
 
 	"rollcall/app"
@@ -45,12 +46,13 @@ type Override struct {
 
 // Check is the check of an instance.
 type Check struct {
-	Kind   app.Kind `json:"kind"`
-	Target string   `json:"target,omitempty"` // URL or address that is probed
-	Expect string   `json:"expect,omitempty"`
-	Body   string   `json:"expect_body,omitempty"`
-	Host   string   `json:"health_host,omitempty"`
-	Method string   `json:"health_method,omitempty"`
+	Kind    app.Kind `json:"kind"`
+	Target  string   `json:"target,omitempty"` // URL or address that is probed
+	Expect  string   `json:"expect,omitempty"`
+	Body    string   `json:"expect_body,omitempty"`
+	Host    string   `json:"health_host,omitempty"`
+	Method  string   `json:"health_method,omitempty"`
+	Headers []string `json:"health_header,omitempty"` // names
 
 	TLS        bool   `json:"tls,omitempty"`
 	SkipVerify bool   `json:"tls_skip_verify,omitempty"`
@@ -122,6 +124,10 @@ func CheckOf(i app.Instance) Check {
 	}
 	if c.Kind == app.HTTP {
 		v.Expect = string(c.Statuses)
+	}
+	for _, line := range c.HeaderLines() {
+		name, _, _ := strings.Cut(line, ":")
+		v.Headers = append(v.Headers, name)
 	}
 	if lease := c.Lease(); lease > 0 {
 		v.Lease = lease.String()

@@ -11,9 +11,13 @@ type doctorCmd struct{}
 
 func (doctorCmd) Run(s *session) error { return boot.Doctor(s.ctx, s.environ, s.out, s.err) }
 
-type exportCmd struct{}
+type exportCmd struct {
+	Secrets bool `help:"Include the values of health_header."`
+}
 
-func (exportCmd) Run(s *session) error { return boot.Export(s.ctx, s.environ, s.out, s.err) }
+func (c exportCmd) Run(s *session) error {
+	return boot.Export(s.ctx, s.environ, c.Secrets, s.out, s.err)
+}
 
 type importCmd struct {
 	File string `arg:"" optional:"" default:"-" help:"An export; - is standard input."`

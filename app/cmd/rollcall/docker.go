@@ -86,7 +86,7 @@ func dryRun(ctx context.Context, agent *docker.Agent, out io.Writer) error {
 			continue
 		}
 		for _, entry := range container.Entries {
-			text, err := json.Marshal(entry)
+			text, err := json.Marshal(entry.Shown())
 			if err != nil {
 				return err
 			}

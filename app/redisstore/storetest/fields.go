@@ -1,11 +1,13 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"rollcall/app"
@@ -18,7 +20,7 @@ func Full() app.Instance {
 	check.Port, check.Path, check.Statuses, check.Body = 8081, "/healthz", "200-299,401", "fine"
 	check.Host, check.Method = "health.test", "HEAD"
 	check.TLS, check.SkipVerify, check.ServerName = true, true, "cert.test"
-	check.GRPCService = "shop.Orders"
+	check.GRPCService, check.Headers = "shop.Orders", "Authorization: Bearer t0ken\r\n"
 	return app.Instance{
 		Rev: 7, ID: "web-1", Service: "web", Address: "10.0.0.7:80", Hosts: []string{"a.test", "b.test"}, Weight: 3, FailOpen: true,
 		Boot: "nonce", Replaces: "web-0", ReplaceOver: true, Tags: []string{"blue"}, Meta: map[string]string{"owner": "shop"},
@@ -39,7 +41,9 @@ func Changed() iter.Seq2[string, app.Instance] {
 		for _, path := range leaves(reflect.TypeFor[app.Instance](), nil) {
 			i := Full()
 			change(reflect.ValueOf(&i).Elem().FieldByIndex(path))
-			switch field := reflect.TypeFor[app.Instance]().Field(path[0]); field.Name {
+			switch pathName(path) {
+			case "Check.Headers":
+				i.Check.Headers = "Authorization: Bearer another\r\n"
 			case "Unknown":
 				i.Unknown = `{"zone":"b"}`
 			case "DrainPeriod":
@@ -52,17 +56,17 @@ func Changed() iter.Seq2[string, app.Instance] {
 	}
 }
 
-// FieldTag returns a tag of the field of app.Instance that a path of Changed begins with.
-func FieldTag(path, key string) string {
-	name := path
-	if n := slices.Index([]byte(path), '.'); n >= 0 {
-		name = path[:n]
+// FieldTag returns a tag of the last field on a path of Changed that has it.
+func FieldTag(path, key string) (tag string) {
+	t := reflect.TypeFor[app.Instance]()
+	for name := range strings.SplitSeq(path, ".") {
+		field, ok := t.FieldByName(name)
+		if !ok {
+			panic("storetest: no field " + path)
+		}
+		tag, t = cmp.Or(field.Tag.Get(key), tag), field.Type
 	}
-	field, ok := reflect.TypeFor[app.Instance]().FieldByName(name)
-	if !ok {
-		panic("storetest: no field " + path)
-	}
-	return field.Tag.Get(key)
+	return tag
 }
 
 // leaves lists the index paths of the fields of a struct and of the structs in it.
