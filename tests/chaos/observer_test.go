@@ -288,20 +288,20 @@ func (r *reader) gap(what string) {
 // guests are instances that register once and then stay silent.
 type guests struct {
 	mu    sync.Mutex
-	acked map[string]time.Time
+	acked map[string]time.Time // when the call began, by id
 }
 
 func (w *world) invite() *guests {
 	g := &guests{acked: map[string]time.Time{}}
 	w.busy.Go(func() {
 		for n := 0; w.ctx.Err() == nil; n++ {
-			id := fmt.Sprint("guest", n)
+			id, asked := fmt.Sprint("guest", n), time.Now()
 			status, _, err := w.call(http.MethodPost, "/v1/register", map[string][]string{
 				"service": {"guest"}, "id": {id}, "address": {fmt.Sprintf("127.88.%d.%d:1", n/250, 1+n%250)}, "health": {"none"},
 			})
 			if err == nil && status < 300 {
 				g.mu.Lock()
-				g.acked[id] = time.Now()
+				g.acked[id] = asked
 				g.mu.Unlock()
 			}
 			sleep(w.ctx, 150*time.Millisecond)
