@@ -80,7 +80,7 @@ func (a *API) Handler() http.Handler {
 	e.Use(measure(a.Served), guard(a.MaxBody, a.Tokens))
 	gate := gate{a.Tokens}
 	on := func(methods, path string, needs access, h echo.HandlerFunc, m ...echo.MiddlewareFunc) {
-		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{gate.admit(needs)}, m...)...)
+		e.Match(strings.Fields(methods), path, h, append([]echo.MiddlewareFunc{gate.admit(needs), afterWrites(needs, a.Replica)}, m...)...)
 	}
 	a.routes(on, problems)
 	return e

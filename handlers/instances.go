@@ -97,11 +97,10 @@ func (h instances) drain(c echo.Context) error {
 			return h.registry.DrainInTurn(ctx, id, boot, period, *given.Keep)
 		}
 	}
-	i, rev, err := drain(ctx, c.Param("id"), given.Boot, given.Hold)
+	i, _, err := drain(ctx, c.Param("id"), given.Boot, given.Hold)
 	if err != nil {
 		return err
 	}
-	h.awaitWrite(ctx, rev)
 	select {
 	case <-time.After(given.Hold): // on this process's clock, because no worker may be running
 		return c.JSON(http.StatusOK, view.InstanceOf(i))
@@ -122,11 +121,10 @@ func (h instances) deregister(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	_, rev, err := h.registry.Deregister(ctx, c.Param("id"), query.Boot)
+	_, _, err := h.registry.Deregister(ctx, c.Param("id"), query.Boot)
 	if err != nil && !errors.Is(err, app.ErrNotFound) {
 		return err
 	}
-	h.awaitWrite(ctx, rev)
 	c.Response().Header().Set(headerRemoved, strconv.FormatBool(err == nil))
 	return c.NoContent(http.StatusNoContent)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"rollcall/app"
-	"rollcall/app/registry"
 	"rollcall/handlers"
 )
 
@@ -201,8 +200,6 @@ func TestHeartbeatRefuses(t *testing.T) {
 func TestInstancesDrainInTurn(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.Registry = registry.New(s.store, s.api.Replica, s.store.Now, 5*time.Second, func(context.Context, app.Step) {})
-	s.serve()
 	const all, keep = 8, 6
 	for n := range all {
 		s.register("service", "web", "port", fmt.Sprint(80+n), "id", fmt.Sprintf("w%d", n), "health", "none")
@@ -334,9 +331,7 @@ func TestDeregister(t *testing.T) {
 		if got := a.Header().Get("Rollcall-Removed"); a.Body.Len() > 0 || got != removed {
 			t.Errorf("answered %s, removed: %q, want %q", a.Body, got, removed)
 		}
-		if _, known := s.api.Replica.Instance("w1"); known {
-			t.Error("reads still see it")
-		}
+		s.get("/v1/services/web").problem(http.StatusNotFound)
 	}
 	s.get("/v1/instances/w1").problem(http.StatusNotFound)
 }

@@ -71,9 +71,10 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s := &service{t: t, rdb: rdb, prefix: harness.Prefix(t), logs: &logs{}}
 	s.store = s.storeOn(rdb)
 	log := slog.New(slog.NewTextHandler(s.logs, nil))
+	rep := replica.New()
 	s.api = &handlers.API{
-		Registry: registry.New(s.store, nil, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
-		Replica:  replica.New(), Store: s.store, History: s.store.History(history.Default), Jobs: jobs{}, Now: s.store.Now, Log: log,
+		Registry: registry.New(s.store, rep, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
+		Replica:  rep, Store: s.store, History: s.store.History(history.Default), Jobs: jobs{}, Now: s.store.Now, Log: log,
 		Webhooks: webhook.NewWebhooks(s.store.Webhooks(), nil, s.store.Now, func(context.Context, app.Event) {}),
 		Metrics:  http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),

@@ -184,6 +184,7 @@ func TestReady(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	receipt := s.register("service", "web", "port", "80")
+	s.await(func() bool { return string(s.api.Replica.Revision()) == receipt.Revision })
 	type ready struct {
 		Revision string
 		AgeMS    *int64 `json:"age_ms"`

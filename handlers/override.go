@@ -31,11 +31,10 @@ func (h instances) override(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	i, rev, err := h.registry.Override(ctx, c.Param("id"), o)
+	i, _, err := h.registry.Override(ctx, c.Param("id"), o)
 	if err != nil {
 		return err
 	}
-	h.awaitWrite(ctx, rev)
 	return c.JSON(http.StatusOK, view.InstanceOf(i))
 }
 

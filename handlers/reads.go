@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
+
+	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
 	"rollcall/app/replica"
@@ -20,18 +23,19 @@ type reads struct {
 // age returns the age of the replica. It returns app.ErrUnavailable if the replica is too old to answer from.
 func (r reads) age() (time.Duration, error) { return r.replica.Age(time.Now()) }
 
-// maxWriteWait bounds the wait for a write to reach the replica. The write holds in any case.
-const maxWriteWait = time.Second
-
-// awaitWrite waits until the replica has a write of this process, so that the caller's next read returns it.
-func (r reads) awaitWrite(ctx context.Context, rev app.Revision) {
-	if rev == "" {
-		return
-	}
-	waiting, cancel := context.WithTimeout(ctx, maxWriteWait)
-	defer cancel()
-	if err := r.replica.WaitRevision(waiting, rev); err != nil && ctx.Err() == nil {
-		r.log.WarnContext(ctx, "a write is not in the replica yet", "revision", rev)
+// afterWrites has a GET or HEAD of the registry wait until the replica has the writes of this process, so that callers
+// read their own writes. A write itself does not wait for the replica.
+func afterWrites(needs access, rep *replica.Replica) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		if needs == noToken {
+			return next
+		}
+		return func(c echo.Context) error {
+			if m := c.Request().Method; m == http.MethodGet || m == http.MethodHead {
+				rep.WaitWrites(c.Request().Context())
+			}
+			return next(c)
+		}
 	}
 }
 

@@ -116,19 +116,16 @@ func (r *registrations) registerAll(ctx context.Context, entries []input.Entry, 
 
 func (r *registrations) write(ctx context.Context, entries []input.Entry) []registered {
 	all := make([]registered, len(entries))
-	var last app.Revision
 	var outage error
 	for n, entry := range entries {
 		if all[n].err = cmp.Or(outage, entry.Err); all[n].err != nil {
 			continue
 		}
 		all[n].Registered, all[n].err = r.registry.Register(ctx, entry.Registration)
-		last = cmp.Or(all[n].Revision, last)
 		if errors.Is(all[n].err, app.ErrUnavailable) {
 			outage = &notTriedError{all[n].err}
 		}
 	}
-	r.awaitWrite(ctx, last)
 	return all
 }
 
@@ -177,14 +174,13 @@ func (r *registrations) awaitStateChange(ctx context.Context, done registry.Regi
 // endReplacement cancels the replacement by an instance that did not become healthy in time, because the answer says
 // that the replaced instance stays.
 func (r *registrations) endReplacement(ctx context.Context, i app.Instance) (app.Instance, error) {
-	is, rev, err := r.registry.EndReplacement(ctx, i.ID)
+	is, _, err := r.registry.EndReplacement(ctx, i.ID)
 	switch {
 	case errors.Is(err, app.ErrNotFound):
 		return i, nil
 	case err != nil:
 		return i, err
 	}
-	r.awaitWrite(ctx, rev)
 	return is, nil
 }
 

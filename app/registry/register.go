@@ -32,7 +32,7 @@ func (r *Registry) Register(ctx context.Context, reg app.Registration) (Register
 	if err := app.CallerOf(ctx).Authorize(want); err != nil {
 		return Registered{}, err
 	}
-	was, known, fresh := r.lookup(want.ID)
+	was, known, fresh := r.lookup(ctx, want.ID)
 	if r.isUnchanged(was, want, reg) {
 		return Registered{Instance: was, Source: source}, nil
 	}

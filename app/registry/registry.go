@@ -37,16 +37,19 @@ func New(store Store, replica Replica, now func() time.Time, drainPeriod time.Du
 	return &Registry{store: store, replica: replica, now: now, drainPeriod: drainPeriod, onCommit: onCommit}
 }
 
-// lookup returns an instance of the replica. fresh is false if there is no replica, or if it
-// is too old to answer.
-func (r *Registry) lookup(id string) (i app.Instance, known, fresh bool) {
+// lookup returns an instance of the replica, with the writes of this process. fresh is false if
+// there is no replica, or if it is too old to answer.
+func (r *Registry) lookup(ctx context.Context, id string) (i app.Instance, known, fresh bool) {
 	if r.replica == nil {
 		return app.Instance{}, false, false
 	}
 	if _, err := r.replica.Age(time.Now()); err != nil {
 		return app.Instance{}, false, false
 	}
-	i, known = r.replica.Instance(id)
+	if _, known = r.replica.Instance(id); known {
+		r.replica.WaitWrites(ctx)
+		i, known = r.replica.Instance(id)
+	}
 	return i, known, true
 }
 
@@ -242,6 +245,9 @@ func (r *Registry) commit(ctx context.Context, c app.Change) (app.Revision, erro
 	rev, err := r.store.Commit(ctx, c)
 	if err != nil {
 		return "", err
+	}
+	if r.replica != nil && rev != "" {
+		r.replica.Written(rev)
 	}
 	for _, step := range c.Steps {
 		if step.Event != nil {

@@ -13,7 +13,7 @@ import (
 // instance is registered. A probed instance cannot report a failure: that is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
 	detail = app.CleanNote(detail)
-	was, known, _ := r.lookup(id)
+	was, known, _ := r.lookup(ctx, id)
 	err := app.ErrConflict
 	if known && passed && renewable(ctx, was) {
 		err = r.renew(ctx, was, detail)

@@ -45,6 +45,10 @@ type Replica interface {
 	Age(now time.Time) (time.Duration, error)
 	// Instance returns an instance, and whether there is one with that id.
 	Instance(id string) (app.Instance, bool)
+	// Written records that this process has written a revision.
+	Written(rev app.Revision)
+	// WaitWrites waits until the replica has every earlier write of this process.
+	WaitWrites(ctx context.Context)
 	// Routable returns the routable instances of a service, sorted by id. The caller must not
 	// write to the slice.
 	Routable(service string) []app.Instance

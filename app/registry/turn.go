@@ -54,7 +54,7 @@ func (r *Registry) drainInTurn(ctx context.Context, id, boot string, period time
 // routableOthers returns n other routable instances of the service of i, as stored now, or a
 // FieldError about keep if there are fewer.
 func (r *Registry) routableOthers(ctx context.Context, i app.Instance, n int) ([]app.Instance, error) {
-	if _, _, fresh := r.lookup(i.ID); !fresh {
+	if _, _, fresh := r.lookup(ctx, i.ID); !fresh {
 		return nil, fmt.Errorf("the instances of %s: %w", i.Service, app.ErrUnavailable)
 	}
 	var others []app.Instance

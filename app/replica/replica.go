@@ -38,6 +38,8 @@ type Replica struct {
 
 	watchers []*watcher
 
+	written atomic.Pointer[write] // the newest write of this process; nil: none
+
 	recent []app.Event  // oldest first, a little more than keptEvents; readers get copies
 	before app.Revision // recent has all events after this revision
 }
@@ -423,8 +425,39 @@ func (r *Replica) Wait(ctx context.Context, done func() bool) error {
 	}
 }
 
-// WaitRevision waits until the replica is at a revision or a later one, so that a caller reads its
-// own write.
+// WaitRevision waits until the replica is at a revision or a later one.
 func (r *Replica) WaitRevision(ctx context.Context, rev app.Revision) error {
 	return r.Wait(ctx, func() bool { return r.Revision().Compare(rev) >= 0 })
+}
+
+// write is a write of this process.
+type write struct {
+	revision app.Revision
+	at       time.Time
+}
+
+// maxWriteWait bounds the wait for a write to reach the replica. The write holds in any case.
+const maxWriteWait = time.Second
+
+// Written records that this process has written a revision. The writer need not wait for it; WaitWrites does.
+func (r *Replica) Written(rev app.Revision) {
+	is := &write{rev, time.Now()}
+	for {
+		was := r.written.Load()
+		if was != nil && was.revision.Compare(rev) >= 0 || r.written.CompareAndSwap(was, is) {
+			return
+		}
+	}
+}
+
+// WaitWrites waits until the replica has every earlier write of this process, so that a caller reads its own writes. It
+// gives up a second after the last write, and when ctx is done.
+func (r *Replica) WaitWrites(ctx context.Context) {
+	w := r.written.Load()
+	if w == nil || r.Revision().Compare(w.revision) >= 0 {
+		return
+	}
+	ctx, cancel := context.WithDeadline(ctx, w.at.Add(maxWriteWait))
+	defer cancel()
+	_ = r.WaitRevision(ctx, w.revision) // a replica that is too old refuses the read
 }

@@ -540,6 +540,43 @@ func TestReached(t *testing.T) {
 	}
 }
 
+func TestReadersWaitForTheWritesOfTheirProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := replica.New()
+		s.Reset(nil, "1-0")
+		wait := func() func() (bool, error) {
+			return waiting(func() error { s.WaitWrites(t.Context()); return nil })
+		}
+		if done, _ := wait()(); !done {
+			t.Error("a reader waits for nothing")
+		}
+		s.Written("5-0")
+		s.Written("3-0") // a call that was answered later
+		early := wait()
+		s.Apply([]app.Entry{entry("4-0", "web/a:healthy")})
+		if done, _ := early(); done {
+			t.Error("a reader goes on without the newest write")
+		}
+		s.Apply([]app.Entry{entry("5-0", "web/b:healthy")})
+		if done, _ := early(); !done {
+			t.Error("a reader waits although the replica has the writes")
+		}
+		s.Written("9-0")
+		lost := wait()
+		if done, _ := lost(); done {
+			t.Error("a reader goes on without the newest write")
+		}
+		time.Sleep(time.Second)
+		if done, _ := lost(); !done {
+			t.Error("a reader waits for a lost write for more than a second")
+		}
+		if done, _ := wait()(); !done {
+			t.Error("a later reader waits for a lost write")
+		}
+	})
+}
+
 func TestReachedEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
