@@ -131,8 +131,8 @@ func (p *Process) bind() (err error) {
 func (p *Process) onCommit(ctx context.Context, s app.Step) {
 	p.metrics.onCommit(s, p.store.Now())
 	e := s.Event
-	p.log.InfoContext(ctx, "instance changed", "event", e.Kind, "instance", e.Instance, "service", e.Service,
-		"from", e.From, "to", e.To, "reason", e.Reason, "actor", e.Actor)
+	p.log.InfoContext(ctx, "instance changed", "event", string(e.Kind), "instance", e.Instance, "service", e.Service,
+		"from", string(e.From), "to", string(e.To), "reason", e.Reason, "actor", e.Actor)
 }
 
 // open connects to Redis, or starts the embedded one without a URL, and makes the parts that use it.

@@ -334,12 +334,12 @@ func stepOf(step app.Step) (stepArg, error) {
 // hostsOf lists an instance's backends in every vhost that it served or serves. While the instance is on the move, its
 // former address may stay as the last routable backend.
 func hostsOf(was, is app.Instance) []hostArg {
-	hosts := []hostArg{}
+	hosts, id := []hostArg{}, is.ID
 	if was.Rev > 0 {
 		for _, h := range was.Hosts {
-			hosts = append(hosts, hostArg{Host: h, URL: was.URL(), Was: &was.ID})
+			hosts = append(hosts, hostArg{Host: h, URL: was.URL(), Was: &id})
 			if from := was.Claims.Moved; from != "" {
-				hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Was: &was.ID})
+				hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Was: &id})
 			}
 		}
 	}
@@ -348,7 +348,7 @@ func hostsOf(was, is app.Instance) []hostArg {
 	}
 	for _, h := range is.Hosts {
 		if from := is.Claims.Moved; from != "" && is.FailOpen && !is.Override.Maintenance {
-			hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Keep: stayLast, ID: is.ID, Was: &is.ID})
+			hosts = append(hosts, hostArg{Host: h, URL: "http://" + from, Keep: stayLast, ID: id, Was: &id})
 		}
 		hosts = append(hosts, hostArg{Host: h, URL: is.URL(), N: is.Slots(), Keep: keepOf(is), ID: is.ID, New: was.Rev == 0 || !slices.Contains(was.Hosts, h)})
 	}
