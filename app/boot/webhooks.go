@@ -41,11 +41,7 @@ func (p *Process) deliver(run func(string, func(context.Context) error)) {
 
 // watchEvents calls wake after every event, until the context ends.
 func (p *Process) watchEvents(ctx context.Context, wake func()) {
-	if !p.roles.Web {
-		p.store.WatchEvents(ctx, wake)
-		return
-	}
-	var seen app.Revision // the replica, if the process has one, has every event
+	var seen app.Revision
 	for p.replica.Wait(ctx, func() bool { return p.replica.Revision() != seen }) == nil {
 		seen = p.replica.Revision()
 		wake()

@@ -318,27 +318,6 @@ func (w Webhooks) Complete(ctx context.Context, c webhook.DeliveryClaim, d webho
 	return nil
 }
 
-// WatchEvents calls wake whenever an event is appended, until ctx is done. It may make more calls than there are events.
-func (s *Store) WatchEvents(ctx context.Context, wake func()) {
-	for ctx.Err() == nil {
-		epoch, last, err := s.present(ctx)
-		if err == nil {
-			wake() // for events before the first read
-		}
-		for err == nil {
-			var entries []app.Entry
-			if entries, err = s.read(ctx, epoch, last, pollFor); len(entries) > 0 {
-				last = entries[len(entries)-1].Event.Revision
-				wake()
-			}
-		}
-		select {
-		case <-time.After(retryAfter):
-		case <-ctx.Done():
-		}
-	}
-}
-
 func score(s string) time.Time {
 	f, _ := strconv.ParseFloat(s, 64) // Redis wrote it
 	return time.UnixMilli(int64(f))
