@@ -224,6 +224,7 @@ func TestInstancesDrainInTurn(t *testing.T) {
 		t.Fatalf("%d of %d have drained at once, want 1 or 2", drained, all)
 	}
 	next := func() (id string, code int) {
+		s.api.Replica.WaitWrites(t.Context())
 		for i := range s.api.Replica.All() {
 			if i.Service == "web" && i.Routable() {
 				return i.ID, ask(i.ID).do().Code
@@ -275,6 +276,7 @@ func TestDrainAnswersAfterTheHold(t *testing.T) {
 		if took := time.Since(began); got.State != "draining" || took < c.hold || took > c.hold+patience {
 			t.Errorf("%s: %s after %s, want it after %s", id, got.State, took, c.hold)
 		}
+		s.api.Replica.WaitWrites(t.Context())
 		if i, _ := s.api.Replica.Instance(id); i.State != app.Draining {
 			t.Errorf("%s: reads still see it %s", id, i.State)
 		}

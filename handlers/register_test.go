@@ -436,6 +436,7 @@ func TestArrayIsJudgedOneByOne(t *testing.T) {
 		"409 host: host a.test is served by the service web (known is starting); a vhost belongs to one service at a time: deregister its instances first (DELETE /v1/instances/known), or choose another vhost",
 		"201 db starting",
 	})
+	s.api.Replica.WaitWrites(t.Context())
 	same(t, "services", s.api.Replica.Services(), []string{"db", "web"})
 }
 
@@ -447,6 +448,7 @@ func TestArrayOfAHundred(t *testing.T) {
 		entries = append(entries, fmt.Sprintf(`{"service":"web","port":%d}`, 8000+n))
 	}
 	verdicts := decode[[]verdict](s.json(http.MethodPost, "/v1/register", "["+strings.Join(entries, ",")+"]").want(http.StatusMultiStatus))
+	s.api.Replica.WaitWrites(t.Context())
 	if len(verdicts) != 100 || len(s.api.Replica.Instances("web")) != 100 {
 		t.Errorf("%d verdicts, %d instances", len(verdicts), len(s.api.Replica.Instances("web")))
 	}
