@@ -134,6 +134,7 @@ func (h frontends) tlsAsk(c echo.Context) error {
 	if err := input.Query(c.Request(), &query); err != nil {
 		return err
 	}
+	h.replica.WaitWrites(c.Request().Context()) // afterWrites leaves out calls without a token
 	if _, err := h.age(); err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ const (
 	pollFor    = 500 * time.Millisecond // longest wait of one read of the stream; well below a client's ReadTimeout
 	batch      = 1000                   // entries or documents read at once
 	retryAfter = 200 * time.Millisecond // pause after an error
+	restFor    = time.Millisecond       // pause after a read with events, so that one read gets many events of a burst
 )
 
 var (
@@ -81,6 +82,9 @@ func (s *Store) follow(ctx context.Context, rep *replica.Replica) (loaded bool, 
 		}
 		if len(entries) < batch {
 			rep.SetCurrent(asked)
+		}
+		if n := len(entries); n > 0 && n < batch {
+			time.Sleep(restFor)
 		}
 	}
 }
