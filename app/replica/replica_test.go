@@ -423,14 +423,17 @@ func TestEventsBelongToTheCaller(t *testing.T) {
 
 // waiting runs a wait of a replica in a bubble and reports how it ended, if it has.
 func waiting(wait func() error) (ended func() (bool, error)) {
+	ends := make(chan error, 1)
+	go func() { ends <- wait() }()
 	var done bool
 	var err error
-	go func() {
-		err = wait()
-		done = true
-	}()
 	return func() (bool, error) {
 		synctest.Wait()
+		select {
+		case err = <-ends:
+			done = true
+		default:
+		}
 		return done, err
 	}
 }
