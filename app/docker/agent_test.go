@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -161,10 +162,47 @@ func (s *simulated) start(id string, change func(c *container.InspectResponse), 
 type rollcall struct {
 	sync.Mutex
 	instances map[string]map[string]any
-	calls     []string // that end or report
+	calls     []string                         // that end or report
+	hang      func(*http.Request, string) bool // calls, with their bodies, that get no answer
+	hanging   int
+	fail      map[string]int // method → number of calls that get status 503
+}
+
+// hung reports whether a call hangs.
+func (r *rollcall) hung() bool {
+	r.Lock()
+	defer r.Unlock()
+	return r.hanging > 0
+}
+
+func newRollcall() *rollcall {
+	return &rollcall{instances: map[string]map[string]any{}, fail: map[string]int{}}
+}
+
+// refuses hangs until the call ends, or answers with 503, if the test wants that.
+func (r *rollcall) refuses(w http.ResponseWriter, req *http.Request) bool {
+	body, _ := io.ReadAll(req.Body)
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	r.Lock()
+	hangs, fails := r.hang != nil && r.hang(req, string(body)), r.fail[req.Method] > 0
+	if hangs {
+		r.hanging++
+	} else if fails {
+		r.fail[req.Method]--
+	}
+	r.Unlock()
+	if hangs {
+		<-req.Context().Done()
+	} else if fails {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	return hangs || fails
 }
 
 func (r *rollcall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if r.refuses(w, req) {
+		return
+	}
 	r.Lock()
 	defer r.Unlock()
 	w.Header().Set("Content-Type", "application/json")
@@ -177,6 +215,10 @@ func (r *rollcall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case strings.HasPrefix(req.URL.Path, "/v1/services/"):
 		_ = json.NewEncoder(w).Encode(map[string]any{"instances": slices.Collect(maps.Values(r.instances))})
 	case req.Method == http.MethodDelete:
+		if i := r.instances[id]; i != nil && i["boot"] != req.URL.Query().Get("boot") {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
 		delete(r.instances, id)
 		r.calls = append(r.calls, "remove "+id)
 		w.WriteHeader(http.StatusNoContent)
@@ -230,7 +272,7 @@ func watch(t *testing.T, s *simulated, r *rollcall) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls, err := api.New(server.URL, "", api.Options{})
+	calls, err := api.New(server.URL, "", api.Options{Once: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +292,7 @@ func watch(t *testing.T, s *simulated, r *rollcall) (stop func()) {
 
 func TestAgentFollowsTheLifeOfContainers(t *testing.T) {
 	t.Parallel()
-	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s, r := simulate(t), newRollcall()
 	s.start("a", nil)
 	s.start("bad", nil, "weight", "heavy")
 	s.start("odd", nil, "colour", "blue")
@@ -278,7 +320,7 @@ func TestAgentFollowsTheLifeOfContainers(t *testing.T) {
 
 func TestAgentLooksAgainForAnAddress(t *testing.T) {
 	t.Parallel()
-	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s, r := simulate(t), newRollcall()
 	watch(t, s, r)
 	s.start("late", func(c *container.InspectResponse) { c.NetworkSettings.Networks = nil })
 	s.start("later", func(c *container.InspectResponse) { c.NetworkSettings.Networks = nil })
@@ -292,7 +334,7 @@ func TestAgentLooksAgainForAnAddress(t *testing.T) {
 
 func TestAgentReportsDockersHealth(t *testing.T) {
 	t.Parallel()
-	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s, r := simulate(t), newRollcall()
 	watch(t, s, r)
 	health := func(h container.HealthStatus) func(c *container.InspectResponse) {
 		return func(c *container.InspectResponse) { c.State.Health = &container.Health{Status: h} }
@@ -310,9 +352,10 @@ func TestAgentRemovesOnlyInstancesOfItsNode(t *testing.T) {
 	instance := func(id, node string) map[string]any {
 		return map[string]any{"id": id, "boot": "b", "meta": map[string]any{metaNode: node, metaContainer: id}}
 	}
-	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{
+	s, r := simulate(t), newRollcall()
+	r.instances = map[string]map[string]any{
 		"other": instance("other", "n2"), "former": instance("former", "n1"), "own": {"id": "own", "boot": "b"},
-	}}
+	}
 	s.start("a", nil)
 	stop := watch(t, s, r)
 	harness.Await(t, "the former instance is removed, and no other", r.has("a", "other", "own"))
@@ -328,7 +371,7 @@ func TestAgentRemovesOnlyInstancesOfItsNode(t *testing.T) {
 
 func TestEngineAwayChangesNothing(t *testing.T) {
 	t.Parallel()
-	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s, r := simulate(t), newRollcall()
 	s.start("a", nil)
 	s.start("b", nil)
 	watch(t, s, r)
@@ -350,7 +393,7 @@ func TestEngineAwayChangesNothing(t *testing.T) {
 
 func TestAgentListsTwoThousandContainers(t *testing.T) {
 	t.Parallel()
-	s, r := simulate(t), &rollcall{instances: map[string]map[string]any{}}
+	s, r := simulate(t), newRollcall()
 	for n := range 2000 {
 		s.start(fmt.Sprintf("c%04d", n), nil)
 	}
@@ -362,4 +405,84 @@ func TestAgentListsTwoThousandContainers(t *testing.T) {
 		return len(r.instances) == 2000
 	})
 	t.Logf("2,000 containers after %s", time.Since(began).Round(time.Millisecond))
+}
+
+func TestASlowRollcallDelaysNoOtherContainer(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), newRollcall()
+	watch(t, s, r)
+	s.start("a", nil)
+	s.start("b", nil)
+	await(t, "both are registered", r.has("a", "b"))
+	r.Lock()
+	r.hang = func(req *http.Request, body string) bool {
+		return req.Method == http.MethodPost && (strings.Contains(body, `"c"`) || strings.HasSuffix(req.URL.Path, "/a/drain"))
+	}
+	r.Unlock()
+	s.start("c", nil)
+	await(t, "the registration of c hangs", r.hung)
+	s.change("a", events.ActionKill, nil, "signal", "15")
+	s.change("b", events.ActionKill, nil, "signal", "15")
+	await(t, "b is drained while the registration of c and the drain of a hang", r.called("drain b"))
+	stopped := func(c *container.InspectResponse) { c.State.Running = false }
+	s.change("a", events.ActionDie, stopped)
+	s.change("b", events.ActionDie, stopped)
+	await(t, "a and b are removed meanwhile", r.has())
+	s.start("d", nil)
+	await(t, "another container is registered meanwhile", r.has("d"))
+}
+
+func TestFailedCallsAreRepeated(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), newRollcall()
+	r.fail[http.MethodPost] = 3
+	s.start("a", nil)
+	watch(t, s, r)
+	await(t, "a is registered after three failures", r.has("a"))
+
+	r.Lock()
+	r.fail[http.MethodPost], r.fail[http.MethodDelete] = 1, 3
+	r.Unlock()
+	s.change("a", events.ActionKill, nil, "signal", "15")
+	await(t, "a is drained after a failure", r.called("drain a"))
+	s.change("a", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
+	await(t, "a is removed after three failures", r.has())
+}
+
+func TestTheLastStateOfAContainerReachesRollcallAfterAnOutage(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), newRollcall()
+	watch(t, s, r)
+	s.start("a", nil)
+	s.start("b", nil)
+	await(t, "both are registered", r.has("a", "b"))
+	r.Lock()
+	r.fail[http.MethodPost], r.fail[http.MethodDelete] = 1000, 1000
+	r.Unlock()
+	for n := range 20 {
+		s.change("a", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
+		s.change("a", events.ActionStart, func(c *container.InspectResponse) {
+			c.State.Running, c.State.StartedAt = true, fmt.Sprintf("start %d", n)
+		})
+	}
+	s.change("b", events.ActionKill, nil, "signal", "15")
+	s.change("b", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
+	failed := func() int {
+		r.Lock()
+		defer r.Unlock()
+		return 2000 - r.fail[http.MethodPost] - r.fail[http.MethodDelete]
+	}
+	await(t, "calls for both have failed", func() bool { return failed() > 1 })
+	made := failed()
+	r.Lock()
+	clear(r.fail)
+	r.Unlock()
+	await(t, "the last start is registered, and the stopped container is gone", func() bool {
+		r.Lock()
+		defer r.Unlock()
+		return len(r.instances) == 1 && r.instances["a"]["boot"] == "start 19"
+	})
+	if made > 20 {
+		t.Errorf("%d calls during the outage", made)
+	}
 }

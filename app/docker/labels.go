@@ -63,6 +63,12 @@ func (e Entry) Shown() Entry {
 
 func (e Entry) boot() string { return fmt.Sprint(e["boot"]) }
 
+// name returns the name of the container.
+func (e Entry) name() string {
+	meta, _ := e["meta"].(map[string]string)
+	return meta[metaName]
+}
+
 // Metadata that marks the instances of an agent.
 const (
 	metaNode      = "docker_node"

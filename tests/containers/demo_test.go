@@ -232,9 +232,9 @@ func (w *world) endedWell(ids ...string) error {
 }
 
 // registry is what must survive: who is there since when, and who is routed.
-func (w *world) registry() (map[string]string, error) {
+func (w *world) registry(more ...string) (map[string]string, error) {
 	seen := map[string]string{}
-	for _, service := range []string{"client", "service", "memcached"} {
+	for _, service := range append([]string{"client", "service", "memcached"}, more...) {
 		var list struct {
 			Instances []struct{ ID, Address, State, Since string }
 		}

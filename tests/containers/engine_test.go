@@ -30,7 +30,8 @@ type engine struct {
 	dials chan dial
 }
 
-// boot is the engine's first process: it reaps orphans and ends with the daemon. A fresh /run hides the
+// boot is the engine's first process: it reaps orphans, restarts a daemon that has ended well, and ends with one that has
+// failed. A fresh /run hides the
 // sockets of another engine's containerd. On a file system in memory a container starts in half the time.
 const boot = `
 mount -t tmpfs tmpfs /run
@@ -38,9 +39,9 @@ mkdir "$1/data" "$1/exec"
 mount -t tmpfs tmpfs "$1/data"
 mount -t tmpfs tmpfs "$1/exec"
 ip link set lo up
-dockerd --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" --host "unix://$1/docker.sock" \
-  --cgroup-parent "$2" --exec-opt native.cgroupdriver=cgroupfs &
-wait $!`
+echo '{}' >"$1/daemon.json"
+while dockerd --config-file "$1/daemon.json" --data-root "$1/data" --exec-root "$1/exec" --pidfile "$1/pid" --host "unix://$1/docker.sock" \
+  --cgroup-parent "$2" --exec-opt native.cgroupdriver=cgroupfs; do :; done`
 
 var shared struct {
 	sync.Once
@@ -161,6 +162,60 @@ func (e *engine) init() (string, error) {
 		err = errors.New("unshare has no child")
 	}
 	return first, err
+}
+
+// signal sends a signal to the daemon.
+func (e *engine) signal(s syscall.Signal) error {
+	first, err := e.init()
+	if err != nil {
+		return err
+	}
+	children, err := os.ReadFile("/proc/" + first + "/task/" + first + "/children")
+	if err != nil {
+		return err
+	}
+	for child := range strings.FieldsSeq(string(children)) {
+		if name, _ := os.ReadFile("/proc/" + child + "/comm"); string(name) == "dockerd\n" {
+			pid, err := strconv.Atoi(child)
+			return errors.Join(err, syscall.Kill(pid, s))
+		}
+	}
+	return errors.New("the daemon does not run")
+}
+
+// restart restarts the daemon. With liveRestore the containers go on meanwhile.
+func (e *engine) restart(liveRestore bool) error {
+	config := fmt.Appendf(nil, `{"live-restore": %t}`, liveRestore)
+	if err := errors.Join(os.WriteFile(filepath.Join(e.dir, "daemon.json"), config, 0o600), e.signal(syscall.SIGHUP)); err != nil {
+		return err
+	}
+	err := within(10*time.Second, "the daemon has read its configuration", func() error {
+		got, err := e.try("info", "--format", "{{.LiveRestoreEnabled}}")
+		if err == nil && got != strconv.FormatBool(liveRestore) {
+			err = errors.New("live-restore is " + got)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	before, err := os.Stat(filepath.Join(e.dir, "docker.sock"))
+	if err != nil {
+		return err
+	}
+	if err := e.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return within(time.Minute, "the daemon has restarted", func() error {
+		after, err := os.Stat(filepath.Join(e.dir, "docker.sock"))
+		if err == nil && os.SameFile(before, after) {
+			err = errors.New("its socket is the former one")
+		}
+		if err == nil {
+			_, err = e.try("version", "--format", "{{.Server.Version}}")
+		}
+		return err
+	})
 }
 
 // route connects the networks, which Docker isolates: it is the router between two hosts.

@@ -45,7 +45,7 @@ func (c dockerCmd) Run(s *session) error {
 		return fmt.Errorf("docker: DOCKER_HOST: %w", err)
 	}
 	defer engine.Close()
-	calls, err := client.New(c.URL, c.Token, client.Options{})
+	calls, err := client.New(c.URL, c.Token, client.Options{Once: true}) // the agent repeats its calls
 	if err != nil {
 		return err
 	}
