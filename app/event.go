@@ -31,12 +31,14 @@ const (
 	EventNamesBack  EventKind = "name-server-back"
 	EventCreated    EventKind = "token-created" // Subject is the token's id
 	EventRevoked    EventKind = "token-revoked"
+	EventRefused    EventKind = "container-refused" // an agent does not register a container; Subject is the agent's node
 )
 
 // EventKinds lists all kinds.
 var EventKinds = []EventKind{
 	EventRegistered, EventUpdated, EventHealthy, EventUnhealthy, EventFailed, EventDraining, EventGone, EventContested,
 	EventPaused, EventResumed, EventBenched, EventBack, EventDisputed, EventNamesFail, EventNamesBack, EventCreated, EventRevoked,
+	EventRefused,
 }
 
 // Event is one entry of the registry's history. Each change of an instance's state has exactly one.
@@ -49,7 +51,7 @@ type Event struct {
 	Instance    string    `json:"instance,omitempty"`
 	From        State     `json:"from,omitempty"`
 	To          State     `json:"to,omitempty"`
-	Subject     string    `json:"subject,omitempty"`     // the webhook, worker or token that the event is about; empty for an instance
+	Subject     string    `json:"subject,omitempty"`     // the webhook, worker, token or node that the event is about; empty for an instance
 	Reason      string    `json:"reason"`                // for people
 	Maintenance bool      `json:"maintenance,omitempty"` // the instance is in maintenance
 	Actor       string    `json:"actor,omitempty"`       // who made the change: a token's name, or "key:" and an instance's id; empty for Rollcall itself, and if no token is required

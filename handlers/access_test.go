@@ -85,6 +85,8 @@ func may(method, route string) []string {
 	case method == http.MethodPatch, strings.HasPrefix(route, "/v1/jobs"), strings.HasPrefix(route, "/v1/webhooks"), strings.HasPrefix(route, "/v1/tokens"),
 		strings.HasPrefix(route, "/webhooks"), route == "/tokens", route == "/system":
 		return []string{"admin", "boss"}
+	case strings.HasPrefix(route, "/v1/agents"):
+		return []string{"web", "shop", "admin", "boss"}
 	case route == "/v1/register":
 		return []string{"web", "admin", "boss"}
 	case strings.HasPrefix(route, "/v1/instances/") && (method == http.MethodGet || method == http.MethodHead):
@@ -104,6 +106,8 @@ func proper(method, route string) []string {
 		return []string{"maintenance", "true", "for", "10m"}
 	case "POST /v1/instances/:id/drain":
 		return []string{"hold", "0s"}
+	case "PUT /v1/agents/:node":
+		return []string{"containers", "1"}
 	case "POST /v1/tokens":
 		return []string{"name", "other", "scope", "read"}
 	case "POST /v1/webhooks":
@@ -133,7 +137,7 @@ func TestEveryRouteWantsATokenThatIsGoodForIt(t *testing.T) {
 		if slices.Contains(open, r.Path) {
 			continue
 		}
-		path := strings.NewReplacer(":id", "w1", ":name", "web").Replace(r.Path)
+		path := strings.NewReplacer(":id", "w1", ":name", "web", ":node", "n1").Replace(r.Path)
 		call := func(token string) call { return s.form(r.Method, path, proper(r.Method, r.Path)...).as(token) }
 		refused := func(who, token string, status int) {
 			before := s.stored()

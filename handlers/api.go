@@ -19,6 +19,7 @@ import (
 	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/app/webhook"
+	"rollcall/handlers/agents"
 	"rollcall/handlers/caller"
 	"rollcall/handlers/input"
 	"rollcall/handlers/page"
@@ -33,6 +34,7 @@ type API struct {
 	Tokens   *auth.Tokens // refreshed by the process
 	Webhooks *webhook.Webhooks
 	Jobs     Jobs
+	Agents   agents.Reports
 	Metrics  http.Handler // for Prometheus
 	Now      func() time.Time
 	Log      *slog.Logger
@@ -116,6 +118,8 @@ func (a *API) routes(on addRoute, problems problems) {
 	on("GET HEAD", "/v1/env", readToken, services.linkMany)
 	on("GET HEAD", "/v1/sd/prometheus", readToken, services.prometheus)
 	on("GET HEAD", "/v1/traefik", readToken, services.traefik)
+
+	on("PUT", "/v1/agents/:node", anyToken, a.Agents.Put)
 
 	events := events{reads: reads, history: history, serving: a.Serving}
 	on("GET", "/v1/events", readToken, events.stream)

@@ -116,8 +116,12 @@ func (c Caller) MayChange(i app.Instance) bool {
 // MayLookUp reports whether the caller may learn that no instance has an id. The other callers
 // must not learn which ids exist. A caller that may register learns it by registering.
 func (c Caller) MayLookUp(id string) bool {
-	return c.MayAdmin() || id == c.instance ||
-		slices.ContainsFunc(c.Scopes, func(s Scope) bool { return strings.HasPrefix(string(s), registerScope) })
+	return id == c.instance || c.MayRegisterSome()
+}
+
+// MayRegisterSome reports whether the caller may register instances of a service.
+func (c Caller) MayRegisterSome() bool {
+	return c.MayAdmin() || slices.ContainsFunc(c.Scopes, func(s Scope) bool { return strings.HasPrefix(string(s), registerScope) })
 }
 
 // Authorize returns a *app.ForbiddenError unless the caller may register an instance.

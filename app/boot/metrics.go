@@ -103,7 +103,8 @@ func (m *metrics) handler() http.Handler {
 }
 
 // reads adds the counters of the store, the Redis client and the replica.
-func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, rep *replica.Replica) {
+func (m *metrics) reads(store *redisstore.Store, rdb redis.UniversalClient, rep *replica.Replica) {
+	stats := store.Stats()
 	count := func(name, help string, read func() float64) {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "rollcall_" + name, Help: help}, read))
 	}
@@ -117,7 +118,7 @@ func (m *metrics) reads(stats *redisstore.Stats, rdb redis.UniversalClient, rep 
 		func() float64 { return float64(rdb.PoolStats().Timeouts) })
 	count("redis_pool_misses_total", "Calls that had to open a connection to Redis.",
 		func() float64 { return float64(rdb.PoolStats().Misses) })
-	m.registry.MustRegister(population{rep, rdb}, newSeries(rep, "service", servicesOf), newSeries(rep, "vhost", (*replica.Compact).Hosts))
+	m.registry.MustRegister(agentReports{store}, population{rep, rdb}, newSeries(rep, "service", servicesOf), newSeries(rep, "vhost", (*replica.Compact).Hosts))
 }
 
 // owns adds the counters of a worker.

@@ -28,6 +28,7 @@ import (
 	"rollcall/app/registry"
 	"rollcall/app/replica"
 	"rollcall/handlers"
+	"rollcall/handlers/agents"
 	"rollcall/hipache"
 	"rollcall/hipache/edge"
 	"rollcall/jobs"
@@ -170,7 +171,7 @@ func open(ctx context.Context, c Config, patience time.Duration, log *slog.Logge
 	prober := probe.New(probe.Options{Allow: c.mayProbe, Now: p.store.Now})
 	p.closers = append(p.closers, prober.Close)
 	p.prober = measuredProber{prober, p.metrics}
-	p.metrics.reads(p.store.Stats(), p.rdb, p.replica)
+	p.metrics.reads(p.store, p.rdb, p.replica)
 	return p, nil
 }
 
@@ -481,6 +482,7 @@ func (p *Process) announced(ctx context.Context, a hipache.Announcement) {
 func (p *Process) serveWeb(ctx context.Context) error {
 	api := &handlers.API{
 		Registry: p.registry, Replica: p.replica, Store: p.store, History: p.history, Tokens: p.tokens, Webhooks: p.webhooks(), Jobs: p.onDemand(),
+		Agents:  agents.Reports{Store: p.store, Now: p.store.Now},
 		Metrics: p.metrics.handler(), Served: p.metrics.served, Serving: ctx, Now: p.store.Now, Log: p.log,
 		Settings: handlers.Settings{
 			FrontendKey: p.proxy.Frontend, DrainPeriod: p.config.DrainPeriod, TrustedProxies: p.config.trusted(),

@@ -52,6 +52,7 @@ func (e CheckKind) Valid() bool {
 
 // Defines values for EventKind.
 const (
+	EventKindContainerRefused EventKind = "container-refused"
 	EventKindContested        EventKind = "contested"
 	EventKindDraining         EventKind = "draining"
 	EventKindFailed           EventKind = "failed"
@@ -74,6 +75,8 @@ const (
 // Valid indicates whether the value is a known member of the EventKind enum.
 func (e EventKind) Valid() bool {
 	switch e {
+	case EventKindContainerRefused:
+		return true
 	case EventKindContested:
 		return true
 	case EventKindDraining:
@@ -423,6 +426,20 @@ func (e PickParamsBy) Valid() bool {
 	default:
 		return false
 	}
+}
+
+// AgentReport defines model for AgentReport.
+type AgentReport struct {
+	// Age Time since the engine's containers were last compared with the registry. Default: 0s.
+	//
+	// Examples: 5s
+	Age *string `json:"age,omitempty"`
+
+	// Containers Running containers with labels.
+	Containers *int `json:"containers,omitempty"`
+
+	// Refused The reason for each container that is not registered, by the container's name: at most 50, with up to 600 bytes each.
+	Refused *map[string]string `json:"refused,omitempty"`
 }
 
 // Attempt One attempt to send a message.
@@ -1395,6 +1412,12 @@ type ReplayParams struct {
 	Until *string `form:"until,omitempty" json:"until,omitempty"`
 }
 
+// ReportAgentJSONRequestBody defines body for ReportAgent for application/json ContentType.
+type ReportAgentJSONRequestBody = AgentReport
+
+// ReportAgentFormdataRequestBody defines body for ReportAgent for application/x-www-form-urlencoded ContentType.
+type ReportAgentFormdataRequestBody = AgentReport
+
 // OverrideJSONRequestBody defines body for Override for application/json ContentType.
 type OverrideJSONRequestBody = OverrideRequest
 
@@ -1857,6 +1880,33 @@ type ClientInterface interface {
 	// Corresponds with GET /readyz (the `Readyz` operationId).
 	Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ReportAgentWithBody Report the containers of an engine
+	//
+	// For programs such as rollcall docker, which register the containers of an engine. Each newly refused container has an event container-refused. Needs a token with a scope register.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/agents/{node} (the `ReportAgent` operationId).
+	ReportAgentWithBody(ctx context.Context, node string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReportAgent Report the containers of an engine
+	//
+	// For programs such as rollcall docker, which register the containers of an engine. Each newly refused container has an event container-refused. Needs a token with a scope register.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/agents/{node} (the `ReportAgent` operationId).
+	ReportAgent(ctx context.Context, node string, body ReportAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReportAgentWithFormdataBody Report the containers of an engine
+	//
+	// For programs such as rollcall docker, which register the containers of an engine. Each newly refused container has an event container-refused. Needs a token with a scope register.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type.
+	//
+	// Corresponds with PUT /v1/agents/{node} (the `ReportAgent` operationId).
+	ReportAgentWithFormdataBody(ctx context.Context, node string, body ReportAgentFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// LinkMany Read the variables that Docker links to several services would set
 	//
 	// Corresponds with GET /v1/env (the `LinkMany` operationId).
@@ -2187,6 +2237,63 @@ func (c *Calls) Openapi(ctx context.Context, reqEditors ...RequestEditorFn) (*ht
 // Corresponds with GET /readyz (the `Readyz` operationId).
 func (c *Calls) Readyz(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewReadyzRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReportAgentWithBody Report the containers of an engine
+//
+// For programs such as rollcall docker, which register the containers of an engine. Each newly refused container has an event container-refused. Needs a token with a scope register.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/agents/{node} (the `ReportAgent` operationId).
+func (c *Calls) ReportAgentWithBody(ctx context.Context, node string, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReportAgentRequestWithBody(c.Server, node, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReportAgent Report the containers of an engine
+//
+// For programs such as rollcall docker, which register the containers of an engine. Each newly refused container has an event container-refused. Needs a token with a scope register.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/agents/{node} (the `ReportAgent` operationId).
+func (c *Calls) ReportAgent(ctx context.Context, node string, body ReportAgentJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReportAgentRequest(c.Server, node, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReportAgentWithFormdataBody Report the containers of an engine
+//
+// For programs such as rollcall docker, which register the containers of an engine. Each newly refused container has an event container-refused. Needs a token with a scope register.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type.
+//
+// Corresponds with PUT /v1/agents/{node} (the `ReportAgent` operationId).
+func (c *Calls) ReportAgentWithFormdataBody(ctx context.Context, node string, body ReportAgentFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReportAgentRequestWithFormdataBody(c.Server, node, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2988,6 +3095,64 @@ func NewReadyzRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewReportAgentRequest calls the generic ReportAgent builder with application/json body
+func NewReportAgentRequest(server string, node string, body ReportAgentJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReportAgentRequestWithBody(server, node, "application/json", bodyReader)
+}
+
+// NewReportAgentRequestWithFormdataBody calls the generic ReportAgent builder with application/x-www-form-urlencoded body
+func NewReportAgentRequestWithFormdataBody(server string, node string, body ReportAgentFormdataRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	bodyStr, err := runtime.MarshalForm(body, nil)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = strings.NewReader(bodyStr.Encode())
+	return NewReportAgentRequestWithBody(server, node, "application/x-www-form-urlencoded", bodyReader)
+}
+
+// NewReportAgentRequestWithBody constructs an http.Request for the ReportAgent method, with any body, and a specified content type
+func NewReportAgentRequestWithBody(server string, node string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "node", node, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/agents/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }

@@ -40,6 +40,7 @@ func warnf(fix, format string, args ...any) Finding {
 
 const (
 	observed = 4 * time.Second        // between the two reads of the workers: longer than a lease
+	maxSync  = 3 * time.Minute        // since an agent's last comparison of its containers
 	maxSkew  = 500 * time.Millisecond // between this machine's clock and Redis's
 	mend     = "rollcall jobs run reconcile mends it"
 )
@@ -53,7 +54,7 @@ type Doctor struct {
 // Examine returns the faults.
 func (d Doctor) Examine(ctx context.Context) ([]Finding, error) {
 	var found []Finding
-	for _, examine := range []examination{d.server, d.clock, d.workers, d.disputes, twice(d.lists), twice(d.deadSets)} {
+	for _, examine := range []examination{d.server, d.clock, d.workers, d.disputes, d.agents, twice(d.lists), twice(d.deadSets)} {
 		f, err := examine(ctx)
 		if err != nil {
 			return found, err
@@ -120,6 +121,19 @@ func (d Doctor) disputes(ctx context.Context) ([]Finding, error) {
 	return []Finding{warnf("check the routes from the hosts of the cron processes to the instances",
 		"%d instances are disputed (%s): the worker that owns them does not reach them, and another worker does; they are not removed",
 		len(ids), strings.Join(ids[:min(len(ids), shown)], " "))}, nil
+}
+
+// agents looks for agents that no longer compare the containers of their engine, which they do once a minute.
+func (d Doctor) agents(ctx context.Context) (found []Finding, err error) {
+	all, err := d.Source.Agents(ctx)
+	for _, a := range all.Agents {
+		if age := d.Source.Now().Sub(a.SyncedAt); age > maxSync {
+			found = append(found, warnf(
+				fmt.Sprintf("look at the log of rollcall docker --node %s; if that engine is gone, HDEL %s %s", a.Node, all.Key, a.Node),
+				"the agent of node %s last compared its containers %s ago: changes of its containers do not arrive", a.Node, age.Round(time.Second)))
+		}
+	}
+	return found, err
 }
 
 // workerFindings compares two reads of the workers.

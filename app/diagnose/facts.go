@@ -17,6 +17,16 @@ type Source interface {
 	Disputed(ctx context.Context) ([]string, error)
 	Lists(ctx context.Context) (Lists, error)
 	DeadSets(ctx context.Context) ([]DeadSet, error)
+	// Agents returns the last report of each agent, by node.
+	Agents(ctx context.Context) (Agents, error)
+	// Now returns the time of Redis's clock.
+	Now() time.Time
+}
+
+// Agents are the last reports of the agents.
+type Agents struct {
+	Key    string // of the hash, by node
+	Agents []app.Agent
 }
 
 // Server has the fields of a Redis server's INFO, its settings save and min-replicas-to-write unless the server refuses

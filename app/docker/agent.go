@@ -50,6 +50,8 @@ type Agent struct {
 	sweeping   bool            // a read of the instances is in flight
 	swept      bool            // the instances of all services were read
 	services   map[string]bool // of this agent's registrations
+	synced     time.Time       // last comparison of the containers with the instances
+	reporting  bool            // a report is in flight
 	healthSeen bool            // the engine sends events about health
 
 	results    chan func() // run by the loop
@@ -123,7 +125,7 @@ func (a *Agent) follow(ctx context.Context) error {
 	limit := time.AfterFunc(engineWithin, cancel) // for the headers of the answer
 	stream := a.Engine.Events(ctx, client.EventsListOptions{Filters: watched})
 	limit.Stop()
-	a.full, a.looking, a.sweeping = true, nil, false
+	a.full, a.looking, a.sweeping, a.reporting = true, nil, false, false
 	reconcile, poll := time.NewTicker(reconcileEvery), time.NewTicker(pollEvery)
 	defer reconcile.Stop()
 	defer poll.Stop()
@@ -142,7 +144,7 @@ func (a *Agent) follow(ctx context.Context) error {
 		case <-reconcile.C:
 			a.full = true
 		case <-poll.C:
-			a.poll()
+			a.poll(ctx)
 		case <-idle.C:
 			return nil
 		case err := <-stream.Err:
@@ -223,8 +225,12 @@ func (a *Agent) beat(k *known) {
 	a.pulse.set(k.ID, instances, k.health)
 }
 
-// poll looks at the containers with health=docker, unless the engine sends events about health. Podman may send none.
-func (a *Agent) poll() {
+// poll reports new refusals. It looks at the containers with health=docker, unless the engine sends events about health.
+// Podman may send none.
+func (a *Agent) poll(ctx context.Context) {
+	if a.refusals.changed {
+		a.report(ctx)
+	}
 	for id, k := range a.containers {
 		if !a.healthSeen && slices.ContainsFunc(k.Entries, func(e Entry) bool { return e["health"] == dockerHealth }) {
 			a.dirty[id] = true
@@ -369,7 +375,7 @@ func (a *Agent) settle(ctx context.Context, id string, entry Entry, v api.Verdic
 		a.accept(ctx, id, entry, v.Status == http.StatusCreated)
 	case v.Status == http.StatusGone: // an operator drains it
 	default:
-		a.refusals.add(ctx, id, entry.name(), (&api.Error{Status: v.Status, Problem: *v.Problem}).Error())
+		a.refusals.add(ctx, id, entry.name(), a.reasonOf(v))
 	}
 }
 

@@ -238,7 +238,7 @@ func (r *rollcall) register(w http.ResponseWriter, req *http.Request) {
 	verdicts := []map[string]any{}
 	for _, e := range entries {
 		if e["weight"] == "heavy" {
-			verdicts = append(verdicts, map[string]any{"status": 422, "problem": map[string]any{"status": 422, "title": "weight is heavy", "type": "t"}})
+			verdicts = append(verdicts, map[string]any{"status": 422, "problem": map[string]any{"status": 422, "title": "weight is heavy", "type": "t", "field": "weight"}})
 			continue
 		}
 		r.instances[fmt.Sprint(e["id"])] = e
@@ -484,5 +484,36 @@ func TestTheLastStateOfAContainerReachesRollcallAfterAnOutage(t *testing.T) {
 	})
 	if made > 20 {
 		t.Errorf("%d calls during the outage", made)
+	}
+}
+
+func TestARefusedContainerIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	s, r := simulate(t), newRollcall()
+	named := func(name string) func(c *container.InspectResponse) {
+		return func(c *container.InspectResponse) { c.Name = "/" + name }
+	}
+	s.start("a", named("shop-web-1"), "colour", "blue")
+	watch(t, s, r)
+	await(t, "the first report has the label at fault and the remedy", r.called(`report n1 {"age":"`))
+	if !r.called(`report n1 {"age":"0s","containers":1,"refused":{"shop-web-1":"label rollcall.colour is unknown; use rollcall.FIELD or `)() {
+		t.Errorf("the report is %q", r.calls)
+	}
+	for n := range 30 {
+		s.change("a", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
+		s.change("a", events.ActionStart, func(c *container.InspectResponse) {
+			c.State.Running, c.State.StartedAt = true, fmt.Sprint("start ", n)
+		})
+	}
+	s.start("b", named("shop-db-1"), "weight", "heavy")
+	await(t, "a later refusal is reported, with the label of Rollcall's answer", func() bool {
+		r.Lock()
+		defer r.Unlock()
+		return slices.ContainsFunc(r.calls, func(c string) bool { return strings.Contains(c, `"shop-db-1":"label rollcall.weight: weight is heavy`) })
+	})
+	r.Lock()
+	defer r.Unlock()
+	if reports := slices.DeleteFunc(slices.Clone(r.calls), func(c string) bool { return !strings.HasPrefix(c, "report n1") }); len(reports) != 2 {
+		t.Errorf("the restart loop made reports: %q", reports)
 	}
 }

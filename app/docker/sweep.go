@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	api "rollcall/app/client"
 )
@@ -83,5 +84,6 @@ func (a *Agent) removeFormer(ctx context.Context, instances map[string][]Entry, 
 			a.out.put(id, remove, entries, 0)
 		}
 	}
-	a.Log.DebugContext(ctx, "containers compared", "containers", len(a.containers))
+	a.synced = time.Now()
+	a.report(ctx)
 }

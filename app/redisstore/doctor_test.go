@@ -169,6 +169,7 @@ func TestDoctorFinds(t *testing.T) {
 		"no worker":                      {func(p *patient) { p.noWorker = true }, "error: no cron process is at work"},
 		"no web process":                 {func(p *patient) { p.noWeb = true }, "warning: no web process has ever been here"},
 		"a web process that has gone":    {func(p *patient) { p.noWeb = true; p.do("SET rollcall:web 7") }, "error: no web process has been heard of for"},
+		"an agent without a comparison":  {func(p *patient) { p.do(`HSET rollcall:agents n1 {"synced":1}`) }, "warning: the agent of node n1 last compared its containers"},
 		"a disputed instance": {
 			func(p *patient) {
 				progress := ownership.Progress{ID: "i1", Dispute: true}

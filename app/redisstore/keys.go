@@ -40,6 +40,7 @@ import (
 //	                        Alertmanager, ms; replay: "after until"; token: of the claim
 //	attempts:<id>   list    a webhook's last attempts, newest first; JSON
 //	tokens          hash    token id -> JSON, with the token's SHA-256
+//	agents          hash    node -> JSON, the last report of its agent; see agentRecord
 //	secret          string  random; the keys of instances are derived from it
 //	epoch           string  random; another value means another registry
 //	shares, ask, flushed, probe, opinion  channels; see below
@@ -66,6 +67,7 @@ func (k keys) webhooks() string                   { return k.prefix + "subscript
 func (k keys) webhook(id string) string           { return k.prefix + "webhook:" + id }
 func (k keys) attempts(id string) string          { return k.prefix + "attempts:" + id }
 func (k keys) tokens() string                     { return k.prefix + "tokens" }
+func (k keys) agents() string                     { return k.prefix + "agents" }
 func (k keys) secret() string                     { return k.prefix + "secret" }
 func (k keys) epoch() string                      { return k.prefix + "epoch" }
 func (k keys) workers() string                    { return k.prefix + "workers" }

@@ -80,10 +80,10 @@ func (f fields) add(name string, value []byte) error {
 	case 'n':
 		return nil
 	case '{':
-		if name != "meta" {
+		if name != "meta" && name != "refused" {
 			return &app.FieldError{Field: clip(name), Problem: "is an object", Want: "give text, a number or a boolean"}
 		}
-		return f.flatten(value, "meta.")
+		return f.flatten(value, name+".")
 	case '[':
 		return f.addAll(name, value)
 	}

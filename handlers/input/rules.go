@@ -49,7 +49,7 @@ func faultOf(err error) error {
 		path = below
 	}
 	name, key, _ := strings.Cut(strings.TrimSuffix(path, "]"), "[")
-	if name == "meta" && key != "" { // otherwise key is a position
+	if (name == "meta" || name == "refused") && key != "" { // otherwise key is a position
 		name += "." + clip(key)
 	}
 	problem, want := faultIn(f.ActualTag(), f.Param(), reflect.ValueOf(f.Value()))

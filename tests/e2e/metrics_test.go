@@ -154,6 +154,9 @@ func scrape(t *testing.T) (text string) {
 	p.awaitRouted("m.test", b.URL, true)
 	b.becomes(true)
 	p.register("service", "web", "address", "127.0.0.1:1", "health", "none", "host", "m.test")
+	if a := p.call(http.MethodPut, "/v1/agents/host-1", form("containers", "2", "refused.shop-db-1", "label rollcall.port is missing")); a.status != http.StatusNoContent {
+		t.Fatalf("the report of an agent: %d %s", a.status, a.body)
+	}
 	harness.Await(t, "one is unhealthy", func() error {
 		if text = p.get("/metrics", http.StatusOK).body; !strings.Contains(text, "\nrollcall_instances{state=\"unhealthy\"} 1\n") {
 			return errors.New(text)
@@ -171,6 +174,11 @@ func TestMetricsAreAsPrometheusWantsThem(t *testing.T) {
 	check.Stdin = strings.NewReader(text)
 	if said, err := check.CombinedOutput(); err != nil || len(said) > 0 {
 		t.Errorf("promtool: %v\n%s", err, said)
+	}
+	for _, want := range []string{`rollcall_agent_refused_containers{node="host-1"} 1`, `rollcall_agent_last_sync_timestamp_seconds{node="host-1"} 1`} {
+		if !strings.Contains(text, "\n"+want) {
+			t.Errorf("there is no line %s", want)
+		}
 	}
 }
 
