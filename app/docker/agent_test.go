@@ -413,23 +413,23 @@ func TestASlowRollcallDelaysNoOtherContainer(t *testing.T) {
 	watch(t, s, r)
 	s.start("a", nil)
 	s.start("b", nil)
-	await(t, "both are registered", r.has("a", "b"))
+	harness.Await(t, "both are registered", r.has("a", "b"))
 	r.Lock()
 	r.hang = func(req *http.Request, body string) bool {
 		return req.Method == http.MethodPost && (strings.Contains(body, `"c"`) || strings.HasSuffix(req.URL.Path, "/a/drain"))
 	}
 	r.Unlock()
 	s.start("c", nil)
-	await(t, "the registration of c hangs", r.hung)
+	harness.Await(t, "the registration of c hangs", r.hung)
 	s.change("a", events.ActionKill, nil, "signal", "15")
 	s.change("b", events.ActionKill, nil, "signal", "15")
-	await(t, "b is drained while the registration of c and the drain of a hang", r.called("drain b"))
+	harness.Await(t, "b is drained while the registration of c and the drain of a hang", r.called("drain b"))
 	stopped := func(c *container.InspectResponse) { c.State.Running = false }
 	s.change("a", events.ActionDie, stopped)
 	s.change("b", events.ActionDie, stopped)
-	await(t, "a and b are removed meanwhile", r.has())
+	harness.Await(t, "a and b are removed meanwhile", r.has())
 	s.start("d", nil)
-	await(t, "another container is registered meanwhile", r.has("d"))
+	harness.Await(t, "another container is registered meanwhile", r.has("d"))
 }
 
 func TestFailedCallsAreRepeated(t *testing.T) {
@@ -438,15 +438,15 @@ func TestFailedCallsAreRepeated(t *testing.T) {
 	r.fail[http.MethodPost] = 3
 	s.start("a", nil)
 	watch(t, s, r)
-	await(t, "a is registered after three failures", r.has("a"))
+	harness.Await(t, "a is registered after three failures", r.has("a"))
 
 	r.Lock()
 	r.fail[http.MethodPost], r.fail[http.MethodDelete] = 1, 3
 	r.Unlock()
 	s.change("a", events.ActionKill, nil, "signal", "15")
-	await(t, "a is drained after a failure", r.called("drain a"))
+	harness.Await(t, "a is drained after a failure", r.called("drain a"))
 	s.change("a", events.ActionDie, func(c *container.InspectResponse) { c.State.Running = false })
-	await(t, "a is removed after three failures", r.has())
+	harness.Await(t, "a is removed after three failures", r.has())
 }
 
 func TestTheLastStateOfAContainerReachesRollcallAfterAnOutage(t *testing.T) {
@@ -455,7 +455,7 @@ func TestTheLastStateOfAContainerReachesRollcallAfterAnOutage(t *testing.T) {
 	watch(t, s, r)
 	s.start("a", nil)
 	s.start("b", nil)
-	await(t, "both are registered", r.has("a", "b"))
+	harness.Await(t, "both are registered", r.has("a", "b"))
 	r.Lock()
 	r.fail[http.MethodPost], r.fail[http.MethodDelete] = 1000, 1000
 	r.Unlock()
@@ -472,12 +472,12 @@ func TestTheLastStateOfAContainerReachesRollcallAfterAnOutage(t *testing.T) {
 		defer r.Unlock()
 		return 2000 - r.fail[http.MethodPost] - r.fail[http.MethodDelete]
 	}
-	await(t, "calls for both have failed", func() bool { return failed() > 1 })
+	harness.Await(t, "calls for both have failed", func() bool { return failed() > 1 })
 	made := failed()
 	r.Lock()
 	clear(r.fail)
 	r.Unlock()
-	await(t, "the last start is registered, and the stopped container is gone", func() bool {
+	harness.Await(t, "the last start is registered, and the stopped container is gone", func() bool {
 		r.Lock()
 		defer r.Unlock()
 		return len(r.instances) == 1 && r.instances["a"]["boot"] == "start 19"
@@ -495,7 +495,7 @@ func TestARefusedContainerIsReportedOnce(t *testing.T) {
 	}
 	s.start("a", named("shop-web-1"), "colour", "blue")
 	watch(t, s, r)
-	await(t, "the first report has the label at fault and the remedy", r.called(`report n1 {"age":"`))
+	harness.Await(t, "the first report has the label at fault and the remedy", r.called(`report n1 {"age":"`))
 	if !r.called(`report n1 {"age":"0s","containers":1,"refused":{"shop-web-1":"label rollcall.colour is unknown; use rollcall.FIELD or `)() {
 		t.Errorf("the report is %q", r.calls)
 	}
@@ -506,7 +506,7 @@ func TestARefusedContainerIsReportedOnce(t *testing.T) {
 		})
 	}
 	s.start("b", named("shop-db-1"), "weight", "heavy")
-	await(t, "a later refusal is reported, with the label of Rollcall's answer", func() bool {
+	harness.Await(t, "a later refusal is reported, with the label of Rollcall's answer", func() bool {
 		r.Lock()
 		defer r.Unlock()
 		return slices.ContainsFunc(r.calls, func(c string) bool { return strings.Contains(c, `"shop-db-1":"label rollcall.weight: weight is heavy`) })
