@@ -76,7 +76,7 @@ func newServiceOn(t *testing.T, rdb *redis.Client, change ...func(*handlers.API)
 	s.api = &handlers.API{
 		Registry: registry.New(s.store, rep, s.store.Now, 5*time.Second, func(context.Context, app.Step) {}),
 		Replica:  rep, Store: s.store, History: s.store.History(history.Default), Jobs: jobs{}, Now: s.store.Now, Log: log,
-		Agents: agents.Reports{Store: s.store, Now: s.store.Now},
+		Agents:   agents.Reports{Store: s.store, Now: s.store.Now},
 		Webhooks: webhook.NewWebhooks(s.store.Webhooks(), nil, s.store.Now, func(context.Context, app.Event) {}),
 		Metrics:  http.HandlerFunc(noMetrics), Settings: handlers.Settings{FrontendKey: hipache.Keys{}.Frontend, MaxBody: 256 << 10},
 		Tokens: auth.NewTokens(s.store.Tokens(), "", false, s.store.Now, func(context.Context, app.Event) {}),
