@@ -102,7 +102,7 @@ func TestRealGRPCOverTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			same(t, run(t, ca.prober(), overTLS(app.GRPC, c.address, c.edit)), c.want)
+			same(t, notReset(t, ca.prober(), overTLS(app.GRPC, c.address, c.edit)), c.want)
 		})
 	}
 	if r := run(t, ca.prober(), instance(app.GRPC, open, ample)); r.Passed {
