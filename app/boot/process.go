@@ -491,7 +491,7 @@ func (p *Process) serveWeb(ctx context.Context) error {
 		},
 	}
 	p.log.InfoContext(ctx, "API is up", "addr", p.WebAddr())
-	return p.serve(ctx, p.web, api.Handler())
+	return p.serve(ctx, p.web, api.Handler()) //nolint:contextcheck // its calls have contexts of their own
 }
 
 // serveMetrics answers Prometheus and health checks, in processes without the API.

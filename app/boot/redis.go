@@ -15,11 +15,11 @@ import (
 	"sync"
 	"time"
 
-	"rollcall/app"
-
 	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
+
+	"rollcall/app"
 )
 
 // awaitRedis bounds the time that a starting process waits for Redis.

@@ -134,7 +134,7 @@ func (r retrying) Do(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		if sleep(req.Context(), retryAfter) != nil {
-			return resp, nil
+			return resp, nil //nolint:nilerr // the last answer stands
 		}
 		_ = resp.Body.Close()
 		if err := rewind(req); err != nil {

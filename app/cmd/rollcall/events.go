@@ -126,7 +126,7 @@ func pastEvents(ctx context.Context, api *client.Client, each func(client.Messag
 func readEvent(m client.Message, each func(client.Message, app.Event) error) error {
 	var e app.Event
 	if m.Kind == "gap" || json.Unmarshal([]byte(m.Data), &e) != nil {
-		return nil
+		return nil //nolint:nilerr // it has none
 	}
 	return each(m, e)
 }
