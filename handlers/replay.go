@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 	"rollcall/handlers/input"
 	"rollcall/handlers/view"
 )
@@ -47,7 +48,7 @@ func (h webhooks) replay(c echo.Context) error {
 }
 
 // replay returns the range of the request, and whether a time rather than an event begins it.
-func (r replayRequest) replay(now time.Time) (replay app.Replay, byTime bool, err error) {
+func (r replayRequest) replay(now time.Time) (replay webhook.Replay, byTime bool, err error) {
 	if r.Event != "" {
 		replay, err = r.ofEvent()
 		return replay, false, err
@@ -60,7 +61,7 @@ func (r replayRequest) replay(now time.Time) (replay app.Replay, byTime bool, er
 		return replay, false, err
 	}
 	until, err := r.end(since, now)
-	return app.Replay{After: since.Before(), Until: until}, byTime, err
+	return webhook.Replay{After: since.Before(), Until: until}, byTime, err
 }
 
 // end returns the last revision to replay, by default the present one.
@@ -75,15 +76,15 @@ func (r replayRequest) end(since app.Revision, now time.Time) (app.Revision, err
 	return until, err
 }
 
-func (r replayRequest) ofEvent() (app.Replay, error) {
+func (r replayRequest) ofEvent() (webhook.Replay, error) {
 	if r.Since != "" || r.Until != "" {
-		return app.Replay{}, &app.FieldError{Field: "event", Problem: "is given with since or until", Want: "give event for one, or since"}
+		return webhook.Replay{}, &app.FieldError{Field: "event", Problem: "is given with since or until", Want: "give event for one, or since"}
 	}
 	event := app.Revision(r.Event)
 	if !event.Valid() {
-		return app.Replay{}, &app.FieldError{Field: "event", Problem: "is " + input.Quote(r.Event), Want: "give the id of an event"}
+		return webhook.Replay{}, &app.FieldError{Field: "event", Problem: "is " + input.Quote(r.Event), Want: "give the id of an event"}
 	}
-	return app.Replay{After: event.Before(), Until: event}, nil
+	return webhook.Replay{After: event.Before(), Until: event}, nil
 }
 
 // pointIn parses a point in the history of the registry: the id of an event, or a time.

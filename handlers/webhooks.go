@@ -32,9 +32,9 @@ type newWebhook struct {
 	Description string   `field:"description" validate:"text=200"`
 }
 
-func (n newWebhook) webhook() (app.Webhook, error) {
-	w := app.Webhook{
-		URL: n.URL, Secret: n.Secret, Format: app.Format(n.Format), Services: n.Services, Rate: *n.Rate,
+func (n newWebhook) webhook() (webhook.Webhook, error) {
+	w := webhook.Webhook{
+		URL: n.URL, Secret: n.Secret, Format: webhook.Format(n.Format), Services: n.Services, Rate: *n.Rate,
 		Description: n.Description,
 	}
 	if len(n.Headers) > 0 {
@@ -58,7 +58,7 @@ func (n newWebhook) webhook() (app.Webhook, error) {
 
 // create adds a webhook if its receiver accepts a first ping. No other answer shows the secret.
 func (h webhooks) create(c echo.Context) error {
-	given := newWebhook{Format: string(app.EventFormat), Rate: new(app.DefaultRate)}
+	given := newWebhook{Format: string(webhook.EventFormat), Rate: new(webhook.DefaultRate)}
 	if err := input.QueryAndBody(c.Request(), &given); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (h webhooks) pause(c echo.Context) error { return answerWith(c, h.webhooks.
 // resume continues the deliveries of a paused webhook.
 func (h webhooks) resume(c echo.Context) error { return answerWith(c, h.webhooks.Resume) }
 
-func answerWith(c echo.Context, verb func(ctx context.Context, id string) (app.Webhook, error)) error {
+func answerWith(c echo.Context, verb func(ctx context.Context, id string) (webhook.Webhook, error)) error {
 	w, err := verb(c.Request().Context(), c.Param("id"))
 	if err != nil {
 		return err

@@ -25,11 +25,11 @@ type receiver struct {
 	pinged []string // ids of webhooks
 }
 
-func (r *receiver) Ping(_ context.Context, w app.Webhook) app.Attempt {
+func (r *receiver) Ping(_ context.Context, w webhook.Webhook) webhook.Attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pinged = append(r.pinged, w.ID)
-	return app.Attempt{Message: "ping_1", Kind: "ping", Number: 1, Result: r.result}
+	return webhook.Attempt{Message: "ping_1", Kind: "ping", Number: 1, Result: r.result}
 }
 
 func takes() *receiver {
@@ -256,7 +256,7 @@ func TestDeliveriesAreListed(t *testing.T) {
 	}
 	failing := claims[0].Webhook
 	failing.Failures, failing.Failing, failing.Due = 1, time.Unix(1_900_000_000, 0), time.Unix(1_900_000_005, 0)
-	attempt := app.Attempt{Message: "msg_5-0", Kind: "registered", Number: 1, Result: app.Result{At: failing.Failing, Code: 503, Latency: time.Second}}
+	attempt := webhook.Attempt{Message: "msg_5-0", Kind: "registered", Number: 1, Result: app.Result{At: failing.Failing, Code: 503, Latency: time.Second}}
 	if err := s.store.Webhooks().Complete(t.Context(), claims[0], webhook.Delivery{Webhook: failing, Attempt: &attempt}); err != nil {
 		t.Fatal(err)
 	}

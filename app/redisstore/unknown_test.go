@@ -12,6 +12,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/webhook"
 )
 
 // writtenByNewer adds the members of a JSON object to an instance's document, as a newer version may have written it.
@@ -214,7 +215,7 @@ func TestAWebhookOfANewerVersionIsLeftToIt(t *testing.T) {
 	for field, newer := range map[string]string{`"created"`: `"header":"Authorization: x","created"`, `"format":"event"`: `"format":"smtp"`} {
 		s := newSite(t)
 		hooks := s.Webhooks()
-		hook := app.Webhook{ID: "wh-1", URL: "http://10.0.0.1/", Secret: "whsec_x", Format: app.EventFormat, Rate: 60, CreatedAt: s.clock.Now()}
+		hook := webhook.Webhook{ID: "wh-1", URL: "http://10.0.0.1/", Secret: "whsec_x", Format: webhook.EventFormat, Rate: 60, CreatedAt: s.clock.Now()}
 		if err := hooks.Add(t.Context(), hook); err != nil {
 			t.Fatal(err)
 		}

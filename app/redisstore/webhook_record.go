@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
 // webhookRecord is the stored form of the unchanging part of a webhook. Times are in ms since 1970. It is written once.
@@ -16,7 +17,7 @@ import (
 type webhookRecord struct {
 	URL         string            `json:"url"`
 	Secret      string            `json:"secret"`
-	Format      app.Format        `json:"format"`
+	Format      webhook.Format    `json:"format"`
 	Headers     map[string]string `json:"headers,omitempty"`
 	Services    []string          `json:"services,omitempty"`
 	Kinds       []app.EventKind   `json:"kinds,omitempty"`
@@ -25,7 +26,7 @@ type webhookRecord struct {
 	Created     int64             `json:"created"`
 }
 
-func encodeWebhook(w app.Webhook) (string, error) {
+func encodeWebhook(w webhook.Webhook) (string, error) {
 	doc, err := json.Marshal(webhookRecord{ //nolint:gosec // messages are signed with the secret itself
 		URL: w.URL, Secret: w.Secret, Format: w.Format, Headers: w.Headers, Services: w.Services, Kinds: w.Kinds, Rate: w.Rate,
 		Description: w.Description, Created: w.CreatedAt.UnixMilli(),
@@ -37,13 +38,13 @@ func encodeWebhook(w app.Webhook) (string, error) {
 }
 
 // decodeWebhook reads a webhook's hash; see keys.go.
-func decodeWebhook(id string, hash map[string]string) (app.Webhook, error) {
+func decodeWebhook(id string, hash map[string]string) (webhook.Webhook, error) {
 	var r webhookRecord
 	unknown, err := unmarshal(hash["doc"], &r)
 	if err != nil {
-		return app.Webhook{}, fmt.Errorf("decode webhook %s: %w: %w", id, errUnreadable, err)
+		return webhook.Webhook{}, fmt.Errorf("decode webhook %s: %w: %w", id, errUnreadable, err)
 	}
-	w := app.Webhook{
+	w := webhook.Webhook{
 		ID: id, URL: r.URL, Secret: r.Secret, Format: r.Format, Headers: r.Headers, Services: r.Services, Kinds: r.Kinds, Rate: r.Rate,
 		Description: r.Description, CreatedAt: time.UnixMilli(r.Created), Newer: unknown != "",
 		Paused: hash["paused"], Cursor: app.Revision(hash["cursor"]),
@@ -54,7 +55,7 @@ func decodeWebhook(id string, hash map[string]string) (app.Webhook, error) {
 		w.Repeated = time.UnixMilli(ms)
 	}
 	after, until, _ := strings.Cut(hash["replay"], " ")
-	w.Replay = app.Replay{After: app.Revision(after), Until: app.Revision(until)}
+	w.Replay = webhook.Replay{After: app.Revision(after), Until: app.Revision(until)}
 	return w, nil
 }
 
@@ -76,8 +77,8 @@ func decodeCount(s string) (since time.Time, n int) {
 	return time.UnixMilli(ms), n
 }
 
-func encodeReplay(r app.Replay) string {
-	if r == (app.Replay{}) {
+func encodeReplay(r webhook.Replay) string {
+	if r == (webhook.Replay{}) {
 		return ""
 	}
 	return string(r.After) + " " + string(r.Until)
@@ -91,7 +92,7 @@ type attemptRecord struct {
 	resultRecord
 }
 
-func encodeAttempt(a app.Attempt) (string, error) {
+func encodeAttempt(a webhook.Attempt) (string, error) {
 	doc, err := json.Marshal(attemptRecord{a.Message, a.Kind, a.Number, *recordOfResult(a.Result, 0)})
 	if err != nil {
 		return "", fmt.Errorf("encode attempt: %w", err)
@@ -99,10 +100,10 @@ func encodeAttempt(a app.Attempt) (string, error) {
 	return string(doc), nil
 }
 
-func decodeAttempt(doc string) (app.Attempt, error) {
+func decodeAttempt(doc string) (webhook.Attempt, error) {
 	var r attemptRecord
 	if err := json.Unmarshal([]byte(doc), &r); err != nil {
-		return app.Attempt{}, fmt.Errorf("decode attempt: %w: %w", errUnreadable, err)
+		return webhook.Attempt{}, fmt.Errorf("decode attempt: %w: %w", errUnreadable, err)
 	}
-	return app.Attempt{Message: r.Message, Kind: r.Kind, Number: r.Number, Result: r.result(0)}, nil
+	return webhook.Attempt{Message: r.Message, Kind: r.Kind, Number: r.Number, Result: r.result(0)}, nil
 }

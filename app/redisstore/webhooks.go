@@ -57,7 +57,7 @@ var (
 func (s *Store) Webhooks() Webhooks { return Webhooks{s} }
 
 // Add adds a webhook; see webhook.Store.
-func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
+func (w Webhooks) Add(ctx context.Context, hook webhook.Webhook) error {
 	doc, err := encodeWebhook(hook)
 	if err != nil {
 		return err
@@ -65,13 +65,13 @@ func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	added, err := subscribeScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(hook.ID), w.keys.events()},
-		hook.ID, doc, app.MaxWebhooks, dueOf(hook)).Bool()
+		hook.ID, doc, webhook.MaxWebhooks, dueOf(hook)).Bool()
 	if err != nil {
 		return wrap("add webhook", err)
 	}
 	if !added {
 		return &app.FieldError{
-			Field: "url", Held: true, Problem: fmt.Sprintf("is one too many: there are %d webhooks", app.MaxWebhooks),
+			Field: "url", Held: true, Problem: fmt.Sprintf("is one too many: there are %d webhooks", webhook.MaxWebhooks),
 			Want: "delete unused webhooks",
 		}
 	}
@@ -79,7 +79,7 @@ func (w Webhooks) Add(ctx context.Context, hook app.Webhook) error {
 }
 
 // dueOf returns the score of a webhook: its due time, or never.
-func dueOf(w app.Webhook) string {
+func dueOf(w webhook.Webhook) string {
 	if w.Due.IsZero() {
 		return never
 	}
@@ -87,13 +87,13 @@ func dueOf(w app.Webhook) string {
 }
 
 // Get returns a webhook; see webhook.Store.
-func (w Webhooks) Get(ctx context.Context, id string) (app.Webhook, error) {
+func (w Webhooks) Get(ctx context.Context, id string) (webhook.Webhook, error) {
 	found, err := w.read(ctx, id)
 	if err != nil {
-		return app.Webhook{}, err
+		return webhook.Webhook{}, err
 	}
 	if len(found) == 0 {
-		return app.Webhook{}, noWebhook(id)
+		return webhook.Webhook{}, noWebhook(id)
 	}
 	return found[0], nil
 }
@@ -101,7 +101,7 @@ func (w Webhooks) Get(ctx context.Context, id string) (app.Webhook, error) {
 func noWebhook(id string) error { return fmt.Errorf("webhook %s: %w", id, app.ErrNotFound) }
 
 // List returns all webhooks; see webhook.Store.
-func (w Webhooks) List(ctx context.Context) ([]app.Webhook, error) {
+func (w Webhooks) List(ctx context.Context) ([]webhook.Webhook, error) {
 	reading, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	ids, err := w.rdb.ZRange(reading, w.keys.webhooks(), 0, -1).Result()
@@ -109,14 +109,14 @@ func (w Webhooks) List(ctx context.Context) ([]app.Webhook, error) {
 		return nil, wrap("list webhooks", err)
 	}
 	hooks, err := w.read(ctx, ids...)
-	slices.SortFunc(hooks, func(a, b app.Webhook) int {
+	slices.SortFunc(hooks, func(a, b webhook.Webhook) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
 	})
 	return hooks, err
 }
 
 // read returns the webhooks that exist.
-func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error) {
+func (w Webhooks) read(ctx context.Context, ids ...string) ([]webhook.Webhook, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	hashes, dues := make([]*redis.MapStringStringCmd, len(ids)), make([]*redis.FloatCmd, len(ids))
@@ -129,7 +129,7 @@ func (w Webhooks) read(ctx context.Context, ids ...string) ([]app.Webhook, error
 	if err := failed(cmds, err, noValue); err != nil {
 		return nil, wrap("read webhooks", err)
 	}
-	var hooks []app.Webhook
+	var hooks []webhook.Webhook
 	for n, id := range ids {
 		if len(hashes[n].Val()) == 0 {
 			continue
@@ -186,7 +186,7 @@ func (w Webhooks) Pause(ctx context.Context, id, reason string, e app.Event) (bo
 }
 
 // Replay requests that a webhook receive events once more; see webhook.Store.
-func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
+func (w Webhooks) Replay(ctx context.Context, id string, r webhook.Replay) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	is, err := replayScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(id)},
@@ -203,7 +203,7 @@ func (w Webhooks) Replay(ctx context.Context, id string, r app.Replay) error {
 }
 
 // Attempts returns the last attempts; see webhook.Store.
-func (w Webhooks) Attempts(ctx context.Context, id string) ([]app.Attempt, error) {
+func (w Webhooks) Attempts(ctx context.Context, id string) ([]webhook.Attempt, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	var there *redis.IntCmd
@@ -219,7 +219,7 @@ func (w Webhooks) Attempts(ctx context.Context, id string) ([]app.Attempt, error
 	if there.Val() == 0 {
 		return nil, noWebhook(id)
 	}
-	attempts := make([]app.Attempt, len(docs.Val()))
+	attempts := make([]webhook.Attempt, len(docs.Val()))
 	for n, doc := range docs.Val() {
 		if attempts[n], err = decodeAttempt(doc); err != nil {
 			return nil, err
@@ -287,7 +287,7 @@ func (w Webhooks) Complete(ctx context.Context, c webhook.DeliveryClaim, d webho
 	if hook.Paused != "" {
 		fields["paused"] = hook.Paused
 	}
-	if c.Webhook.Replay != (app.Replay{}) {
+	if c.Webhook.Replay != (webhook.Replay{}) {
 		fields["replay"] = encodeReplay(hook.Replay)
 	}
 	doc, err := json.Marshal(fields)
@@ -308,7 +308,7 @@ func (w Webhooks) Complete(ctx context.Context, c webhook.DeliveryClaim, d webho
 	defer cancel()
 	id := hook.ID
 	held, err := deliveredScript.Run(ctx, w.rdb, []string{w.keys.webhooks(), w.keys.webhook(id), w.keys.attempts(id), w.keys.events()},
-		id, c.Token, due, w.Now().UnixMilli(), doc, attempt, app.KeptAttempts, event, keepEvents).Bool()
+		id, c.Token, due, w.Now().UnixMilli(), doc, attempt, webhook.KeptAttempts, event, keepEvents).Bool()
 	if err != nil {
 		return wrap("complete the delivery to webhook "+id, err)
 	}

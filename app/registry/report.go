@@ -6,13 +6,14 @@ import (
 	"fmt"
 
 	"rollcall/app"
+	"rollcall/app/display"
 )
 
 // Report records a heartbeat: the instance reports that it is healthy (passed), or that it is not.
 // For a probed instance, a report that passed changes nothing; the answer shows the sender that the
 // instance is registered. A probed instance cannot report a failure: that is ErrInvalid.
 func (r *Registry) Report(ctx context.Context, id string, passed bool, detail string) error {
-	detail = app.CleanNote(detail)
+	detail = display.CleanNote(detail)
 	was, known, _ := r.lookup(ctx, id)
 	err := app.ErrConflict
 	if known && passed && renewable(ctx, was) {

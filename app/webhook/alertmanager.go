@@ -29,7 +29,7 @@ const (
 
 // nextAlerts plans the next message to an Alertmanager: all changes since the cursor at once, or all
 // firing alerts if alertsEvery has passed since they were last sent.
-func nextAlerts(ctx context.Context, log EventLog, firing Firing, w app.Webhook, now time.Time) (step, error) {
+func nextAlerts(ctx context.Context, log EventLog, firing Firing, w Webhook, now time.Time) (step, error) {
 	s := step{then: w}
 	events, err := log.Events(ctx, w.Cursor, batch)
 	if trimmed, ok := errors.AsType[*app.TrimmedError](err); ok {
@@ -67,7 +67,7 @@ func (s step) repeatAlerts(ctx context.Context, firing Firing, now time.Time) (s
 }
 
 // wantedOf returns the events that a webhook subscribes to.
-func wantedOf(w app.Webhook, events []app.Event) []app.Event {
+func wantedOf(w Webhook, events []app.Event) []app.Event {
 	return slices.DeleteFunc(slices.Clone(events), func(e app.Event) bool { return !wants(w, e) })
 }
 
@@ -75,7 +75,7 @@ func wantedOf(w app.Webhook, events []app.Event) []app.Event {
 type Firing func(context.Context) ([]app.Event, error)
 
 // FiringOf returns the events of Firing about instances and webhooks.
-func FiringOf(instances []app.Instance, webhooks []app.Webhook) []app.Event {
+func FiringOf(instances []app.Instance, webhooks []Webhook) []app.Event {
 	var all []app.Event
 	for _, i := range instances {
 		e := app.Event{
@@ -96,7 +96,7 @@ func FiringOf(instances []app.Instance, webhooks []app.Webhook) []app.Event {
 
 // alerts returns the alerts of a message that is sent at a time. A ping has none. Of several events
 // about the same subject, the last one counts.
-func (m message) alerts(w app.Webhook, sent time.Time) []alert {
+func (m message) alerts(w Webhook, sent time.Time) []alert {
 	all := []alert{}
 	if m.kind == "gap" {
 		return append(all, alert{

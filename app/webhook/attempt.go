@@ -22,7 +22,7 @@ var waits = []time.Duration{
 
 // deliveryAfter returns the delivery that an attempt makes of a webhook: then if the receiver accepted
 // the message, else was with another failure.
-func deliveryAfter(was, then app.Webhook, a app.Attempt, now time.Time) Delivery {
+func deliveryAfter(was, then Webhook, a Attempt, now time.Time) Delivery {
 	if a.Passed {
 		then.Failures, then.Failing, then.Due = 0, time.Time{}, now
 		return Delivery{Webhook: then, Attempt: &a}
@@ -48,8 +48,8 @@ func deliveryAfter(was, then app.Webhook, a app.Attempt, now time.Time) Delivery
 
 // longestWait limits the time between two attempts, unless the receiver asks for more. An alert that
 // begins or ends while Alertmanager is unavailable must not arrive hours late.
-func longestWait(w app.Webhook) time.Duration {
-	if w.Format == app.AlertmanagerFormat {
+func longestWait(w Webhook) time.Duration {
+	if w.Format == AlertmanagerFormat {
 		return alertsEvery
 	}
 	return waits[len(waits)-1]
@@ -58,7 +58,7 @@ func longestWait(w app.Webhook) time.Duration {
 // wait returns the time to wait after the nth failure. It is at most longest, and random within 20 %,
 // so that receivers which failed together are not called together. It is at least as long as the
 // receiver asked for.
-func wait(n int, a app.Attempt, longest time.Duration) time.Duration {
+func wait(n int, a Attempt, longest time.Duration) time.Duration {
 	d := min(waits[min(n, len(waits))-1], longest)
 	d += time.Duration((rand.Float64() - 0.5) * 0.4 * float64(d)) //nolint:gosec // no secret
 	if a.Code == http.StatusTooManyRequests || a.Code == http.StatusServiceUnavailable {

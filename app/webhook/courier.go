@@ -138,7 +138,7 @@ func (c *Courier) complete(ctx context.Context, claim DeliveryClaim, d Delivery)
 }
 
 // report logs when a receiver begins to fail, and when it recovers.
-func (c *Courier) report(ctx context.Context, was app.Webhook, d Delivery) {
+func (c *Courier) report(ctx context.Context, was Webhook, d Delivery) {
 	switch is := d.Webhook; {
 	case is.Failures == 1:
 		c.log.WarnContext(ctx, "a webhook's receiver fails", "webhook", is.ID, "message", d.Attempt.Message, "reason", d.Attempt.Reason())

@@ -149,9 +149,9 @@ func (b *bubble) got(id string) []post {
 }
 
 // add adds a webhook.
-func (b *bubble) add(id string, edits ...func(*app.Webhook)) {
+func (b *bubble) add(id string, edits ...func(*webhook.Webhook)) {
 	b.t.Helper()
-	w := app.Webhook{ID: id, URL: "http://receiver.test/" + id, Secret: secret, Format: app.EventFormat, Rate: app.DefaultRate, CreatedAt: time.Now()}
+	w := webhook.Webhook{ID: id, URL: "http://receiver.test/" + id, Secret: secret, Format: webhook.EventFormat, Rate: webhook.DefaultRate, CreatedAt: time.Now()}
 	for _, edit := range edits {
 		edit(&w)
 	}
@@ -160,7 +160,7 @@ func (b *bubble) add(id string, edits ...func(*app.Webhook)) {
 	}
 }
 
-func (b *bubble) hook(id string) app.Webhook {
+func (b *bubble) hook(id string) webhook.Webhook {
 	b.t.Helper()
 	w, err := b.outbox.Get(b.t.Context(), id)
 	if err != nil {
@@ -210,8 +210,8 @@ func TestEventsOfTheFilterArriveInOrder(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		b.happens(3, 0) // before the webhook exists
 		b.add("all")
-		b.add("db", func(w *app.Webhook) { w.Services = []string{"db"} })
-		b.add("draining", func(w *app.Webhook) { w.Kinds = []app.EventKind{app.EventDraining, app.EventGone} })
+		b.add("db", func(w *webhook.Webhook) { w.Services = []string{"db"} })
+		b.add("draining", func(w *webhook.Webhook) { w.Kinds = []app.EventKind{app.EventDraining, app.EventGone} })
 		web := b.happens(5, time.Second)
 		db := b.tell(app.Event{Kind: app.EventHealthy, Service: "db", Instance: "db-1"})
 		gone := b.tell(app.Event{Kind: app.EventGone, Service: "web", Instance: "web-1"})
@@ -401,7 +401,7 @@ func TestReceiversThatFailTogetherAreCalledApart(t *testing.T) {
 func TestADigestCountsOnlyEventsOfTheFilter(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
-		b.add("w", func(w *app.Webhook) { w.Rate, w.Kinds = 1, []app.EventKind{app.EventUnhealthy} })
+		b.add("w", func(w *webhook.Webhook) { w.Rate, w.Kinds = 1, []app.EventKind{app.EventUnhealthy} })
 		for range 5 {
 			b.happens(1, time.Second)
 			b.tell(app.Event{Kind: app.EventHealthy, Service: "web", Instance: "web-0"})
@@ -421,7 +421,7 @@ func TestABurstIsOneDigestAndReplaySendsEachEvent(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(b *bubble) {
 				b.add("w")
-				b.add("calm", func(w *app.Webhook) { w.Rate = app.MaxRate })
+				b.add("calm", func(w *webhook.Webhook) { w.Rate = webhook.MaxRate })
 				before := b.happens(1, quiet)
 				burst := b.happens(1000, 5*time.Millisecond)
 				time.Sleep(10 * time.Second)
@@ -430,7 +430,7 @@ func TestABurstIsOneDigestAndReplaySendsEachEvent(t *testing.T) {
 				}
 				single := b.got("w")
 				n := len(single) - len(before)
-				if n < app.DefaultRate-1 || n > 2*app.DefaultRate {
+				if n < webhook.DefaultRate-1 || n > 2*webhook.DefaultRate {
 					t.Errorf("%d of the burst came one by one", n)
 				}
 				wantEvents(t, "one by one", single, slices.Concat(before, burst[:n]))
@@ -446,7 +446,7 @@ func TestABurstIsOneDigestAndReplaySendsEachEvent(t *testing.T) {
 				}
 
 				live := b.happens(1, 0)
-				r := app.Replay{After: burst[0].Before(), Until: burst[999]}
+				r := webhook.Replay{After: burst[0].Before(), Until: burst[999]}
 				if err := b.outbox.Replay(t.Context(), "w", r); err != nil {
 					t.Fatal(err)
 				}
@@ -458,7 +458,7 @@ func TestABurstIsOneDigestAndReplaySendsEachEvent(t *testing.T) {
 						t.Fatalf("%s does not say that it is replayed", p.id)
 					}
 				}
-				if w := b.hook("w"); w.Replay != (app.Replay{}) || w.Cursor != live[0] {
+				if w := b.hook("w"); w.Replay != (webhook.Replay{}) || w.Cursor != live[0] {
 					t.Errorf("then it is %+v, want it at %s and no replay", w, live[0])
 				}
 			})
@@ -469,7 +469,7 @@ func TestABurstIsOneDigestAndReplaySendsEachEvent(t *testing.T) {
 func TestADigestIsTheSameWithEveryAttempt(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
-		b.add("w", func(w *app.Webhook) { w.Rate = 1 })
+		b.add("w", func(w *webhook.Webhook) { w.Rate = 1 })
 		events := b.happens(10, time.Second)
 		b.got("w")
 		b.answers(status(500))
@@ -514,8 +514,8 @@ func TestABurstWhileAReceiverWasUnavailableIsADigest(t *testing.T) {
 		b.answers(nil)
 		time.Sleep(time.Hour)
 		posts := b.got("w")
-		wantEvents(b.t, "one by one", posts[:app.DefaultRate], burst[:app.DefaultRate])
-		if n := len(posts); n != app.DefaultRate+1 || posts[n-1].body.Data.Events != 100-app.DefaultRate {
+		wantEvents(b.t, "one by one", posts[:webhook.DefaultRate], burst[:webhook.DefaultRate])
+		if n := len(posts); n != webhook.DefaultRate+1 || posts[n-1].body.Data.Events != 100-webhook.DefaultRate {
 			b.t.Errorf("%d messages, the last one %+v, want the rest in a digest", n, posts[n-1])
 		}
 	})
@@ -539,7 +539,7 @@ func TestTrimmedEventsAreAGap(t *testing.T) {
 		}
 		wantEvents(b.t, "after the gap", posts[n+1:], events[45:])
 
-		if err := b.outbox.Replay(b.t.Context(), "w", app.Replay{After: events[46], Until: events[48]}); err != nil {
+		if err := b.outbox.Replay(b.t.Context(), "w", webhook.Replay{After: events[46], Until: events[48]}); err != nil {
 			b.t.Fatal(err)
 		}
 		b.outbox.Cut(2)
@@ -566,7 +566,7 @@ func TestALiveEventPrecedesReplayedEvents(t *testing.T) {
 			}
 			return 200, ""
 		})
-		if err := b.outbox.Replay(b.t.Context(), "w", app.Replay{After: old[0].Before(), Until: old[19]}); err != nil {
+		if err := b.outbox.Replay(b.t.Context(), "w", webhook.Replay{After: old[0].Before(), Until: old[19]}); err != nil {
 			b.t.Fatal(err)
 		}
 		time.Sleep(time.Minute)

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"time"
 
-	"rollcall/app"
 	"rollcall/app/webhook"
 )
 
@@ -20,8 +19,8 @@ func ExampleSender_Ping() {
 	defer receiver.Close()
 
 	sender := webhook.NewSender(func(a netip.Addr) bool { return a.IsLoopback() }, time.Now)
-	attempt := sender.Ping(context.Background(), app.Webhook{
-		ID: "deploys", URL: receiver.URL + "/hook", Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Format: app.EventFormat,
+	attempt := sender.Ping(context.Background(), webhook.Webhook{
+		ID: "deploys", URL: receiver.URL + "/hook", Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", Format: webhook.EventFormat,
 	})
 	fmt.Println(attempt.Passed, attempt.Reason())
 	// Output:

@@ -27,7 +27,7 @@ func newSecret() string {
 }
 
 // validate checks the fields that a caller sets. The caller has set a secret and a rate.
-func validate(w app.Webhook) error {
+func validate(w Webhook) error {
 	if err := validURL(w.URL); err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func validate(w app.Webhook) error {
 		return app.Invalid("secret", "cannot be used", fmt.Sprintf("give whsec_ and the base64 of %d to %d bytes, or leave it out to get a new one", minSecret, maxSecret))
 	case len(w.Headers) > app.MaxHeaders:
 		return app.Invalid("header", fmt.Sprintf("is given %d times", len(w.Headers)), fmt.Sprintf("give at most %d", app.MaxHeaders))
-	case w.Rate < 1 || w.Rate > app.MaxRate:
-		return app.Invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", app.MaxRate))
+	case w.Rate < 1 || w.Rate > MaxRate:
+		return app.Invalid("rate", fmt.Sprintf("is %d", w.Rate), fmt.Sprintf("give a number from 1 to %d", MaxRate))
 	}
 	return app.ValidServices(w.Services)
 }

@@ -58,22 +58,22 @@ func TestFormats(t *testing.T) {
 		`{"text":":red_circle: *web web-2* unhealthy: timed out`,
 		`{"text":":large_green_circle: *web web-1* healthy: passed`,
 	}
-	for format, want := range map[app.Format][]string{
-		app.EventFormat: {
+	for format, want := range map[webhook.Format][]string{
+		webhook.EventFormat: {
 			events[0],
 			`{"type":"digest","timestamp":"` + at + `","data":{"counts":[{"kind":"webhook-paused","events":1},{"service":"web","kind":"healthy","events":1},` +
 				`{"service":"web","kind":"unhealthy","events":1}],"events":3,"first":"` + first + `","last":"` + last + `","replay":"` + replay + `"}}`,
 			`{"type":"ping","timestamp":"2000-01-01T00:01:00Z","data":{"webhook":"w"}}`,
 			replayed(events[0]), replayed(events[1]), replayed(events[2]), replayed(events[3]),
 		},
-		app.SlackFormat: {
+		webhook.SlackFormat: {
 			lines[0] + `"}`,
 			`{"text":":warning: *3 events* at once\n1 × webhook-paused\n1 × web healthy\n1 × web unhealthy\none by one: ` + "`" +
 				strings.Replace(replay, "\\u0026", "\\u0026amp;", 1) + "`" + `"}`,
 			`{"text":"Rollcall sends events to this channel"}`,
 			lines[0] + again + `"}`, lines[1] + again + `"}`, lines[2] + again + `"}`, lines[3] + again + `"}`,
 		},
-		app.AlertmanagerFormat: { // the state after all events; a replayed alert has ended
+		webhook.AlertmanagerFormat: { // the state after all events; a replayed alert has ended
 			`[` + up1 + `,` + paused + `,` + down2 + `]`, `[]`,
 			`[` + ended(down1) + `]`, `[` + ended(paused) + `]`, `[` + ended(down2) + `]`, `[` + up1 + `]`,
 		},
@@ -129,7 +129,7 @@ func TestAnAlertIsRepeatedWhileItLasts(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
 		b.firing = []app.Event{down("web-0")}
-		b.add("w", func(w *app.Webhook) { w.Format, w.Due = app.AlertmanagerFormat, time.Now() })
+		b.add("w", func(w *webhook.Webhook) { w.Format, w.Due = webhook.AlertmanagerFormat, time.Now() })
 		time.Sleep(time.Second)
 		b.wantAlerts("a new webhook", "InstanceDown web-0")
 		time.Sleep(3 * time.Minute)
@@ -147,7 +147,7 @@ func TestAnAlertIsRepeatedWhileItLasts(t *testing.T) {
 func TestAnAlertOfADisputeEnds(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
-		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
+		b.add("w", func(w *webhook.Webhook) { w.Format = webhook.AlertmanagerFormat })
 		at := time.Now()
 		b.tell(app.Event{Kind: app.EventDisputed, Subject: "cron-1", Reason: "worker cron-2 reaches web-1", At: at})
 		time.Sleep(10 * time.Second)
@@ -175,7 +175,7 @@ func TestAnAlertOfADisputeEnds(t *testing.T) {
 func TestNoAlertFiresDuringMaintenance(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
-		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
+		b.add("w", func(w *webhook.Webhook) { w.Format = webhook.AlertmanagerFormat })
 		event := func(kind app.EventKind, state app.State, maintenance bool) {
 			b.tell(app.Event{Kind: kind, Service: "web", Instance: "web-1", To: state, Maintenance: maintenance})
 			time.Sleep(10 * time.Second) // longer than pollEvery
@@ -197,7 +197,7 @@ func TestNoAlertFiresDuringMaintenance(t *testing.T) {
 func TestAnAlertmanagerThatWasUnavailableGetsTheState(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(b *bubble) {
-		b.add("w", func(w *app.Webhook) { w.Format = app.AlertmanagerFormat })
+		b.add("w", func(w *webhook.Webhook) { w.Format = webhook.AlertmanagerFormat })
 		b.answers(status(503))
 		b.tell(down("web-1"))
 		b.tell(down("web-2"))
@@ -219,7 +219,7 @@ func TestFiringAlerts(t *testing.T) {
 	got := webhook.FiringOf([]app.Instance{
 		i("starting", app.Starting, false), i("healthy", app.Healthy, false), i("unhealthy", app.Unhealthy, false), i("failed", app.Failed, false),
 		i("draining", app.Draining, false), i("maintained", app.Unhealthy, true),
-	}, []app.Webhook{{ID: "on"}, {ID: "off", Paused: "by hand"}})
+	}, []webhook.Webhook{{ID: "on"}, {ID: "off", Paused: "by hand"}})
 	var names []string
 	for _, e := range got {
 		names = append(names, e.Instance+e.Subject)
@@ -233,17 +233,17 @@ func TestFiringAlerts(t *testing.T) {
 }
 
 // formats delivers events to a webhook of a format and returns the bodies.
-func formats(t *testing.T, format app.Format, rate int, log ...app.Event) []string {
+func formats(t *testing.T, format webhook.Format, rate int, log ...app.Event) []string {
 	t.Helper()
 	b := newBubble(t)
-	b.add("w", func(w *app.Webhook) { w.Format, w.Rate = format, rate })
+	b.add("w", func(w *webhook.Webhook) { w.Format, w.Rate = format, rate })
 	for _, e := range log {
 		b.tell(e)
 	}
 	b.work()
 	time.Sleep(time.Minute)
 	b.sender.Ping(t.Context(), b.hook("w"))
-	if err := b.outbox.Replay(t.Context(), "w", app.Replay{After: "0-0", Until: "99999999999999-0"}); err != nil {
+	if err := b.outbox.Replay(t.Context(), "w", webhook.Replay{After: "0-0", Until: "99999999999999-0"}); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Minute)

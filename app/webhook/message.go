@@ -41,14 +41,14 @@ func gap(after, before app.Revision, replayed bool) *message {
 }
 
 // render encodes the message in the webhook's format, to be sent at a time.
-func (m message) render(w app.Webhook, sent time.Time) ([]byte, error) {
+func (m message) render(w Webhook, sent time.Time) ([]byte, error) {
 	var payload any
 	switch w.Format {
-	case app.SlackFormat:
+	case SlackFormat:
 		payload = map[string]string{"text": m.text(w)}
-	case app.AlertmanagerFormat:
+	case AlertmanagerFormat:
 		payload = m.alerts(w, sent)
-	case app.EventFormat:
+	case EventFormat:
 		payload = m.payload(w)
 	default:
 		return nil, fmt.Errorf("unknown format %q", w.Format)
@@ -57,7 +57,7 @@ func (m message) render(w app.Webhook, sent time.Time) ([]byte, error) {
 }
 
 // payload returns a message in the form that Standard Webhooks recommends.
-func (m message) payload(w app.Webhook) any {
+func (m message) payload(w Webhook) any {
 	p := struct {
 		Type      string    `json:"type"`
 		Timestamp time.Time `json:"timestamp"`
@@ -83,7 +83,7 @@ func (m message) first() app.Revision { return m.events[0].Revision }
 func (m message) last() app.Revision  { return m.events[len(m.events)-1].Revision }
 
 // replay returns the call that sends the events of a digest one by one.
-func (m message) replay(w app.Webhook) string {
+func (m message) replay(w Webhook) string {
 	return fmt.Sprintf("POST /v1/webhooks/%s/replay?since=%s&until=%s", w.ID, m.first(), m.last())
 }
 

@@ -16,20 +16,20 @@ const (
 
 // step is the next step of a webhook.
 type step struct {
-	message *message    // to be sent first; nil: none
-	then    app.Webhook // the webhook after that, except Due
-	due     time.Time   // the earliest time of the next message; zero: the time of the next event
+	message *message  // to be sent first; nil: none
+	then    Webhook   // the webhook after that, except Due
+	due     time.Time // the earliest time of the next message; zero: the time of the next event
 }
 
 // plan decides the next message of a webhook. New events go first, and replayed events fill the gaps
 // between them.
-func plan(ctx context.Context, log EventLog, firing Firing, w app.Webhook, now time.Time) (s step, err error) {
-	if w.Format == app.AlertmanagerFormat {
+func plan(ctx context.Context, log EventLog, firing Firing, w Webhook, now time.Time) (s step, err error) {
+	if w.Format == AlertmanagerFormat {
 		s, err = nextAlerts(ctx, log, firing, w, now)
 	} else {
 		s, err = nextLive(ctx, log, w, now)
 	}
-	if err != nil || s.message != nil || w.Replay == (app.Replay{}) {
+	if err != nil || s.message != nil || w.Replay == (Replay{}) {
 		return s, err
 	}
 	return nextReplay(ctx, log, s)
@@ -40,7 +40,7 @@ func plan(ctx context.Context, log EventLog, firing Firing, w app.Webhook, now t
 // digest. A burst within digestPeriod therefore has one digest, even across the end of a minute. The
 // time of the events counts: a receiver that was unavailable gets events of a steady rate one by one,
 // even if many are waiting.
-func nextLive(ctx context.Context, log EventLog, w app.Webhook, now time.Time) (step, error) {
+func nextLive(ctx context.Context, log EventLog, w Webhook, now time.Time) (step, error) {
 	s := step{then: w}
 	for limit := firstBatch; ; limit = batch {
 		events, err := log.Events(ctx, s.then.Cursor, limit)
@@ -87,9 +87,9 @@ func (s *step) sendAlone(e app.Event) bool {
 
 // wants reports whether the receiver gets an event. An Alertmanager gets only events that begin or end
 // an alert.
-func wants(w app.Webhook, e app.Event) bool {
+func wants(w Webhook, e app.Event) bool {
 	_, alerts := alertOf(e)
-	return w.Wants(e) && (alerts || w.Format != app.AlertmanagerFormat)
+	return w.Wants(e) && (alerts || w.Format != AlertmanagerFormat)
 }
 
 // collectDigest makes a digest of the events after the cursor and before s.due.
@@ -130,7 +130,7 @@ func nextReplay(ctx context.Context, log EventLog, s step) (step, error) {
 		}
 		for _, e := range events {
 			if e.Revision.Compare(s.then.Replay.Until) > 0 {
-				s.then.Replay = app.Replay{}
+				s.then.Replay = Replay{}
 				return s, nil
 			}
 			s.then.Replay.After = e.Revision
@@ -140,7 +140,7 @@ func nextReplay(ctx context.Context, log EventLog, s step) (step, error) {
 			}
 		}
 		if len(events) < limit {
-			s.then.Replay = app.Replay{}
+			s.then.Replay = Replay{}
 			return s, nil
 		}
 	}

@@ -50,20 +50,20 @@ func NewSender(allow func(netip.Addr) bool, now func() time.Time) *Sender {
 }
 
 // Ping sends a message without an event.
-func (s *Sender) Ping(ctx context.Context, w app.Webhook) app.Attempt {
+func (s *Sender) Ping(ctx context.Context, w Webhook) Attempt {
 	return s.send(ctx, w, message{id: "ping_" + rand.Text(), kind: "ping", at: s.now()}, 1)
 }
 
 // send makes one attempt at a message.
-func (s *Sender) send(ctx context.Context, w app.Webhook, m message, number int) app.Attempt {
+func (s *Sender) send(ctx context.Context, w Webhook, m message, number int) Attempt {
 	began := time.Now()
-	a := app.Attempt{Message: m.id, Kind: m.kind, Number: number}
+	a := Attempt{Message: m.id, Kind: m.kind, Number: number}
 	a.Result, a.RetryAfter = s.post(ctx, w, m)
 	a.At, a.Latency = began, time.Since(began)
 	return a
 }
 
-func (s *Sender) post(ctx context.Context, w app.Webhook, m message) (app.Result, time.Duration) {
+func (s *Sender) post(ctx context.Context, w Webhook, m message) (app.Result, time.Duration) {
 	request, err := s.request(ctx, w, m)
 	if err != nil {
 		return app.Result{Code: app.Inconclusive, Detail: err.Error()}, 0
@@ -103,7 +103,7 @@ func readRetryAfter(h http.Header) time.Duration {
 }
 
 // request encodes and signs a message: https://www.standardwebhooks.com
-func (s *Sender) request(ctx context.Context, w app.Webhook, m message) (*http.Request, error) {
+func (s *Sender) request(ctx context.Context, w Webhook, m message) (*http.Request, error) {
 	at := s.now()
 	body, err := m.render(w, at)
 	if err != nil {

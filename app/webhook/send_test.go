@@ -21,13 +21,13 @@ import (
 func all(netip.Addr) bool { return true }
 
 // ping sends a ping to a URL, with a timeout of its own unless that is zero.
-func ping(t *testing.T, url string, timeout time.Duration) app.Attempt {
+func ping(t *testing.T, url string, timeout time.Duration) webhook.Attempt {
 	t.Helper()
 	s := webhook.NewSender(all, time.Now)
 	if timeout > 0 {
 		s.SetTimeout(timeout)
 	}
-	return s.Ping(t.Context(), app.Webhook{ID: "w", URL: url, Secret: secret, Format: app.EventFormat})
+	return s.Ping(t.Context(), webhook.Webhook{ID: "w", URL: url, Secret: secret, Format: webhook.EventFormat})
 }
 
 // serve runs a receiver until the test ends.
@@ -70,7 +70,7 @@ func TestAWebhooksHeadersAreSent(t *testing.T) {
 	t.Parallel()
 	var got atomic.Pointer[http.Request]
 	url := serve(t, func(_ http.ResponseWriter, r *http.Request) { got.Store(r) })
-	w := app.Webhook{ID: "w", URL: url, Secret: secret, Format: app.AlertmanagerFormat, Headers: map[string]string{"Authorization": "Basic eDp5", "X-Key": "k"}}
+	w := webhook.Webhook{ID: "w", URL: url, Secret: secret, Format: webhook.AlertmanagerFormat, Headers: map[string]string{"Authorization": "Basic eDp5", "X-Key": "k"}}
 	if a := webhook.NewSender(all, time.Now).Ping(t.Context(), w); !a.Passed {
 		t.Fatalf("the attempt is %+v", a)
 	}
@@ -207,7 +207,7 @@ func TestOnlyAllowedAddressesAreCalled(t *testing.T) {
 	t.Parallel()
 	url := serve(t, func(http.ResponseWriter, *http.Request) {})
 	s := webhook.NewSender(func(a netip.Addr) bool { return !a.IsLoopback() }, time.Now)
-	a := s.Ping(t.Context(), app.Webhook{ID: "w", URL: url, Secret: secret, Format: app.EventFormat})
+	a := s.Ping(t.Context(), webhook.Webhook{ID: "w", URL: url, Secret: secret, Format: webhook.EventFormat})
 	if a.Passed || a.Code != app.Forbidden {
 		t.Errorf("got %+v, want it refused", a)
 	}

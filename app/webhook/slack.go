@@ -21,7 +21,7 @@ var slackSigns = map[app.EventKind]string{
 }
 
 // text returns a message as Slack shows it.
-func (m message) text(w app.Webhook) string {
+func (m message) text(w Webhook) string {
 	var text string
 	switch {
 	case m.kind == "digest":
@@ -45,7 +45,7 @@ func (m message) text(w app.Webhook) string {
 	return text
 }
 
-func (m message) summary(w app.Webhook) string {
+func (m message) summary(w Webhook) string {
 	lines := []string{fmt.Sprintf(":warning: *%d events* at once", len(m.events))}
 	counts := m.counts()
 	for n, c := range counts {

@@ -7,6 +7,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/auth"
+	"rollcall/app/webhook"
 )
 
 // WebhookList answers with the webhooks and a form that creates one.
@@ -27,7 +28,7 @@ type webhookRow struct {
 	Failing, Next                        moment
 }
 
-func (p *Page) webhookRow(w app.Webhook) webhookRow {
+func (p *Page) webhookRow(w webhook.Webhook) webhookRow {
 	return webhookRow{
 		ID: w.ID, URL: w.URL, Format: string(w.Format), Description: w.Description, Paused: w.Paused, Services: w.Services, Kinds: w.Kinds,
 		Failures: w.Failures, Failing: p.moment(w.Failing), Next: p.moment(w.Due),
@@ -41,7 +42,7 @@ func (p *Page) webhooks(c echo.Context, _ []app.Instance) (view, error) {
 		Unread bool
 	}{Kinds: app.EventKinds}
 	_, err := p.Replica.Age(time.Now())
-	var all []app.Webhook
+	var all []webhook.Webhook
 	if err == nil {
 		all, err = p.Webhooks.List(c.Request().Context())
 	}

@@ -25,8 +25,10 @@ import (
 	"rollcall/app"
 	"rollcall/app/auth"
 	"rollcall/app/diagnose"
+	"rollcall/app/display"
 	"rollcall/app/registry"
 	"rollcall/app/replica"
+	"rollcall/app/webhook"
 	"rollcall/handlers/input"
 )
 
@@ -67,9 +69,9 @@ type Reader interface {
 
 // Webhooks reads the subscriptions.
 type Webhooks interface {
-	List(ctx context.Context) ([]app.Webhook, error)
-	Get(ctx context.Context, id string) (app.Webhook, error)
-	Attempts(ctx context.Context, id string) ([]app.Attempt, error)
+	List(ctx context.Context) ([]webhook.Webhook, error)
+	Get(ctx context.Context, id string) (webhook.Webhook, error)
+	Attempts(ctx context.Context, id string) ([]webhook.Attempt, error)
 }
 
 // Tokens reads the tokens.
@@ -153,7 +155,7 @@ func (p *Page) serve(c echo.Context, content content) error {
 	}
 	guard(c.Response().Header())
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.HTML(max(v.status, http.StatusOK), app.Visible(text.String()))
+	return c.HTML(max(v.status, http.StatusOK), display.Visible(text.String()))
 }
 
 // Error answers a browser with an error. The caller may have no token, so the page has no data of the registry. It does not
@@ -166,7 +168,7 @@ func Error(c echo.Context, problem Problem) error {
 	}
 	guard(c.Response().Header())
 	c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
-	return c.HTML(problem.Status, app.Visible(text.String()))
+	return c.HTML(problem.Status, display.Visible(text.String()))
 }
 
 func guard(h http.Header) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"rollcall/app"
+	"rollcall/app/webhook"
 )
 
 // Webhook is a webhook in an answer.
@@ -13,7 +14,7 @@ type Webhook struct {
 	ID          string          `json:"id"`
 	URL         string          `json:"url"`
 	Secret      string          `json:"secret,omitempty"` // only in the answer to its creation
-	Format      app.Format      `json:"format"`
+	Format      webhook.Format  `json:"format"`
 	Headers     []string        `json:"headers,omitempty"` // names; the values are never shown
 	Services    []string        `json:"services,omitempty"`
 	Kinds       []app.EventKind `json:"kinds,omitempty"`
@@ -44,7 +45,7 @@ type Attempt struct {
 }
 
 // WebhookOf returns a webhook without its secrets.
-func WebhookOf(w app.Webhook) Webhook {
+func WebhookOf(w webhook.Webhook) Webhook {
 	v := Webhook{
 		ID: w.ID, URL: w.URL, Format: w.Format, Headers: slices.Sorted(maps.Keys(w.Headers)), Services: w.Services, Kinds: w.Kinds, Rate: w.Rate, Description: w.Description,
 		CreatedAt: Instant(w.CreatedAt), State: "active", Cursor: w.Cursor, Failures: w.Failures, Failing: Instant(w.Failing),
@@ -53,13 +54,13 @@ func WebhookOf(w app.Webhook) Webhook {
 	if w.Paused != "" {
 		v.State, v.Reason, v.Next = "paused", w.Paused, nil
 	}
-	if w.Replay != (app.Replay{}) {
+	if w.Replay != (webhook.Replay{}) {
 		v.Replay = &Replay{After: w.Replay.After, Until: w.Replay.Until}
 	}
 	return v
 }
 
 // AttemptOf returns an attempt.
-func AttemptOf(a app.Attempt) Attempt {
+func AttemptOf(a webhook.Attempt) Attempt {
 	return Attempt{Message: a.Message, Kind: a.Kind, Number: a.Number, Result: ResultOf(a.Result)}
 }

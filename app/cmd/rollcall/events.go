@@ -9,6 +9,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/client"
+	"rollcall/app/display"
 )
 
 // errOutput means that the output is closed.
@@ -28,13 +29,13 @@ func (o eventOutput) print(s *session, m client.Message) error {
 		fmt.Fprintln(s.err, "rollcall: some events were missed:", m.Data)
 		return nil
 	case o.Output == "json":
-		return s.printf("%s\n", app.Visible(m.Data))
+		return s.printf("%s\n", display.Visible(m.Data))
 	}
 	var e app.Event
 	if err := json.Unmarshal([]byte(m.Data), &e); err != nil {
 		return fmt.Errorf("read an event: %w", err)
 	}
-	return s.printf("%s\n", app.Visible(eventLine(e, "15:04:05.000")))
+	return s.printf("%s\n", display.Visible(eventLine(e, "15:04:05.000")))
 }
 
 func eventLine(e app.Event, layout string) string {

@@ -7,8 +7,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"rollcall/app"
 	"rollcall/app/client"
+	"rollcall/app/display"
 )
 
 type explainCmd struct {
@@ -66,7 +66,7 @@ func backendColumns(b client.Slot) string {
 	if b.Instance != nil {
 		instance = *b.Instance
 	}
-	return fmt.Sprintf("%s\t%s\t%t\t%s", b.Url, instance, b.Routed, app.Visible(b.Why))
+	return fmt.Sprintf("%s\t%s\t%t\t%s", b.Url, instance, b.Routed, display.Visible(b.Why))
 }
 
 // leavesIn returns when a backend leaves its list, such as " in 4.2s".

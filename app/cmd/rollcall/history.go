@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"rollcall/app"
 	"rollcall/app/client"
+	"rollcall/app/display"
 )
 
 type historyCmd struct {
@@ -65,9 +65,9 @@ func printHistory(out io.Writer, h client.History, span string) error {
 		fmt.Fprintln(t, "\nLEFT\tINSTANCE\tSTATE\tREASON")
 	}
 	for _, d := range h.Departed {
-		reason := app.Visible(d.Reason)
+		reason := display.Visible(d.Reason)
 		if d.Actor != nil {
-			reason += " by " + app.Visible(*d.Actor)
+			reason += " by " + display.Visible(*d.Actor)
 		}
 		fmt.Fprintf(t, "%s ago\t%s\t%s\t%s\n", time.Since(d.At).Round(time.Second), d.Instance, d.From, reason)
 	}

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"rollcall/app"
+	"rollcall/app/display"
 )
 
 // output is how a command prints objects.
@@ -87,7 +88,7 @@ func (t table) print(s *session) error {
 	widths := make([]int, len(t.head))
 	for _, row := range append([][]string{t.head}, t.rows...) {
 		for n := range row {
-			row[n] = app.Visible(row[n])
+			row[n] = display.Visible(row[n])
 			widths[n] = max(widths[n], utf8.RuneCountInString(row[n]))
 		}
 	}

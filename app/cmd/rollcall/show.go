@@ -10,6 +10,7 @@ import (
 
 	"rollcall/app"
 	"rollcall/app/client"
+	"rollcall/app/display"
 )
 
 const shown = 10 // results and events
@@ -64,19 +65,19 @@ func eventsOf(ctx context.Context, api *client.Client, id string) (past []app.Ev
 func (c showCmd) details(s *session, i client.InstanceDetail, past []app.Event) error {
 	var b strings.Builder
 	for _, f := range fieldsOf(i) {
-		fmt.Fprintf(&b, "%-12s  %s\n", f[0], app.Visible(f[1]))
+		fmt.Fprintf(&b, "%-12s  %s\n", f[0], display.Visible(f[1]))
 	}
 	if len(i.Results) > 0 {
 		b.WriteString("\nresults\n")
 	}
 	for _, r := range i.Results[max(0, len(i.Results)-shown):] {
-		fmt.Fprintf(&b, "  %s  %s  %6s  %s\n", r.At.Local().Format("15:04:05"), outcomeOf(r), strconv.Itoa(r.LatencyMs)+"ms", app.Visible(r.Reason))
+		fmt.Fprintf(&b, "  %s  %s  %6s  %s\n", r.At.Local().Format("15:04:05"), outcomeOf(r), strconv.Itoa(r.LatencyMs)+"ms", display.Visible(r.Reason))
 	}
 	if len(past) > 0 {
 		b.WriteString("\nevents\n")
 	}
 	for _, e := range past[max(0, len(past)-shown):] {
-		fmt.Fprintf(&b, "  %s\n", app.Visible(eventLine(e, "2006-01-02 15:04:05")))
+		fmt.Fprintf(&b, "  %s\n", display.Visible(eventLine(e, "2006-01-02 15:04:05")))
 	}
 	return s.printf("%s", b.String())
 }

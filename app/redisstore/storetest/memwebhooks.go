@@ -28,10 +28,10 @@ type MemWebhooks struct {
 }
 
 type memHook struct {
-	app.Webhook
+	webhook.Webhook
 	token    string
 	lease    time.Time // end of the claim
-	attempts []app.Attempt
+	attempts []webhook.Attempt
 }
 
 // NewMemWebhooks returns an empty store.
@@ -111,11 +111,11 @@ func (m *MemWebhooks) Events(_ context.Context, after app.Revision, limit int) (
 }
 
 // Add implements webhook.Store, like the following methods.
-func (m *MemWebhooks) Add(_ context.Context, w app.Webhook) error {
+func (m *MemWebhooks) Add(_ context.Context, w webhook.Webhook) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.hooks) >= app.MaxWebhooks {
-		return &app.FieldError{Field: "url", Held: true, Problem: "is more than " + strconv.Itoa(app.MaxWebhooks)}
+	if len(m.hooks) >= webhook.MaxWebhooks {
+		return &app.FieldError{Field: "url", Held: true, Problem: "is more than " + strconv.Itoa(webhook.MaxWebhooks)}
 	}
 	w.Cursor = m.tip()
 	m.hooks[w.ID] = &memHook{Webhook: w}
@@ -123,25 +123,25 @@ func (m *MemWebhooks) Add(_ context.Context, w app.Webhook) error {
 }
 
 // Get returns a webhook.
-func (m *MemWebhooks) Get(_ context.Context, id string) (app.Webhook, error) {
+func (m *MemWebhooks) Get(_ context.Context, id string) (webhook.Webhook, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, err := m.hook(id)
 	if err != nil {
-		return app.Webhook{}, err
+		return webhook.Webhook{}, err
 	}
 	return h.Webhook, nil
 }
 
 // List returns all webhooks.
-func (m *MemWebhooks) List(context.Context) ([]app.Webhook, error) {
+func (m *MemWebhooks) List(context.Context) ([]webhook.Webhook, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var all []app.Webhook
+	var all []webhook.Webhook
 	for _, h := range m.hooks {
 		all = append(all, h.Webhook)
 	}
-	slices.SortFunc(all, func(a, b app.Webhook) int {
+	slices.SortFunc(all, func(a, b webhook.Webhook) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
 	})
 	return all, nil
@@ -172,11 +172,11 @@ func (m *MemWebhooks) Pause(_ context.Context, id, reason string, e app.Event) (
 }
 
 // Replay begins a replay.
-func (m *MemWebhooks) Replay(_ context.Context, id string, r app.Replay) error {
+func (m *MemWebhooks) Replay(_ context.Context, id string, r webhook.Replay) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, err := m.hook(id)
-	if err == nil && h.Replay != (app.Replay{}) {
+	if err == nil && h.Replay != (webhook.Replay{}) {
 		err = app.ErrConflict
 	}
 	if err != nil {
@@ -189,7 +189,7 @@ func (m *MemWebhooks) Replay(_ context.Context, id string, r app.Replay) error {
 }
 
 // Attempts returns the last attempts.
-func (m *MemWebhooks) Attempts(_ context.Context, id string) ([]app.Attempt, error) {
+func (m *MemWebhooks) Attempts(_ context.Context, id string) ([]webhook.Attempt, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h, err := m.hook(id)
@@ -256,17 +256,17 @@ func (m *MemWebhooks) Complete(_ context.Context, c webhook.DeliveryClaim, d web
 	if w.Paused != "" {
 		h.Paused = w.Paused
 	}
-	if c.Webhook.Replay != (app.Replay{}) {
+	if c.Webhook.Replay != (webhook.Replay{}) {
 		h.Replay = w.Replay
-	} else if h.Replay != (app.Replay{}) {
+	} else if h.Replay != (webhook.Replay{}) {
 		h.Due = m.now()
 	}
 	if h.Paused != "" {
 		h.Due = time.Time{}
 	}
 	if d.Attempt != nil {
-		h.attempts = append([]app.Attempt{*d.Attempt}, h.attempts...)
-		h.attempts = h.attempts[:min(len(h.attempts), app.KeptAttempts)]
+		h.attempts = append([]webhook.Attempt{*d.Attempt}, h.attempts...)
+		h.attempts = h.attempts[:min(len(h.attempts), webhook.KeptAttempts)]
 	}
 	if d.Event != nil {
 		m.tell(*d.Event)

@@ -55,10 +55,10 @@ func WebhookContract(t *testing.T, open func(t *testing.T) WebhookSubject) {
 	}
 }
 
-func (s WebhookSubject) add(t *testing.T, id string) app.Webhook {
+func (s WebhookSubject) add(t *testing.T, id string) webhook.Webhook {
 	t.Helper()
-	w := app.Webhook{
-		ID: id, URL: "http://receiver.test/" + id, Secret: "whsec_" + id, Format: app.SlackFormat, Headers: map[string]string{"Authorization": "Bearer x"}, Services: []string{"web", "db"},
+	w := webhook.Webhook{
+		ID: id, URL: "http://receiver.test/" + id, Secret: "whsec_" + id, Format: webhook.SlackFormat, Headers: map[string]string{"Authorization": "Bearer x"}, Services: []string{"web", "db"},
 		Kinds: []app.EventKind{app.EventHealthy}, Rate: 7, Description: "a <test>", CreatedAt: s.Clock.Now(),
 	}
 	if err := s.Add(t.Context(), w); err != nil {
@@ -67,7 +67,7 @@ func (s WebhookSubject) add(t *testing.T, id string) app.Webhook {
 	return w
 }
 
-func (s WebhookSubject) hook(t *testing.T, id string) app.Webhook {
+func (s WebhookSubject) hook(t *testing.T, id string) webhook.Webhook {
 	t.Helper()
 	w, err := s.Get(t.Context(), id)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s WebhookSubject) take(t *testing.T, want ...string) []webhook.DeliveryCla
 }
 
 // settle completes a claim: the webhook has got every event up to r.
-func (s WebhookSubject) settle(t *testing.T, c webhook.DeliveryClaim, r app.Revision, edits ...func(*app.Webhook)) {
+func (s WebhookSubject) settle(t *testing.T, c webhook.DeliveryClaim, r app.Revision, edits ...func(*webhook.Webhook)) {
 	t.Helper()
 	w := c.Webhook
 	w.Cursor = r
@@ -118,7 +118,7 @@ func (s WebhookSubject) settle(t *testing.T, c webhook.DeliveryClaim, r app.Revi
 
 func addedIsRead(t *testing.T, s WebhookSubject) {
 	tip := s.happens(t)
-	var want []app.Webhook
+	var want []webhook.Webhook
 	for n := range 3 {
 		w := s.add(t, fmt.Sprintf("w%d", 3-n))
 		w.Cursor = tip
@@ -143,12 +143,12 @@ func addedIsRead(t *testing.T, s WebhookSubject) {
 }
 
 func onlySoMany(t *testing.T, s WebhookSubject) {
-	for n := range app.MaxWebhooks {
+	for n := range webhook.MaxWebhooks {
 		s.add(t, fmt.Sprintf("w%d", n))
 	}
-	err := s.Add(t.Context(), app.Webhook{ID: "more"})
+	err := s.Add(t.Context(), webhook.Webhook{ID: "more"})
 	field, ok := errors.AsType[*app.FieldError](err)
-	if !ok || field.Field != "url" || !strings.Contains(field.Problem, fmt.Sprint(app.MaxWebhooks)) {
+	if !ok || field.Field != "url" || !strings.Contains(field.Problem, fmt.Sprint(webhook.MaxWebhooks)) {
 		t.Errorf("one more: %v, want the limit", err)
 	}
 	wantErr(t, "one more", err, app.ErrConflict)
@@ -164,9 +164,9 @@ func missingWebhookIsNotFound(t *testing.T, s WebhookSubject) {
 	wantErr(t, "attempts", err, app.ErrNotFound)
 	_, err = s.Pause(ctx, "nobody", "why", app.Event{Kind: app.EventPaused})
 	wantErr(t, "pause", err, app.ErrNotFound)
-	wantErr(t, "replay", s.Replay(ctx, "nobody", app.Replay{After: "1-0", Until: "2-0"}), app.ErrNotFound)
+	wantErr(t, "replay", s.Replay(ctx, "nobody", webhook.Replay{After: "1-0", Until: "2-0"}), app.ErrNotFound)
 	wantErr(t, "remove", s.Remove(ctx, "nobody"), app.ErrNotFound)
-	wantErr(t, "settle", s.Complete(ctx, webhook.DeliveryClaim{Webhook: app.Webhook{ID: "nobody"}, Token: "x"}, webhook.Delivery{Webhook: app.Webhook{ID: "nobody"}}), app.ErrClaimLost)
+	wantErr(t, "settle", s.Complete(ctx, webhook.DeliveryClaim{Webhook: webhook.Webhook{ID: "nobody"}, Token: "x"}, webhook.Delivery{Webhook: webhook.Webhook{ID: "nobody"}}), app.ErrClaimLost)
 	if list, err := s.List(ctx); len(list) > 0 || err != nil {
 		t.Errorf("list: %v, %v, want nothing", list, err)
 	}
@@ -195,20 +195,20 @@ func idleIsDueWhenSomethingIs(t *testing.T, s WebhookSubject) {
 
 func repetitionDoesNotHoldUpEvents(t *testing.T, s WebhookSubject) {
 	due := s.Clock.Now().Add(time.Second)
-	if err := s.Add(t.Context(), app.Webhook{ID: "w1", Format: app.AlertmanagerFormat, Due: due, CreatedAt: s.Clock.Now()}); err != nil {
+	if err := s.Add(t.Context(), webhook.Webhook{ID: "w1", Format: webhook.AlertmanagerFormat, Due: due, CreatedAt: s.Clock.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	s.take(t)
 	s.Clock.Pass(time.Second)
 	next := s.Clock.Now().Add(time.Minute)
-	waits := func(w *app.Webhook) { w.Repeated, w.Due = s.Clock.Now(), next }
+	waits := func(w *webhook.Webhook) { w.Repeated, w.Due = s.Clock.Now(), next }
 	s.settle(t, s.take(t, "w1")[0], "0-0", waits)
 	s.take(t)
 	r := s.happens(t)
 	c := s.take(t, "w1")[0]
 	s.happens(t)
 	s.take(t) // it is claimed
-	s.settle(t, c, r, waits, func(w *app.Webhook) { w.Failures, w.Failing = 1, s.Clock.Now() })
+	s.settle(t, c, r, waits, func(w *webhook.Webhook) { w.Failures, w.Failing = 1, s.Clock.Now() })
 	s.take(t) // its receiver fails: an event does not move the next attempt
 	s.Clock.Pass(time.Minute)
 	s.take(t, "w1")
@@ -231,7 +231,7 @@ func oneWorkerHasIt(t *testing.T, s WebhookSubject) {
 	}
 	moved := stale.Webhook
 	moved.Cursor = "1-1"
-	wantErr(t, "settle the lost claim", s.Complete(t.Context(), stale, webhook.Delivery{Webhook: moved, Attempt: &app.Attempt{}}), app.ErrClaimLost)
+	wantErr(t, "settle the lost claim", s.Complete(t.Context(), stale, webhook.Delivery{Webhook: moved, Attempt: &webhook.Attempt{}}), app.ErrClaimLost)
 	if got := s.hook(t, "w1").Cursor; got != c.Webhook.Cursor {
 		t.Errorf("the cursor is %s after a stale claim was settled, want %s", got, c.Webhook.Cursor)
 	}
@@ -247,7 +247,7 @@ func dueWhenTold(t *testing.T, s WebhookSubject) {
 		s.add(t, id)
 		s.happens(t)
 		due := s.Clock.Now().Add(time.Duration(n+1) * time.Minute)
-		s.settle(t, s.take(t, id)[0], "1-1", func(w *app.Webhook) { w.Due = due })
+		s.settle(t, s.take(t, id)[0], "1-1", func(w *webhook.Webhook) { w.Due = due })
 		if got := s.hook(t, id).Due; !got.Equal(due) {
 			t.Errorf("%s is due at %s, want %s", id, got, due)
 		}
@@ -268,7 +268,7 @@ func courseIsRead(t *testing.T, s WebhookSubject) {
 	now := s.Clock.Now()
 	want.Cursor, want.Minute, want.Told, want.Failures, want.Failing, want.Due = "5-6", now, 3, 4, now.Add(time.Second), now.Add(time.Minute)
 	want.Repeated = now.Add(-time.Second)
-	s.settle(t, s.take(t, "w1")[0], "", func(w *app.Webhook) { *w = want })
+	s.settle(t, s.take(t, "w1")[0], "", func(w *webhook.Webhook) { *w = want })
 	if diff := cmp.Diff(want, s.hook(t, "w1")); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)
 	}
@@ -280,7 +280,7 @@ func courseIsRead(t *testing.T, s WebhookSubject) {
 	}
 	want.Failures, want.Failing = 0, time.Time{}
 	want.Cursor = s.happens(t)
-	s.settle(t, c, "", func(w *app.Webhook) { *w = want })
+	s.settle(t, c, "", func(w *webhook.Webhook) { *w = want })
 	if diff := cmp.Diff(want, s.hook(t, "w1")); diff != "" {
 		t.Errorf("read when it works again (-want +got):\n%s", diff)
 	}
@@ -326,7 +326,7 @@ func pausedIsNobodys(t *testing.T, s WebhookSubject) {
 	}
 	c := s.take(t, "w2")[0]
 	failing := s.Clock.Now()
-	s.settle(t, c, c.Webhook.Cursor, func(w *app.Webhook) { w.Failures, w.Failing, w.Due = 3, failing, failing.Add(time.Hour) })
+	s.settle(t, c, c.Webhook.Cursor, func(w *webhook.Webhook) { w.Failures, w.Failing, w.Due = 3, failing, failing.Add(time.Hour) })
 	s.pause(t, "w2", "it fails", true)
 	s.Clock.Pass(2 * time.Hour)
 	s.take(t)
@@ -350,7 +350,7 @@ func pausedUnderWay(t *testing.T, s WebhookSubject) {
 	r := s.happens(t)
 	c := s.take(t, "w1")[0]
 	s.pause(t, "w1", "why", true)
-	s.settle(t, c, r, func(w *app.Webhook) { w.Due = s.Clock.Now() })
+	s.settle(t, c, r, func(w *webhook.Webhook) { w.Due = s.Clock.Now() })
 	if w := s.hook(t, "w1"); w.Cursor != r || w.Paused != "why" || !w.Due.IsZero() {
 		t.Errorf("it is %+v, want it paused after %s", w, r)
 	}
@@ -374,7 +374,7 @@ func resumedUnderWay(t *testing.T, s WebhookSubject) {
 	s.pause(t, "w1", "why", true)
 	s.pause(t, "w1", "", true)
 	s.take(t)
-	s.settle(t, c, "1-1", func(w *app.Webhook) { w.Due = s.Clock.Now() })
+	s.settle(t, c, "1-1", func(w *webhook.Webhook) { w.Due = s.Clock.Now() })
 	s.take(t, "w1")
 }
 
@@ -398,7 +398,7 @@ func settlementPauses(t *testing.T, s WebhookSubject) {
 
 func oneReplayAtATime(t *testing.T, s WebhookSubject) {
 	s.add(t, "w1")
-	r, other := app.Replay{After: "1-0", Until: "9-0"}, app.Replay{After: "2-0", Until: "3-0"}
+	r, other := webhook.Replay{After: "1-0", Until: "9-0"}, webhook.Replay{After: "2-0", Until: "3-0"}
 	if err := s.Replay(t.Context(), "w1", r); err != nil {
 		t.Fatal(err)
 	}
@@ -410,14 +410,14 @@ func oneReplayAtATime(t *testing.T, s WebhookSubject) {
 	if c.Webhook.Replay != r {
 		t.Errorf("claimed with %v, want %v", c.Webhook.Replay, r)
 	}
-	further := app.Replay{After: "5-0", Until: "9-0"}
-	s.settle(t, c, c.Webhook.Cursor, func(w *app.Webhook) { w.Replay, w.Due = further, s.Clock.Now() })
+	further := webhook.Replay{After: "5-0", Until: "9-0"}
+	s.settle(t, c, c.Webhook.Cursor, func(w *webhook.Webhook) { w.Replay, w.Due = further, s.Clock.Now() })
 	if got := s.hook(t, "w1").Replay; got != further {
 		t.Errorf("it is at %v, want %v", got, further)
 	}
 	c = s.take(t, "w1")[0]
-	s.settle(t, c, c.Webhook.Cursor, func(w *app.Webhook) { w.Replay = app.Replay{} })
-	if got := s.hook(t, "w1").Replay; got != (app.Replay{}) {
+	s.settle(t, c, c.Webhook.Cursor, func(w *webhook.Webhook) { w.Replay = webhook.Replay{} })
+	if got := s.hook(t, "w1").Replay; got != (webhook.Replay{}) {
 		t.Errorf("it is at %v, want it over", got)
 	}
 	s.take(t)
@@ -427,7 +427,7 @@ func oneReplayAtATime(t *testing.T, s WebhookSubject) {
 }
 
 func replayComesAtOnce(t *testing.T, s WebhookSubject) {
-	r := app.Replay{After: "1-0", Until: "9-0"}
+	r := webhook.Replay{After: "1-0", Until: "9-0"}
 	s.add(t, "idle")
 	if err := s.Replay(t.Context(), "idle", r); err != nil {
 		t.Fatal(err)
@@ -449,7 +449,7 @@ func replayComesAtOnce(t *testing.T, s WebhookSubject) {
 
 	s.add(t, "failing")
 	s.happens(t)
-	s.settle(t, s.take(t, "failing")[0], "1-0", func(w *app.Webhook) {
+	s.settle(t, s.take(t, "failing")[0], "1-0", func(w *webhook.Webhook) {
 		w.Failures, w.Failing, w.Due = 1, s.Clock.Now(), s.Clock.Now().Add(time.Second)
 	})
 	if err := s.Replay(t.Context(), "failing", r); err != nil {
@@ -463,14 +463,14 @@ func replayComesAtOnce(t *testing.T, s WebhookSubject) {
 func attemptsAreKept(t *testing.T, s WebhookSubject) {
 	s.add(t, "w1")
 	s.happens(t)
-	var want []app.Attempt
-	for n := range app.KeptAttempts + 5 {
+	var want []webhook.Attempt
+	for n := range webhook.KeptAttempts + 5 {
 		c := s.take(t, "w1")[0]
-		a := app.Attempt{
+		a := webhook.Attempt{
 			Message: fmt.Sprintf("msg_%d", n), Kind: "healthy", Number: n + 1,
 			Result: app.Result{At: s.Clock.Now(), Latency: 12 * time.Millisecond, Passed: n%2 == 0, Code: 503, Detail: `begins "no"`},
 		}
-		want = append([]app.Attempt{a}, want...)
+		want = append([]webhook.Attempt{a}, want...)
 		w := c.Webhook
 		w.Due = s.Clock.Now()
 		if err := s.Complete(t.Context(), c, webhook.Delivery{Webhook: w, Attempt: &a}); err != nil {
@@ -478,7 +478,7 @@ func attemptsAreKept(t *testing.T, s WebhookSubject) {
 		}
 	}
 	got, err := s.Attempts(t.Context(), "w1")
-	if diff := cmp.Diff(want[:app.KeptAttempts], got); diff != "" || err != nil {
+	if diff := cmp.Diff(want[:webhook.KeptAttempts], got); diff != "" || err != nil {
 		t.Errorf("kept: %v (-want +got):\n%s", err, diff)
 	}
 }
@@ -490,7 +490,7 @@ func removedIsSettledByNobody(t *testing.T, s WebhookSubject) {
 	if err := s.Remove(t.Context(), "w1"); err != nil {
 		t.Fatal(err)
 	}
-	wantErr(t, "settle", s.Complete(t.Context(), c, webhook.Delivery{Webhook: c.Webhook, Attempt: &app.Attempt{}}), app.ErrClaimLost)
+	wantErr(t, "settle", s.Complete(t.Context(), c, webhook.Delivery{Webhook: c.Webhook, Attempt: &webhook.Attempt{}}), app.ErrClaimLost)
 	_, err := s.Get(t.Context(), "w1")
 	wantErr(t, "get", err, app.ErrNotFound)
 	s.Clock.Pass(time.Hour)

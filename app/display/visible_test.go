@@ -1,9 +1,8 @@
-package app_test
+package display_test
 
 import (
+	"rollcall/app/display"
 	"testing"
-
-	"rollcall/app"
 )
 
 func TestHiddenCharactersAreVisible(t *testing.T) {
@@ -19,7 +18,7 @@ func TestHiddenCharactersAreVisible(t *testing.T) {
 		"\x1b[31mred\r\x00\u009b":   `\u001b[31mred\u000d\u0000\u009b`,
 		"\U000e0041":                `\U000e0041`,
 	} {
-		if got := app.Visible(s); got != want {
+		if got := display.Visible(s); got != want {
 			t.Errorf("%+q: got %+q, want %+q", s, got, want)
 		}
 	}

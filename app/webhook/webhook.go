@@ -1,6 +1,7 @@
-package app
+package webhook
 
 import (
+	"rollcall/app"
 	"slices"
 	"time"
 )
@@ -31,25 +32,25 @@ type Webhook struct {
 	Format      Format
 	Headers     map[string]string // sent with each message, by canonical name; the values are secrets
 	Services    []string          // filter; empty: all services
-	Kinds       []EventKind       // filter; empty: all kinds
+	Kinds       []app.EventKind   // filter; empty: all kinds
 	Rate        int               // events of a minute that are sent one by one; a digest contains the others
 	Description string
 	CreatedAt   time.Time
 	Newer       bool // a newer version has written fields that this one does not know
 
-	Paused   string    // why it is paused; empty: it is not
-	Cursor   Revision  // the last event that was delivered or filtered out
-	Minute   time.Time // the beginning of the minute of Told
-	Told     int       // events that were sent one by one
-	Repeated time.Time // Alertmanager: when the firing alerts were last repeated
-	Failures int       // consecutive failed attempts
-	Failing  time.Time // when the first of them was made
-	Replay   Replay    // zero: none
-	Due      time.Time // when the next attempt is due; zero: at the next event
+	Paused   string       // why it is paused; empty: it is not
+	Cursor   app.Revision // the last event that was delivered or filtered out
+	Minute   time.Time    // the beginning of the minute of Told
+	Told     int          // events that were sent one by one
+	Repeated time.Time    // Alertmanager: when the firing alerts were last repeated
+	Failures int          // consecutive failed attempts
+	Failing  time.Time    // when the first of them was made
+	Replay   Replay       // zero: none
+	Due      time.Time    // when the next attempt is due; zero: at the next event
 }
 
 // A Replay delivers the events after After, up to Until, once more.
-type Replay struct{ After, Until Revision }
+type Replay struct{ After, Until app.Revision }
 
 // Understood reports whether this version knows all fields and the format of the webhook, so that
 // it can deliver.
@@ -62,7 +63,7 @@ func (w Webhook) Understood() bool {
 }
 
 // Wants reports whether an event passes the filters. No webhook receives events about itself.
-func (w Webhook) Wants(e Event) bool {
+func (w Webhook) Wants(e app.Event) bool {
 	return e.Subject != w.ID &&
 		(len(w.Services) == 0 || slices.Contains(w.Services, e.Service)) &&
 		(len(w.Kinds) == 0 || slices.Contains(w.Kinds, e.Kind))
@@ -73,7 +74,7 @@ type Attempt struct {
 	Message string // the message's id, the same in each attempt
 	Kind    string // the kind of its event, or digest, gap or ping
 	Number  int    // 1 is the message's first
-	Result
+	app.Result
 
 	RetryAfter time.Duration // as the receiver asked; zero: it did not
 }

@@ -1,4 +1,5 @@
-package app
+// Package display makes text from outside safe for terminals, logs and pages.
+package display
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package app
+package display
 
 import (
 	"regexp"
