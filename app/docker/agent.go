@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,18 @@ import (
 
 const (
 	reconcileEvery = time.Minute
-	pollEvery      = 5 * time.Second // health=docker, while the engine has sent no event about health
-	idleFor        = 5 * time.Minute // an event stream without an event is opened again
 	reconnectAfter = time.Second
 	coalesce       = 20 * time.Millisecond
 )
+
+// pace is the time between the regular acts of an agent.
+type pace struct {
+	reconcile time.Duration // looks at all containers
+	poll      time.Duration // looks at health=docker, while the engine has sent no event about health
+	idle      time.Duration // an event stream without an event is opened again
+}
+
+var usual = pace{reconcile: reconcileEvery, poll: 5 * time.Second, idle: 5 * time.Minute}
 
 // lookAgain are the delays before another look at a container without an address.
 var lookAgain = []time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second}
@@ -41,6 +49,7 @@ type Agent struct {
 	API    *api.Client
 	Log    *slog.Logger
 
+	pace       pace // zero: usual
 	containers map[string]*known
 	dirty      map[string]bool // ids of containers to look at
 	spoiled    map[string]bool // ids of containers that ended during the look in flight
@@ -82,7 +91,7 @@ type known struct {
 // the engine does not answer, Run changes nothing.
 func (a *Agent) Run(ctx context.Context) error {
 	a.containers, a.dirty, a.spoiled, a.services = map[string]*known{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
-	a.results = make(chan func(), 100)
+	a.pace, a.results = cmp.Or(a.pace, usual), make(chan func(), 100)
 	a.out, a.pulse, a.refusals = newOutbox(a.API, a.Log), newPulse(a.API, a.Log), newRefusals(a.Log)
 	a.out.settled = func(id string, entry Entry, v api.Verdict) {
 		a.give(ctx, func() { a.settle(ctx, id, entry, v) })
@@ -126,35 +135,58 @@ func (a *Agent) follow(ctx context.Context) error {
 	stream := a.Engine.Events(ctx, client.EventsListOptions{Filters: watched})
 	limit.Stop()
 	a.full, a.looking, a.sweeping, a.reporting = true, nil, false, false
-	reconcile, poll := time.NewTicker(reconcileEvery), time.NewTicker(pollEvery)
-	defer reconcile.Stop()
-	defer poll.Stop()
-	idle, soon := time.NewTimer(idleFor), time.NewTimer(0)
-	armed := true
+	c := startClock(a.pace)
+	defer c.stop()
 	for {
 		select {
 		case event := <-stream.Messages:
-			idle.Reset(idleFor)
+			c.idle.Reset(a.pace.idle)
 			a.apply(event)
 		case result := <-a.results:
 			result()
-		case <-soon.C:
-			armed = false
+		case <-c.soon.C:
+			c.armed = false
 			a.look(ctx)
-		case <-reconcile.C:
+		case <-c.reconcile.C:
 			a.full = true
-		case <-poll.C:
+		case <-c.poll.C:
 			a.poll(ctx)
-		case <-idle.C:
+		case <-c.idle.C:
 			return nil
 		case err := <-stream.Err:
-			return explain("read the events", err)
+			return a.explain(ctx, partEvents, "read the events", err)
 		}
-		if !armed && a.looking == nil && (a.full || len(a.dirty) > 0) {
-			soon.Reset(coalesce)
-			armed = true
+		if a.lookDue() {
+			c.arm()
 		}
 	}
+}
+
+// clock times the regular acts of an agent, and its next look.
+type clock struct {
+	reconcile, poll *time.Ticker
+	idle, soon      *time.Timer
+	armed           bool // soon runs
+}
+
+// startClock returns a clock whose first look is due.
+func startClock(p pace) *clock {
+	return &clock{time.NewTicker(p.reconcile), time.NewTicker(p.poll), time.NewTimer(p.idle), time.NewTimer(0), true}
+}
+
+// arm makes a look due in a moment. The events until then share it.
+func (c *clock) arm() {
+	if !c.armed {
+		c.armed = true
+		c.soon.Reset(coalesce)
+	}
+}
+
+func (c *clock) stop() {
+	c.reconcile.Stop()
+	c.poll.Stop()
+	c.idle.Stop()
+	c.soon.Stop()
 }
 
 // apply follows an event.
@@ -238,9 +270,12 @@ func (a *Agent) poll(ctx context.Context) {
 	}
 }
 
+// lookDue reports whether there are containers to look at, and no look is in flight.
+func (a *Agent) lookDue() bool { return a.looking == nil && (a.full || len(a.dirty) > 0) }
+
 // look looks at all containers, or at the dirty ones.
 func (a *Agent) look(ctx context.Context) {
-	if a.looking != nil || !a.full && len(a.dirty) == 0 {
+	if !a.lookDue() {
 		return
 	}
 	l := &look{a.full, a.dirty}

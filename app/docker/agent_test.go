@@ -33,14 +33,23 @@ type simulated struct {
 	sync.Mutex
 	boxes   map[string]*container.InspectResponse
 	streams map[chan events.Message]bool
-	down    bool
+	opened  int             // event streams
+	down    bool            // lists no containers
+	silent  bool            // sends no events
+	denied  map[string]bool // parts of the API that a socket proxy refuses
+	oldest  int             // versions 1.x of the API
+	newest  int
+	asked   map[int]bool // versions of the calls
 	server  *httptest.Server
 	socket  string
 }
 
 func simulate(t *testing.T) *simulated {
 	t.Helper()
-	s := &simulated{boxes: map[string]*container.InspectResponse{}, streams: map[chan events.Message]bool{}}
+	s := &simulated{
+		boxes: map[string]*container.InspectResponse{}, streams: map[chan events.Message]bool{}, denied: map[string]bool{}, oldest: 24, newest: 51,
+		asked: map[int]bool{},
+	}
 	s.socket = filepath.Join(t.TempDir(), "s")
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", s.socket)
 	if err != nil {
@@ -54,8 +63,9 @@ func simulate(t *testing.T) *simulated {
 }
 
 func (s *simulated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Api-Version", "1.51")
-	w.Header().Set("Content-Type", "application/json")
+	if s.refuses(w, r) {
+		return
+	}
 	switch at := r.URL.Path; {
 	case strings.HasSuffix(at, "/_ping"):
 	case strings.HasSuffix(at, "/events"):
@@ -72,6 +82,31 @@ func (s *simulated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = io.WriteString(w, `{"message":"No such container"}`)
 	}
+}
+
+// refuses answers a call that a socket proxy denies, or whose version of the API the engine does not speak.
+func (s *simulated) refuses(w http.ResponseWriter, r *http.Request) bool {
+	s.Lock()
+	defer s.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	for part := range s.denied {
+		if strings.Contains(r.URL.Path, "/_"+part) || strings.Contains(r.URL.Path, "/"+part) {
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		}
+	}
+	w.Header().Set("Api-Version", fmt.Sprintf("1.%d", s.newest))
+	var version int
+	if n, _ := fmt.Sscanf(r.URL.Path, "/v1.%d/", &version); n == 0 {
+		return false
+	}
+	s.asked[version] = true
+	if version >= s.oldest && version <= s.newest {
+		return false
+	}
+	w.WriteHeader(http.StatusBadRequest)
+	_, _ = fmt.Fprintf(w, `{"message":"client version 1.%d is not supported, only 1.%d to 1.%d"}`, version, s.oldest, s.newest)
+	return true
 }
 
 func (s *simulated) list(w http.ResponseWriter) {
@@ -94,6 +129,7 @@ func (s *simulated) stream(w http.ResponseWriter, r *http.Request) {
 	mine := make(chan events.Message, 100)
 	s.Lock()
 	s.streams[mine] = true
+	s.opened++
 	s.Unlock()
 	_ = http.NewResponseController(w).Flush()
 	for {
@@ -105,6 +141,9 @@ func (s *simulated) stream(w http.ResponseWriter, r *http.Request) {
 			_ = json.NewEncoder(w).Encode(e)
 			_ = http.NewResponseController(w).Flush()
 		case <-r.Context().Done():
+			s.Lock()
+			delete(s.streams, mine)
+			s.Unlock()
 			return
 		}
 	}
@@ -127,7 +166,7 @@ func (s *simulated) change(id string, action events.Action, change func(c *conta
 		e.Actor.Attributes[attributes[n]] = attributes[n+1]
 	}
 	for stream := range s.streams {
-		if action != "" {
+		if action != "" && !s.silent {
 			stream <- e
 		}
 	}
@@ -232,11 +271,27 @@ func (r *rollcall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
+// beyond returns the field of a registration that the agent's scopes do not permit.
+func beyond(registration map[string]any) string {
+	hosts, _ := registration["host"].([]any)
+	switch {
+	case registration["service"] == "foreign":
+		return "service"
+	case slices.Contains(hosts, any("foreign.example")):
+		return "host"
+	}
+	return ""
+}
+
 func (r *rollcall) register(w http.ResponseWriter, req *http.Request) {
 	var entries []map[string]any
 	_ = json.NewDecoder(req.Body).Decode(&entries)
 	verdicts := []map[string]any{}
 	for _, e := range entries {
+		if field := beyond(e); field != "" {
+			verdicts = append(verdicts, map[string]any{"status": 403, "problem": map[string]any{"status": 403, "title": "Forbidden", "type": "t", "field": field}})
+			continue
+		}
 		if e["weight"] == "heavy" {
 			verdicts = append(verdicts, map[string]any{"status": 422, "problem": map[string]any{"status": 422, "title": "weight is heavy", "type": "t", "field": "weight"}})
 			continue
@@ -267,6 +322,12 @@ func (r *rollcall) called(call string) func() bool {
 // watch runs an agent of node n1 until its cancel function is called, or the test ends.
 func watch(t *testing.T, s *simulated, r *rollcall) (stop func()) {
 	t.Helper()
+	return watchAt(t, usual, s, r, t.Output())
+}
+
+// watchAt is watch with another pace, and with a log.
+func watchAt(t *testing.T, p pace, s *simulated, r *rollcall, log io.Writer) (stop func()) {
+	t.Helper()
 	server := httptest.NewServer(r)
 	engine, err := client.New(client.WithHost("unix://" + s.socket))
 	if err != nil {
@@ -277,7 +338,8 @@ func watch(t *testing.T, s *simulated, r *rollcall) (stop func()) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	a := &Agent{Placement: Placement{Prefix: "rollcall", Node: "n1"}, Engine: engine, API: calls, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	a := &Agent{Placement: Placement{Prefix: "rollcall", Node: "n1"}, Engine: engine, API: calls, Log: slog.New(slog.NewTextHandler(log, nil))}
+	a.pace = p
 	var running sync.WaitGroup
 	running.Go(func() { _ = a.Run(ctx) })
 	stop = sync.OnceFunc(func() {

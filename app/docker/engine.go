@@ -36,7 +36,7 @@ func (a *Agent) Look(ctx context.Context) ([]Seen, error) {
 	defer cancel()
 	list, err := a.Engine.ContainerList(ctx, client.ContainerListOptions{Filters: make(client.Filters).Add("status", "running")})
 	if err != nil {
-		return nil, explain("list the containers", err)
+		return nil, a.explain(ctx, partContainers, "list the containers", err)
 	}
 	var ids []string
 	for _, c := range list.Items {
@@ -71,34 +71,37 @@ func (a *Agent) inspect(ctx context.Context, id string) (Seen, error) {
 	switch {
 	case errdefs.IsNotFound(err):
 		return Seen{}, nil
-	case err != nil && (ctx.Err() != nil || ofEngine(err)):
-		return Seen{}, explain("inspect container "+id, err)
+	case err != nil && ofEngine(ctx, err):
+		return Seen{}, a.explain(ctx, partContainers, "inspect container "+id, err)
 	case err != nil:
-		return Seen{ID: id, Name: id, Err: explain("inspect container "+id, err)}, nil
+		return Seen{ID: id, Name: id, Err: a.explain(ctx, partContainers, "inspect container "+id, err)}, nil
 	}
 	if c := result.Container; runs(c) && a.labelled(c.Config.Labels) {
-		return a.see(ctx, c), nil
+		return a.see(ctx, c)
 	}
 	return Seen{}, nil
 }
 
-func (a *Agent) see(ctx context.Context, c container.InspectResponse) Seen {
+func (a *Agent) see(ctx context.Context, c container.InspectResponse) (Seen, error) {
 	seen := Seen{ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), stopSignal: c.Config.StopSignal, grace: grace(c.Config.StopTimeout)}
 	if c.State.Health != nil {
 		seen.health = c.State.Health.Status
 	}
 	owner, err := a.networkOwner(ctx, c)
-	if err != nil {
-		seen.Err = err
-	} else {
+	switch {
+	case err == nil:
 		seen.Entries, seen.Err = a.Entries(c, owner)
+	case ofEngine(ctx, err):
+		return Seen{}, err
+	default:
+		seen.Err = err
 	}
-	return seen
+	return seen, nil
 }
 
 // ofEngine reports whether an error would be the same for each container.
-func ofEngine(err error) bool {
-	return errdefs.IsPermissionDenied(err) || client.IsErrConnectionFailed(err)
+func ofEngine(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errdefs.IsPermissionDenied(err) || client.IsErrConnectionFailed(err)
 }
 
 func runs(c container.InspectResponse) bool {
@@ -124,20 +127,50 @@ func (a *Agent) networkOwner(ctx context.Context, c container.InspectResponse) (
 		return c, fmt.Errorf("the network belongs to container %s, which does not exist; recreate this container", other)
 	}
 	if err != nil {
-		return c, explain("inspect container "+other+", the owner of the network", err)
+		return c, a.explain(ctx, partContainers, "inspect container "+other+", the owner of the network", err)
 	}
 	return found.Container, nil
 }
 
-// explain adds the remedy to an error of the engine.
-func explain(call string, err error) error {
+// Parts of the engine's API, as socket proxies name them.
+const (
+	partPing       = "ping"
+	partEvents     = "events"
+	partContainers = "containers"
+)
+
+// explain adds the remedy to an error of a part of the engine's API.
+func (a *Agent) explain(ctx context.Context, part, call string, err error) error {
 	switch {
-	case errdefs.IsPermissionDenied(err):
-		err = errors.Join(err, errors.New("the socket proxy or the engine refuses this call; allow ping, version, events and containers"))
 	case client.IsErrConnectionFailed(err):
 		err = errors.Join(err, errors.New("set DOCKER_HOST, or mount the folder of the engine's socket"))
+	case errdefs.IsPermissionDenied(err) || errdefs.IsInvalidArgument(err):
+		err = errors.Join(err, a.diagnose(ctx, part, err))
 	}
 	return &engineError{call, err}
+}
+
+// diagnose returns the remedy for a call that the engine or a socket proxy has refused, or nil if it is unknown. Without a
+// ping, the client does not know the engine's version of the API.
+func (a *Agent) diagnose(ctx context.Context, part string, err error) error {
+	answers := map[string]error{part: err}
+	_, answers[partPing] = a.Engine.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	if part != partContainers {
+		_, answers[partContainers] = a.Engine.ContainerList(ctx, client.ContainerListOptions{Limit: 1})
+	}
+	var refused []string
+	for _, part := range []string{partPing, partEvents, partContainers} {
+		if errdefs.IsPermissionDenied(answers[part]) {
+			refused = append(refused, part)
+		}
+	}
+	switch {
+	case len(refused) > 0:
+		return fmt.Errorf("the socket proxy or the engine refuses this call; permit %s", strings.Join(refused, ", "))
+	case errdefs.IsInvalidArgument(answers[partPing]):
+		return fmt.Errorf("%w; update the engine", answers[partPing])
+	}
+	return nil
 }
 
 type engineError struct {

@@ -189,36 +189,53 @@ func (p Placement) entry(port string, labels map[string]string, c, owner contain
 	if labels["service"] == "" {
 		return nil, fmt.Errorf("label %s is missing; it names the service", joined(p.Prefix, port, "service"))
 	}
-	entry, meta := Entry{}, map[string]string{}
-	for field, value := range labels {
-		switch name, isMeta := strings.CutPrefix(field, "meta."); {
-		case isMeta:
-			meta[name] = value
-		case field == "network", field == "port", field == "address":
-		case field == "host" || field == "tag":
-			entry[field] = list(value)
-		case field == "health_header":
-			entry[field] = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' })
-		default:
-			entry[field] = value
-		}
-	}
 	address, err := p.address(labels, c, owner)
 	if err != nil {
 		return nil, err
 	}
-	entry["address"] = address
-	meta[metaNode], meta[metaContainer], meta[metaName] = p.Node, c.ID, strings.TrimPrefix(c.Name, "/")
-	entry["meta"] = meta
+	if labels["health"] == dockerHealth && !hasHealthcheck(c) {
+		return nil, fmt.Errorf("label %s is docker, but the container has no HEALTHCHECK; add one, or choose another check", joined(p.Prefix, port, "health"))
+	}
+	entry := values(labels)
+	entry["address"], entry["meta"] = address, p.meta(labels, c)
 	if entry["boot"] == nil {
 		entry["boot"] = c.State.StartedAt
 	}
-	if entry["health"] == dockerHealth {
-		if c.State.Health == nil || c.State.Health.Status == container.NoHealthcheck {
-			return nil, fmt.Errorf("label %s is docker, but the container has no HEALTHCHECK; add one, or choose another check", joined(p.Prefix, port, "health"))
+	return entry, nil
+}
+
+func hasHealthcheck(c container.InspectResponse) bool {
+	return c.State.Health != nil && c.State.Health.Status != container.NoHealthcheck
+}
+
+// values returns the fields of labels that a registration takes as they are, without the address and the metadata.
+func values(labels map[string]string) Entry {
+	entry := Entry{}
+	for field, value := range labels {
+		switch field {
+		case "network", "port", "address":
+		case "host", "tag":
+			entry[field] = list(value)
+		case "health_header":
+			entry[field] = strings.FieldsFunc(value, func(r rune) bool { return r == '\n' })
+		default:
+			if !strings.HasPrefix(field, "meta.") {
+				entry[field] = value
+			}
 		}
 	}
-	return entry, nil
+	return entry
+}
+
+// meta returns the metadata of labels, and the marks of this agent.
+func (p Placement) meta(labels map[string]string, c container.InspectResponse) map[string]string {
+	meta := map[string]string{metaNode: p.Node, metaContainer: c.ID, metaName: strings.TrimPrefix(c.Name, "/")}
+	for field, value := range labels {
+		if name, isMeta := strings.CutPrefix(field, "meta."); isMeta {
+			meta[name] = value
+		}
+	}
+	return meta
 }
 
 func joined(prefix, port, field string) string {
