@@ -10,7 +10,7 @@ type Caller interface {
 	Actor() string
 	// MayRead reports whether the caller may read the whole registry.
 	MayRead() bool
-	// Authorize returns a *ForbiddenError unless the caller may register an instance: its
+	// Authorize returns a *FieldError that is an ErrForbidden, unless the caller may register an instance: its
 	// service, and each of its vhosts.
 	Authorize(i Instance) error
 	// MayChange reports whether the caller may change an instance.

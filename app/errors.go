@@ -34,12 +34,14 @@ var (
 	ErrUncertain = errors.New("the change may have been made")
 )
 
-// A FieldError is an ErrInvalid, or an ErrConflict if Held is set, about one field of the input.
+// A FieldError is an error about one field of the input: an ErrConflict if Held is set, an ErrForbidden if Denied is set,
+// else an ErrInvalid.
 type FieldError struct {
 	Field   string // as the caller wrote it: "host", "interval", "meta.owner"
 	Problem string // in words: "is longer than 512 characters"
 	Want    string // how to correct it: "give a shorter path"; may be empty
 	Held    bool   // the value is valid, but another instance or service has it
+	Denied  bool   // the value is valid, but the caller lacks the right to it
 }
 
 // Error implements error.
@@ -50,10 +52,13 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("%s %s; %s", e.Field, e.Problem, e.Want)
 }
 
-// Is makes a FieldError an ErrInvalid or an ErrConflict.
+// Is makes a FieldError an ErrConflict, an ErrForbidden or an ErrInvalid.
 func (e *FieldError) Is(target error) bool {
-	if e.Held {
+	switch {
+	case e.Held:
 		return target == ErrConflict
+	case e.Denied:
+		return target == ErrForbidden
 	}
 	return target == ErrInvalid
 }

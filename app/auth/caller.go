@@ -124,14 +124,14 @@ func (c Caller) MayRegisterSome() bool {
 	return c.MayAdmin() || slices.ContainsFunc(c.Scopes, func(s Scope) bool { return strings.HasPrefix(string(s), registerScope) })
 }
 
-// Authorize returns a *app.ForbiddenError unless the caller may register an instance.
+// Authorize returns a *app.FieldError that is an app.ErrForbidden, unless the caller may register an instance.
 func (c Caller) Authorize(i app.Instance) error {
 	if !c.MayRegister(i.Service) {
-		return forbidden("register the service "+i.Service, registerScope+i.Service)
+		return denied("service", i.Service, registerScope+i.Service)
 	}
 	for _, h := range i.Hosts {
 		if !c.MayServe(h) {
-			return forbidden("serve the vhost "+h, hostScope+h)
+			return denied("host", h, hostScope+h)
 		}
 	}
 	return nil
@@ -142,12 +142,14 @@ func (c Caller) Require(s Scope) error {
 	if c.MayAdmin() || s == ScopeRead && c.MayRead() {
 		return nil
 	}
-	return forbidden("do that", string(s))
+	return &app.ForbiddenError{What: "do that", Want: needs(string(s))}
 }
 
-func forbidden(what, scope string) error {
-	return &app.ForbiddenError{What: what, Want: "give a token with the scope " + scope}
+func denied(field, value, scope string) error {
+	return &app.FieldError{Field: field, Denied: true, Problem: value + " is outside the scopes of the caller's token", Want: needs(scope)}
 }
+
+func needs(scope string) string { return "give a token with the scope " + scope }
 
 func invalid(field, problem, want string) error {
 	return &app.FieldError{Field: field, Problem: problem, Want: want}

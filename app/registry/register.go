@@ -22,7 +22,7 @@ type Registered struct {
 // instance at their address.
 //
 // Register returns a FieldError (ErrInvalid, or ErrConflict for a vhost, an id or an address of
-// another instance), a ForbiddenError if the caller may not register the instance, or ErrGone if
+// another instance), an ErrForbidden if the caller may not register the instance, or ErrGone if
 // the start with this boot nonce is draining.
 func (r *Registry) Register(ctx context.Context, reg app.Registration) (Registered, error) {
 	want, source, err := reg.Instance()
