@@ -126,6 +126,8 @@ func (s *simulated) list(w http.ResponseWriter) {
 }
 
 func (s *simulated) stream(w http.ResponseWriter, r *http.Request) {
+	var filters map[string]map[string]bool
+	_ = json.Unmarshal([]byte(r.URL.Query().Get("filters")), &filters)
 	mine := make(chan events.Message, 100)
 	s.Lock()
 	s.streams[mine] = true
@@ -138,7 +140,9 @@ func (s *simulated) stream(w http.ResponseWriter, r *http.Request) {
 			if !open {
 				return
 			}
-			_ = json.NewEncoder(w).Encode(e)
+			if kind, _, _ := strings.Cut(string(e.Action), ":"); filters["event"][kind] && filters["type"][string(e.Type)] {
+				_ = json.NewEncoder(w).Encode(e)
+			}
 			_ = http.NewResponseController(w).Flush()
 		case <-r.Context().Done():
 			s.Lock()
