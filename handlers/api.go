@@ -129,17 +129,6 @@ func (a *API) routes(on addRoute, problems problems) {
 	on("GET HEAD", "/v1/explain", readToken, frontends.explain)
 	on("GET HEAD", "/v1/tls/ask", noToken, frontends.tlsAsk)
 
-	webhooks := webhooks{a.Webhooks, a.Now}
-	on("POST", "/v1/webhooks", adminToken, webhooks.create)
-	on("GET HEAD", "/v1/webhooks", adminToken, webhooks.list, noParams)
-	on("GET HEAD", "/v1/webhooks/:id", adminToken, webhooks.get, noParams)
-	on("DELETE", "/v1/webhooks/:id", adminToken, webhooks.delete, noParams)
-	on("POST", "/v1/webhooks/:id/pause", adminToken, webhooks.pause, noParams)
-	on("POST", "/v1/webhooks/:id/resume", adminToken, webhooks.resume, noParams)
-	on("POST", "/v1/webhooks/:id/test", adminToken, webhooks.test, noParams)
-	on("POST", "/v1/webhooks/:id/replay", adminToken, webhooks.replay)
-	on("GET HEAD", "/v1/webhooks/:id/deliveries", adminToken, webhooks.deliveries, noParams)
-
 	tokens := tokens{a.Tokens}
 	on("POST", "/v1/tokens", adminToken, tokens.create)
 	on("GET HEAD", "/v1/tokens", adminToken, tokens.list, noParams)
@@ -152,7 +141,21 @@ func (a *API) routes(on addRoute, problems problems) {
 	on("GET HEAD", "/openapi.yaml", noToken, operations.openapi)
 	on("GET HEAD", "/metrics", readToken, echo.WrapHandler(a.Metrics))
 
+	a.webhookRoutes(on)
 	a.pageRoutes(on, explainer, problems)
+}
+
+func (a *API) webhookRoutes(on addRoute) {
+	webhooks := webhooks{a.Webhooks, a.Now}
+	on("POST", "/v1/webhooks", adminToken, webhooks.create)
+	on("GET HEAD", "/v1/webhooks", adminToken, webhooks.list, noParams)
+	on("GET HEAD", "/v1/webhooks/:id", adminToken, webhooks.get, noParams)
+	on("DELETE", "/v1/webhooks/:id", adminToken, webhooks.delete, noParams)
+	on("POST", "/v1/webhooks/:id/pause", adminToken, webhooks.pause, noParams)
+	on("POST", "/v1/webhooks/:id/resume", adminToken, webhooks.resume, noParams)
+	on("POST", "/v1/webhooks/:id/test", adminToken, webhooks.test, noParams)
+	on("POST", "/v1/webhooks/:id/replay", adminToken, webhooks.replay)
+	on("GET HEAD", "/v1/webhooks/:id/deliveries", adminToken, webhooks.deliveries, noParams)
 }
 
 // pageRoutes adds the routes of the status page.
