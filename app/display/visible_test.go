@@ -1,8 +1,9 @@
 package display_test
 
 import (
-	"rollcall/app/display"
 	"testing"
+
+	"rollcall/app/display"
 )
 
 func TestHiddenCharactersAreVisible(t *testing.T) {

@@ -1,9 +1,10 @@
 package webhook
 
 import (
-	"rollcall/app"
 	"slices"
 	"time"
+
+	"rollcall/app"
 )
 
 // Format is the format of a webhook's messages.
