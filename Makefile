@@ -31,7 +31,7 @@ AS_ROOT ?=
 # not make, which would report an error.
 JOB := case $$(ps -o stat= -p $$$$ 2>/dev/null) in *+*) set -m ;; esac
 
-.PHONY: all help generators screenshots run demo image build test test-fast test-units test-e2e test-containers soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
+.PHONY: all help generators screenshots run demo image build test test-fast soak chaos lint lint-go lint-scripts lint-generated generate fmt fuzz bench mutants cover clean deps tools
 all: lint test ## lint and test (the default)
 
 help: ## list the targets
@@ -59,19 +59,11 @@ test: deps ## run all tests under the race detector; PKG=./hipache for one packa
 	$(GOTEST) $(PKG)
 else
 test: deps
-	@$(MAKE) --no-print-directory -j 3 test-units test-e2e test-containers
-	$(AS_ROOT) $(GOTEST) $(CHAOS)
-endif
-
-test-units:
 	$(GOTEST) $$(go list ./... | grep -vxF "$$(go list $(E2E) $(CONTAINERS) $(CHAOS))")
 	go -C tests/load test ./...
-
-test-e2e:
 	$(GOTEST) $(E2E)
-
-test-containers:
-	$(AS_ROOT) $(GOTEST) $(CONTAINERS)
+	$(AS_ROOT) $(GOTEST) -p 1 $(CONTAINERS) $(CHAOS)
+endif
 
 test-fast: ## run the tests that start no process, without the race detector: for daily work
 	go test -short -shuffle=$(SHUFFLE) $$(go list ./app/... ./handlers/... ./hipache/... ./jobs/... ./migrations)

@@ -115,17 +115,6 @@ func (r *Registry) Override(ctx context.Context, id string, o app.Override) (app
 	})
 }
 
-// EndOverride ends an override that has expired.
-func (r *Registry) EndOverride(ctx context.Context, was app.Instance, f app.Fence) (app.Instance, error) {
-	is, now := was, r.now()
-	is.Override = app.Override{}
-	c := app.Change{Steps: []app.Step{{Was: was, Is: is, Event: app.NewEvent(app.EventUpdated, was, is, now, "the override has expired")}}, Fence: f}
-	if _, err := r.commit(ctx, c); err != nil {
-		return app.Instance{}, fmt.Errorf("end the override of %s: %w", was.ID, err)
-	}
-	return c.Steps[0].Is, nil
-}
-
 // ProbeNow has the owner of an instance probe it at once, unless that was done a moment ago.
 func (r *Registry) ProbeNow(ctx context.Context, id string) error { return r.store.ProbeNow(ctx, id) }
 

@@ -139,3 +139,85 @@ func TestARegistrationNeedsAnAddressThatRollcallMayCall(t *testing.T) {
 		t.Errorf("a permitted address: %v", err)
 	}
 }
+
+// An owner knows an instance as of its last event. A first failure and the code of a further one are written without an event.
+func TestATimeoutEndsAStateThatWasWrittenWithoutAnEvent(t *testing.T) {
+	t.Parallel()
+	heartbeat := func(r *app.Registration) { r.Health = "heartbeat" }
+	maintained := app.Override{Maintenance: true}
+	for name, c := range map[string]struct {
+		edits []func(*app.Registration)
+		begin func(*testing.T, *rollcall)
+		write func(*testing.T, *rollcall) // without an event
+		end   func(*rollcall, app.Instance, int64) (app.Instance, error)
+		want  app.State
+	}{
+		"the lease of an instance that reported one failure": {
+			edits: []func(*app.Registration){heartbeat},
+			begin: func(t *testing.T, r *rollcall) { r.report(t, true) },
+			write: func(t *testing.T, r *rollcall) { r.report(t, false) },
+			want:  app.Unhealthy,
+		},
+		"the grace of an instance that passed once": {
+			begin: func(*testing.T, *rollcall) {},
+			write: func(t *testing.T, r *rollcall) { r.probe(t, "web-1", "+") },
+			want:  app.Failed,
+		},
+		"an override": {
+			begin: func(t *testing.T, r *rollcall) {
+				r.probe(t, "web-1", "++")
+				if _, _, err := r.Override(t.Context(), "web-1", maintained); err != nil {
+					t.Fatal(err)
+				}
+			},
+			write: func(t *testing.T, r *rollcall) { r.probe(t, "web-1", "-") },
+			end: func(r *rollcall, was app.Instance, _ int64) (app.Instance, error) {
+				return r.EndOverride(t.Context(), was, app.Fence{})
+			},
+			want: app.Healthy,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRollcall(t)
+			r.register(t, container("web-1", "a", 1, append(c.edits, func(r *app.Registration) { r.Rise, r.Fall = new(2), new(2) })...))
+			c.begin(t, r)
+			was := r.get(t, "web-1")
+			c.write(t, r)
+			stored := r.get(t, "web-1")
+			if stored.Rev == was.Rev || stored.State != was.State {
+				t.Fatalf("no write without an event: revision %d, %s; then %d, %s", was.Rev, was.State, stored.Rev, stored.State)
+			}
+			r.clock.Pass(time.Hour)
+			beat := int64(0)
+			if !stored.AssertedAt.IsZero() {
+				beat = stored.AssertedAt.UnixMilli()
+			}
+			end := c.end
+			if end == nil {
+				end = func(r *rollcall, was app.Instance, beat int64) (app.Instance, error) {
+					return r.Expire(t.Context(), was, app.Fence{}, beat)
+				}
+			}
+			if _, err := end(r, was, beat); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.get(t, "web-1"); got.State != c.want || !got.Override.Equal(app.Override{}) {
+				t.Errorf("the instance is %s with %+v, want %s", got.State, got.Override, c.want)
+			}
+			if _, err := end(r, was, beat); !errors.Is(err, app.ErrNotOwner) {
+				t.Errorf("the timeout of a former state: %v, want %v", err, app.ErrNotOwner)
+			}
+		})
+	}
+}
+
+// report sends a heartbeat of web-1 that makes it healthy, or one that reports a failure.
+func (r *rollcall) report(t *testing.T, passed bool) {
+	t.Helper()
+	for range map[bool]int{true: 2, false: 1}[passed] {
+		if err := r.Report(t.Context(), "web-1", passed, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -90,20 +90,60 @@ func (r *Registry) observe(ctx context.Context, was app.Instance, result app.Res
 // the instance has reported or registered since beat, and ErrLastBackend if the instance is sick
 // and one of its vhosts has no other backend.
 func (r *Registry) Expire(ctx context.Context, was app.Instance, f app.Fence, beat int64) (app.Instance, error) {
-	now := r.now()
-	is := was.Expire(now)
-	if is.State == was.State {
-		return was, nil
+	return r.end(ctx, "expire", was, f, func(was app.Instance) app.Step {
+		now := r.now()
+		is := was.Expire(now)
+		step := app.Step{Was: was, Is: is, Beat: &beat, Spare: was.Sick()}
+		step.Event = app.NewEvent(app.EventKind(is.State), was, is, now, expiryReason(was, is))
+		if was.State == app.Starting || was.State == app.Draining {
+			step.Beat = nil
+		}
+		return step
+	})
+}
+
+// EndOverride ends an override that has expired, and returns the instance.
+func (r *Registry) EndOverride(ctx context.Context, was app.Instance, f app.Fence) (app.Instance, error) {
+	return r.end(ctx, "end the override of", was, f, func(was app.Instance) app.Step {
+		is := was
+		is.Override = app.Override{}
+		return app.Step{Was: was, Is: is, Event: app.NewEvent(app.EventUpdated, was, is, r.now(), "the override has expired")}
+	})
+}
+
+// end writes the step that a timeout causes, and returns the instance after it. An owner knows the instance as of its last
+// event, and some writes have no event: after a conflict, end decides the step again on the instance as stored. It returns
+// ErrNotOwner if the state or the override is another one by then.
+func (r *Registry) end(ctx context.Context, verb string, was app.Instance, f app.Fence, decide func(app.Instance) app.Step) (is app.Instance, err error) {
+	err = r.retry(ctx, func() error {
+		step := decide(was)
+		if is = step.Is; is.State == was.State && is.Override.Equal(was.Override) {
+			return nil
+		}
+		c := app.Change{Steps: []app.Step{step}, Fence: f}
+		_, err := r.commit(ctx, c)
+		if is = c.Steps[0].Is; !errors.Is(err, app.ErrConflict) {
+			return err
+		}
+		stored, err := r.store.Get(ctx, was.ID)
+		switch {
+		case errors.Is(err, app.ErrNotFound), err == nil && !sameSpell(was, stored):
+			return app.ErrNotOwner
+		case err != nil:
+			return err
+		}
+		was = stored
+		return app.ErrConflict
+	})
+	if err != nil {
+		return app.Instance{}, fmt.Errorf("%s %s: %w", verb, was.ID, err)
 	}
-	step := app.Step{Was: was, Is: is, Event: app.NewEvent(app.EventKind(is.State), was, is, now, expiryReason(was, is)), Beat: &beat, Spare: was.Sick()}
-	if was.State == app.Starting || was.State == app.Draining {
-		step.Beat = nil
-	}
-	c := app.Change{Steps: []app.Step{step}, Fence: f}
-	if _, err := r.commit(ctx, c); err != nil {
-		return app.Instance{}, fmt.Errorf("expire %s: %w", was.ID, err)
-	}
-	return c.Steps[0].Is, nil
+	return is, nil
+}
+
+// sameSpell reports whether an instance is still in the same spell of its state, with the same override.
+func sameSpell(was, stored app.Instance) bool {
+	return stored.State == was.State && stored.ChangedAt.Equal(was.ChangedAt) && stored.Override.Equal(was.Override)
 }
 
 // expiryReason returns why the end of a state's time changed the state.
