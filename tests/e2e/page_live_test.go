@@ -104,6 +104,7 @@ func TestTheRestOfThePageStays(t *testing.T) {
 	backend := newBackend(t)
 	s.register("healthy", backend.fields("web", "opened")...)
 	b.visit("/instances/opened")
+	b.until("its results are shown", `document.getElementById("results")`)
 	eval[any](b, `document.getElementById("results").open = true, document.getElementById("maintain").click(), null`)
 	backend.sick.Store(true)
 	b.until("it is unhealthy", `document.getElementById("stand").dataset.state === "unhealthy"`)
