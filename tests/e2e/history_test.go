@@ -73,7 +73,7 @@ func (k historyStack) web() (*harness.Process, api) {
 	return p, a
 }
 
-// crons starts two cron processes, and returns them by worker id when each owns half of the shards.
+// crons starts two cron processes, and returns them by worker id when each has taken half of the shards.
 func (k historyStack) crons() map[string]*harness.Process {
 	k.t.Helper()
 	all := map[string]*harness.Process{}
@@ -102,7 +102,22 @@ func (k historyStack) crons() map[string]*harness.Process {
 		}
 		return nil
 	})
+	// A worker that calls again has taken the shards of its former call: it counts the instances that join from now on.
+	before := k.calls()
+	harness.Eventually(k.t, func() error {
+		for id, calls := range k.calls() {
+			if calls == before[id] {
+				return fmt.Errorf("worker %s has not called again", id)
+			}
+		}
+		return nil
+	})
 	return all
+}
+
+// calls returns the counter of each worker, which rises with its calls.
+func (k historyStack) calls() map[string]string {
+	return k.Redis.HGetAll(k.t.Context(), "rollcall:workers").Val()
 }
 
 // owner returns the id of the worker that owns a shard.
