@@ -217,10 +217,11 @@ func (p *Process) watchSchema(ctx context.Context) error {
 		if !errors.Is(err, migrations.ErrNewer) {
 			continue
 		}
-		if goesOn, failed := migrations.MayGoOn(ctx, p.rdb, p.config.Prefix); failed == nil && !goesOn {
+		goesOn, failed := migrations.MayGoOn(ctx, p.rdb, p.config.Prefix)
+		if failed == nil && !goesOn {
 			return err
 		}
-		if !logged {
+		if goesOn && !logged {
 			p.log.WarnContext(ctx, "a newer version has migrated the keys; this process goes on, and would not start again", "err", err)
 			logged = true
 		}
@@ -329,7 +330,7 @@ func (p *Process) start(run func(name string, part func(context.Context) error))
 		run("announcement", p.announce)
 	}
 	if p.roles.Web {
-		spendMemory()
+		relaxGC()
 		run("web", p.serveWeb)
 		every(time.Second, func(ctx context.Context) error { return errors.Join(p.store.Alive(ctx), p.tokens.Refresh(ctx)) })
 	}
@@ -347,9 +348,9 @@ func (p *Process) start(run func(name string, part func(context.Context) error))
 	}
 }
 
-// spendMemory halves the garbage collection of a web process, which is an eighth of the CPU of registrations, for more
-// memory under load. GOGC of the environment has precedence.
-func spendMemory() {
+// relaxGC makes garbage collections half as frequent. They are an eighth of the CPU of registrations. GOGC of the environment
+// has precedence.
+func relaxGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(200)
 	}

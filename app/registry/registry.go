@@ -46,8 +46,7 @@ func (r *Registry) lookup(ctx context.Context, id string) (i app.Instance, known
 	if _, err := r.replica.Age(time.Now()); err != nil {
 		return app.Instance{}, false, false
 	}
-	if _, known = r.replica.Instance(id); known {
-		r.replica.WaitWrites(ctx)
+	if i, known = r.replica.Instance(id); known && r.replica.WaitWrites(ctx) {
 		i, known = r.replica.Instance(id)
 	}
 	return i, known, true

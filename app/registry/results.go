@@ -127,7 +127,7 @@ func (r *Registry) end(ctx context.Context, verb string, was app.Instance, f app
 		}
 		stored, err := r.store.Get(ctx, was.ID)
 		switch {
-		case errors.Is(err, app.ErrNotFound), err == nil && !sameSpell(was, stored):
+		case errors.Is(err, app.ErrNotFound), err == nil && !sameTimeout(was, stored):
 			return app.ErrNotOwner
 		case err != nil:
 			return err
@@ -141,8 +141,9 @@ func (r *Registry) end(ctx context.Context, verb string, was app.Instance, f app
 	return is, nil
 }
 
-// sameSpell reports whether an instance is still in the same spell of its state, with the same override.
-func sameSpell(was, stored app.Instance) bool {
+// sameTimeout reports whether a timeout of was is still a timeout of the instance as stored: its state has not changed since,
+// and neither has its override.
+func sameTimeout(was, stored app.Instance) bool {
 	return stored.State == was.State && stored.ChangedAt.Equal(was.ChangedAt) && stored.Override.Equal(was.Override)
 }
 

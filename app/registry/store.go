@@ -47,8 +47,8 @@ type Replica interface {
 	Instance(id string) (app.Instance, bool)
 	// Written records that this process has written a revision.
 	Written(rev app.Revision)
-	// WaitWrites waits until the replica has every earlier write of this process.
-	WaitWrites(ctx context.Context)
+	// WaitWrites waits until the replica has every earlier write of this process, and reports whether one was missing.
+	WaitWrites(ctx context.Context) (waited bool)
 	// Routable returns the routable instances of a service, sorted by id. The caller must not
 	// write to the slice.
 	Routable(service string) []app.Instance

@@ -451,13 +451,14 @@ func (r *Replica) Written(rev app.Revision) {
 }
 
 // WaitWrites waits until the replica has every earlier write of this process, so that a caller reads its own writes. It
-// gives up a second after the last write, and when ctx is done.
-func (r *Replica) WaitWrites(ctx context.Context) {
+// gives up a second after the last write, and when ctx is done. It reports whether a write was missing.
+func (r *Replica) WaitWrites(ctx context.Context) (waited bool) {
 	w := r.written.Load()
 	if w == nil || r.Revision().Compare(w.revision) >= 0 {
-		return
+		return false
 	}
 	ctx, cancel := context.WithDeadline(ctx, w.at.Add(maxWriteWait))
 	defer cancel()
 	_ = r.WaitRevision(ctx, w.revision) // a replica that is too old refuses the read
+	return true
 }
