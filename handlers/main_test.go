@@ -31,7 +31,9 @@ import (
 	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(harness.Main(m), goleak.IgnoreAnyFunction(harness.DialsAgain))
+}
 
 // patience is how long something may take that happens soon.
 const patience = 20 * time.Second

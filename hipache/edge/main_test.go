@@ -8,4 +8,6 @@ import (
 	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(harness.Main(m), goleak.IgnoreAnyFunction(harness.DialsAgain))
+}

@@ -10,6 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// DialsAgain is the function of go-redis that dials a lost Redis once a second. It ends up to a second after its client is
+// closed, which goleak does not wait for.
+const DialsAgain = "github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"
+
 // SharedRedis returns a client of the server that all tests of a package share, each with a Prefix. Tests never flush it.
 // The first call starts the server; Main stops it, and it dies with the test binary. The client is closed when the test ends.
 func SharedRedis(t testing.TB) *redis.Client {

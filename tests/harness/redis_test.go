@@ -12,7 +12,9 @@ import (
 	"rollcall/tests/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(harness.Main(m), goleak.IgnoreAnyFunction(harness.DialsAgain))
+}
 
 func TestNewSharesOneServer(t *testing.T) {
 	t.Parallel()
